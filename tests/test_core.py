@@ -1,0 +1,178 @@
+"""Files, recipes, artifacts and folds: what everything else stands on."""
+
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radstack.artifact import Artifact, content_hash
+from radstack.errors import LeakError, UserError
+from radstack.files import need_disk, replacing, sweep, write_text
+from radstack.folds import check_folds, fold_hash, fold_of, make_folds
+from radstack.recipe import as_dict, change, digest, parse_edits
+
+
+@dataclass(frozen=True)
+class Inner:
+    lr: float = 1e-3
+    betas: tuple = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str = "base"
+    inner: Inner = Inner()
+    extra: dict = field(default_factory=dict)
+
+
+def test_change_reaches_into_a_recipe_and_leaves_the_base_alone():
+    base = Outer()
+    variant = change(base, name="hot", inner__lr=1, inner__betas=[0.5, 0.9])
+    assert (variant.name, variant.inner.lr, variant.inner.betas) == ("hot", 1.0, (0.5, 0.9))
+    assert base == Outer()
+
+
+@pytest.mark.parametrize(("edit", "words"), [({"inner__lrr": 1.0}, "did you mean 'lr'"), ({"nane": "x"}, "'name'"),
+                                             ({"name__x": 1}, "has no parts"), ({"inner__lr": "hot"}, "takes a float")])
+def test_change_refuses_what_does_not_fit(edit, words):
+    with pytest.raises(UserError, match=words):
+        change(Outer(), **edit)
+
+
+def test_edits_of_the_command_line():
+    assert parse_edits(["optim.lr=1e-4", "backbone.name=timm/resnet18"]) == {
+        "optim__lr": 1e-4, "backbone__name": "timm/resnet18"}
+    with pytest.raises(UserError, match="no '='"):
+        parse_edits(["optim.lr"])
+
+
+def test_digest_sees_every_field():
+    assert digest(Outer()) == digest(Outer())
+    assert digest(Outer()) != digest(change(Outer(), inner__lr=2.0))
+    assert as_dict(Outer())["inner"]["is"] == "Inner"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(UserError, match="free some disk"), replacing(path) as part:
+        part.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    path = tmp_path / "a.txt"
+    with pytest.raises(UserError, match="cannot write"), replacing(path) as part:
+        part.symlink_to("/dev/full")
+        part.write_text("x" * 100_000)
+    assert not path.exists()
+
+
+def test_need_disk_refuses_early(tmp_path):
+    need_disk(tmp_path / "not" / "yet", 1000, "a test")
+    with pytest.raises(UserError, match="needs 1,000,000,000.0 GB"):
+        need_disk(tmp_path, 10**18, "a test")
+
+
+def test_sweep_removes_orphans(tmp_path):
+    (tmp_path / ".x.parquet.123.part").write_text("half")
+    (tmp_path / "x.parquet").write_text("whole")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]
+
+
+@pytest.fixture
+def made(tmp_path):
+    source, result = tmp_path / "in.csv", tmp_path / "out.csv"
+    write_text(source, "a\n1\n")
+
+    def artifact(recipe=Inner(), version=1):  # noqa: B008 (frozen)
+        return Artifact("01_test", version, (result,), recipe, (source,))
+
+    artifact().make(lambda: write_text(result, "b\n2\n"))
+    return artifact, source, result
+
+
+def test_unchanged_work_is_kept_and_changed_work_is_made_again(made):
+    artifact, source, result = made
+    assert artifact().why() == ""
+    assert artifact(change(Inner(), lr=2.0)).why() == "the recipe changed"
+    assert artifact(version=2).why() == "the stage changed"
+    write_text(source, "a\n2\n")
+    assert artifact().why() == "in.csv changed"
+    result.unlink()
+    assert artifact().why() == "out.csv is gone"
+
+
+def test_a_touched_file_is_kept_but_an_edited_one_is_named(made):
+    artifact, _, result = made
+    os.utime(result, ns=(1, 1))
+    assert artifact().why() == ""
+    result.write_text("b\n3\n")
+    with pytest.raises(UserError, match=r"out\.csv was edited"):
+        artifact().why()
+    with pytest.raises(UserError, match=r"out\.csv was edited"):
+        content_hash(result)
+
+
+def test_a_file_without_manifest_is_unfinished(made):
+    artifact, _, _ = made
+    artifact().manifest.unlink()
+    assert artifact().why() == "unfinished"
+
+
+def fake_labels(patients=300, seed=0):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat([f"P{number}" for number in range(patients)], rng.integers(5, 60, patients))
+    rare = (rng.random(patients) < 0.04)[np.unique(groups, return_inverse=True)[1]] & (rng.random(len(groups)) < 0.3)
+    common = rng.random(len(groups)) < 0.14
+    return pd.Series(groups), pd.DataFrame({"rare": rare.astype(float), "common": common.astype(float)})
+
+
+def test_folds_share_patients_rows_and_rare_labels_evenly():
+    groups, labels = fake_labels()
+    folds = make_folds(groups, labels, 5, 0)
+    assert folds["group"].is_unique and set(folds["group"]) == set(groups)
+    fold = groups.map(folds.set_index("group")["fold"])
+    counts = labels.assign(rows=1).groupby(fold).sum()
+    assert (counts["rows"] / counts["rows"].mean()).between(0.9, 1.1).all()
+    assert (counts["rare"] / counts["rare"].mean()).between(0.5, 1.5).all()
+
+
+def test_folds_do_not_depend_on_row_order_and_do_depend_on_the_seed():
+    groups, labels = fake_labels(60)
+    order = np.random.default_rng(1).permutation(len(groups))
+    shuffled = make_folds(groups[order].reset_index(drop=True), labels.iloc[order].reset_index(drop=True), 3, 0)
+    assert fold_hash(make_folds(groups, labels, 3, 0)) == fold_hash(shuffled)
+    assert fold_hash(make_folds(groups, labels, 3, 0)) != fold_hash(make_folds(groups, labels, 3, 1))
+
+
+def small_index():
+    return pd.DataFrame({"id": list("abcd"), "split": ["train"] * 3 + ["test"], "group": ["p", "q", "r", "s"],
+                         "bleed": [1.0, 0.0, 1.0, np.nan]})
+
+
+def test_check_folds_raises_on_a_leak_and_names_an_absent_class():
+    index = small_index()
+    folds = pd.DataFrame({"group": ["p", "q", "r"], "fold": [0, 1, 0]})
+    assert check_folds(folds, index, ["bleed"]) == ["fold 1 has no bleed"]
+    assert fold_of(index, folds).tolist() == [0, 1, 0, -1]
+    with pytest.raises(LeakError, match="patient p is in two folds"):
+        check_folds(pd.concat([folds, folds.assign(fold=1)]), index, ["bleed"])
+    with pytest.raises(UserError, match="patient r has no fold"):
+        check_folds(folds[:2], index, ["bleed"])
+    other = pd.DataFrame({"group": ["p", "q", "r", "x"], "fold": [0, 1, 0, 2]})
+    with pytest.raises(UserError, match="fold 2 holds no picture"):
+        check_folds(other, index, ["bleed"])
+
+
+def test_more_folds_than_patients_is_refused():
+    index = small_index()[:3]
+    with pytest.raises(UserError, match=r"folds\.count=3"):
+        make_folds(index["group"], index[["bleed"]], 5, 0)
