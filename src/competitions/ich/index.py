@@ -1,0 +1,132 @@
+"""The index of the archive: one row a slice, in order, with its labels; and the quarantine of what is not usable."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
+from radstack.dicom.order import order
+from radstack.dicom.scan import scan
+from radstack.errors import UserError
+
+TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
+"""The label file and the list of test slices."""
+FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
+"""Both names under which the organizer shipped the pictures."""
+HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spacing_column", "bits_stored",
+                  "pixel_representation", "photometric", "intercept", "slope", "padding", "window_center",
+                  "window_width", "transfer_syntax", "order_flag"]
+"""Columns of the index after the targets."""
+QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
+"""``path`` is "" for an id without a file."""
+
+
+def build_index(input_folder: Path, workers: int, parts_folder: Path,
+                progress: Callable[[int, int], None] | None = None,
+                report: Callable[[str], None] = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index every file and every id of the archive: each is in the index or in the quarantine.
+
+    The id of a slice is its SOPInstanceUID, which is the file's stem in the archive (so a renamed file is found);
+    for a file without a header the stem. A patient is one PatientID; a series is PatientID, StudyInstanceUID and
+    SeriesInstanceUID together. Blanks in these stand for the slice alone.
+
+    Args:
+        input_folder: holds the two CSV files and the two picture folders.
+        workers: processes that read headers.
+        parts_folder: keeps what is read, see :func:`radstack.dicom.scan.scan`.
+        progress: called with (files done, files in all), for train and for test.
+        report: given a line for each thing worth knowing (dropped rows, quarantined files, repeated positions).
+
+    Returns:
+        The index: ``id``, ``split``, ``group``, ``series``, ``position``, ``z``, ``path``, the targets (float32, NaN in
+        test) and ``HEADER_COLUMNS``, sorted by split (train first), series, position. The quarantine:
+        ``QUARANTINE_COLUMNS``; reasons are those of :class:`radstack.dicom.Unreadable` and ``duplicate-sop``,
+        ``no-label`` and ``not-in-sample`` (a file without a row), ``no-file`` (a row without a file). A test id of
+        the quarantine keeps its six rows in the submission, filled there.
+
+    Raises:
+        UserError: a folder or CSV is missing, the CSV is damaged, or no slice is usable.
+    """
+    labels = read_labels(input_folder / TRAIN_CSV)
+    sample = read_sample_ids(input_folder / SAMPLE_CSV)
+    if labels.duplicate_rows:
+        report(f"{TRAIN_CSV}: {labels.duplicate_rows} rows that repeat another were dropped")
+    files = pd.concat([_scan(input_folder, split, workers, parts_folder, progress) for split in FOLDERS])
+    files = _identify(files.reset_index(drop=True))
+    wanted = {"train": labels.table["id"], "test": sample}
+    _quarantine_strangers(files, wanted)
+    usable = files["reason"] == ""
+    if not usable.any():
+        raise UserError(f"no usable slice below {input_folder}; the first file says: {files['reason'].iloc[0]}")
+    index = _arrange(order(files[usable]), labels.table)
+    quarantine = pd.concat([files.loc[~usable, QUARANTINE_COLUMNS], _without_file(files, wanted)], ignore_index=True)
+    _summarize(index, quarantine, report)
+    return index, quarantine
+
+
+def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path,
+          progress: Callable[[int, int], None] | None) -> pd.DataFrame:
+    folder = next((input_folder / name for name in FOLDERS[split] if (input_folder / name).is_dir()), None)
+    if folder is None:
+        raise UserError(f"{input_folder} has neither {' nor '.join(FOLDERS[split])}; "
+                        "get the data with: python src/00_get_data.py ich --kaggle (or --demo)")
+    files = scan(folder, workers, parts_folder / split, progress)
+    return files.assign(split=split, path=folder.name + "/" + files["path"])
+
+
+def _identify(files: pd.DataFrame) -> pd.DataFrame:
+    """Add ``id``, ``group`` and ``series``; all but one of the files with the same SOPInstanceUID are quarantined."""
+    stem = files["path"].str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
+    files["id"] = files["sop"].where(files["sop"] != "", stem)
+    files["renamed"] = files["id"] != stem
+    # The file of the right name wins, then the test copy: a slice that is scored must not be trained on as well.
+    readable = files[files["reason"] == ""].sort_values(["renamed", "split", "path"])
+    twins = readable.index[readable.duplicated("id")]
+    files.loc[twins, "reason"] = "duplicate-sop"
+    files.loc[twins, "detail"] = "another file has the SOPInstanceUID " + files.loc[twins, "id"]
+    files.loc[twins, "id"] = stem[twins]
+    names = [files[name].where(files[name] != "", files["id"]) for name in ("patient", "study", "series_uid")]
+    return files.assign(group=names[0], series=names[0] + "-" + names[1] + "-" + names[2])
+
+
+def _quarantine_strangers(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
+    """Quarantine readable files whose id is not in the CSV of their split."""
+    for split, reason, csv in (("train", "no-label", TRAIN_CSV), ("test", "not-in-sample", SAMPLE_CSV)):
+        stranger = (files["split"] == split) & (files["reason"] == "") & ~_among(files["id"], wanted[split])
+        files.loc[stranger, "reason"] = reason
+        files.loc[stranger, "detail"] = f"its id is not in {csv}"
+
+
+def _without_file(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> pd.DataFrame:
+    """Quarantine rows of the ids that no file, usable or not, answers to."""
+    missing = []
+    for split, ids in wanted.items():
+        lost = ids[~_among(ids, files.loc[files["split"] == split, "id"])]
+        missing.append(pd.DataFrame({"id": lost, "split": split, "path": "", "reason": "no-file",
+                                     "detail": f"listed in the CSV, not in {' or '.join(FOLDERS[split])}"}))
+    return pd.concat(missing)
+
+
+def _among(ids: pd.Series, others: pd.Series) -> np.ndarray:
+    """Which ``ids`` are in ``others``; a hash index, where ``isin`` on strings takes seconds for 750,000."""
+    return pd.Index(others.unique()).get_indexer(pd.Index(ids)) >= 0
+
+
+def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """The columns and row order of an index table."""
+    index = files.merge(labels, on="id", how="left", validate="one_to_one")
+    index.loc[index["split"] == "test", list(TARGETS)] = np.nan
+    columns = ["id", "split", "group", "series", "position", "z", "path", *TARGETS, *HEADER_COLUMNS]
+    index = index.assign(last=index["split"] == "test").sort_values(["last", "series", "position"], ignore_index=True)
+    return index[columns]
+
+
+def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Callable[[str], None]) -> None:
+    counts = quarantine.groupby(["split", "reason"]).size().reset_index(name="count")
+    for split, reason, count in counts.itertuples(index=False):
+        report(f"{split}: {count} quarantined as {reason}")
+    flags = index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique()
+    for flag, count in flags.items():
+        report(f"{count} series with {flag}")

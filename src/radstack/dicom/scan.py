@@ -1,0 +1,141 @@
+"""Headers of a whole folder, in parallel and restartable: 750,000 files are a normal size here."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.dicom.fields import Header, Unreadable
+from radstack.dicom.header import fault, read_header
+from radstack.dicom.order import ORIENTATION, POSITION
+from radstack.errors import UserError
+from radstack.files import write_table
+
+CHUNK = 5000
+"""Files a part: some tenths of a second of work, 150 parts for the RSNA 2019 archive."""
+VERSION = 1
+"""Part of each part's name; raise it when the columns change."""
+PLAIN = ["sop", "patient", "study", "rows", "columns", "samples", "frames", "photometric", "bits_allocated",
+         "bits_stored", "pixel_representation", "intercept", "slope", "transfer_syntax"]
+"""Header fields that are columns as they are; the series UID is the column ``series_uid``."""
+
+Found = tuple[str, int, int]
+"""Path below the folder, bytes, time of modification in ns."""
+
+
+def scan(folder: Path, workers: int, parts_folder: Path,
+         progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
+    """Read the header of every file below ``folder``.
+
+    Each chunk of ``CHUNK`` files is kept in ``parts_folder`` as it is done, under the digest of its names, sizes and
+    times: a killed scan starts where it was, a changed file is read again. The parts may be deleted once the result
+    is stored.
+
+    Args:
+        folder: searched with its subfolders; every file counts, whatever it is called.
+        workers: processes; 0 or 1 reads in this one. Results do not depend on it.
+        parts_folder: where parts are kept, outside ``folder``.
+        progress: called with (files done, files in all) after each chunk.
+
+    Returns:
+        One row a file sorted by ``path`` (below the folder): ``path``, ``size``, ``reason`` and ``detail`` ("" if
+        readable), ``PLAIN``, ``series_uid``, ``padding``, ``POSITION``, ``ORIENTATION``, ``spacing_row``,
+        ``spacing_column`` (mm), ``window_center``, ``window_width`` (the first of several). Absent numbers are NaN.
+
+    Raises:
+        UserError: the folder is missing or holds no file, a part cannot be written, or a worker was killed.
+    """
+    found = sorted(_list(folder))
+    if not found:
+        raise UserError(f"{folder} holds no file; put the unpacked archive there or run stage 00")
+    chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
+    parts = [parts_folder / f"{_digest(folder, chunk)}.parquet" for chunk in chunks]
+    todo = [(chunk, part) for chunk, part in zip(chunks, parts) if not part.exists()]
+    done = len(found) - sum(len(chunk) for chunk, _ in todo)
+    for count in _run(folder, todo, workers):
+        done += count
+        if progress is not None:
+            progress(done, len(found))
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+
+
+def _list(folder: Path) -> Iterator[Found]:
+    """Every file below ``folder``."""
+    pending = [str(folder)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        pending.append(entry.path)
+                    else:
+                        stat = entry.stat(follow_symlinks=os.path.exists(entry.path))  # noqa: PTH110
+                        yield os.path.relpath(entry.path, folder), stat.st_size, stat.st_mtime_ns
+        except OSError as error:
+            raise UserError(f"cannot list {error.filename}: {error.strerror}; check the data folder") from error
+
+
+def _digest(folder: Path, chunk: list[Found]) -> str:
+    return hashlib.sha256(repr((VERSION, str(folder.resolve()), chunk)).encode()).hexdigest()[:32]
+
+
+def _run(folder: Path, todo: list[tuple[list[Found], Path]], workers: int) -> Iterator[int]:
+    """Do the chunks, yielding the number of files of each as it is done."""
+    workers = min(workers, len(todo))
+    if workers < 2:
+        yield from (_do(folder, chunk, part) for chunk, part in todo)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(_do, folder, chunk, part) for chunk, part in todo]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError("a scanning process was killed (out of memory?); run the same command again, "
+                            "what was read is kept") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _do(folder: Path, chunk: list[Found], part: Path) -> int:
+    """Read one chunk into its part."""
+    table = pd.DataFrame([_row(folder, path, size) for path, size, _ in chunk])
+    texts = table.select_dtypes(include=["object", "str"]).columns
+    write_table(part, table.astype(dict.fromkeys(texts, "str")))
+    return len(chunk)
+
+
+def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
+    """One file as a row; nothing about it raises."""
+    name = path.encode("utf-8", "backslashreplace").decode()
+    row: dict[str, Any] = {"path": name, "size": size, "reason": "", "detail": ""}
+    header = Header()
+    try:
+        if name != path:
+            raise Unreadable("odd-name", "the file name is not UTF-8; rename the file")
+        header = read_header(f"{folder}/{path}")
+        found = fault(header)
+        if found is not None:
+            raise found
+    except Unreadable as error:
+        row |= {"reason": error.reason, "detail": error.detail}
+    return row | _columns(header)
+
+
+def _columns(header: Header) -> dict[str, Any]:
+    """The header as scalars."""
+    row = {name: getattr(header, name) for name in PLAIN}
+    row["series_uid"] = header.series
+    row["padding"] = np.nan if header.padding is None else float(header.padding)
+    row |= zip(POSITION, header.position or (np.nan,) * 3)
+    row |= zip(ORIENTATION, header.orientation or (np.nan,) * 6)
+    row |= zip(("spacing_row", "spacing_column"), header.spacing or (np.nan,) * 2)
+    row["window_center"] = header.window_center[0] if header.window_center else np.nan
+    row["window_width"] = header.window_width[0] if header.window_width else np.nan
+    return row

@@ -1,0 +1,339 @@
+"""DICOM files, whole and broken: headers, stored values, scans, slice order."""
+
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from dicom_files import make_dicom, noise
+from pydicom import uid
+
+from radstack.dicom import Unreadable, fault, invert, read_header, read_stored
+from radstack.dicom import header as walker
+from radstack.dicom import pixels as reader
+from radstack.dicom.order import ORIENTATION, POSITION, order
+from radstack.dicom.scan import scan
+from radstack.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+
+
+def with_pydicom(path: Path) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pydicom.dcmread(path).pixel_array
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(Unreadable) as caught:
+        read_stored(path)
+    return caught.value.reason
+
+
+def no_pydicom(*_: object) -> None:
+    raise AssertionError("pydicom was asked")
+
+
+# -- what is read ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("low", [0, -2000])
+def test_plain_files_are_read_without_pydicom(tmp_path, monkeypatch, syntax, low):
+    pixels = noise((6, 10), low, 3000)
+    path = make_dicom(tmp_path / "ID_a.dcm", pixels, syntax=syntax)
+    monkeypatch.setattr(reader, "ask_pydicom", no_pydicom)
+    monkeypatch.setattr(reader, "_decode", no_pydicom)
+    stored, header = read_stored(path)
+    assert stored.dtype == pixels.dtype and np.array_equal(stored, pixels)
+    assert (header.sop, header.patient, header.study, header.series) == ("ID_a", "ID_p", "ID_s", "ID_r")
+    assert (header.rows, header.columns, header.intercept, header.slope) == (6, 10, -1024.0, 1.0)
+    assert header.position == (-125.0, -120.5, 10.0) and header.orientation == (1, 0, 0, 0, 1, 0)
+    assert header.window_center == (40.0, 40.0) and header.window_width == (80.0, 80.0)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"PixelPaddingValue": -2000, "BitsStored": 16}, {"WindowCenter": 30, "WindowWidth": None},
+    {"ImagePositionPatient": None, "ImageOrientationPatient": None}, {"NumberOfFrames": 1, "PatientID": None},
+])  # fmt: skip
+def test_walker_and_pydicom_give_the_same_header(tmp_path, changes):
+    path = make_dicom(tmp_path / "ID_a.dcm", noise((4, 4), -9, 9), **changes)
+    size = path.stat().st_size
+    walked = walker.walk(path.read_bytes(), size)
+    assert walked is not None and walked == walker.ask_pydicom(path, size) == read_header(path)
+
+
+def test_padding_takes_the_sign_of_the_pixels(tmp_path):
+    padding = pydicom.DataElement(0x00280120, "US", 63536)
+    path = make_dicom(tmp_path / "a.dcm", noise(low=-9, high=9), PixelPaddingValue=padding)
+    assert read_header(path).padding == -2000
+
+
+def test_a_header_longer_than_one_read_is_left_to_pydicom(tmp_path):
+    pixels = noise()
+    path = make_dicom(tmp_path / "a.dcm", pixels, ImageComments="x" * 9000)
+    assert fault(read_header(path)) is None and read_header(path).rows == 8
+    assert np.array_equal(read_stored(path)[0], pixels)
+
+
+def compressed(path: Path, pixels: np.ndarray, syntax: str) -> Path:
+    dataset = pydicom.dcmread(make_dicom(path, pixels))
+    dataset.compress(syntax, generate_instance_uid=False)
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEG2000Lossless])
+def test_compressed_files_are_decoded(tmp_path, syntax):
+    pixels = noise((64, 64))
+    path = compressed(tmp_path / "a.dcm", pixels, syntax)
+    assert fault(read_header(path)) is None
+    stored, header = read_stored(path)
+    assert stored.dtype == np.uint16 and np.array_equal(stored, pixels)
+    assert header.transfer_syntax == syntax
+
+
+def test_plugins_decode_the_syntaxes_of_scanners():
+    lossless = [uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless]
+    assert all(map(walker.decodable, [*lossless, uid.JPEGExtended12Bit, uid.DeflatedExplicitVRLittleEndian]))
+    assert not walker.decodable(uid.MPEG2MPML)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian])
+def test_other_native_files_are_decoded(tmp_path, syntax):
+    pixels = noise()
+    data = pixels.byteswap() if syntax == uid.ExplicitVRBigEndian else pixels
+    path = make_dicom(tmp_path / "a.dcm", data, syntax=syntax)
+    assert np.array_equal(read_stored(path)[0], pixels)
+
+
+def test_eight_bits_widen(tmp_path):
+    pixels = noise(high=256).astype(np.uint8)
+    stored, _ = read_stored(make_dicom(tmp_path / "a.dcm", pixels))
+    assert stored.dtype == np.uint16 and np.array_equal(stored, pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_bits_above_those_stored_do_not_count(tmp_path, dtype):
+    pixels = noise(high=65536).astype(dtype)
+    path = make_dicom(tmp_path / "a.dcm", pixels, BitsStored=12, HighBit=11)
+    assert np.array_equal(read_stored(path)[0], with_pydicom(path))
+    assert abs(read_stored(path)[0].astype(int)).max() < 4096
+
+
+def test_polarity_is_left_alone_and_inverted_on_request(tmp_path):
+    pixels = np.array([[0, 1], [4000, 4095]], np.uint16)
+    stored, header = read_stored(make_dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(stored, pixels)
+    assert invert(stored, header).tolist() == [[4095, 4094], [95, 0]]
+    signed, header = read_stored(make_dicom(tmp_path / "b.dcm", np.array([[-32768, 5]], np.int16)))
+    assert invert(signed, header).tolist() == [[32767, -6]]
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_refusals_have_their_reason(tmp_path):
+    good = make_dicom(tmp_path / "good.dcm", noise())
+    data = good.read_bytes()
+    cases = {
+        "empty": b"", "not-dicom": b"GIF89a" + bytes(500), "truncated": data[:-10], "no-pixels": data[:-136],
+    }  # fmt: skip
+    for name, content in cases.items():
+        path = tmp_path / f"{name}.dcm"
+        path.write_bytes(content)
+        assert reason(path) == name
+    assert reason(tmp_path / "absent.dcm") == "no-access"
+    assert reason(make_dicom(tmp_path / "a.dcm", None)) == "no-pixels"
+    assert reason(make_dicom(tmp_path / "b.dcm", noise(), Rows=9)) == "wrong-size"
+    assert reason(make_dicom(tmp_path / "c.dcm", noise(), Rows=7)) == "wrong-size"
+    assert reason(make_dicom(tmp_path / "d.dcm", noise(), Rows=None)) == "bad-header"
+    assert reason(make_dicom(tmp_path / "e.dcm", noise((8, 16)), Rows=8, Columns=8, NumberOfFrames=2)) == "not-gray"
+
+
+def test_a_header_that_does_not_parse_is_refused(tmp_path):
+    for number, (old, new) in enumerate([(b"-1024 ", b"-10x4 "), (b"-125.0\\", b"-1\\5.0\\"), (b"-1024 ", b"  inf ")]):
+        path = make_dicom(tmp_path / f"{number}.dcm", noise())
+        data = path.read_bytes()
+        assert old in data
+        path.write_bytes(data.replace(old, new))
+        assert reason(path) == "bad-header"
+
+
+def test_an_undecodable_transfer_syntax_is_refused_from_the_header(tmp_path):
+    path = make_dicom(tmp_path / "a.dcm", noise())
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0"))
+    assert reason(path) == "unsupported-transfer-syntax"
+
+
+def test_broken_compressed_stream_is_refused(tmp_path):
+    path = compressed(tmp_path / "a.dcm", noise((64, 64)), uid.RLELossless)
+    data = bytearray(path.read_bytes())
+    data[-4000:-20] = bytes(3980)
+    path.write_bytes(data)
+    assert reason(path) == "undecodable"
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_fuzz_reads_as_pydicom_or_refuses(tmp_path, syntax):
+    data = make_dicom(tmp_path / "good.dcm", noise((16, 16)), syntax=syntax).read_bytes()
+    rng = np.random.default_rng(7)
+    path, read = tmp_path / "broken.dcm", 0
+    header_end = len(data) - 512
+    for trial in range(300):
+        broken = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            broken[rng.integers(128, header_end if trial % 3 else len(data))] = rng.integers(256)
+        path.write_bytes(broken[: rng.integers(len(data))] if trial % 4 == 0 else broken)
+        try:
+            stored, _ = read_stored(path)
+        except Unreadable:
+            continue
+        read += 1
+        assert np.array_equal(stored, with_pydicom(path)), f"trial {trial}"
+    assert 30 < read < 270
+
+
+# -- folders --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    place = tmp_path / "pictures"
+    for number in range(7):
+        make_dicom(place / f"ID_{number}.dcm", noise(seed=number), ImagePositionPatient=[0, 0, number])
+    make_dicom(place / "ID_line\nbreak.dcm", noise(), SOPInstanceUID="ID_line")
+    make_dicom(place / "deeper" / "no_suffix", noise(), PixelPaddingValue=4)
+    (place / "ID_empty.dcm").touch()
+    (place / "notes.txt").write_text("not a picture")
+    return place
+
+
+def test_scan_has_a_row_for_every_file(folder, tmp_path):
+    seen: list[tuple[int, int]] = []
+    table = scan(folder, 1, tmp_path / "parts", lambda done, total: seen.append((done, total)))
+    assert seen == [(11, 11)] and table["path"].is_monotonic_increasing
+    reasons = table.set_index("path")["reason"]
+    assert reasons[reasons != ""].to_dict() == {"ID_empty.dcm": "empty", "notes.txt": "not-dicom"}
+    rows = table.set_index("path")
+    assert rows.loc["ID_line\nbreak.dcm", "sop"] == "ID_line"
+    assert rows.loc["deeper/no_suffix", "padding"] == 4 and np.isnan(rows.loc["ID_3.dcm", "padding"])
+    assert rows.loc["ID_3.dcm", [*POSITION, "spacing_row", "window_center"]].tolist() == [0, 0, 3, 0.5, 40]
+
+
+def test_scan_with_workers_is_the_same(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("radstack.dicom.scan.CHUNK", 4)
+    one = scan(folder, 1, tmp_path / "one")
+    pd.testing.assert_frame_equal(one, scan(folder, 2, tmp_path / "two"))
+    assert len(list((tmp_path / "two").glob("*.parquet"))) == 3
+
+
+def test_a_killed_scan_restarts_where_it_was(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("radstack.dicom.scan.CHUNK", 4)
+    real, parts = walker.read_header, tmp_path / "parts"
+    calls: list[str] = []
+
+    def counting(path: str) -> object:
+        calls.append(path)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr("radstack.dicom.scan.read_header", counting)
+    with pytest.raises(KeyboardInterrupt):
+        scan(folder, 1, parts)
+    whole = scan(folder, 1, parts)
+    assert len(calls) == 6 + 7 and len(whole) == 11
+    scan(folder, 1, parts)
+    assert len(calls) == 13
+    make_dicom(folder / "ID_0.dcm", noise(), PatientID="ID_changed")
+    os.utime(folder / "ID_0.dcm", ns=(0, time.time_ns()))
+    assert "ID_changed" in set(scan(folder, 1, parts)["patient"]) and len(calls) == 17
+
+
+def test_a_name_that_is_not_utf8_is_a_row(folder, tmp_path):
+    (folder / os.fsdecode(b"ID_\xff.dcm")).write_bytes(b"x")
+    table = scan(folder, 1, tmp_path / "parts")
+    assert table.loc[table["reason"] == "odd-name", "path"].tolist() == ["ID_\\udcff.dcm"]
+
+
+def test_a_missing_or_empty_folder_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="cannot list"):
+        scan(tmp_path / "nowhere", 1, tmp_path / "parts")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(UserError, match="holds no file"):
+        scan(tmp_path / "void", 1, tmp_path / "parts")
+
+
+# -- order ----------------------------------------------------------------------------------------------------------
+
+
+def slices(n: int, tilt: float = 0.0, spacing: float = 5.0, series: str = "s") -> pd.DataFrame:
+    """A series of ``n`` parallel slices under a gantry tilt in degrees, stepped along its own normal."""
+    cosine, sine = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    axes = np.array([1, 0, 0, 0, cosine, -sine])
+    normal = np.cross(axes[:3], axes[3:])
+    table = pd.DataFrame(np.array([-125, -20, 100]) + spacing * np.arange(n)[:, None] * normal, columns=POSITION)
+    table[ORIENTATION] = axes
+    return table.assign(id=[f"ID_{k:03}" for k in range(n)], series=series)
+
+
+@pytest.mark.parametrize("tilt", [0, 11, -20, 60])
+def test_order_follows_the_normal(tilt):
+    table = slices(20, tilt)
+    ordered = order(table.sample(frac=1, random_state=0))
+    assert ordered["id"].tolist() == table["id"].tolist()
+    assert ordered["position"].tolist() == list(range(20)) and ordered["position"].dtype == np.int32
+    assert np.allclose(np.diff(ordered["z"]), 5.0) and (ordered["order_flag"] == "").all()
+
+
+def test_series_do_not_mix_and_a_single_slice_is_one():
+    ordered = order(pd.concat([slices(3, series="b"), slices(1, series="a"), slices(2, 30, series="c")]))
+    assert ordered.groupby("series")["position"].apply(list).to_dict() == {"a": [0], "b": [0, 1, 2], "c": [0, 1]}
+
+
+def test_repeated_positions_are_ranked_by_id_and_flagged():
+    table = slices(4)
+    table.loc[2, POSITION] = table.loc[1, POSITION].to_numpy()
+    table.loc[[1, 2], "id"] = ["ID_z", "ID_b"]
+    ordered = order(table)
+    assert ordered["id"].tolist() == ["ID_000", "ID_b", "ID_z", "ID_003"]
+    assert ordered["order_flag"].tolist() == ["", "repeated-position", "repeated-position", ""]
+
+
+def test_missing_geometry_falls_back_and_is_flagged():
+    bare = slices(3)
+    bare[ORIENTATION] = np.nan
+    assert order(bare)["order_flag"].eq("no-orientation").all() and order(bare)["position"].tolist() == [0, 1, 2]
+    table = slices(4, tilt=20)
+    table.loc[0, POSITION] = np.nan
+    table.loc[2, ORIENTATION] = 0.0
+    ordered = order(table).set_index("id")
+    assert ordered.loc["ID_000", ["position", "order_flag"]].tolist() == [3, "no-position"]
+    assert ordered.loc["ID_002", ["position", "order_flag"]].tolist() == [1, "no-orientation"]
+
+
+def test_a_slice_turned_away_is_flagged():
+    table = slices(9)
+    table.loc[4, ORIENTATION] = [1, 0, 0, 0, 0, -1]
+    assert order(table).set_index("id").loc["ID_004", "order_flag"].startswith("mixed-orientation")
+
+
+# -- the real thing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_real_files_read_as_pydicom_reads_them():
+    if "RADSTACK_REAL_DATA" not in os.environ:
+        pytest.skip("RADSTACK_REAL_DATA is not set")
+    paths = sorted(Path(os.environ["RADSTACK_REAL_DATA"], "ich_sample").glob("stage_2_*/*.dcm"))
+    assert len(paths) == 168
+    for path in paths:
+        stored, header = read_stored(path)
+        expected = with_pydicom(path)
+        assert stored.dtype == expected.dtype and np.array_equal(stored, expected)
+        assert header == walker.ask_pydicom(path, path.stat().st_size) == walker.walk(path.read_bytes(), header.size)
