@@ -1,0 +1,87 @@
+"""Training-time augmentation: albumentations by name, checked strictly, seeded by the sample."""
+
+import inspect
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from radstack.errors import UserError
+from radstack.experiment import Op
+from radstack.oneline import reason
+from radstack.registry import check_name
+
+Augment = Callable[[np.ndarray, int], np.ndarray]
+"""Picture, uint8 [height, width, channels], and a seed to a picture of the same shape and dtype."""
+
+
+def pipeline(ops: tuple[Op, ...], size: tuple[int, int]) -> Augment:
+    """Chain ``ops`` for pictures of ``size`` (height, width), which come resized: on larger ones everything is slower.
+
+    The result depends on the picture and the seed alone, not on the worker or on what it did before.
+    A transform that needs a ``size`` gets this one unless the recipe names another.
+
+    Raises:
+        UserError: unknown transform or argument with the nearest name, a value that albumentations refuses; on call,
+            a picture of another size or dtype, or a transform that changed either.
+    """
+    if not ops:
+        return lambda image, seed: image
+    albumentations = _albumentations()
+    chain = albumentations.Compose([transform(op, size) for op in ops])
+
+    def augment(image: np.ndarray, seed: int) -> np.ndarray:
+        _check(image, size, image.shape[2:], "the view delivered")
+        # Compose.set_random_seed gives every transform the same stream (flips would go together) and takes 100 us;
+        # one stream for all takes 15 us.
+        chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        result = chain(image=image)["image"]
+        _check(result, size, image.shape[2:], "the augmentation made")
+        return np.ascontiguousarray(result)
+
+    return augment
+
+
+def transform(op: Op, size: tuple[int, int]) -> Any:
+    """Make one albumentations transform, refusing what albumentations would only warn about."""
+    albumentations = _albumentations()
+    kinds = _transforms(albumentations)
+    check_name(kinds, op.name, "albumentations transform")
+    known = inspect.signature(kinds[op.name]).parameters
+    for name in op.args:
+        check_name(known, name, f"argument of {op.name},")
+    args = dict(op.args)
+    if "size" in known and known["size"].default is inspect.Parameter.empty:
+        args.setdefault("size", size)
+    try:
+        return kinds[op.name](**args)
+    except (TypeError, ValueError) as error:
+        why = reason(error).partition(" For further information")[0]
+        raise UserError(f"albumentations refuses {op.name}({_spell(op.args)}): {why}") from error
+
+
+def _albumentations() -> Any:
+    # Without this it asks a server for its newest version at every import.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
+
+
+def _transforms(albumentations: Any) -> dict[str, type]:
+    """Every public transform class of albumentations by name."""
+    return {name: kind for name, kind in vars(albumentations).items()
+            if isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)}
+
+
+def _check(image: np.ndarray, size: tuple[int, int], channels: tuple[int, ...], who: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape != (*size, *channels):
+        wanted = (*size, *channels)
+        raise UserError(f"{who} {image.dtype} {image.shape}, not uint8 {wanted}; view.size and augment must agree")
+
+
+def _spell(args: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in args.items())
+

@@ -1,0 +1,186 @@
+"""Mixed precision by name: one object that runs the forward pass, the backward pass and the optimizer step."""
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+
+from radstack.errors import UserError
+from radstack.oneline import reason
+from radstack.registry import pick
+
+
+class Precision(Protocol):
+    """What a training loop needs of a way to compute."""
+
+    def prepare(self, net: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Bring the network, already on its device, and its optimizer to this precision; before DDP and resuming."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context of the forward pass."""
+        ...
+
+    def backward(self, loss: torch.Tensor, optimizer: Optimizer) -> None:
+        """Add the gradients of ``loss``, scaled where half precision needs it."""
+        ...
+
+    def step(self, optimizer: Optimizer, clip_norm: float) -> float:
+        """Unscale, clip to the global norm ``clip_norm`` (0: do not), step, and clear the gradients.
+
+        Returns:
+            The norm before clipping. Where it is not finite the weights have not moved.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Loss scale and its history, plain numbers."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        ...
+
+
+class Native:
+    """fp32, bf16 and fp16 of torch.amp; the weights stay fp32 (Micikevicius 2018)."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Compute on ``device`` in ``dtype``; float16 brings a gradient scaler and needs a GPU."""
+        half = dtype == torch.float16
+        if half and device.type == "cpu":
+            raise UserError("train.precision='fp16' needs a GPU; on a CPU set train.precision='bf16' or 'fp32'")
+        self.device, self.dtype = device, dtype
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
+
+    def prepare(self, net: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Return both as they are."""
+        return net, optimizer
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """torch.autocast to the dtype, switched off for float32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def backward(self, loss: torch.Tensor, optimizer: Optimizer) -> None:
+        """Back-propagate the (scaled) loss."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, optimizer: Optimizer, clip_norm: float) -> float:
+        """Step unless the gradient is not finite; then only the loss scale falls."""
+        self.scaler.unscale_(optimizer)
+        norm = _clip(optimizer, clip_norm)
+        if _finite(norm):
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the gradient scaler; empty without one."""
+        return self.scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the gradient scaler."""
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state)
+
+
+class Apex:
+    """``apex.amp`` O1 (patched functions) or O2 (half weights, fp32 masters), where the installed Apex has it."""
+
+    def __init__(self, device: torch.device, level: str) -> None:
+        """Use optimization level ``level``, "O1" or "O2", on a GPU.
+
+        Raises:
+            UserError: no GPU, no Apex, another package of that name, or an Apex that no longer has amp.
+        """
+        if device.type != "cuda":
+            raise UserError(f"train.precision='apex_{level.lower()}' needs an NVIDIA GPU; set 'bf16' or 'fp32'")
+        self.amp = apex_module("apex.amp", native="train.precision='fp16'", needs="initialize")
+        self.level = level
+
+    def prepare(self, net: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Let Apex patch or cast both."""
+        return self.amp.initialize(net, optimizer, opt_level=self.level, verbosity=0)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Nothing: Apex has patched the functions or the network."""
+        return nullcontext()
+
+    def backward(self, loss: torch.Tensor, optimizer: Optimizer) -> None:
+        """Back-propagate through Apex's loss scaling."""
+        with self.amp.scale_loss(loss, optimizer) as scaled:
+            scaled.backward()
+
+    def step(self, optimizer: Optimizer, clip_norm: float) -> float:
+        """Step always: on overflow Apex has replaced the step by one that only puts the real one back."""
+        norm = _clip(optimizer, clip_norm, list(self.amp.master_params(optimizer)))
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Apex's loss scalers."""
+        return self.amp.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore Apex's loss scalers."""
+        self.amp.load_state_dict(state)
+
+
+PRECISIONS: dict[str, Callable[[torch.device], Precision]] = {
+    "fp32": lambda device: Native(device, torch.float32),
+    "bf16": lambda device: Native(device, torch.bfloat16),
+    "fp16": lambda device: Native(device, torch.float16),
+    "apex_o1": lambda device: Apex(device, "O1"),
+    "apex_o2": lambda device: Apex(device, "O2"),
+}
+
+
+def precision(name: str, device: torch.device) -> Precision:
+    """Make the precision ``name`` for ``device``.
+
+    Raises:
+        UserError: unknown name, or one that this device or installation cannot serve, with the one that it can.
+    """
+    return pick(PRECISIONS, name, "precision")(device)
+
+
+def apex_module(name: str, native: str, needs: str) -> ModuleType:
+    """Import ``name`` of NVIDIA Apex, which must have the attribute ``needs``; ``native`` is the setting instead of it.
+
+    Raises:
+        UserError: it is not there, in one line that tells the two packages called apex apart.
+    """
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # PyPI's apex fails on its own missing imports, a broken build in any way
+        raise UserError(_no_apex(name, native, reason(error))) from error
+    if not hasattr(module, needs):
+        raise UserError(_no_apex(name, native, f"it has no {needs}"))
+    return module
+
+
+def _no_apex(name: str, native: str, why: str) -> str:
+    return (f"{name} of NVIDIA Apex is not installed here ({why}). PyPI's 'apex' is another package (a Pyramid "
+            f"toolkit), and recent NVIDIA Apex ships no amp; use PyTorch's own equivalent: {native}")
+
+
+def _clip(optimizer: Optimizer, clip_norm: float, parameters: list[torch.Tensor] | None = None) -> float:
+    """Clip the gradients to a global L2 norm of ``clip_norm`` unless that is 0; return the norm before."""
+    if parameters is None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if clip_norm:
+        clip_grads_with_norm_(parameters, clip_norm, norm)
+    return float(norm)
+
+
+def _finite(norm: float) -> bool:
+    return abs(norm) < float("inf")

@@ -1,0 +1,179 @@
+"""The four places networks come from, each brought to one shape: a trunk whose pooled features are known.
+
+The pictures may have any size, so fixed-size average pools (pretrainedmodels) give way to global ones, and auxiliary
+heads (Inception, GoogLeNet) are left out. Libraries are imported when a network of theirs is asked for.
+"""
+
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from radstack.errors import UserError
+from radstack.nets.body import Body, Origin, State, change_channels, cut_last_linear
+from radstack.oneline import reason
+
+
+@dataclass(frozen=True)
+class Source:
+    """A library of networks."""
+
+    names: Callable[[], list[str]]
+    """Every model name it knows."""
+    make: Callable[[str, int, dict[str, Any]], Body]
+    """From model name, input channels and constructor arguments to an untrained trunk."""
+
+
+def timm_body(name: str, channels: int, args: dict[str, Any]) -> Body:
+    """Make a timm network (https://github.com/huggingface/pytorch-image-models)."""
+    import timm
+
+    with _constructing(f"timm/{name}"):
+        net: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **args)
+    published = net.pretrained_cfg
+    full_name = ".".join(filter(None, (published["architecture"], published.get("tag"))))
+    hub, url = published.get("hf_hub_id") or "", published.get("url") or ""
+    origin = Origin(_last(url), url)
+    if hub:
+        origin = Origin(f"{full_name}.safetensors", f"https://huggingface.co/{hub}/resolve/main/model.safetensors", hub)
+    classifier = published.get("classifier") or ()
+    return Body(
+        net=net,
+        width=getattr(net, "head_hidden_size", None) or net.num_features,
+        pooled=_whole,
+        classifier=(classifier,) if isinstance(classifier, str) else tuple(classifier),
+        origin=origin,
+        translate=_timm_translator(net),
+    )
+
+
+def timm_names() -> list[str]:
+    """Architectures, and architectures with the tag of their weights (``resnet18.a1_in1k``)."""
+    import timm
+
+    return timm.list_models() + timm.list_pretrained()
+
+
+def torchvision_body(name: str, channels: int, args: dict[str, Any]) -> Body:
+    """Make a torchvision classification network (https://github.com/pytorch/vision)."""
+    import torchvision
+
+    if name in ("inception_v3", "googlenet"):
+        args = {"aux_logits": False, "init_weights": True} | args
+    with _constructing(f"torchvision/{name}"):
+        net = torchvision.models.get_model(name, weights=None, **args)
+    width, head = cut_last_linear(net)
+    change_channels(net, channels)
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    return Body(net, width, _whole, (head,), Origin(_last(url), url), _modern_densenet)
+
+
+def torchvision_names() -> list[str]:
+    """Classification networks that end in a linear layer, which squeezenet does not."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models, exclude="squeezenet*")
+
+
+def pretrainedmodels_body(name: str, channels: int, args: dict[str, Any]) -> Body:
+    """Make a pretrainedmodels network (https://github.com/Cadene/pretrained-models.pytorch).
+
+    Its server is often away (issue 152 there). timm's ``legacy_seresnext50_32x4d`` and its kin have the same keys, so
+    their files fit here by ``backbone.weights``.
+    """
+    import pretrainedmodels
+
+    with _constructing(f"pretrainedmodels/{name}"):
+        net = getattr(pretrainedmodels, name)(num_classes=1000, pretrained=None, **args)
+    last = net.last_linear
+    width = last.in_channels if isinstance(last, nn.Conv2d) else last.in_features
+    net.last_linear = nn.Identity()
+    if hasattr(net, "aux_logits"):
+        net.aux_logits, net.AuxLogits = False, nn.Identity()
+    change_channels(net, channels)
+    url = next(iter(pretrainedmodels.pretrained_settings[name].values()))["url"]
+    return Body(net, width, _features_then_pool, ("last_linear", "fc", "classifier"), Origin(_last(url), url),
+                _modern_densenet)
+
+
+def pretrainedmodels_names() -> list[str]:
+    """Networks whose features are a map; those that need one picture size (alexnet, vgg, squeezenet) are left out."""
+    import pretrainedmodels
+
+    return [name for name in pretrainedmodels.model_names if not name.startswith(("alexnet", "vgg", "squeezenet"))]
+
+
+def efficientnet_pytorch_body(name: str, channels: int, args: dict[str, Any]) -> Body:
+    """Make an EfficientNet (https://github.com/lukemelas/EfficientNet-PyTorch); ``args`` override its parameters.
+
+    ``{"width_coefficient": 0.25, "depth_coefficient": 0.25}`` is a net for tests. Padding follows the picture's size.
+    """
+    from efficientnet_pytorch import EfficientNet
+    from efficientnet_pytorch.utils import url_map
+
+    args = {"image_size": None, "include_top": False} | args
+    with _constructing(f"efficientnet_pytorch/{name}"):
+        net = EfficientNet.from_name(name, in_channels=channels, **args)
+    url = url_map.get(name, "")
+    return Body(net, net._bn1.num_features, _efficientnet_pool, ("_fc",), Origin(_last(url), url))
+
+
+def efficientnet_pytorch_names() -> list[str]:
+    """From ``efficientnet-b0`` to ``efficientnet-b8`` and ``efficientnet-l2``."""
+    from efficientnet_pytorch import VALID_MODELS
+
+    return list(VALID_MODELS)
+
+
+SOURCES: dict[str, Source] = {
+    "timm": Source(timm_names, timm_body),
+    "torchvision": Source(torchvision_names, torchvision_body),
+    "pretrainedmodels": Source(pretrainedmodels_names, pretrainedmodels_body),
+    "efficientnet_pytorch": Source(efficientnet_pytorch_names, efficientnet_pytorch_body),
+}
+
+
+@contextmanager
+def _constructing(name: str) -> Iterator[None]:
+    """Turn what a constructor raises into one line, and keep its deprecation warnings quiet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UserError(f"{name} cannot be built ({reason(error)}); check backbone.args") from error
+
+
+def _whole(net: Any, images: torch.Tensor) -> torch.Tensor:
+    return net(images)
+
+
+def _features_then_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
+    # densenet, xception, nasnet and pnasnet keep their last ReLU in logits(); after the others' own it changes nothing.
+    return torch.relu(net.features(images)).mean((2, 3))
+
+
+def _efficientnet_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
+    return net.extract_features(images).mean((2, 3))
+
+
+def _timm_translator(net: nn.Module) -> Callable[[State], State]:
+    """Find timm's own filter for old key names, which lives beside the model's class."""
+    translate = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    return (lambda state: translate(state, net)) if translate else (lambda state: state)
+
+
+def _modern_densenet(state: State) -> State:
+    """Rename ``denselayer1.norm.1.weight`` of files from before PyTorch 0.4.1 to ``denselayer1.norm1.weight``."""
+    return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): value
+            for key, value in state.items()}
+
+
+def _last(url: str) -> str:
+    return url.rpartition("/")[2]
