@@ -1,0 +1,1 @@
+"""Sequence models: a series' slices in order, read as the embeddings and probabilities of the networks below."""

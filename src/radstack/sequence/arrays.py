@@ -1,0 +1,130 @@
+"""What a sequence model reads, as arrays in index order, and the checks that nothing leaks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from radstack.errors import LeakError, UserError
+
+ByFold = Mapping[int, np.ndarray]
+"""An array for each fold's network."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Rows are pictures in index order: a series' rows are adjacent and follow the slice normal."""
+
+    embeddings: Mapping[str, ByFold]
+    """Member -> fold -> float16 [rows, width] of that fold's network, usually memory-mapped."""
+    probs: Mapping[str, ByFold]
+    """Member -> fold -> float32 [rows, targets]: what fold's network predicts for the rows it held out and for test
+    rows, anything (NaN) elsewhere."""
+    labels: np.ndarray
+    """float32 [rows, targets], 0 or 1; NaN in test."""
+    fold: np.ndarray
+    """int [rows]; -1 in test."""
+    group: np.ndarray
+    """[rows], the patient."""
+    z: np.ndarray
+    """float32 [rows], millimeters along the slice normal."""
+    start: np.ndarray
+    """int64 [series], first row of each."""
+    stop: np.ndarray
+    """int64 [series], one past the last row of each."""
+
+    @property
+    def is_test(self) -> np.ndarray:
+        """Mask of test rows, bool [rows]."""
+        return self.fold < 0
+
+    def nets(self, fold: int) -> np.ndarray:
+        """The fold whose network held the row out, int [rows]; ``fold`` itself for test rows."""
+        return np.where(self.is_test, fold, self.fold)
+
+
+def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...], embeddings: Mapping[str, ByFold],
+              tables: Mapping[str, Mapping[int, pd.DataFrame]]) -> Arrays:
+    """Arrays of an index table (sorted by split, series, position) and a fold table.
+
+    Args:
+        index: the index table.
+        folds: columns ``group``, ``fold``.
+        targets: label columns, in order.
+        embeddings: member -> fold -> float16 [rows of index, width].
+        tables: member -> fold -> prediction table of that fold's network (scored and test rows together).
+    """
+    table = index.merge(folds, on="group", how="left", validate="many_to_one")
+    columns = list(targets)
+    probs = {member: {fold: predicted.set_index("id").reindex(table["id"])[columns].to_numpy(np.float32)
+                      for fold, predicted in by_fold.items()} for member, by_fold in tables.items()}
+    fold = np.where(table["split"] == "test", -1, table["fold"])
+    if pd.isna(fold).any():
+        patient = table["group"][pd.isna(fold)].iloc[0]
+        raise UserError(f"patient {patient} is in no fold; run 01_make_folds again")
+    start, stop = series_bounds(table["series"].to_numpy())
+    return Arrays(embeddings, probs, table[columns].to_numpy(np.float32), fold.astype(np.int64),
+                  table["group"].to_numpy(), table["z"].to_numpy(np.float32), start, stop)
+
+
+def series_bounds(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row and one past the last row (int64 [series]) of each run of equal keys in ``series`` [rows].
+
+    Raises:
+        UserError: a key comes back after another one, so the rows are not sorted by series.
+    """
+    start = np.flatnonzero(np.r_[True, series[1:] != series[:-1]])
+    if len(pd.unique(series)) != len(start):
+        raise UserError("the index is not sorted by series; run 01_make_folds again")
+    return start, np.r_[start[1:], len(series)]
+
+
+def check_arrays(arrays: Arrays, members: tuple[str, ...], fold: int) -> None:
+    """Refuse arrays that leak or lack something fold ``fold`` needs.
+
+    Raises:
+        LeakError: a series or a patient is both in fold ``fold`` and in another one.
+        UserError: no row to train on or to score, a training row without a label, a member without this fold's
+            network, or one made on another index.
+    """
+    scored, train = arrays.fold == fold, (arrays.fold != fold) & ~arrays.is_test
+    _check_sides(arrays, scored, train)
+    if not scored.any() or not train.any():
+        raise UserError(f"fold {fold} has {scored.sum()} rows to score and {train.sum()} to train on; "
+                        "run 01_make_folds with fewer folds")
+    if not np.isfinite(arrays.labels[train]).all():
+        raise UserError("a training row has no label; run 01_make_folds again")
+    for member in members:
+        if fold not in arrays.embeddings.get(member, {}):
+            raise UserError(f"{member} has no embeddings of fold {fold}; predict it first: 05_predict --only {member}")
+        if any(len(table) != len(arrays.fold) for table in arrays.embeddings[member].values()):
+            raise UserError(f"{member}'s embeddings are of another index; predict it again: 05_predict --only {member}")
+
+
+def held_out_probs(arrays: Arrays, members: tuple[str, ...], fold: int) -> np.ndarray:
+    """float32 [rows, members, targets]: each row's prediction by the network that held it out (test: fold ``fold``'s).
+
+    A test row is read from one network, not from the folds' mean, so that it looks like what was trained on.
+
+    Raises:
+        UserError: a row was held out by a network that made no prediction (a fold was not trained or not predicted).
+    """
+    nets, probs = arrays.nets(fold), np.empty((len(arrays.fold), len(members), arrays.labels.shape[1]), np.float32)
+    for place, member in enumerate(members):
+        for net in np.unique(nets):
+            rows = nets == net
+            table = arrays.probs.get(member, {}).get(int(net))
+            if table is None or not np.isfinite(table[rows]).all():
+                raise UserError(f"{member} has no predictions of fold {net}; train and predict it: "
+                                f"04_train and 05_predict --only {member} --folds {net}")
+            probs[rows, place] = table[rows]
+    return probs
+
+
+def _check_sides(arrays: Arrays, scored: np.ndarray, train: np.ndarray) -> None:
+    if (arrays.fold != np.repeat(arrays.fold[arrays.start], arrays.stop - arrays.start)).any():
+        raise LeakError("the slices of one series lie in different folds; run 01_make_folds again")
+    both = np.intersect1d(arrays.group[scored].astype(str), arrays.group[train].astype(str))
+    if len(both):
+        raise LeakError(f"patient {both[0]} is both trained on and scored; run 01_make_folds again")

@@ -1,0 +1,107 @@
+"""The two networks. Each maps a Batch to logits [series, slices, targets] of every level it supervises, final last."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from radstack.sequence.feed import Batch
+from radstack.sequence.layers import Bidirectional, NormedConv, SeriesDropout, SliceConv
+from radstack.sequence.recipe import DeltasBilstm, TwoLevel
+
+
+def with_deltas(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``[x, x - previous, x - next]``, [series, slices, 3 * width]; a difference to nothing is zero."""
+    both = (mask[:, 1:] & mask[:, :-1])[..., None]
+    step = (x[:, 1:] - x[:, :-1]) * both
+    return torch.cat([x, nn.functional.pad(step, (0, 0, 1, 0)), nn.functional.pad(-step, (0, 0, 0, 1))], dim=-1)
+
+
+class DeltasBilstmNet(nn.Module):
+    """The 2.5D system: hidden = l1 + l2 + relu(fc(l1)) + relu(fc(l2)) + [e, e], then one linear layer a slice.
+
+    ``[e, e]`` (as wide as a BiLSTM's output only when hidden = width) becomes a linear map of e at any other size.
+    """
+
+    def __init__(self, sizes: DeltasBilstm, widths: list[int], members: int, targets: int):
+        """Read blocks of ``widths`` channels side by side; ``members`` is not used, probabilities are not read."""
+        super().__init__()
+        width = sum(widths)
+        hidden = sizes.hidden or width
+        self.dropout = SeriesDropout(sizes.dropout)
+        self.lstm1 = Bidirectional(nn.LSTM, 3 * width, hidden)
+        self.lstm2 = Bidirectional(nn.LSTM, 2 * hidden, hidden)
+        self.fc1 = nn.Linear(2 * hidden, 2 * hidden)
+        self.fc2 = nn.Linear(2 * hidden, 2 * hidden)
+        self.skip = None if hidden == width else nn.Linear(width, 2 * hidden, bias=False)
+        self.head = nn.Linear(2 * hidden, targets)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor]:
+        """Logits [series, slices, targets]."""
+        e = self.dropout(torch.cat(batch.features, dim=-1))
+        l1 = self.lstm1(with_deltas(e, batch.mask), batch.mask)
+        l2 = self.lstm2(l1, batch.mask)
+        skip = torch.cat([e, e], dim=-1) if self.skip is None else self.skip(e)
+        return (self.head(l1 + l2 + self.fc1(l1).relu() + self.fc2(l2).relu() + skip),)
+
+
+class TwoLevelNet(nn.Module):
+    """The winner's head; the loss is put on both levels.
+
+    Level 1: each member's embedding -> 1x1 convolutions -> linear + BiGRU. (The members' convolutions are their own:
+    two networks' channels have nothing in common.) Level 2: level 1's probability, the members' out-of-fold
+    probabilities and the slice spacing -> dilated convolutions shared by all targets + BiGRU over all targets.
+    """
+
+    def __init__(self, sizes: TwoLevel, widths: list[int], members: int, targets: int):
+        """Read a block of each of ``widths`` channels and the probabilities of ``members`` networks."""
+        super().__init__()
+        self.dropout = SeriesDropout(sizes.dropout)
+        middle, narrow = sizes.project
+        self.shrink1 = nn.ModuleList(NormedConv(width, middle) for width in widths)
+        self.shrink2 = nn.ModuleList(NormedConv(middle, narrow) for _ in widths)
+        self.linear = nn.Linear(narrow * len(widths), targets)
+        self.gru1 = Bidirectional(nn.GRU, narrow * len(widths), sizes.hidden, sizes.layers)
+        self.head1 = nn.Linear(2 * sizes.hidden, targets)
+        f1, f2, f3, f4 = sizes.filters
+        self.convs = nn.ModuleList([NormedConv(members + 2, f1, 5), NormedConv(f1, f2, 3, dilation=2),
+                                    NormedConv(f2, f3, 3, dilation=4), NormedConv(f3, f4, 3, dilation=2)])
+        self.conv_head = SliceConv(f4, 1, 3)
+        self.gru2 = Bidirectional(nn.GRU, f4 * targets, sizes.hidden, sizes.layers)
+        self.head2 = nn.Linear(2 * sizes.hidden, targets)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of level 1 and level 2, each [series, slices, targets]."""
+        first = self.level1(batch)
+        return first, self.level2(first, batch)
+
+    def level1(self, batch: Batch) -> torch.Tensor:
+        """Logits from embeddings."""
+        blocks = []
+        for block, shrink1, shrink2 in zip(batch.features, self.shrink1, self.shrink2):
+            x = self.dropout(shrink1(self.dropout(block), batch.mask))
+            blocks.append(self.dropout(shrink2(x, batch.mask)))
+        x = torch.cat(blocks, dim=-1)
+        return self.linear(x) + self.head1(self.gru1(x, batch.mask))
+
+    def level2(self, first: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Logits from probabilities: the targets are rows of the convolutions and columns of the GRU."""
+        series, slices, targets = first.shape
+        spacing = batch.spacing[..., None, None].expand(-1, -1, 1, targets)
+        x = torch.cat([batch.probs, first.float().sigmoid()[:, :, None], spacing], dim=2)
+        x, mask = x.permute(0, 3, 1, 2).flatten(0, 1), batch.mask.repeat_interleave(targets, dim=0)
+        for conv in self.convs:
+            x = conv(x, mask)
+        alone = self.conv_head(x, mask).view(series, targets, slices).transpose(1, 2)
+        together = x.view(series, targets, slices, -1).transpose(1, 2).flatten(2)
+        return alone + self.head2(self.gru2(together, batch.mask))
+
+
+MODELS: dict[type, Callable[..., nn.Module]] = {DeltasBilstm: DeltasBilstmNet, TwoLevel: TwoLevelNet}
+"""Class of ``Sequence.model`` -> network."""
+
+
+def build(sizes: Any, widths: list[int], members: int, targets: int) -> nn.Module:
+    """The network of a recipe's ``model``, for feature blocks of ``widths`` and ``members`` networks' probabilities."""
+    return MODELS[type(sizes)](sizes, widths, members, targets)

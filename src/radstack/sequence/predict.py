@@ -1,0 +1,52 @@
+"""Precision of the forward pass, and probabilities of whole series."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from radstack.errors import UserError
+from radstack.sequence.batches import Picks, ordered_batches
+from radstack.sequence.feed import Batch, Feed
+
+PREDICT_SERIES = 32
+"""Series predicted at once."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""``Sequence.precision`` -> type of matrix products."""
+
+
+def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
+    """The context of the forward pass.
+
+    Raises:
+        UserError: an unknown name, or fp16 on a CPU (its LSTM has none).
+    """
+    if precision not in DTYPES:
+        raise UserError(f"precision {precision!r} is unknown; choose one of {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("fp16 needs a GPU; on the CPU use --set precision=bf16 or --set precision=fp32")
+    return torch.amp.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast, reverse: bool) -> np.ndarray:
+    """Probabilities float32 [index rows, targets] of the rows of ``picks``, NaN elsewhere.
+
+    With ``reverse`` the mean of the series read forward and backward. Rows carry their numbers, so nothing has to be
+    turned back.
+    """
+    model.eval()
+    out = np.full(feed.labels.shape, np.nan, np.float32)
+    for chosen in ordered_batches(picks, PREDICT_SERIES):
+        rows, forward = _direction(model, feed.batch(chosen), amp)
+        out[rows] = forward
+        if reverse:
+            rows, backward = _direction(model, feed.batch(chosen.reversed()), amp)
+            out[rows] = (out[rows] + backward) / 2
+    return out
+
+
+def _direction(model: nn.Module, batch: Batch, amp: torch.amp.autocast) -> tuple[np.ndarray, np.ndarray]:
+    """Index rows of the batch's real slices and their probabilities."""
+    with amp:
+        logits = model(batch)[-1]
+    return batch.rows[batch.rows >= 0], logits.float().sigmoid()[batch.mask].cpu().numpy()
