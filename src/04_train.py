@@ -1,0 +1,26 @@
+"""Stage 04: train every experiment on every fold (mixed precision, resumable).
+
+reads    cache/<competition>/, folds/<competition>/folds.csv
+writes   weights/<competition>/<experiment>/fold0.safetensors, fold0.csv (losses, speed), TensorBoard events
+command  python src/04_train.py ich --demo --only se_resnext50 --folds 0,1
+         python src/04_train.py ich --only se_resnext50 --set optim.lr=1e-4 --name se_resnext50_hot
+         python src/04_train.py ich --gpus 4              (torchrun: four processes share each job)
+         python src/04_train.py ich --ray auto            (jobs spread over a Ray cluster)
+takes    about three minutes for the demo on two cores; for RSNA 2019 see benchmarks/RESULTS.md
+"""
+
+from competitions import load
+from radstack.cli import open_context, parser, run, training_arguments
+from radstack.stages.train import train_job
+from radstack.stages.work import finish
+
+
+def main() -> None:
+    context = open_context(training_arguments(parser(__doc__)).parse_args(), load)
+    jobs = [train_job(context, experiment, fold)
+            for experiment in context.experiments for fold in context.folds_of(experiment)]
+    finish(context, jobs, "competitions:train")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,23 @@
+"""Stage 05: out-of-fold and test predictions of every experiment, with its test-time augmentation, and embeddings.
+
+reads    weights/<competition>/<experiment>/fold0.safetensors, cache/<competition>/
+writes   oof/<competition>/<experiment>/fold0.parquet, fold0_test.parquet, fold0_embeddings.npy
+command  python src/05_predict.py ich --demo --only se_resnext50 --folds 0,1
+takes    about a minute for the demo on two cores; for RSNA 2019 see benchmarks/RESULTS.md
+"""
+
+from competitions import load
+from radstack.cli import open_context, parser, run, training_arguments
+from radstack.stages.predict import predict_job
+from radstack.stages.work import finish
+
+
+def main() -> None:
+    context = open_context(training_arguments(parser(__doc__)).parse_args(), load)
+    jobs = [predict_job(context, experiment, fold)
+            for experiment in context.experiments for fold in context.folds_of(experiment)]
+    finish(context, jobs, "competitions:predict")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,22 @@
+"""Stage 06: model a patient's slices in order, over embeddings and out-of-fold predictions of level one.
+
+reads    oof/<competition>/<experiment>/ (embeddings and predictions)
+writes   oof/<competition>/<sequence model>/fold0.parquet, fold0_test.parquet
+command  python src/06_sequence.py ich --demo [--only two_level] [--folds 0]
+takes    about a minute for the demo on two cores; hours on one GPU for RSNA 2019
+"""
+
+from competitions import load
+from radstack.cli import open_context, parser, run, training_arguments
+from radstack.stages.sequence import sequence_job
+from radstack.stages.work import finish
+
+
+def main() -> None:
+    context = open_context(training_arguments(parser(__doc__)).parse_args(), load)
+    jobs = [sequence_job(context, recipe, fold) for recipe in context.sequences for fold in context.folds_of(recipe)]
+    finish(context, jobs, "competitions:sequence")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,43 @@
+"""One folder a competition; here is how a script, or a job on another machine, gets hold of one."""
+
+import importlib
+from typing import Any
+
+from radstack.cli import reopen
+from radstack.competition import Competition
+from radstack.registry import check_name
+
+NAMES = ("ich",)
+
+
+def load(name: str, demo: bool) -> Competition:
+    """The competition called ``name``, or its demo on phantoms.
+
+    Raises:
+        UserError: there is none, with the nearest name.
+    """
+    check_name(NAMES, name, "competition")
+    if demo:
+        return importlib.import_module(f"competitions.{name}.demo").DEMO
+    return importlib.import_module(f"competitions.{name}").COMPETITION
+
+
+def train(context: dict[str, Any], experiment: str, fold: int) -> None:
+    """Job of stage 04: train one experiment on one fold."""
+    from radstack.stages.train import train_fold
+
+    train_fold(reopen(context, load), experiment, fold)
+
+
+def predict(context: dict[str, Any], experiment: str, fold: int) -> None:
+    """Job of stage 05: predict with one experiment's network of one fold."""
+    from radstack.stages.predict import predict_fold
+
+    predict_fold(reopen(context, load), experiment, fold)
+
+
+def sequence(context: dict[str, Any], recipe: str, fold: int) -> None:
+    """Job of stage 06: fit one sequence model for one fold and predict with it."""
+    from radstack.stages.sequence import sequence_fold
+
+    sequence_fold(reopen(context, load), recipe, fold)

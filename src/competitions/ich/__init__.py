@@ -1,0 +1,90 @@
+"""RSNA 2019 intracranial hemorrhage detection: six labels a CT slice, weighted log loss."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from competitions.ich import head, hu
+from competitions.ich.experiments import EXPERIMENTS, EXTRA_FEATURES, SEQUENCES, STACKERS
+from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
+from competitions.ich.labels import TARGETS
+from radstack.competition import CacheRecipe, Competition, FoldRecipe, Metric
+from radstack.dicom import read_stored
+from radstack.progress import counter
+
+
+def index(folder: Path, workers: int, parts: Path, report: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index the archive below ``folder``; see :func:`competitions.ich.index.build_index`."""
+    return build_index(folder, workers, parts, counter("headers"), report)
+
+
+def read(path: Path) -> np.ndarray:
+    """Hounsfield units of one file, int16 [rows, columns]."""
+    return hu.to_hu(*read_stored(path))
+
+
+def localize(pixels: np.ndarray) -> dict[str, Any]:
+    """Head box and brain features of one slice; its size is in the index already."""
+    found = head.measure(pixels)
+    return {name: value for name, value in found.items() if name not in ("rows", "columns")}
+
+
+def settle(table: pd.DataFrame) -> pd.DataFrame:
+    """Replace each slice's head box by the square crop of its series, so that neighbors stay aligned."""
+    boxes = head.series_boxes(table)
+    own = table.drop(columns=head.EDGES)
+    return own.merge(boxes, on=["series", "rows", "columns"], how="left", validate="many_to_one")
+
+
+def label_files(folder: Path) -> tuple[Path, ...]:
+    """The organizer's two tables."""
+    return folder / TRAIN_CSV, folder / SAMPLE_CSV
+
+
+def sample_file(folder: Path) -> Path:
+    """The sample submission."""
+    return folder / SAMPLE_CSV
+
+
+def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed: int = 0) -> None:
+    """Draw phantoms (imported late: nothing else needs the drawing code)."""
+    from competitions.ich.phantom import draw
+
+    draw(folder, series=series, size=size, seed=seed, workers=workers, progress=counter("phantoms"))
+
+
+def truth(folder: Path) -> pd.DataFrame:
+    """What was drawn: id, split, labels and true probabilities; for the report alone."""
+    from competitions.ich.phantom import read_truth
+
+    return read_truth(folder)
+
+
+COMPETITION = Competition(
+    name="ich",
+    title="RSNA 2019 intracranial hemorrhage",
+    targets=TARGETS,
+    metric=Metric("weighted log loss", (1, 1, 1, 1, 1, 2)),
+    get_demo=partial(draw_demo, size=512),
+    kaggle="rsna-intracranial-hemorrhage-detection",
+    disk={"input": 640_000_000_000},
+    index=index,
+    label_files=label_files,
+    read=read,
+    clean=head.remove_head_rest,
+    localize=localize,
+    settle=settle,
+    # A head of 190 mm is 390 pixels at the usual 0.49 mm, and the crop is not much larger: 400 keeps what was measured,
+    # in 280 GB where 512 would take 458.
+    cache=CacheRecipe(side=400, fill=hu.LOWEST),
+    folds=FoldRecipe(count=5),
+    experiments=EXPERIMENTS,
+    sequences=SEQUENCES,
+    stackers=STACKERS,
+    final="final",
+    sample_file=sample_file,
+    extra_features=EXTRA_FEATURES,
+)

@@ -1,0 +1,34 @@
+"""Views of head CT: windows (spec section 4) and neighbors as channels."""
+
+from competitions.ich.hu import WINDOWS
+from radstack.views import Channel, Slices
+
+MEAN, STD = (57.0, 46.4, 64.3), (82.7, 75.4, 79.9)
+"""Brain, subdural, bone on the 0-255 scale: (0.2236, 0.1819, 0.2523) and (0.3245, 0.2956, 0.3134) of 255, as measured
+by a public solution of RSNA 2019."""
+
+
+def three_windows(side: int) -> Slices:
+    """Brain, subdural and bone window of one slice: best in the article's ablation."""
+    return Slices((_channel("brain"), _channel("subdural"), _channel("bone")), side, MEAN, STD)
+
+
+def brain_only(side: int) -> Slices:
+    """The brain window alone, on three channels: the article's best single window."""
+    return Slices((_channel("brain"),) * 3, side, MEAN[:1] * 3, STD[:1] * 3)
+
+
+def neighbors(side: int, step: int = 1, window: str = "subdural") -> Slices:
+    """Slices s-step, s, s+step as channels in one window (SeuTao, first place; step 2: okotaku, third)."""
+    channels = tuple(_channel(window, offset) for offset in (-step, 0, step))
+    return Slices(channels, side, MEAN[1:2] * 3, STD[1:2] * 3)
+
+
+def means_of_three(side: int) -> Slices:
+    """Three windows over the mean of s-1, s, s+1: less noise, thicker slices (okotaku, third place)."""
+    channels = tuple(_channel(name, -1, 0, 1) for name in ("brain", "subdural", "bone"))
+    return Slices(channels, side, MEAN, STD)
+
+
+def _channel(window: str, *offsets: int) -> Channel:
+    return Channel(tuple(WINDOWS[window]), offsets or (0,))  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""Stage 03: decode once, crop, resize; int16 shards and the row table that every later stage reads."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.artifact import Artifact
+from radstack.competition import Competition
+from radstack.context import Context
+from radstack.files import need_disk, read_table, sweep, write_table
+from radstack.parallel import in_processes
+from radstack.progress import track
+from radstack.recipe import digest
+from radstack.shards import crop_square, shard_path, write_shard
+from radstack.stages.tables import command
+
+VERSION = 1
+
+
+def cache(context: Context) -> None:
+    """Write ``cache/<comp>/shard-*.npy`` (restarts at the first missing shard), then ``rows.parquet``."""
+    paths, recipe = context.paths, context.competition.cache
+    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    rows = boxes.assign(shard=np.arange(len(boxes)) // recipe.per_shard, slot=np.arange(len(boxes)) % recipe.per_shard)
+    todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]
+    if not context.options.dry_run:
+        sweep(paths.cache)
+        need_disk(paths.cache, sum(len(piece) for _, piece in todo) * recipe.side**2 * 2, "03_cache")
+        _write_shards(context, todo)
+    artifact = Artifact("03_cache", VERSION, (paths.cache / "rows.parquet",), recipe, (paths.cache / "boxes.parquet",))
+    context.make(artifact, lambda: write_table(paths.cache / "rows.parquet", rows))
+
+
+def _shards(context: Context, rows: pd.DataFrame) -> list[tuple[Artifact, pd.DataFrame]]:
+    """The artifact of each shard with its rows; a shard's key depends on its own pictures alone."""
+    recipe = context.competition.cache
+    made = []
+    for shard, piece in rows.groupby("shard"):
+        content = digest(piece[["path", "crc", "top", "left", "side"]].to_numpy().tolist())
+        path = shard_path(context.paths.cache, int(shard))
+        made.append((Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece))
+    return made
+
+
+def _wanted(context: Context, artifact: Artifact) -> bool:
+    why = context.why(artifact)
+    if why and context.options.dry_run:
+        print(f"  would make {artifact.files[0].name}: {why}")
+    return bool(why)
+
+
+def _write_shards(context: Context, todo: list[tuple[Artifact, pd.DataFrame]]) -> None:
+    build = partial(_build_shard, context.competition, context.paths.input)
+    with track(sum(len(piece) for _, piece in todo), "cache") as steps:
+        for number, _ in in_processes(build, todo, context.options.workers):
+            steps.step(len(todo[number][1]))
+
+
+def _build_shard(competition: Competition, folder: Path, task: tuple[Artifact, pd.DataFrame]) -> None:
+    artifact, piece = task
+    recipe = competition.cache
+
+    def picture(row: Any) -> np.ndarray:
+        pixels = competition.clean(competition.read(folder / row.path))
+        return crop_square(pixels, row.top, row.left, row.side, recipe.side, recipe.fill)
+
+    pictures = [partial(picture, row) for row in piece.itertuples()]
+    artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.side))

@@ -1,0 +1,99 @@
+"""Stage 01: index the raw files, deal patients into folds."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.errors import UserError
+from radstack.files import write_table
+from radstack.folds import check_folds, make_folds, patients_on_both_sides
+from radstack.stages.tables import read_folds, read_index
+
+
+def make_index(context: Context) -> None:
+    """Read every header; write ``index.parquet`` and ``quarantine.csv``."""
+    competition, paths = context.competition, context.paths
+    if not paths.input.exists():
+        raise UserError(missing_input(context))
+    files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
+    artifact = Artifact("01_make_folds", 1, files, {"limit": context.options.limit},
+                        competition.label_files(paths.input), {"raw files": listing_digest(paths.input)})
+
+    def build() -> dict[str, Any]:
+        index, quarantine = competition.index(paths.input, context.options.workers, paths.folds / "parts", print)
+        index = first_groups(index, context.options.limit)
+        write_table(files[0], index)
+        write_table(files[1], quarantine)
+        print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
+        return {"rows": len(index), "quarantined": len(quarantine)}
+
+    context.make(artifact, build)
+
+
+def deal_folds(context: Context) -> None:
+    """Deal patients into folds; write ``folds.csv``, print the classes of each fold."""
+    competition, paths = context.competition, context.paths
+    path = paths.folds / "folds.csv"
+    artifact = Artifact("01_make_folds", 1, (path,), competition.folds, (paths.folds / "index.parquet",))
+
+    def build() -> dict[str, Any]:
+        index = read_index(context)
+        train = index[index["split"] == "train"]
+        folds = make_folds(train["group"], train[list(competition.targets)], competition.folds.count,
+                           competition.folds.seed)
+        write_table(path, folds)
+        return {"patients": len(folds)}
+
+    context.make(artifact, build)
+    if path.exists():
+        report_folds(context)
+
+
+def report_folds(context: Context) -> None:
+    """Print rows and positives of every fold, and what is worth knowing; raise on a leak."""
+    targets = list(context.competition.targets)
+    index, folds = read_index(context), read_folds(context)
+    notes = check_folds(folds, index, targets)
+    train = index[index["split"] == "train"].merge(folds, on="group")
+    counts = train.groupby("fold")[targets].sum().astype(int)
+    counts.insert(0, "rows", train.groupby("fold").size())
+    counts.insert(0, "patients", train.groupby("fold")["group"].nunique())
+    print(counts.to_string())
+    both = patients_on_both_sides(index)
+    if both:
+        notes.append(f"{len(both)} patients are in train and in test, the first is {both[0]}")
+    print("\n".join(f"  note: {note}" for note in notes))
+
+
+def first_groups(index: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """The first ``limit`` patients of train and of test; all when ``limit`` is 0."""
+    if not limit:
+        return index
+    keep = index.groupby("split")["group"].transform(lambda group: pd.factorize(group)[0] < limit).astype(bool)
+    return index[keep].reset_index(drop=True)
+
+
+def listing_digest(folder: Path) -> str:
+    """Digest of names, sizes and times of all files below ``folder``: 460 GB of raw data are not read to see a change."""
+    lines = []
+    for where, _, names in os.walk(folder):
+        for entry in os.scandir(where) if names else ():
+            if entry.is_file():
+                stat = entry.stat()
+                lines.append(f"{entry.path[len(str(folder)):]!r} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def missing_input(context: Context) -> str:
+    """What to type when there is no raw data."""
+    competition = context.competition
+    name = competition.name.removesuffix("-demo")
+    if name != competition.name:
+        return f"{context.paths.input} is missing; draw the phantoms with: python src/00_get_data.py {name} --demo"
+    return (f"{context.paths.input} is missing; fetch it with: python src/00_get_data.py {name} --kaggle "
+            f"(needs {competition.disk['input'] / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {name} --demo")

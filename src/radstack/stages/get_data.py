@@ -1,0 +1,36 @@
+"""Stage 00: raw data."""
+
+from radstack.artifact import manifest_of
+from radstack.context import Context
+from radstack.errors import UserError
+from radstack.files import need_disk, read_json, write_json
+
+
+def get_demo(context: Context, size: int) -> None:
+    """Draw the phantoms, unless as many are there already; a killed run goes on where it was."""
+    competition = context.competition
+    if not competition.demo_size:
+        raise UserError(f"say which data: --demo draws phantoms, --kaggle fetches the archive of {competition.kaggle} "
+                        f"({competition.disk['input'] / 1e9:,.0f} GB on disk)")
+    folder, size = context.paths.input, size or competition.demo_size
+    done = manifest_of(folder)
+    if done.exists() and read_json(done) == {"series": size}:
+        print(f"  kept {folder}: {size} series")
+    elif context.options.dry_run:
+        print(f"  would draw {size} series into {folder}")
+    else:
+        done.unlink(missing_ok=True)
+        competition.get_demo(folder, series=size, workers=context.options.workers)
+        write_json(done, {"series": size})
+
+
+def get_kaggle(context: Context) -> None:
+    """Download and unpack the organizer's archive; resumable."""
+    from radstack.kaggle_client import download
+
+    competition, folder = context.competition, context.paths.input
+    need_disk(folder, competition.disk["input"], f"the archive of {competition.kaggle}")
+    if context.options.dry_run:
+        print(f"  would download {competition.kaggle} into {folder}")
+        return
+    download(competition.kaggle, folder, report=print)

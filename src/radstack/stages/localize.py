@@ -1,0 +1,55 @@
+"""Stage 02: find the anatomy in every picture, settle one crop a series."""
+
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from radstack.artifact import Artifact, manifest_of
+from radstack.competition import Competition
+from radstack.context import Context
+from radstack.dicom import Unreadable
+from radstack.files import read_json, write_table
+from radstack.parallel import mapped_rows
+from radstack.stages.tables import read_index
+
+VERSION = 1
+
+
+def localize(context: Context) -> None:
+    """Write ``cache/<comp>/boxes.parquet`` and ``quarantine.csv``, the pictures that cannot be decoded."""
+    paths = context.paths
+    files = (paths.cache / "boxes.parquet", paths.cache / "quarantine.csv")
+    index_file = paths.folds / "index.parquet"
+    facts = read_json(manifest_of(index_file))["inputs"] if index_file.exists() else {}
+    artifact = Artifact("02_localize", VERSION, files, {}, (index_file,), {"raw files": facts.get("raw files", "")})
+    context.make(artifact, partial(_build, context, files))
+
+
+def _build(context: Context, files: tuple[Path, Path]) -> dict[str, Any]:
+    index = read_index(context)
+    look = partial(localize_files, context.competition, context.paths.input)
+    found = mapped_rows(look, index["path"].tolist(), context.paths.cache / f"parts-v{VERSION}", context.options.workers,
+                        "localize")
+    table = index.join(found.drop(columns="path"))
+    bad = table["reason"] != ""
+    settled = context.competition.settle(table[~bad].reset_index(drop=True))
+    write_table(files[0], settled.drop(columns=["reason", "detail"]))
+    write_table(files[1], table.loc[bad, ["id", "split", "path", "reason", "detail"]])
+    print(f"  {len(settled):,} pictures localized, {bad.sum():,} cannot be decoded ({files[1]})")
+    return {"rows": len(settled), "quarantined": int(bad.sum())}
+
+
+def localize_files(competition: Competition, folder: Path, paths: list[str]) -> pd.DataFrame:
+    """Columns ``path``, ``reason``, ``detail``, ``crc`` (CRC-32 of the pixels) and what the competition's ``localize`` returns; one row a path."""
+    return pd.DataFrame([{"path": path} | _look(competition, folder / path) for path in paths])
+
+
+def _look(competition: Competition, path: Path) -> dict[str, Any]:
+    try:
+        pixels = competition.read(path)
+        return {"reason": "", "detail": "", "crc": zlib.crc32(pixels.tobytes()), **competition.localize(pixels)}
+    except Unreadable as error:
+        return {"reason": error.reason, "detail": error.detail}

@@ -1,0 +1,88 @@
+"""Stage 05: one network -> out-of-fold rows, test rows, embeddings."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.experiment import Experiment
+from radstack.files import replacing
+from radstack.folds import fold_hash
+from radstack.predictions import fold_files, prediction_table, write_fold
+from radstack.stages.tables import read_folds, read_rows
+from radstack.stages.train import weights_artifact
+from radstack.stages.work import Work, has_gpu
+
+VERSION = 1
+
+
+def predict_job(context: Context, experiment: Experiment, fold: int) -> Work:
+    """What predicting with ``experiment``'s network of ``fold`` makes, from what."""
+    return Work(f"predict {experiment.name} fold {fold}", predictions_artifact(context, experiment, fold),
+                {"experiment": experiment.name, "fold": fold})
+
+
+def predictions_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
+    """Two tables, and the embeddings where a sequence model reads them."""
+    paths = context.paths
+    folder = paths.oof / experiment.name
+    embeds = embeddings_wanted(context, experiment.name)
+    files = fold_files(folder, fold) + ((embeddings_file(folder, fold),) if embeds else ())
+    recipe = {"view": experiment.view, "tta": experiment.tta, "embeddings": embeds}
+    return Artifact("05_predict", VERSION, files, recipe,
+                    (weights_artifact(context, experiment, fold).files[0], paths.cache / "rows.parquet",
+                     paths.folds / "folds.csv"))
+
+
+def embeddings_file(folder: Path, fold: int) -> Path:
+    """float16 [rows, width] of fold ``fold``'s network for every row of the row table, in its order."""
+    return folder / f"fold{fold}_embeddings.npy"
+
+
+def embeddings_wanted(context: Context, name: str) -> bool:
+    """Whether any sequence model of the competition reads this experiment's embeddings."""
+    return any(name in sequence.members for sequence in context.competition.sequences)
+
+
+def predict_fold(context: Context, name: str, fold: int) -> None:
+    """Predict and write."""
+    experiment = next(item for item in context.experiments if item.name == name)
+    artifact = predictions_artifact(context, experiment, fold)
+    artifact.make(lambda: _predict(context, experiment, fold))
+
+
+def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, Any]:
+    import torch
+
+    from radstack.inference import load_net, predict
+    from radstack.jobs import progress
+    from radstack.shards import Shards
+
+    rows, fold_of_row = read_rows(context)
+    device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+    folder, targets = context.paths.oof / experiment.name, context.competition.targets
+    net = load_net(experiment, len(targets), weights_artifact(context, experiment, fold).files[0], device)
+    embeds = embeddings_wanted(context, experiment.name)
+    wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))
+    with replacing(embeddings_file(folder, fold)) as part:
+        store = np.lib.format.open_memmap(part, "w+", np.float16, (len(rows) if embeds else 0, net.width))
+        probabilities = predict(experiment, net, rows, wanted, Shards(context.paths.cache), store, report=progress,
+                                workers=context.options.workers if device.type == "cuda" else 0)
+        store.flush()
+    if not embeds:
+        embeddings_file(folder, fold).unlink()
+    tables = [prediction_table(rows["id"].to_numpy()[chosen], which, probabilities[chosen], targets)
+              for which, chosen in ((fold, fold_of_row == fold), (-1, fold_of_row < 0))]
+    write_fold(folder, fold, *tables)
+    return {"fold_hash": fold_hash(read_folds(context)),
+            "score": _score(context, rows[fold_of_row == fold], tables[0])}
+
+
+def _score(context: Context, rows: Any, table: Any) -> float:
+    from radstack.metrics import weighted_log_loss
+
+    targets = list(context.competition.targets)
+    return round(weighted_log_loss(rows[targets].to_numpy(), table[targets].to_numpy(),
+                                   context.competition.metric.weights), 5)

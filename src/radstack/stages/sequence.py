@@ -1,0 +1,90 @@
+"""Stage 06: one sequence recipe on one fold -> out-of-fold and test tables."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.folds import fold_hash
+from radstack.metrics import weighted_log_loss
+from radstack.predictions import fold_files, prediction_table, write_fold
+from radstack.sequence.recipe import Sequence
+from radstack.stages.predict import embeddings_file
+from radstack.stages.tables import read_folds, read_rows
+from radstack.stages.work import Work, has_gpu
+
+VERSION = 1
+
+
+def sequence_job(context: Context, recipe: Sequence, fold: int) -> Work:
+    """What fitting ``recipe`` for ``fold`` makes, from what."""
+    return Work(f"sequence {recipe.name} fold {fold}", sequence_artifact(context, recipe, fold),
+                {"recipe": recipe.name, "fold": fold})
+
+
+def sequence_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
+    """Two tables, from the members' embeddings and tables of every fold the recipe reads."""
+    paths = context.paths
+    inputs = [paths.cache / "rows.parquet", paths.folds / "folds.csv"]
+    for member in recipe.members:
+        for other in member_folds(context, member):
+            inputs += [*fold_files(paths.oof / member, other), embeddings_file(paths.oof / member, other)]
+    return Artifact("06_sequence", VERSION, fold_files(paths.oof / recipe.name, fold), {"recipe": recipe, "fold": fold},
+                    tuple(inputs))
+
+
+def member_folds(context: Context, member: str) -> list[int]:
+    """Folds that a level-one member trains."""
+    experiments = {experiment.name: experiment for experiment in context.competition.experiments}
+    own = experiments[member].folds if member in experiments else ()
+    return list(own or range(context.competition.folds.count))
+
+
+def sequence_fold(context: Context, name: str, fold: int) -> None:
+    """Fit, predict and write."""
+    recipe = next(item for item in context.sequences if item.name == name)
+    sequence_artifact(context, recipe, fold).make(lambda: _fit(context, recipe, fold))
+
+
+def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
+    from radstack.jobs import progress
+    from radstack.sequence.checkpoint import checkpoint_path
+    from radstack.sequence.train import fit_fold
+
+    rows, _ = read_rows(context)
+    targets, weights = context.competition.targets, context.competition.metric.weights
+    device = context.options.device or ("cuda" if has_gpu() else "cpu")
+    folder = context.paths.weights / recipe.name
+    unfinished = checkpoint_path(folder, fold)
+    if not context.options.resume:
+        unfinished.unlink(missing_ok=True)
+    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, weights, folder, device, progress)
+    ids = rows["id"].to_numpy()
+    scored = prediction_table(ids[fitted.rows], fold, fitted.predictions, targets)
+    test = prediction_table(ids[fitted.test_rows], -1, fitted.test_predictions, targets)
+    write_fold(context.paths.oof / recipe.name, fold, scored, test)
+    unfinished.unlink(missing_ok=True)
+    score = weighted_log_loss(rows[list(targets)].to_numpy()[fitted.rows], fitted.predictions, weights)
+    return {"fold_hash": fold_hash(read_folds(context)), "score": round(score, 5), "losses": fitted.losses}
+
+
+def read_arrays(context: Context, recipe: Sequence, rows: pd.DataFrame) -> Any:
+    """The members' embeddings (memory-mapped) and tables, bound to the row table."""
+    from radstack.sequence.arrays import arrays_of
+
+    embeddings: dict[str, dict[int, np.ndarray]] = {}
+    tables: dict[str, dict[int, pd.DataFrame]] = {}
+    for member in recipe.members:
+        folder = context.paths.oof / member
+        chosen = member_folds(context, member)
+        embeddings[member] = {fold: _map(embeddings_file(folder, fold)) for fold in chosen}
+        tables[member] = {fold: pd.concat([pd.read_parquet(path) for path in fold_files(folder, fold)])
+                          for fold in chosen}
+    return arrays_of(rows, read_folds(context), context.competition.targets, embeddings, tables)
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)

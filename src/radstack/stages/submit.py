@@ -1,0 +1,64 @@
+"""Stage 08: checked submission files."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.files import write_table
+from radstack.predictions import fold_files, read_member
+from radstack.stages.stack import stack_folds
+from radstack.stages.tables import read_index
+
+VERSION = 1
+
+
+def submit(context: Context, name: str) -> Path:
+    """Write and check ``submissions/<comp>/<name>.csv`` from the test tables of ``name``; return its path."""
+    paths = context.paths
+    files = (paths.submissions / f"{name}.csv", paths.submissions / f"{name}_filled.csv")
+    sample = context.competition.sample_file(paths.input)
+    tables = tuple(fold_files(paths.oof / name, fold)[1] for fold in stack_folds(context, name))
+    artifact = Artifact("08_submit", VERSION, files, {"name": name, "clip": context.competition.clip}, (*tables, sample))
+    context.make(artifact, partial(_write, context, name, files))
+    return files[0]
+
+
+def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, Any]:
+    from radstack.stack.rows import mean_over_folds
+    from radstack.submit import validate, write_long
+
+    targets, sample = context.competition.targets, context.competition.sample_file(context.paths.input)
+    member = read_member(context.paths.oof / name, stack_folds(context, name))
+    filled = write_long(files[0], mean_over_folds(member.test, targets), sample, targets)
+    write_table(files[1], filled)
+    rows = validate(files[0], sample)
+    print(f"  {files[0]}: {rows:,} rows, {len(filled):,} of them had no prediction ({files[1].name})")
+    return {"rows": rows, "filled": len(filled), "folds_hash": member.folds_hash}
+
+
+def submit_constant(context: Context) -> None:
+    """Write ``constant.csv``, the training prevalences: its leaderboard score is known before it is uploaded."""
+    paths, targets = context.paths, list(context.competition.targets)
+    sample = context.competition.sample_file(paths.input)
+    file = paths.submissions / "constant.csv"
+    artifact = Artifact("08_submit", VERSION, (file,), "constant", (paths.folds / "index.parquet", sample))
+
+    def build() -> None:
+        from radstack.submit import validate, write_constant
+
+        index = read_index(context)
+        write_constant(file, sample, index.loc[index["split"] == "train", targets].mean().to_dict())
+        validate(file, sample)
+
+    context.make(artifact, build)
+
+
+def push(context: Context, path: Path, message: str) -> None:
+    """Upload a file that passed the check."""
+    from radstack.kaggle_client import push as upload
+    from radstack.submit import validate
+
+    validate(path, context.competition.sample_file(context.paths.input))
+    print(upload(path, context.competition.kaggle, message))

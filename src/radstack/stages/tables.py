@@ -1,0 +1,33 @@
+"""The tables that later stages read, and the commands that make them."""
+
+import numpy as np
+import pandas as pd
+
+from radstack.context import Context
+from radstack.files import read_table
+from radstack.folds import check_folds, fold_of
+
+
+def command(context: Context, script: str) -> str:
+    """The command line of another stage, for error messages."""
+    demo = " --demo" if context.competition.name.endswith("-demo") else ""
+    limit = f" --limit {context.options.limit}" if context.options.limit else ""
+    return f"python src/{script}.py {context.competition.name.removesuffix('-demo')}{demo}{limit}"
+
+
+def read_index(context: Context) -> pd.DataFrame:
+    """The index of stage 01."""
+    return read_table(context.paths.folds / "index.parquet", command(context, "01_make_folds"))
+
+
+def read_folds(context: Context) -> pd.DataFrame:
+    """The fold table of stage 01: columns group, fold."""
+    return read_table(context.paths.folds / "folds.csv", command(context, "01_make_folds")).astype({"group": str})
+
+
+def read_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
+    """The row table of stage 03 and each row's fold (-1 for test), checked for leaks."""
+    rows = read_table(context.paths.cache / "rows.parquet", command(context, "03_cache"))
+    folds = read_folds(context)
+    check_folds(folds, rows, list(context.competition.targets))
+    return rows, fold_of(rows, folds).to_numpy()

@@ -1,0 +1,88 @@
+"""Stage 04: one experiment on one fold -> ``weights/<comp>/<experiment>/fold0.safetensors``."""
+
+from pathlib import Path
+from typing import Any
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.experiment import Experiment
+from radstack.stages.tables import read_rows
+from radstack.stages.work import Work, has_gpu, in_torchrun, script_arguments
+
+VERSION = 1
+
+
+def train_job(context: Context, experiment: Experiment, fold: int) -> Work:
+    """What training ``experiment`` on ``fold`` makes, from what."""
+    return Work(f"train {experiment.name} fold {fold}", weights_artifact(context, experiment, fold),
+                {"experiment": experiment.name, "fold": fold})
+
+
+def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
+    """The weights file; test-time settings do not enter its key."""
+    paths = context.paths
+    recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
+    return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
+                    (paths.cache / "rows.parquet", paths.folds / "folds.csv"))
+
+
+def train_fold(context: Context, name: str, fold: int) -> None:
+    """Train here, or in ``--gpus`` processes started by torchrun."""
+    from radstack import launch
+
+    if context.options.gpus > 1 and not in_torchrun():
+        from radstack.jobs import progress
+        from radstack.stages.work import SCRIPTS
+
+        launch.torchrun(SCRIPTS / "04_train.py", script_arguments(context, name, fold), context.options.gpus, progress)
+        return
+    experiment = next(item for item in context.experiments if item.name == name)
+    kind = context.options.device or ("cuda" if has_gpu() else "cpu")
+    with launch.joined(context.options.gpus, kind) as device:
+        if launch.distributed()[0] == 0:
+            weights_artifact(context, experiment, fold).make(lambda: _train(context, experiment, fold, device))
+        else:
+            _train(context, experiment, fold, device)
+
+
+def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> dict[str, Any]:
+    """Train; rank 0 writes the weights."""
+    from radstack.launch import distributed
+    from radstack.nets.backbones import build
+    from radstack.training import checkpoint
+    from radstack.training.fit import fit, seed_everything
+
+    run = _run(context, experiment, fold, device)
+    if not context.options.resume:
+        checkpoint.remove(run.checkpoint)
+    seed_everything(experiment.train.seed, fold)
+    net = build(experiment.backbone, len(run.targets), len(experiment.view.mean),
+                Path(context.options.weights) if context.options.weights else None, context.options.offline)
+    learner, facts = fit(run, net)
+    if distributed()[0] == 0:
+        write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)
+        checkpoint.remove(run.checkpoint)
+    return facts
+
+
+def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
+    from radstack.jobs import progress
+    from radstack.shards import Shards
+    from radstack.training.fit import Run
+
+    rows, fold_of_row = read_rows(context)
+    artifact = weights_artifact(context, experiment, fold)
+    workers = context.options.workers if device.type == "cuda" else 0
+    return Run(experiment, fold, context.competition.targets, rows, fold_of_row, Shards(context.paths.cache),
+               artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
+               context.options.checkpoint_seconds, progress)
+
+
+def write_weights(path: Path, net: Any) -> None:
+    """Write a network's parameters and buffers as safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    from radstack.files import replacing
+
+    with replacing(path) as part:
+        save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, part)

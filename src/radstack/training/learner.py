@@ -1,0 +1,95 @@
+"""Network, optimizer, precision and average of one run, and one step of them."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from radstack.data import Batch, normalizer
+from radstack.experiment import Experiment
+from radstack.launch import distributed
+from radstack.nets.backbones import Net
+from radstack.nets.ema import moving_average
+from radstack.nets.losses import WeightedBce
+from radstack.nets.optim import optimizer, schedule, set_rate
+from radstack.nets.precision import precision
+
+
+class Learner:
+    """Everything that changes while training, so that a checkpoint of it is a checkpoint of the run."""
+
+    def __init__(self, experiment: Experiment, targets: tuple[str, ...], net: Net, device: torch.device) -> None:
+        """Bring ``net`` to ``device`` and make its optimizer, precision and average by the recipe."""
+        recipe = experiment.train
+        self.experiment, self.device, self.rate_factor = experiment, device, 1.0
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.net: Net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.layout = layout
+        self.loss = WeightedBce(experiment.loss, targets).to(device)
+        self.precision = precision(recipe.precision, device)
+        # Before prepare: Apex O2 halves the weights in place, and an average of halves would stand still.
+        self.average = moving_average(self.net, recipe.ema) if recipe.ema else None
+        prepared, self.optimizer = self.precision.prepare(self.net, optimizer(experiment.optim, self.net))
+        self.model = self._spread(prepared)
+        self.normalize = normalizer(experiment.view.mean, experiment.view.std, device)
+
+    def step(self, micros: list[Batch], epoch: float, number: int) -> tuple[bool, float, torch.Tensor]:
+        """One optimizer step over accumulated micro-batches.
+
+        Args:
+            micros: ``accumulate`` micro-batches.
+            epoch: epochs done, with a fraction.
+            number: optimizer steps done in the whole run.
+
+        Returns:
+            Whether the weights moved, the mean loss, and every row's loss [rows].
+        """
+        recipe = self.experiment
+        peak = recipe.optim.lr * self.rate_factor
+        set_rate(self.optimizer, peak * schedule(recipe.schedule, epoch, recipe.train.epochs))
+        self.model.train()
+        losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
+        norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
+        moved = norm == norm and norm != float("inf")
+        if moved and self.average is not None:
+            self.average.update(self.net, number + 1)
+        return moved, float(torch.stack(losses).mean()), torch.cat(rows)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to keep: the average where there is one."""
+        return self.average.module if self.average is not None else self.net
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers from which :meth:`restore` goes on."""
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "precision": self.precision.state_dict(), "rate_factor": self.rate_factor,
+                "average": self.average.state_dict() if self.average is not None else {}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.load_state_dict(state["precision"])
+        self.rate_factor = state["rate_factor"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def _backward(self, batch: Batch, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.normalize(batch.images).contiguous(memory_format=self.layout)
+        with self.precision.autocast():
+            logits = self.model(images)
+        loss, rows = self.loss(logits, batch.targets.to(self.device, non_blocking=True))
+        self.precision.backward(loss / parts, self.optimizer)
+        return loss.detach(), rows
+
+    def _spread(self, model: nn.Module) -> nn.Module:
+        if distributed()[1] == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[self.device.index] if self.device.type == "cuda" else None)
