@@ -9,16 +9,22 @@ case "${1:-}" in
   ""|--*) competition=ich; demo=--demo ;;
   *) competition=$1; shift; demo="" ;;
 esac
-size=()
-options=()
+drawing=()   # options of stage 00 alone
+training=()  # options of the stages with networks
+options=()   # options of every stage
 while [ $# -gt 0 ]; do
   case "$1" in
     --demo) demo=--demo ;;
-    --demo-size) size=(--demo-size "$2"); shift ;;
+    --demo-size) drawing+=("$1" "$2"); shift ;;
+    --device|--gpus|--jobs|--weights|--checkpoint-seconds) training+=("$1" "$2"); shift ;;
+    --ray|--offline|--resume|--no-resume) training+=("$1") ;;
+    --ray=*) training+=("$1") ;;
     *) options+=("$1") ;;
   esac
   shift
 done
+# The demo's networks are so small that two jobs of one core each outrun one on two cores.
+if [ -n "$demo" ]; then training=(--jobs 2 "${training[@]}"); fi
 
 stage() {
   echo
@@ -26,13 +32,13 @@ stage() {
   python "src/$1.py" "$competition" $demo "${@:2}"
 }
 
-if [ -n "$demo" ]; then stage 00_get_data "${size[@]}"; fi
+if [ -n "$demo" ]; then stage 00_get_data "${drawing[@]}" "${options[@]}"; fi
 stage 01_make_folds "${options[@]}"
 stage 02_localize "${options[@]}"
 stage 03_cache "${options[@]}"
-stage 04_train "${options[@]}"
-stage 05_predict "${options[@]}"
-stage 06_sequence "${options[@]}"
+stage 04_train "${training[@]}" "${options[@]}"
+stage 05_predict "${training[@]}" "${options[@]}"
+stage 06_sequence "${training[@]}" "${options[@]}"
 stage 07_stack "${options[@]}"
 stage 08_submit "${options[@]}"
 stage 09_report "${options[@]}"

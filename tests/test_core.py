@@ -92,7 +92,7 @@ def made(tmp_path):
     source, result = tmp_path / "in.csv", tmp_path / "out.csv"
     write_text(source, "a\n1\n")
 
-    def artifact(recipe=Inner(), version=1):  # noqa: B008 (frozen)
+    def artifact(recipe=Inner(), version=1):
         return Artifact("01_test", version, (result,), recipe, (source,))
 
     artifact().make(lambda: write_text(result, "b\n2\n"))

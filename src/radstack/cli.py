@@ -42,6 +42,7 @@ def training_arguments(arguments: argparse.ArgumentParser) -> argparse.ArgumentP
     add = arguments.add_argument
     add("--device", default="", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     add("--gpus", type=int, default=1, help="processes of one job, started by torchrun, one a GPU")
+    add("--jobs", type=int, default=1, help="jobs at a time on this machine, each in a process of its own")
     add("--ray", nargs="?", const="local", default="", metavar="ADDRESS", help="run the jobs on Ray: this machine, or a "
         "cluster's address")
     add("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the checkpoint of a killed run")
@@ -53,7 +54,7 @@ def training_arguments(arguments: argparse.ArgumentParser) -> argparse.ArgumentP
 
 def open_context(args: argparse.Namespace, load: Load) -> Context:
     """Turn parsed arguments into a Context; makes the variant of ``--set --name``."""
-    known = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
+    known: dict[str, Any] = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
     known |= {"only": _words(args.only), "folds": tuple(int(fold) for fold in _words(args.folds))}
     known |= {} if args.name else {"edits": tuple(args.set)}
     context = make_context(load(args.competition, args.demo), Options(**known))
@@ -66,7 +67,8 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
 def reopen(plain: dict[str, Any], load: Load) -> Context:
     """The context that :meth:`Context.plain` described, on this machine."""
     name = plain["name"]
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key != "name"}
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                               for key, value in plain.items() if key != "name"}
     return make_context(load(name.removesuffix("-demo"), name.endswith("-demo")), Options(**options))
 
 

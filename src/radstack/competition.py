@@ -1,7 +1,7 @@
 """A Competition is the data contract: everything the stages must be told, and nothing else."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +93,10 @@ class Competition:
     truth: Callable[[Path], pd.DataFrame] | None = None
     """Phantoms only, read by the report alone: ``id``, ``split``, each target (drawn 0/1) and ``q_<target>``, its true
     probability, which is the best possible prediction."""
-    extra_features: tuple[str, ...] = ()
-    """Index columns that tree stackers may use."""
     demo_size: int = 0
     """Default number of phantom series; 0 where there is no demo."""
     clip: float = 1e-6
     """Submitted probabilities stay this far from 0 and 1."""
-    expected: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Name -> (score, tolerance) that a fresh run should reach."""
 
     def recipe(self, name: str) -> Any:
         """The experiment, sequence or stacker called ``name``."""

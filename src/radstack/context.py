@@ -32,6 +32,7 @@ class Options:
     workers: int = 2
     device: str = ""
     gpus: int = 1
+    jobs: int = 1
     ray: str = ""
     weights: str = ""
     offline: bool = False

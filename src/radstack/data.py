@@ -147,7 +147,8 @@ def plain_batches(rows: np.ndarray, size: int) -> list[list[tuple[int, int]]]:
     return [pairs[start:start + size] for start in range(0, len(pairs), size)]
 
 
-def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+def normalizer(mean: tuple[float, ...], std: tuple[float, ...],
+               device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """uint8 [b, c, h, w] on any device -> float32 on ``device``, standardized there: a quarter of the bytes travel."""
     middle = torch.tensor(mean, device=device).view(1, -1, 1, 1)
     scale = 1 / torch.tensor(std, device=device).view(1, -1, 1, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from competitions.ich import head, hu
-from competitions.ich.experiments import EXPERIMENTS, EXTRA_FEATURES, SEQUENCES, STACKERS
+from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
 from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
 from competitions.ich.labels import TARGETS
 from radstack.competition import CacheRecipe, Competition, FoldRecipe, Metric
@@ -86,5 +86,4 @@ COMPETITION = Competition(
     stackers=STACKERS,
     final="final",
     sample_file=sample_file,
-    extra_features=EXTRA_FEATURES,
 )

@@ -4,13 +4,13 @@ from functools import partial
 
 from competitions.ich import COMPETITION, draw_demo, truth
 from competitions.ich.experiments import EXTRA_FEATURES, METRIC_LOSS, stackers
-from competitions.ich.views import means_of_three, neighbors, three_windows
+from competitions.ich.views import means_of_three, three_windows, windows_and_neighbors
 from radstack.competition import CacheRecipe, FoldRecipe
 from radstack.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
 from radstack.recipe import change
 from radstack.sequence.recipe import DeltasBilstm, Sequence, TwoLevel
 
-SIDE = 96
+SIDE = 64
 
 FLIP_AND_SHIFT = (
     Op("HorizontalFlip", {"p": 0.5}),
@@ -23,24 +23,22 @@ RESNET = Experiment(
     backbone=Backbone("timm/test_resnet", pretrained=False),
     augment=FLIP_AND_SHIFT,
     loss=METRIC_LOSS,
-    optim=Optim("adam", lr=4e-3, clip_norm=1.0),
-    schedule=Schedule("cosine", warmup=0.5, floor=0.02),
+    optim=Optim("adam", lr=3e-3, clip_norm=1.0),
+    schedule=Schedule("cosine", warmup=0.25, floor=0.01),
     sampling=Sampling(rare_class="epidural", rare_copies=2),
-    train=Train(epochs=6, batch_size=64, precision="bf16"),
+    train=Train(epochs=5, batch_size=32, precision="bf16"),
     tta=("plain", "hflip"),
 )
 
-RESNET_NEIGHBORS = change(RESNET, name="resnet_neighbors", view=neighbors(SIDE))
+BYOBNET = change(RESNET, name="byobnet_neighbors", view=windows_and_neighbors(SIDE), backbone__name="timm/test_byobnet")
 
-SHUFFLENET = change(RESNET, name="shufflenet_means", view=means_of_three(SIDE), backbone__name="torchvision/shufflenet_v2_x0_5",
-                    train__precision="fp32")
-
-MOBILENET = change(RESNET, name="mobilenet", backbone__name="timm/mobilenetv3_small_050", train__precision="fp32")
+SHUFFLENET = change(RESNET, name="shufflenet_means", view=means_of_three(SIDE),
+                    backbone__name="torchvision/shufflenet_v2_x0_5", train__precision="fp32")
 
 EFFICIENTNET = change(RESNET, name="efficientnet", backbone__name="efficientnet_pytorch/efficientnet-b0",
-                      backbone__args={"width_coefficient": 0.35, "depth_coefficient": 0.35}, train__precision="fp32")
+                      backbone__args={"width_coefficient": 0.25, "depth_coefficient": 0.25}, train__precision="fp32")
 
-EXPERIMENTS = (RESNET, RESNET_NEIGHBORS, SHUFFLENET, MOBILENET, EFFICIENTNET)
+EXPERIMENTS = (RESNET, BYOBNET, SHUFFLENET, EFFICIENTNET)
 
 SEQUENCES = (
     Sequence("bilstm", ("resnet",), DeltasBilstm(hidden=64, dropout=0.2), lr=2e-3, gamma=0.9, epochs=10, bag=4,
@@ -56,7 +54,7 @@ DEMO = change(
     title="RSNA 2019 intracranial hemorrhage, phantoms",
     get_demo=partial(draw_demo, size=128),
     truth=truth,
-    demo_size=320,
+    demo_size=240,
     disk={"input": 1_000_000_000},
     cache=CacheRecipe(side=SIDE, fill=COMPETITION.cache.fill),
     folds=FoldRecipe(count=3),

@@ -18,10 +18,17 @@ def brain_only(side: int) -> Slices:
     return Slices((_channel("brain"),) * 3, side, MEAN[:1] * 3, STD[:1] * 3)
 
 
-def neighbors(side: int, step: int = 1, window: str = "subdural") -> Slices:
+def neighbors(side: int, step: int = 1, window: str = "brain") -> Slices:
     """Slices s-step, s, s+step as channels in one window (SeuTao, first place; step 2: okotaku, third)."""
     channels = tuple(_channel(window, offset) for offset in (-step, 0, step))
-    return Slices(channels, side, MEAN[1:2] * 3, STD[1:2] * 3)
+    place = ("brain", "subdural", "bone").index(window)
+    return Slices(channels, side, MEAN[place:place + 1] * 3, STD[place:place + 1] * 3)
+
+
+def windows_and_neighbors(side: int) -> Slices:
+    """Brain window of s-1, s, s+1, then subdural and bone of s: what both of the above see, in five channels."""
+    channels = (_channel("brain", -1), _channel("brain"), _channel("brain", 1), _channel("subdural"), _channel("bone"))
+    return Slices(channels, side, (MEAN[0], *MEAN[:1], *MEAN), (STD[0], *STD[:1], *STD))
 
 
 def means_of_three(side: int) -> Slices:

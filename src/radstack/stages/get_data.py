@@ -3,7 +3,7 @@
 from radstack.artifact import manifest_of
 from radstack.context import Context
 from radstack.errors import UserError
-from radstack.files import need_disk, read_json, write_json
+from radstack.files import read_json, write_json
 
 
 def get_demo(context: Context, size: int) -> None:
@@ -29,8 +29,7 @@ def get_kaggle(context: Context) -> None:
     from radstack.kaggle_client import download
 
     competition, folder = context.competition, context.paths.input
-    need_disk(folder, competition.disk["input"], f"the archive of {competition.kaggle}")
     if context.options.dry_run:
         print(f"  would download {competition.kaggle} into {folder}")
         return
-    download(competition.kaggle, folder, report=print)
+    download(competition.kaggle, folder, report=print, needed_bytes=competition.disk["input"])

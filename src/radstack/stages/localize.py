@@ -43,7 +43,11 @@ def _build(context: Context, files: tuple[Path, Path]) -> dict[str, Any]:
 
 
 def localize_files(competition: Competition, folder: Path, paths: list[str]) -> pd.DataFrame:
-    """Columns ``path``, ``reason``, ``detail``, ``crc`` (CRC-32 of the pixels) and what the competition's ``localize`` returns; one row a path."""
+    """One row a path.
+
+    Columns ``path``, ``reason`` and ``detail`` ("" where it can be decoded), ``crc`` (CRC-32 of the pixels), and what the
+    competition's ``localize`` returns.
+    """
     return pd.DataFrame([{"path": path} | _look(competition, folder / path) for path in paths])
 
 

@@ -29,11 +29,12 @@ def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, A
     from radstack.stack.rows import mean_over_folds
     from radstack.submit import validate, write_long
 
+    layout = layout_of(context)
     targets, sample = context.competition.targets, context.competition.sample_file(context.paths.input)
     member = read_member(context.paths.oof / name, stack_folds(context, name))
-    filled = write_long(files[0], mean_over_folds(member.test, targets), sample, targets)
+    filled = write_long(files[0], mean_over_folds(member.test, targets), sample, targets, layout)
     write_table(files[1], filled)
-    rows = validate(files[0], sample)
+    rows = validate(files[0], sample, layout)
     print(f"  {files[0]}: {rows:,} rows, {len(filled):,} of them had no prediction ({files[1].name})")
     return {"rows": rows, "filled": len(filled), "folds_hash": member.folds_hash}
 
@@ -49,10 +50,18 @@ def submit_constant(context: Context) -> None:
         from radstack.submit import validate, write_constant
 
         index = read_index(context)
-        write_constant(file, sample, index.loc[index["split"] == "train", targets].mean().to_dict())
-        validate(file, sample)
+        prevalence = index.loc[index["split"] == "train", targets].mean().to_dict()
+        write_constant(file, sample, prevalence, layout_of(context))
+        validate(file, sample, layout_of(context))
 
     context.make(artifact, build)
+
+
+def layout_of(context: Context) -> Any:
+    """Columns and range of the submission: the long form, clipped as the competition says."""
+    from radstack.submit import Layout
+
+    return Layout(low=context.competition.clip, high=1 - context.competition.clip)
 
 
 def push(context: Context, path: Path, message: str) -> None:
@@ -60,5 +69,5 @@ def push(context: Context, path: Path, message: str) -> None:
     from radstack.kaggle_client import push as upload
     from radstack.submit import validate
 
-    validate(path, context.competition.sample_file(context.paths.input))
+    validate(path, context.competition.sample_file(context.paths.input), layout_of(context))
     print(upload(path, context.competition.kaggle, message))

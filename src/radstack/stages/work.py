@@ -34,8 +34,8 @@ def finish(context: Context, works: list[Work], function: str) -> None:
         return
     options = context.options
     needs_gpu = options.gpus if options.device != "cpu" and has_gpu() else 0
-    run_jobs(jobs, report=lambda line: print(f"  {line}", flush=True), ray=options.ray or None,
-             gpus_per_job=needs_gpu, cpus_per_job=max(options.workers, 1))
+    run_jobs(jobs, report=lambda line: print(f"  {line}", flush=True), at_once=options.jobs,
+             ray=options.ray or None, gpus_per_job=needs_gpu, cpus_per_job=max(options.workers, 1))
 
 
 def announced(context: Context, work: Work) -> bool:

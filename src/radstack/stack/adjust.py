@@ -1,0 +1,144 @@
+"""Steps on one stream of predictions (the blend of the members, or one member): calibrate, smooth, raise the union."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from sklearn.model_selection import GroupKFold
+
+from radstack.bootstrap import standard_error
+from radstack.errors import UserError
+from radstack.metrics import log_losses, sigmoid, weighted_log_loss
+from radstack.stack.features import neighbor
+from radstack.stack.method import Fitted
+from radstack.stack.rows import Rows
+
+PARTS = 5
+"""Groups of patients in the inner cross-fitting of a decision."""
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Scale and bias of each class's logit (Platt 1999; 1 / scale is the temperature of Guo 2017).
+
+    A class is changed only where cross-fitting inside the training patients says that it pays: the gain must exceed
+    ``margin`` standard errors over patients (the one-standard-error rule of Breiman 1984), since what is already
+    calibrated seems to gain a little by chance.
+    """
+
+    learns: ClassVar[bool] = True
+    margin: float = 1.0
+    """Standard errors that the cross-fitted gain must exceed."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Fit and decide per class; ``notes``: scale, bias, gain in log loss, its standard error, kept or not."""
+        lines, notes = np.tile([1.0, 0.0], (len(rows.task.targets), 1)), {}
+        for place, name in enumerate(rows.task.targets):
+            z, y = rows.blend[:, place], rows.truth[:, place]
+            gain, error = _cross_fitted_gain(z, y, rows.group)
+            kept = bool(gain > self.margin * error)
+            line = platt(z, y)
+            lines[place] = line if kept else (1.0, 0.0)
+            notes[name] = {"kept": kept, "gain": gain, "error": error, "scale": line[0], "bias": line[1]}
+        return Fitted(lambda scored: sigmoid(scored.blend * lines[:, 0] + lines[:, 1]), notes)
+
+
+def platt(z: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Scale and bias with the least log loss of ``sigmoid(scale * z + bias)``, with Platt's softened targets.
+
+    Those (n+ + 1) / (n+ + 2) and 1 / (n- + 2) keep both finite when a class has no positive.
+    """
+    z, positive = np.asarray(z, dtype=np.float64), np.asarray(y) > 0.5
+    up, down = positive.sum(), (~positive).sum()
+    soft = np.where(positive, (up + 1) / (up + 2), 1 / (down + 2))
+
+    def loss_and_slope(line: np.ndarray) -> tuple[float, np.ndarray]:
+        mapped = line[0] * z + line[1]
+        residual = (sigmoid(mapped) - soft) / len(z)
+        return float((np.logaddexp(0, mapped) - soft * mapped).mean()), np.array([residual @ z, residual.sum()])
+
+    scale, bias = minimize(loss_and_slope, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
+    return float(scale), float(bias)
+
+
+def _cross_fitted_gain(z: np.ndarray, y: np.ndarray, group: np.ndarray) -> tuple[float, float]:
+    """Mean gain in log loss from calibrating patients by a fit to other patients, and its standard error."""
+    parts = min(PARTS, group.max() + 1)
+    if parts < 2:
+        return 0.0, float("inf")
+    mapped = np.empty(len(z))
+    for rest, part in GroupKFold(parts).split(z, groups=group):
+        scale, bias = platt(z[rest], y[rest])
+        mapped[part] = sigmoid(scale * z[part] + bias)
+    gain = log_losses(y, sigmoid(z)) - log_losses(y, mapped)
+    return float(gain.mean()), standard_error(gain, group)
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """Weighted mean over neighboring slices of a series; the weights of absent neighbors are shared among the rest."""
+
+    learns: ClassVar[bool] = True
+    kernel: tuple[float, ...] = (0.6, 1.8, 0.6)
+    """An odd number of weights, centered; divided by their sum. Default of the second place of RSNA 2019."""
+    fitted: bool = False
+    """Fit the weight of the two nearest neighbors for each class instead; ``kernel`` is then not used."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Take or fit the kernel; ``notes`` holds the normalized kernel of each class."""
+        if len(self.kernel) % 2 == 0 or min(self.kernel) < 0 or not sum(self.kernel):
+            raise UserError(f"kernel {self.kernel} must be an odd number of non-negative weights with a positive sum")
+        fixed = np.array(self.kernel) / sum(self.kernel)
+        kernels = [_best_kernel(rows, place) if self.fitted else fixed for place in range(len(rows.task.targets))]
+        notes = {name: np.round(kernel, 4).tolist() for name, kernel in zip(rows.task.targets, kernels)}
+        return Fitted(lambda scored: np.stack([smoothed(p, scored.series, kernel) for p, kernel
+                                               in zip(sigmoid(scored.blend).T, kernels)], axis=1), notes)
+
+
+def smoothed(p: np.ndarray, series: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """``p`` ([rows], series by series) averaged with ``kernel`` over neighbors inside the series, float64 [rows]."""
+    total, weight = np.zeros(len(p)), np.zeros(len(p))
+    for offset, share in enumerate(kernel, start=-(len(kernel) // 2)):
+        near = neighbor(p, series, offset)
+        total += share * np.nan_to_num(near)
+        weight += share * ~np.isnan(near)
+    return np.divide(total, weight, out=p.astype(np.float64), where=weight > 0)
+
+
+def _best_kernel(rows: Rows, target: int) -> np.ndarray:
+    p, y = sigmoid(rows.blend[:, target]), rows.truth[:, target]
+
+    def loss(side: float) -> float:
+        return float(log_losses(y, smoothed(p, rows.series, np.array([side, 1 - 2 * side, side])), rows.task.clip).mean())
+
+    side = minimize_scalar(loss, bounds=(0, 0.5), method="bounded", options={"xatol": 1e-3}).x
+    side = side if loss(side) < loss(0.0) else 0.0
+    return np.array([side, 1 - 2 * side, side])
+
+
+@dataclass(frozen=True)
+class RaiseAny:
+    """Raise the union's probability to the highest of its parts, where the training rows say that it pays."""
+
+    learns: ClassVar[bool] = True
+    union: str = "any"
+    """Target that is the OR of all others."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Decide; ``notes``: weighted log loss before and after on the training rows, share of rows raised, kept."""
+        place = rows.task.place(self.union)
+        plain = sigmoid(rows.blend)
+        lifted = raised(plain, place)
+        before, after = (weighted_log_loss(rows.truth, p, rows.task.weights, rows.task.clip) for p in (plain, lifted))
+        share = float((lifted[:, place] > plain[:, place]).mean())
+        kept = after < before
+        notes: dict[str, Any] = {"kept": kept, "before": before, "after": after, "share_raised": share}
+        return Fitted(lambda scored: raised(sigmoid(scored.blend), place) if kept else sigmoid(scored.blend), notes)
+
+
+def raised(p: np.ndarray, union: int) -> np.ndarray:
+    """A copy of ``p`` [rows, targets] with column ``union`` at least the highest of its row."""
+    out = p.copy()
+    out[:, union] = p.max(axis=1)
+    return out

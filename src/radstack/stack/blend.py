@@ -1,0 +1,138 @@
+"""Weighted averages of the members' logits: equal, fitted, or picked by hill climbing."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.optimize import minimize
+
+from radstack.metrics import normalized, sigmoid
+from radstack.stack.method import Fitted
+from radstack.stack.rows import Rows
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Average of the logits; nothing is learned."""
+
+    learns: ClassVar[bool] = False
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Nothing to fit."""
+        return Fitted(lambda scored: sigmoid(scored.blend), {})
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Non-negative weights of sum 1 with the least weighted log loss, by SLSQP. The problem is convex."""
+
+    learns: ClassVar[bool] = True
+    per_class: bool = False
+    """Weights for each class rather than one set for all."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Find the weights; ``notes`` holds them in the order of the members (by class, with ``per_class``)."""
+        if not self.per_class:
+            return _weighted(rows, least_loss_weights(rows.logits, rows.truth, normalized(rows.task.weights)))
+        columns = range(len(rows.task.targets))
+        return _weighted(rows, np.stack([least_loss_weights(rows.logits[:, :, [c]], rows.truth[:, [c]], np.ones(1))
+                                         for c in columns], axis=1))
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Ensemble selection with replacement, sorted start and bagging (Caruana 2004).
+
+    Members are added one at a time, whichever lowers the loss most, starting from the best ones. This is done on
+    ``bags`` random halves of the patients and the counts are averaged. Never worse on the rows it was fitted on than the
+    best member: if the bagged average is, the climb on all rows is taken.
+    """
+
+    learns: ClassVar[bool] = True
+    bags: int = 10
+    """Random subsets of patients."""
+    share: float = 0.5
+    """Share of the patients in a bag."""
+    bag_rows: int = 60_000
+    """A bag takes fewer patients when it would hold more rows than this; keeps 750k rows within minutes."""
+    steps: int = 30
+    """Most members (with repeats) in one ensemble."""
+    seed: int = 0
+    """Of the subsets."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Climb in each bag; ``notes`` holds the weights in the order of the members."""
+        class_weights = normalized(rows.task.weights)
+        bags = [_climb(rows.logits[:, bag], rows.truth[bag], class_weights, self.steps) for bag in self._draw(rows)]
+        mixture = np.mean(bags, axis=0)
+        alone = min(_loss(member, rows.truth, class_weights) for member in rows.logits)
+        if _loss(_mix(mixture, rows.logits), rows.truth, class_weights) > alone:
+            mixture = _climb(rows.logits, rows.truth, class_weights, self.steps)
+        return _weighted(rows, mixture)
+
+    def _draw(self, rows: Rows) -> list[np.ndarray]:
+        rng = np.random.default_rng(self.seed)
+        patients = rows.group.max() + 1
+        take = max(1, round(patients * min(self.share, self.bag_rows / len(rows))))
+        return [np.isin(rows.group, rng.permutation(patients)[:take]) for _ in range(self.bags)]
+
+
+def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
+    """Weights of the members, float64 [members], for ``logits`` [members, rows, targets] and 0/1 ``truth``."""
+    count = len(logits)
+    flat, scale = logits.reshape(count, -1), class_weights / len(truth)
+
+    def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = _mix(weights, logits)
+        residual = (sigmoid(mixed) - truth) * scale
+        return _loss(mixed, truth, class_weights), flat @ residual.reshape(-1)
+
+    found = minimize(loss_and_slope, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
+                     constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+                     options={"ftol": 1e-9})
+    positive = np.clip(found.x, 0, None)
+    return positive / positive.sum()
+
+
+def _weighted(rows: Rows, weights: np.ndarray) -> Fitted:
+    return Fitted(lambda scored: sigmoid(_mix(weights, scored.logits)), {"weights": np.round(weights, 6).tolist()})
+
+
+def _mix(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Weighted sum of ``logits`` over members, [rows, targets]; ``weights`` is [members] or [members, targets]."""
+    return np.einsum("m,mrt->rt" if weights.ndim == 1 else "mt,mrt->rt", weights.astype(np.float32), logits)
+
+
+def _loss(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray) -> float:
+    """Weighted log loss of logits, without a detour through probabilities: ln(1 + e^z) - y z."""
+    losses = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))) - truth * logits
+    return float(losses.mean(axis=0, dtype=np.float64) @ class_weights)
+
+
+def _climb(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray, steps: int) -> np.ndarray:
+    """Weights [members] of the ensemble that greedy selection ends with."""
+    alone = [_loss(member, truth, class_weights) for member in logits]
+    counts, total, best = _sorted_start(logits, truth, class_weights, alone)
+    while counts.sum() < steps:
+        losses = [_loss((total + member) / (counts.sum() + 1), truth, class_weights) for member in logits]
+        chosen = int(np.argmin(losses))
+        if losses[chosen] >= best:
+            break
+        counts[chosen] += 1
+        total, best = total + logits[chosen], losses[chosen]
+    return counts / counts.sum()
+
+
+def _sorted_start(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray,
+                  alone: list[float]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Counts, summed logits and loss of the best members, taken in order of their score while the loss falls."""
+    order = np.argsort(alone)
+    counts = np.bincount(order[:1], minlength=len(logits))
+    total, best = logits[order[0]], alone[order[0]]
+    for member in order[1:]:
+        loss = _loss((total + logits[member]) / (counts.sum() + 1), truth, class_weights)
+        if loss >= best:
+            break
+        counts[member] += 1
+        total, best = total + logits[member], loss
+    return counts, total, best

@@ -1,0 +1,88 @@
+"""What a tree sees of one class: every member's opinion of the slice, its neighbors in the series, its place in it.
+
+The features of the 11th place of RSNA 2019 (its third place used twenty neighbors). All are array operations over rows
+that lie series by series in slice order; one class at a time, float32, so that 750k rows fit in memory.
+"""
+
+import numpy as np
+
+from radstack.errors import UserError
+from radstack.metrics import sigmoid
+from radstack.stack.rows import Rows
+
+
+def neighbor(values: np.ndarray, series: np.ndarray, offset: int) -> np.ndarray:
+    """``values`` ([rows] or [rows, targets]) of the slice ``offset`` places further on, NaN beyond the series' ends.
+
+    NaN, not the repeated edge: that a slice is the last one is itself worth knowing, and trees split on it.
+    """
+    out = np.full_like(values, np.nan)
+    if offset == 0:
+        return values.copy()
+    near, far = (slice(None, -offset), slice(offset, None)) if offset > 0 else (slice(-offset, None),
+                                                                                slice(None, offset))
+    inside = series[near] == series[far]
+    out[near][inside] = values[far][inside]
+    return out
+
+
+def series_counts(series: np.ndarray) -> np.ndarray:
+    """Number of slices of each row's series, int [rows]."""
+    return np.bincount(series)[series] if len(series) else series
+
+
+def relative_position(series: np.ndarray) -> np.ndarray:
+    """Rank in the series over its length less one, float32 [rows] in 0..1; 0.5 in a series of one."""
+    count = series_counts(series)
+    start = np.flatnonzero(np.diff(series, prepend=-1))
+    rank = np.arange(len(series)) - np.repeat(start, count[start])
+    return np.where(count > 1, rank / np.maximum(count - 1, 1), 0.5).astype(np.float32)
+
+
+def series_mean(values: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """Mean of ``values`` ([rows]) over each row's series, float32 [rows]."""
+    sums = np.bincount(series, weights=values)
+    return (sums[series] / series_counts(series)).astype(np.float32)
+
+
+def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...],
+                   each_member: bool) -> tuple[np.ndarray, list[str]]:
+    """Features of one class.
+
+    Args:
+        rows: series by series in slice order.
+        target: column number of the class.
+        reach: neighbors to either side.
+        columns: further index columns, e.g. the share of brain in the picture.
+        each_member: neighbors and series mean of every member, rather than of their blend.
+
+    Returns:
+        float32 [rows, features] in Fortran order, and the features' names.
+    """
+    streams = list(rows.probability[:, :, target]) if each_member else [sigmoid(rows.blend[:, target])]
+    made: dict[str, np.ndarray] = _own(rows) | _place(rows) | _further(rows, columns)
+    for number, stream in enumerate(streams):
+        label = f"m{number}" if each_member else "blend"
+        made[f"{label}_series_mean"] = series_mean(stream, rows.series)
+        made |= {f"{label}{offset:+d}": neighbor(stream, rows.series, offset)
+                 for offset in range(-reach, reach + 1) if offset}
+    matrix = np.empty((len(rows), len(made)), np.float32, order="F")
+    for place, values in enumerate(made.values()):
+        matrix[:, place] = values
+    return matrix, list(made)
+
+
+def _own(rows: Rows) -> dict[str, np.ndarray]:
+    return {f"m{member}_{name}": rows.probability[member, :, place]
+            for member in range(len(rows.probability)) for place, name in enumerate(rows.task.targets)}
+
+
+def _place(rows: Rows) -> dict[str, np.ndarray]:
+    return {"slices": series_counts(rows.series), "relative_position": relative_position(rows.series)}
+
+
+def _further(rows: Rows, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+    missing = [name for name in columns if name not in rows.table]
+    if missing:
+        raise UserError(f"the index has no column '{missing[0]}'; it has {', '.join(rows.table.columns)}")
+    return {name: rows.table[name].to_numpy(np.float32) for name in columns}

@@ -1,0 +1,30 @@
+"""What a stacking method is: settings that can be fitted to rows and then predict other rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from radstack.stack.rows import Rows
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method after fitting."""
+
+    predict: Callable[[Rows], np.ndarray]
+    """Rows (whole series) -> probabilities, float [rows, targets]."""
+    notes: dict[str, Any]
+    """What was learned or decided, as JSON values for the manifest."""
+
+
+class Method(Protocol):
+    """A frozen dataclass of settings; it lives in ``registry.METHODS``."""
+
+    learns: ClassVar[bool]
+    """Whether ``fit`` looks at labels; then at least two folds are needed."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Learn from ``rows``, which hold whole patients of other folds than those to be scored."""
+        ...

@@ -1,0 +1,107 @@
+"""Fits a stacker out of fold and scores it on rows its fit never saw.
+
+For each fold k the method is fitted on the other folds' rows and predicts fold k; a test row gets one prediction a fit.
+The usual compromise of level two remains, and of each level above: the members' predictions of the *other* folds come
+from models that did see fold k, so that the fit is not wholly blind to it. A fully nested scheme would train every network
+folds^2 times.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.bootstrap import Interval, difference, interval
+from radstack.errors import UserError
+from radstack.folds import fold_hash
+from radstack.metrics import class_log_losses, row_log_losses
+from radstack.stack.method import Fitted, Method
+from radstack.stack.recipe import Stacker
+from radstack.stack.registry import method_of
+from radstack.stack.rows import Member, Rows, Task, join
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """A fitted stack: tables in the shape of a member, its nested score, and what was learned."""
+
+    member: Member
+    """Out-of-fold and test predictions; a further stacker may take it as a member."""
+    score: Interval
+    """Nested weighted log loss with its patient-bootstrap interval."""
+    class_scores: dict[str, float]
+    """Log loss of each target."""
+    best_member: str
+    """Member with the least weighted log loss on the same rows."""
+    gain: Interval
+    """Loss of the best member less that of the stack, paired by patient; positive is better."""
+    learned: dict[str, Any]
+    """``fold0`` ... -> weights, importances or decisions of that fit."""
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers as JSON values, for the manifest."""
+        return {"score": vars(self.score), "class_scores": self.class_scores, "best_member": self.best_member,
+                "gain": vars(self.gain), "gain_is_noise": not self.gain.excludes_zero, "learned": self.learned,
+                "folds_hash": self.member.folds_hash}
+
+
+def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame, task: Task,
+              report: Callable[[str], None] = lambda _: None) -> StackResult:
+    """Fit ``stacker`` once a fold and predict everything out of fold.
+
+    Args:
+        stacker: the recipe; its members are looked up in ``members``.
+        members: name -> predictions.
+        index: the index table.
+        folds: the fold table.
+        task: targets and their weights.
+        report: gets a line a fold.
+
+    Raises:
+        LeakError: a member does not fit the index and the fold table.
+        UserError: a member is missing, or a method that learns has only one fold.
+    """
+    missing = [name for name in stacker.members if name not in members]
+    if missing:
+        raise UserError(f"stacker {stacker.name} needs predictions of {missing[0]}; make them with 05_predict.py, "
+                        "06_sequence.py or 07_stack.py --only that name")
+    train, test = join({name: members[name] for name in stacker.members}, index, folds, task)
+    method, numbers = method_of(stacker), [int(number) for number in np.unique(train.fold)]
+    if method.learns and len(numbers) < 2:
+        raise UserError(f"stacker {stacker.name} learns from other folds, but its members share fold {numbers[0]} alone; "
+                        "train and predict another fold")
+    tables, tests, learned = [], [], {}
+    for number in numbers:
+        fitted = method.fit(_others(method, train, number))
+        tables.append(_predicted(fitted, train.take(train.fold == number), number))
+        tests.append(_predicted(fitted, test, number))
+        learned[f"fold{number}"] = fitted.notes
+        report(f"{stacker.name}: fold {number} of {len(numbers)} done")
+    stacked = Member(pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True), fold_hash(folds))
+    return _result(stacker, stacked, train, learned)
+
+
+def _others(method: Method, train: Rows, number: int) -> Rows:
+    return train.take(train.fold != number) if method.learns else train
+
+
+def _predicted(fitted: Fitted, rows: Rows, number: int) -> pd.DataFrame:
+    p = np.asarray(fitted.predict(rows), dtype=np.float32)
+    values = pd.DataFrame(p, columns=list(rows.task.targets))
+    values.insert(0, "fold", number)
+    values.insert(0, "id", rows.table["id"].to_numpy())
+    return values
+
+
+def _result(stacker: Stacker, stacked: Member, train: Rows, learned: dict[str, Any]) -> StackResult:
+    task, targets = train.task, list(train.task.targets)
+    p = stacked.oof.set_index("id").loc[train.table["id"], targets].to_numpy()
+    losses = row_log_losses(train.truth, p, task.weights, task.clip)
+    rivals = [row_log_losses(train.truth, member, task.weights, task.clip) for member in train.probability]
+    best = int(np.argmin([rival.mean() for rival in rivals]))
+    return StackResult(
+        stacked, interval(losses, train.group),
+        dict(zip(targets, map(float, class_log_losses(train.truth, p, task.clip)))), stacker.members[best],
+        difference(rivals[best], losses, train.group), learned)

@@ -1,0 +1,20 @@
+"""A Stacker is a level-two recipe over the out-of-fold tables of experiments, sequence models or other stackers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stacker:
+    """A level-two recipe. Everything here is in the artifact key."""
+
+    name: str
+    """Folder below ``oof/``."""
+    method: str
+    """A name of ``radstack.stack.registry.METHODS``, e.g. ``weights`` or ``lightgbm``."""
+    members: tuple[str, ...]
+    """Names below ``oof/``; earlier stackers count too."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Settings of the method that differ from its defaults; an unknown one is an error."""
+    note: str = ""
+    """Where the numbers come from."""

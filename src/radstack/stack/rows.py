@@ -1,0 +1,179 @@
+"""Joins members' prediction tables to the index, by id, and refuses what could leak."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from radstack.errors import LeakError, UserError
+from radstack.folds import fold_hash, fold_of
+from radstack.metrics import CLIP, logit
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted and how it is scored."""
+
+    targets: tuple[str, ...]
+    """Label columns in order."""
+    weights: tuple[float, ...]
+    """Weight of each target in the log loss, of any sum."""
+    clip: float = CLIP
+    """Probabilities are kept this far from 0 and 1."""
+
+    def place(self, target: str) -> int:
+        """Column number of ``target``."""
+        if target not in self.targets:
+            raise UserError(f"there is no target '{target}'; choose one of {', '.join(self.targets)}")
+        return self.targets.index(target)
+
+
+@dataclass(frozen=True)
+class Member:
+    """Predictions of one model or stack: what ``oof/<comp>/<name>/`` holds."""
+
+    oof: pd.DataFrame
+    """``id``, ``fold``, targets: each training row once, from the model that did not see its fold."""
+    test: pd.DataFrame
+    """``id``, ``fold``, targets: each test row once a fold."""
+    folds_hash: str
+    """``fold_hash`` of the fold table the models were trained on."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures with the members' predictions, series by series in slice order."""
+
+    task: Task
+    table: pd.DataFrame
+    """The index rows: ``id``, ``group``, ``series``, ``position``, targets, further columns."""
+    fold: np.ndarray
+    """int [rows], -1 for test."""
+    probability: np.ndarray
+    """float32 [members, rows, targets]."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.table)
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """The rows where ``chosen`` (bool [rows]) holds, in the same order."""
+        return Rows(self.task, self.table[chosen], self.fold[chosen], self.probability[:, chosen])
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """Labels, float32 [rows, targets]."""
+        return self.table[list(self.task.targets)].to_numpy(np.float32)
+
+    @cached_property
+    def series(self) -> np.ndarray:
+        """Series number, int [rows]; a series' rows follow each other."""
+        return pd.factorize(self.table["series"])[0]
+
+    @cached_property
+    def group(self) -> np.ndarray:
+        """Patient number, int [rows]."""
+        return pd.factorize(self.table["group"])[0]
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """Log odds of the clipped predictions, float32 [members, rows, targets]."""
+        out = np.empty(self.probability.shape, np.float32)
+        for place, member in enumerate(self.probability):
+            out[place] = logit(member, self.task.clip)
+        return out
+
+    @cached_property
+    def blend(self) -> np.ndarray:
+        """Mean of the members' logits, float32 [rows, targets]."""
+        return self.logits.mean(axis=0)
+
+
+def mean_over_folds(test: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:
+    """One row an id: the mean of its folds' probabilities (``id`` and ``targets``, float32).
+
+    Raises:
+        UserError: some fold lacks an id that another fold has.
+    """
+    counts = test.groupby("fold")["id"].nunique()
+    ids = test["id"].nunique()
+    if len(counts) * ids != len(test) or (counts != ids).any():
+        raise UserError("the folds' test tables hold different ids; run 05_predict.py --force for this model")
+    return test.groupby("id", sort=False)[list(targets)].mean().astype(np.float32).reset_index()
+
+
+def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame, task: Task) -> tuple[Rows, Rows]:
+    """Training and test rows of ``index`` with every member's predictions (test: the mean over folds).
+
+    Training rows are those of the folds that every member has, since a recipe may train three folds of five.
+
+    Raises:
+        LeakError: a member was made on another fold table, scores a row in another fold than the table says, or holds
+            other ids than the index.
+        UserError: there is no member, no common fold, or a training row without a label.
+    """
+    if not members:
+        raise UserError("a stack needs at least one member; name some in its recipe's members")
+    for name, member in members.items():
+        _check_hash(name, member, fold_hash(folds))
+    ordered = _in_series_order(index)
+    fold = fold_of(ordered, folds).to_numpy()
+    is_test = (ordered["split"] == "test").to_numpy()
+    if (fold[~is_test] < 0).any():
+        raise UserError(f"patient {ordered['group'][~is_test & (fold < 0)].iloc[0]} has no fold: the fold table was made "
+                        "on other data; run 01_make_folds.py --force")
+    is_train = np.isin(fold, _common_folds(members)) & ~is_test
+    train = _rows({name: member.oof for name, member in members.items()}, ordered[is_train], fold[is_train], task)
+    means = {name: mean_over_folds(member.test, task.targets) for name, member in members.items()}
+    test = _rows(means, ordered[is_test], fold[is_test], task)
+    if np.isnan(train.truth).any():
+        raise UserError("the index has training rows without a label; run 01_make_folds.py --force")
+    return train, test
+
+
+def _in_series_order(index: pd.DataFrame) -> pd.DataFrame:
+    series = pd.factorize(index["series"])[0]
+    return index.iloc[np.lexsort((index["position"], series))].reset_index(drop=True)
+
+
+def _check_hash(name: str, member: Member, expected: str) -> None:
+    if member.folds_hash != expected:
+        raise LeakError(f"{name} was trained on another fold table ({member.folds_hash}, not {expected}): its "
+                        "predictions are not out of fold here; train and predict it again, or leave it out")
+
+
+def _common_folds(members: Mapping[str, Member]) -> np.ndarray:
+    sets = [set(member.oof["fold"]) for member in members.values()]
+    common = set.intersection(*sets)
+    if not common:
+        raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
+    return np.array(sorted(common))
+
+
+def _rows(tables: dict[str, pd.DataFrame], index: pd.DataFrame, fold: np.ndarray, task: Task) -> Rows:
+    probability = np.empty((len(tables), len(index), len(task.targets)), np.float32)
+    for place, (name, table) in enumerate(tables.items()):
+        probability[place] = _aligned(name, table, index["id"], fold, list(task.targets))
+    return Rows(task, index, fold, probability)
+
+
+def _aligned(name: str, table: pd.DataFrame, ids: pd.Series, fold: np.ndarray, targets: list[str]) -> np.ndarray:
+    """The predictions of ``table`` in the order of ``ids``; training rows must come from the fold ``fold`` says."""
+    if not table["id"].is_unique:
+        raise LeakError(f"{name} predicts {table['id'][table['id'].duplicated()].iloc[0]} twice; predict it again")
+    if "fold" in table:
+        table = table[table["fold"].isin(np.unique(fold))]
+    known = pd.Index(table["id"])
+    place = known.get_indexer(ids)
+    if (place < 0).any():
+        raise LeakError(f"{name} has no prediction for {ids.iloc[int(np.argmax(place < 0))]}; predict it on this index")
+    if len(known) > len(ids):
+        raise LeakError(f"{name} predicts {known[~known.isin(ids)][0]}, which is not in the index with that fold; "
+                        "predict it on this index")
+    found = table.iloc[place]
+    if "fold" in table and (found["fold"].to_numpy() != fold).any():
+        raise LeakError(f"{name} scores {ids.iloc[int(np.argmax(found['fold'].to_numpy() != fold))]} in another fold "
+                        "than the fold table; train and predict it again")
+    return found[targets].to_numpy(np.float32)

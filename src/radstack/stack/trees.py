@@ -1,0 +1,153 @@
+"""LightGBM and a random forest on neighbor features, one model a class."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import lightgbm as lgb
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+
+from radstack.metrics import sigmoid
+from radstack.stack.adjust import platt
+from radstack.stack.features import class_features
+from radstack.stack.method import Fitted
+from radstack.stack.rows import Rows
+
+Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(features [rows, features], blended logits [rows]) -> probabilities [rows]"""
+
+FitClass = Callable[[Rows, int, np.ndarray, list[str]], tuple[Model, dict[str, Any]]]
+"""(rows, target, features, their names) -> the class's model and its notes"""
+
+ENOUGH = 5
+"""Patients of either label that a class needs before a tree is grown for it; with fewer, the blend stands."""
+
+
+@dataclass(frozen=True)
+class LightGBM:
+    """Gradient boosting per class (Ke 2017); the settings are those of the 11th place of RSNA 2019.
+
+    Boosting starts from the calibrated blend rather than from the prevalence, so that it learns corrections: better with
+    good members and few rows, the same otherwise. A start from the raw blend diverges where members are overconfident
+    (Newton steps divide by p (1 - p)).
+    """
+
+    learns: ClassVar[bool] = True
+    reach: int = 9
+    """Neighbors to either side."""
+    columns: tuple[str, ...] = ()
+    """Further index columns, e.g. the share of brain in the picture."""
+    each_member: bool = False
+    """Neighbors of each member rather than of their blend; costs memory and time by the number of members."""
+    leaves: int = 30
+    depth: int = 5
+    lr: float = 0.02
+    rounds: int = 3000
+    """Most trees a class."""
+    patience: int = 100
+    """Stop after this many trees without a better log loss on the inner patients."""
+    leaf_rows: int = 20
+    """Fewest rows in a leaf."""
+    held_out: float = 0.2
+    """Share of the training patients that early stopping watches; they grow no tree."""
+    threads: int = 0
+    """0 for all cores, or OMP_NUM_THREADS where set; the result does not depend on it."""
+    seed: int = 0
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Boost each class; ``notes`` holds the number of trees and the share of gain of the ten best features."""
+        return _by_class(rows, self.reach, self.columns, self.each_member, self._fit_class)
+
+    def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
+        y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
+        blend = rows.blend[:, target]
+        scale, bias = platt(blend[~watch], y[~watch])
+        grow = lgb.Dataset(x[~watch], y[~watch], init_score=scale * blend[~watch] + bias, feature_name=names)
+        stop = grow.create_valid(x[watch], y[watch], init_score=scale * blend[watch] + bias)
+        booster = lgb.train(self._params(), grow, self.rounds, valid_sets=[stop],
+                            callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+
+        def predict(features: np.ndarray, blend: np.ndarray) -> np.ndarray:
+            raw = booster.predict(features, raw_score=True, num_threads=self.threads)
+            return sigmoid(np.asarray(raw) + scale * blend + bias)
+
+        return predict, {"trees": booster.best_iteration,
+                         "gain": _shares(names, booster.feature_importance("gain"))}
+
+    def _params(self) -> dict[str, Any]:
+        return {"objective": "binary", "num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr,
+                "min_data_in_leaf": self.leaf_rows, "seed": self.seed, "num_threads": self.threads, "verbosity": -1,
+                "deterministic": True, "force_col_wise": True}
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Random forest per class (Breiman 2001) on the same features; missing neighbors stay missing."""
+
+    learns: ClassVar[bool] = True
+    reach: int = 9
+    """Neighbors to either side."""
+    columns: tuple[str, ...] = ()
+    """Further index columns."""
+    each_member: bool = False
+    """Neighbors of each member rather than of their blend."""
+    trees: int = 200
+    depth: int = 12
+    leaf_rows: int = 20
+    """Fewest rows in a leaf; probabilities are leaf means, so small leaves are overconfident."""
+    tree_rows: int = 50_000
+    """Most rows a tree draws, with replacement; keeps 750k rows within minutes."""
+    threads: int = -1
+    """-1 for all cores; the result does not depend on it."""
+    seed: int = 0
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Grow each class's forest; ``notes`` holds the share of impurity of the ten best features."""
+        return _by_class(rows, self.reach, self.columns, self.each_member, self._fit_class)
+
+    def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
+        forest = RandomForestClassifier(
+            self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_rows, max_features="sqrt",
+            max_samples=min(self.tree_rows, len(x)), n_jobs=self.threads, random_state=self.seed)
+        forest.fit(x, rows.truth[:, target] > 0.5)
+        notes = {"gain": _shares(names, forest.feature_importances_)}
+        return lambda features, _: forest.predict_proba(features)[:, 1], notes
+
+
+def held_out_rows(rows: Rows, target: int, share: float, seed: int) -> np.ndarray:
+    """Bool [rows]: ``share`` of the patients with a positive of ``target`` and of those without, at random."""
+    positive = np.bincount(rows.group, weights=rows.truth[:, target]) > 0
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(kind))[:max(1, round(share * kind.sum()))] for kind in (positive, ~positive)]
+    return np.isin(rows.group, np.concatenate(chosen))
+
+
+def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: bool, fit_class: FitClass) -> Fitted:
+    """Fit a model for each class that has enough positive patients; one class's features are in memory at a time."""
+    models: dict[int, Model] = {}
+    notes: dict[str, Any] = {}
+    for target, name in enumerate(rows.task.targets):
+        patients = min(len(np.unique(rows.group[rows.truth[:, target] == label])) for label in (0, 1))
+        if patients < ENOUGH:
+            notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
+            continue
+        features, names = class_features(rows, target, reach, columns, each_member)
+        models[target], notes[name] = fit_class(rows, target, features, names)
+
+    def predict(scored: Rows) -> np.ndarray:
+        out = sigmoid(scored.blend)
+        for target, model in models.items():
+            if len(scored):
+                features = class_features(scored, target, reach, columns, each_member)[0]
+                out[:, target] = model(features, scored.blend[:, target])
+        return out
+
+    return Fitted(predict, notes)
+
+
+def _shares(names: list[str], importance: np.ndarray, top: int = 10) -> dict[str, float]:
+    """The ``top`` features by their share of the whole importance."""
+    total = max(float(np.sum(importance)), 1e-12)
+    best = np.argsort(importance)[::-1][:top]
+    return {names[place]: round(float(importance[place]) / total, 4) for place in best if importance[place] > 0}

@@ -1,0 +1,186 @@
+"""In this process, and on a local Ray cluster of two nodes where a worker is killed and a node is taken away."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from radstack import jobs
+from radstack.errors import LeakError, UserError
+from radstack.jobs import Job, run_jobs
+
+STEPS = 10
+
+
+def double(value):
+    jobs.progress(f"doubling {value}")
+    return 2 * value
+
+
+def fail(kind):
+    errors = {"user": UserError("no such fold"), "leak": LeakError("patient 7 is in two folds"), "bug": KeyError("x")}
+    raise errors[kind]
+
+
+def train(folder, die_at=None, pause=0.0):
+    """Counts to STEPS, keeps a checkpoint of (step, pids of all attempts), dies once, right after step ``die_at``."""
+    checkpoint, folder = Path(folder) / "checkpoint", Path(folder)
+    step, *pids = map(int, checkpoint.read_text().split()) if checkpoint.exists() else (0,)
+    jobs.progress(f"from step {step}")
+    while step < STEPS:
+        step += 1
+        (folder / "part").write_text(" ".join(map(str, [step, *pids, os.getpid()])))
+        (folder / "part").rename(checkpoint)
+        if step == die_at and not pids:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(pause)
+    return {"step": step, "attempts": len({*pids, os.getpid()}), "folder": str(Path.cwd())}
+
+
+def where(folder):
+    """Writes the node it runs on, then trains slowly."""
+    import ray
+    Path(folder, f"node{time.time()}").write_text(ray.get_runtime_context().get_node_id())
+    return train(folder, pause=0.3)
+
+
+def test_results_in_order_and_lines_with_the_job_name():
+    lines = []
+    todo = [Job(f"fold {fold}", "test_jobs:double", {"value": fold}) for fold in (3, 1, 2)]
+    assert run_jobs(todo, report=lines.append) == [6, 2, 4]
+    assert lines == ["fold 3: doubling 3", "fold 1: doubling 1", "fold 2: doubling 2"]
+
+
+def test_a_failure_does_not_stop_the_others(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["src/04_train.py", "ich", "--only", "a b"])
+    lines = []
+    todo = [Job("a", "test_jobs:fail", {"kind": "user"}), Job("b", "test_jobs:fail", {"kind": "bug"}),
+            Job("c", "test_jobs:double", {"value": 1}), Job("d", "test_jobs:nothing")]
+    with pytest.raises(UserError) as caught:
+        run_jobs(todo, report=lines.append)
+    text = str(caught.value)
+    assert text.startswith("3 of 4 jobs failed: a (no such fold); b (KeyError: 'x'); d (no function test_jobs:nothing")
+    assert text.endswith("python src/04_train.py ich --only 'a b'") and "\n" not in text
+    assert "c: doubling 1" in lines
+    assert any("Traceback" in line and "test_jobs.py" in line for line in lines if line.startswith("b: "))
+
+
+def test_a_leak_stays_a_leak():
+    with pytest.raises(LeakError, match="patient 7"):
+        run_jobs([Job("a", "test_jobs:fail", {"kind": "leak"}), Job("b", "test_jobs:fail", {"kind": "user"})],
+                 report=lambda _: None)
+
+
+def test_what_could_not_travel_is_refused():
+    with pytest.raises(ValueError, match="same name"):
+        run_jobs([Job("a", "x:y"), Job("a", "x:z")], report=lambda _: None)
+    with pytest.raises(TypeError, match="JSON"):
+        run_jobs([Job("a", "x:y", {"folder": Path()})], report=lambda _: None)
+
+
+def test_progress_outside_a_job_goes_to_standard_output(capsys):
+    jobs.progress("step 3")
+    assert capsys.readouterr().out == "step 3\n"
+
+
+def test_without_ray_installed(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(UserError, match="pip install ray"):
+        run_jobs([Job("a", "test_jobs:double", {"value": 1})], report=lambda _: None, ray="local")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    Cluster = pytest.importorskip("ray.cluster_utils").Cluster
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def on_ray(cluster, monkeypatch, tmp_path):
+    """Runs jobs on the cluster; their lines are kept in ``on_ray.lines``."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+
+    def run(todo, **options):
+        return run_jobs(todo, report=run.lines.append, ray=cluster.address, **options)
+
+    run.lines, run.cluster = [], cluster
+    return run
+
+
+@pytest.mark.slow
+def test_ray_started_here_gives_the_same_results(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    lines = []
+    todo = [Job(f"fold {fold}", "test_jobs:double", {"value": fold}) for fold in (3, 1, 2)]
+    assert run_jobs(todo, report=lines.append, ray="local") == [6, 2, 4]
+    assert sorted(lines) == ["fold 1: doubling 1", "fold 2: doubling 2", "fold 3: doubling 3"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_no_ray_at_the_address(address):
+    with pytest.raises(UserError, match=f"no Ray at {address} .*ray start --head"):
+        run_jobs([Job("a", "test_jobs:double", {"value": 1})], report=lambda _: None, ray=address)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_failures(on_ray):
+    todo = [Job("b", "test_jobs:double", {"value": 1})]
+    with pytest.raises(LeakError, match=r"1 of 2 jobs failed: a \(patient 7"):
+        on_ray([Job("a", "test_jobs:fail", {"kind": "leak"}), *todo])
+    with pytest.raises(UserError, match=r"no node .* has 4 GPUs and 1 CPUs"):
+        on_ray(todo, gpus_per_job=4)
+
+
+@pytest.mark.slow
+def test_ray_starts_a_killed_job_again_from_its_checkpoint(on_ray, tmp_path):
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+    todo = [Job("killed", "test_jobs:train", {"folder": "killed", "die_at": 4}),
+            Job("whole", "test_jobs:train", {"folder": "whole"})]
+    killed, whole = on_ray(todo, retries=1)
+    assert killed == {"step": STEPS, "attempts": 2, "folder": str(tmp_path)} and whole["attempts"] == 1
+    assert "killed: from step 4" in on_ray.lines
+    assert any("killed: " in line and "0 more retries" in line for line in on_ray.lines)
+
+
+@pytest.mark.slow
+def test_ray_gives_up_when_the_retries_are_spent(on_ray, tmp_path):
+    with pytest.raises(UserError, match=r"1 of 1 jobs failed: a \(its worker died once too often"):
+        on_ray([Job("a", "test_jobs:train", {"folder": ".", "die_at": 4})], retries=0)
+
+
+@pytest.mark.slow
+def test_ray_moves_a_job_off_a_node_that_goes_away(on_ray, tmp_path):
+    folders = [tmp_path / name for name in ("left", "right")]
+    for folder in folders:
+        folder.mkdir()
+    cluster = on_ray.cluster
+
+    def take_node_away():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            nodes = [path.read_text() for folder in folders for path in folder.glob("node*")]
+            if cluster.second.node_id in nodes and all((folder / "checkpoint").exists() for folder in folders):
+                cluster.remove_node(cluster.second, allow_graceful=False)
+                return
+            time.sleep(0.1)
+
+    helper = threading.Thread(target=take_node_away)
+    helper.start()
+    results = on_ray([Job(folder.name, "test_jobs:where", {"folder": folder.name}) for folder in folders])
+    helper.join()
+    assert [result["step"] for result in results] == [STEPS, STEPS]
+    assert sorted(result["attempts"] for result in results) == [1, 2]
+    moved = folders[[result["attempts"] for result in results].index(2)]
+    first, last = (path.read_text() for path in sorted(moved.glob("node*")))
+    assert first == cluster.second.node_id != last
+    assert not any(line == f"{moved.name}: from step 0" for line in on_ray.lines[2:])

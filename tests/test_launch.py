@@ -1,0 +1,116 @@
+"""torchrun as a child of the test; this file is also the script that the children run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radstack import jobs, launch
+from radstack.errors import UserError
+
+HERE = Path(__file__).resolve()
+
+
+def test_two_processes_join_and_end_with_equal_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    lines = []
+    launch.torchrun(HERE, ["train", str(tmp_path)], 2, lines.append)
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert (first["rank"], second["rank"], first["world"], second["world"]) == (0, 1, 2, 2)
+    assert first["weights"] == second["weights"] != first["start"]
+    assert first["share"] == [0, 2, 4] and second["share"] == [1, 3]
+    assert first["entered"] < second["entered"]
+    assert {"hello of 0", "hello of 1"} <= set(lines)
+
+
+def test_a_process_that_fails_ends_all_and_its_last_words_are_the_error(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"3 processes were asked for, 2 joined;.* \| rank 1 ended with exit") as caught:
+        launch.torchrun(HERE, ["fail", str(tmp_path)], 2, lambda _: None)
+    assert "\n" not in str(caught.value) and time.monotonic() - start < 100
+
+
+def test_alone():
+    with launch.joined(1) as device, launch.main_process_first():
+        assert device == torch.device("cpu") and launch.distributed() == (0, 1)
+    with pytest.raises(UserError, match="2 processes were asked for, 1 joined; start them with torchrun"), \
+            launch.joined(2):
+        pass
+    assert launch.spread(np.arange(7), 1, 3).tolist() == [1, 4]
+
+
+SLEEPER = """
+import os, pathlib, sys, time
+part = pathlib.Path(sys.argv[1], "part")
+part.write_text(str(os.getpid()))
+part.rename(part.with_name("pid"))
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_launcher(tmp_path, number):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    code = ("from pathlib import Path; from radstack.launch import torchrun; "
+            f"torchrun(Path({str(tmp_path / 'sleeper.py')!r}), [{str(tmp_path)!r}], 1, print)")
+    launcher = subprocess.Popen([sys.executable, "-c", code],
+                                env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")})
+    pid = int(wait_for(tmp_path / "pid").read_text())
+    launcher.send_signal(number)
+    assert launcher.wait(20) == -number
+    deadline = time.monotonic() + 20
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def train(folder):
+    """Three steps of a tiny model that starts differently in each process and sees different data."""
+    rank, world = launch.distributed()
+    jobs.progress(f"hello of {rank}")
+    with launch.main_process_first():
+        entered = time.time()
+        time.sleep(0.2 * (rank == 0))
+    torch.manual_seed(rank)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 2))
+    start = model.module.weight.tolist()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+    (folder / f"rank{rank}.json").write_text(json.dumps({
+        "rank": rank, "world": world, "start": start, "weights": model.module.weight.tolist(), "entered": entered,
+        "share": launch.spread(list(range(5)), rank, world)}))
+
+
+def fail():
+    if launch.distributed()[0] == 1:
+        launch.assert_world(3)
+    time.sleep(100)
+
+
+if __name__ == "__main__":
+    with launch.joined(2):
+        train(Path(sys.argv[2])) if sys.argv[1] == "train" else fail()

@@ -1,0 +1,155 @@
+"""Metrics against numbers worked out by hand and published ones; bootstrap against the theory."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from radstack import metrics
+from radstack.bootstrap import difference, interval, standard_error
+from radstack.errors import UserError
+
+RSNA = (1, 1, 1, 1, 1, 2)
+STAGE_1 = np.array([2761, 32564, 23766, 32122, 42496, 97103]) / 674258
+STAGE_2 = np.array([3145, 36118, 26205, 35675, 47166, 107933]) / 752803
+
+
+def test_weighted_log_loss_by_hand() -> None:
+    truth = np.array([[0, 1], [1, 1]])
+    p = np.array([[0.2, 0.9], [0.5, 0.25]])
+    first = (-math.log(0.8) - 2 * math.log(0.9)) / 3
+    second = (-math.log(0.5) - 2 * math.log(0.25)) / 3
+    assert metrics.weighted_log_loss(truth, p, (1, 2)) == pytest.approx((first + second) / 2, abs=1e-15)
+    assert metrics.row_log_losses(truth, p, (5, 10)) == pytest.approx([first, second], abs=1e-15)
+
+
+def test_class_vector_of_the_source_article_weighs_any_twice() -> None:
+    any_first = np.array([0.115454, 0.019861, 0.0951, 0.07395, 0.03101, 0.052185])
+    weights = metrics.normalized((2, 1, 1, 1, 1, 1))
+    assert any_first @ weights == pytest.approx(0.07186, abs=5e-6)
+    # Rows whose cross-entropies are those numbers score the same; equal weights (a winner's bug) do not.
+    truth, p = np.ones((1, 6)), np.exp(-any_first)[None]
+    assert metrics.weighted_log_loss(truth, p, (2, 1, 1, 1, 1, 1)) == pytest.approx(0.07186, abs=5e-6)
+    assert metrics.weighted_log_loss(truth, p, [1] * 6) == pytest.approx(0.06459, abs=5e-6)
+
+
+@pytest.mark.parametrize(("prevalence", "score"), [(STAGE_1, 0.2320), (STAGE_2, 0.2311)])
+def test_constant_prior_of_rsna_2019(prevalence: np.ndarray, score: float) -> None:
+    assert metrics.prior_log_loss(prevalence, RSNA) == pytest.approx(score, abs=5e-5)
+
+
+def test_one_half_everywhere() -> None:
+    truth = np.random.default_rng(0).integers(0, 2, (50, 6))
+    assert metrics.weighted_log_loss(truth, np.full((50, 6), 0.5), RSNA) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(("clip", "cost"), [(1e-15, 34.539), (1e-6, 13.816), (1e-5, 11.513)])
+def test_float32_trap(clip: float, cost: float) -> None:
+    """1 - 1e-15 is 1 in float32; a confident miss must stay finite and cost what the clip says."""
+    sure = np.array([[np.float32(1 - 1e-15)]], dtype=np.float32)
+    assert sure[0, 0] == 1
+    assert metrics.weighted_log_loss(np.zeros((1, 1)), sure, (1,), clip) == pytest.approx(cost, abs=2e-2)
+    assert metrics.weighted_log_loss(np.ones((1, 1)), 1 - sure, (1,), clip) == pytest.approx(cost, abs=1e-3)
+
+
+def test_agrees_with_sklearn() -> None:
+    rng = np.random.default_rng(1)
+    truth, p = rng.integers(0, 2, (200, 2)), rng.random((200, 2))
+    expected = [log_loss(truth[:, c], p[:, c]) for c in (0, 1)]
+    assert metrics.class_log_losses(truth, p) == pytest.approx(expected)
+
+
+def test_bad_predictions_are_refused() -> None:
+    truth = np.zeros((2, 1))
+    for bad in (np.nan, 1.2, -3.0):
+        with pytest.raises(UserError, match="not a probability"):
+            metrics.weighted_log_loss(truth, np.array([[0.5], [bad]]), (1,))
+    with pytest.raises(UserError, match="no label"):
+        metrics.weighted_log_loss(np.array([[np.nan]]), np.array([[0.5]]), (1,))
+    with pytest.raises(UserError, match="join them by id"):
+        metrics.weighted_log_loss(np.zeros((3, 1)), np.zeros((2, 1)), (1,))
+    with pytest.raises(UserError, match="positive sum"):
+        metrics.normalized((0, 0))
+
+
+def test_auc_by_hand_and_undefined() -> None:
+    truth = np.array([[0, 0], [0, 0], [1, 0], [1, 0]])
+    p = np.array([[0.1, 0.1], [0.4, 0.2], [0.35, 0.3], [0.8, 0.4]])
+    first, second = metrics.class_aucs(truth, p)
+    assert first == pytest.approx(0.75)
+    assert math.isnan(second)
+
+
+def test_efficiency() -> None:
+    assert metrics.efficiency(0.1, constant=0.2, floor=0.05) == pytest.approx(2 / 3)
+    assert metrics.efficiency(0.2, constant=0.2, floor=0.05) == 0
+
+
+def test_reliability_and_calibration_error_by_hand() -> None:
+    p = np.array([0.05, 0.05, 0.95, 1.0])
+    y = np.array([0, 1, 1, 1])
+    table = metrics.reliability(y, p)
+    assert table[["low", "high", "count", "observed"]].to_numpy().tolist() == [[0, 0.1, 2, 0.5], [0.9, 1, 2, 1]]
+    assert table["predicted"].tolist() == pytest.approx([0.05, 0.975])
+    assert metrics.calibration_error(y, p) == pytest.approx((0.45 + 0.025) / 2)
+
+
+def test_calibration_error_of_calibrated_predictions_is_small() -> None:
+    rng = np.random.default_rng(2)
+    p = rng.random(100_000)
+    y = rng.random(100_000) < p
+    assert metrics.calibration_error(y, p) < 0.01
+    assert metrics.calibration_error(y, p**2) > 0.1
+
+
+def test_interval_covers_as_often_as_it_says() -> None:
+    """Slices of a patient are almost copies: an interval over slices would cover far less often."""
+    rng, hits, naive = np.random.default_rng(3), 0, 0
+    for trial in range(200):
+        patients = rng.normal(1.0, 1.0, 60)
+        groups = np.repeat(np.arange(60), 10)
+        losses = patients[groups] + rng.normal(0, 0.1, 600)
+        found = interval(losses, groups, draws=300, seed=trial)
+        rows = interval(losses, np.arange(600), draws=100, seed=trial)
+        hits += found.low <= 1.0 <= found.high
+        naive += rows.low <= 1.0 <= rows.high
+    assert 0.88 <= hits / 200 <= 0.99
+    assert naive / 200 < 0.7
+
+
+def test_paired_difference_is_narrower_and_signed() -> None:
+    rng = np.random.default_rng(4)
+    groups = np.repeat(np.arange(100), 5)
+    hard = rng.exponential(1.0, 100)[groups]
+    worse, better = hard + 0.05 + rng.normal(0, 0.02, 500), hard
+    gain = difference(worse, better, groups)
+    assert gain.excludes_zero and gain.value == pytest.approx(0.05, abs=0.01)
+    assert gain.high - gain.low < 0.1 * (interval(worse, groups).high - interval(worse, groups).low)
+    assert not difference(better, better + rng.normal(0, 1, 500), groups).excludes_zero
+
+
+def test_interval_is_repeatable_and_standard_error_agrees() -> None:
+    rng = np.random.default_rng(5)
+    groups = rng.integers(0, 300, 3000)
+    losses = rng.exponential(1.0, 300)[groups]
+    found = interval(losses, groups, draws=2000, seed=7)
+    assert found == interval(losses, groups, draws=2000, seed=7)
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(standard_error(losses, groups), rel=0.1)
+
+
+def test_interval_of_one_patient_is_undefined_not_zero() -> None:
+    found = interval(np.array([1.0, 2.0]), np.array(["a", "a"]))
+    assert found.value == 1.5 and math.isnan(found.low) and math.isnan(found.high) and not found.excludes_zero
+    with pytest.raises(UserError, match="one loss and one group"):
+        interval(np.zeros(3), np.zeros(2))
+
+
+def test_a_thousand_draws_of_750k_rows_take_seconds() -> None:
+    rng = np.random.default_rng(6)
+    groups, losses = rng.integers(0, 18_938, 752_803), rng.random(752_803)
+    start = time.perf_counter()
+    found = interval(losses, groups)
+    assert time.perf_counter() - start < 10
+    assert found.low < found.value < found.high

@@ -1,0 +1,148 @@
+"""The submission writer and a validator that names the first wrong line."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radstack.errors import UserError
+from radstack.submit import Layout, validate, write, write_constant, write_long
+
+TARGETS = ("epidural", "subdural", "any")
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    path = tmp_path / "sample_submission.csv"
+    rows = [f"ID_{picture}_{target},0.5" for picture in ("00b", "00a", "00c") for target in TARGETS]
+    path.write_text("\n".join(["ID,Label", *rows]) + "\n")
+    return path
+
+
+def predictions(*ids: str) -> pd.DataFrame:
+    values = np.arange(1, 3 * len(ids) + 1, dtype=np.float32).reshape(-1, 3) / 100
+    return pd.DataFrame(values, columns=list(TARGETS)).assign(id=list(ids))
+
+
+def edited(sample: Path, tmp_path: Path, old: str, new: str) -> Path:
+    path = tmp_path / "edited.csv"
+    path.write_text(sample.read_text().replace(old, new))
+    return path
+
+
+def test_rows_are_joined_by_id_in_the_sample_order(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    assert write_long(path, predictions("ID_00a", "ID_00b", "ID_00c"), sample, TARGETS).empty
+    table = pd.read_csv(path)
+    assert table["ID"].tolist() == pd.read_csv(sample)["ID"].tolist()
+    assert table["Label"].tolist() == [0.04, 0.05, 0.06, 0.01, 0.02, 0.03, 0.07, 0.08, 0.09]
+    assert validate(path, sample) == 9
+
+
+def test_unpredicted_rows_get_their_targets_minimum_and_are_listed(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    filled = write_long(path, predictions("ID_00b", "ID_00c"), sample, TARGETS)
+    assert filled["id"].tolist() == ["ID_00a_epidural", "ID_00a_subdural", "ID_00a_any"]
+    assert filled["value"].tolist() == pytest.approx([0.01, 0.02, 0.03])
+    assert pd.read_csv(path)["Label"].tolist() == [0.01, 0.02, 0.03, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
+    assert validate(path, sample) == 9
+
+
+def test_values_are_clipped_before_writing(sample: Path, tmp_path: Path) -> None:
+    table = predictions("ID_00a", "ID_00b", "ID_00c")
+    table.loc[0, ["epidural", "subdural"]] = [0.0, 1.0]
+    write_long(tmp_path / "out.csv", table, sample, TARGETS)
+    assert pd.read_csv(tmp_path / "out.csv")["Label"].iloc[3:5].tolist() == [1e-6, 1 - 1e-6]
+    validate(tmp_path / "out.csv", sample)
+
+
+def test_predictions_that_cannot_be_submitted(sample: Path, tmp_path: Path) -> None:
+    out, good = tmp_path / "out.csv", predictions("ID_00a", "ID_00b", "ID_00c")
+    with pytest.raises(UserError, match="ID_zzz_epidural is predicted but not in the sample"):
+        write_long(out, predictions("ID_00a", "ID_zzz"), sample, TARGETS)
+    with pytest.raises(UserError, match="ID_00a is predicted twice"):
+        write_long(out, predictions("ID_00a", "ID_00a"), sample, TARGETS)
+    with pytest.raises(UserError, match="no test predictions"):
+        write_long(out, good.iloc[:0], sample, TARGETS)
+    with pytest.raises(UserError, match="ID_00a_subdural is not finite"):
+        write_long(out, good.assign(subdural=[np.nan, 0.1, 0.2]), sample, TARGETS)
+    with pytest.raises(UserError, match="ID_00b_any, which ends in none"):
+        write_long(out, good, sample, TARGETS[:2])
+    assert not out.exists()
+
+
+def test_constant_submission(sample: Path, tmp_path: Path) -> None:
+    write_constant(tmp_path / "out.csv", sample, {"any": 0.14, "epidural": 0.004, "subdural": 0.06})
+    assert pd.read_csv(tmp_path / "out.csv")["Label"].tolist() == [0.004, 0.06, 0.14] * 3
+
+
+def test_the_sample_itself_in_any_order_is_valid(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shuffled.csv"
+    pd.read_csv(sample).sample(frac=1, random_state=0).to_csv(path, index=False)
+    assert validate(sample, sample) == validate(path, sample) == 9
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("ID,Label", "Id,Label", r"line 1: header is Id,Label; expected ID,Label"),
+    ("ID_00a_any,", "ID_00x_any,", r"line 7, id ID_00x_any: is not in the sample file"),
+    ("ID_00a_any,", "ID_00a_epidural,", r"line 7, id ID_00a_epidural: occurs for the second time"),
+    ("ID_00a_epidural,0.5", "ID_00a_epidural,nan", r"line 5, id ID_00a_epidural: Label is 'nan'; expected a finite"),
+    ("ID_00a_epidural,0.5", "ID_00a_epidural,inf", r"line 5, id ID_00a_epidural: Label is 'inf'"),
+    ("ID_00a_epidural,0.5", "ID_00a_epidural,", r"line 5, id ID_00a_epidural: Label is ''"),
+    ("ID_00a_epidural,0.5", "ID_00a_epidural", r"line 5, id ID_00a_epidural: Label is"),
+    ("ID_00a_epidural,0.5", "ID_00a_epidural,0,5", r"line 5.*Expected 2 fields|Expected 2 fields in line 5"),
+    ("ID_00c_any,0.5", "ID_00c_any,1.2", r"line 10, id ID_00c_any: Label is 1.2; expected a number from 1e-06"),
+    ("ID_00c_any,0.5", "ID_00c_any,0", r"line 10, id ID_00c_any: Label is 0; expected"),
+    ("ID_00a_epidural,0.5\n", "", r"lacks 1 of 9 ids, first ID_00a_epidural \(line 5 of sample_submission.csv\)"),
+    ("ID_00a_epidural,0.5\n", "\nID_00a_epidural,0.5\n", r"line 5, id : is not in the sample file"),
+    (",0.5", ",0.5,0.5", r"not a readable CSV|header"),
+])
+def test_the_first_wrong_line_is_named(sample: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        validate(edited(sample, tmp_path, old, new), sample)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_several_faults_the_earliest_line_is_named(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "edited.csv"
+    path.write_text(sample.read_text().replace("ID_00c_any,0.5", "ID_00q_any,0.5").replace("ID_00a_any,0.5", "ID_00a_any,7"))
+    with pytest.raises(UserError, match=r"line 7, id ID_00a_any: Label is 7"):
+        validate(path, sample)
+
+
+def test_missing_and_unreadable_files(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is missing"):
+        validate(tmp_path / "none.csv", sample)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(UserError, match="not a readable CSV"):
+        validate(tmp_path / "empty.csv", sample)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00ID")
+    with pytest.raises(UserError, match="not a readable CSV|header"):
+        validate(tmp_path / "binary.csv", sample)
+
+
+def test_a_wide_layout_of_another_competition(tmp_path: Path) -> None:
+    """One row a picture, months within 0..240: the generic layer alone."""
+    layout, sample, out = Layout("Case ID", ("Age",), 0, 240), tmp_path / "sample.csv", tmp_path / "out.csv"
+    sample.write_text("Case ID,Age\n4361,100\n4360,100\n")
+    write(out, pd.Series(["4361", "4360"]), np.array([133.25, 250]), layout)
+    assert out.read_text() == "Case ID,Age\n4361,133.25\n4360,240.0\n"
+    assert validate(out, sample, layout) == 2
+    out.write_text("Case ID,Age\n4361,133.25\n4360,241\n")
+    with pytest.raises(UserError, match=r"line 3, id 4360: Age is 241; expected a number from 0 to 240"):
+        validate(out, sample, layout)
+
+
+def test_a_full_size_file_takes_seconds(tmp_path: Path) -> None:
+    targets = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
+    pictures = pd.Series([f"ID_{number:09x}" for number in range(121_232)])
+    sample = tmp_path / "sample.csv"
+    names = pd.concat([pictures + f"_{target}" for target in targets], axis=1).to_numpy().reshape(-1)
+    pd.DataFrame({"ID": names, "Label": 0.5}).to_csv(sample, index=False)
+    table = pd.DataFrame(np.random.default_rng(0).random((121_232, 6)), columns=list(targets)).assign(id=pictures)
+    start = time.perf_counter()
+    write_long(tmp_path / "out.csv", table.iloc[1:], sample, targets)
+    assert validate(tmp_path / "out.csv", sample) == 727_392
+    assert time.perf_counter() - start < 20

@@ -1,0 +1,180 @@
+"""The training loop: it learns, it resumes bit for bit after SIGKILL anywhere, and it survives non-finite losses."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from radstack.data import epoch_order, plain_batches, training_batches, training_rows
+from radstack.errors import UserError
+from radstack.experiment import Sampling
+from radstack.inference import Looker, predict
+from radstack.nets.backbones import build
+from radstack.recipe import change
+from radstack.training import checkpoint
+from radstack.training.fit import fit, seed_everything
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_the_squares_and_beats_the_prior(tmp_path):
+    experiment = change(tiny.EXPERIMENT, train__epochs=8, train__ema=0.0)
+    run = tiny.make_run(tmp_path, experiment)
+    seed_everything(0, 0)
+    learner, facts = fit(run, build(experiment.backbone, 2, 2))
+    scored = np.flatnonzero(run.fold_of_row == 0)
+    store = np.zeros((len(run.rows), learner.net.width), np.float16)
+    predicted = predict(experiment, learner.net.eval(), run.rows, scored, run.cache, store, workers=0,
+                        report=lambda _: None)[scored]
+    truth = run.rows[list(tiny.TARGETS)].to_numpy()[scored]
+    loss = -np.mean(truth * np.log(predicted) + (1 - truth) * np.log(1 - predicted))
+    prior = truth.mean(0)
+    constant = -np.mean(truth * np.log(prior) + (1 - truth) * np.log(1 - prior))
+    assert loss < 0.6 * constant
+    assert np.abs(store[scored]).sum() > 0 and np.abs(store[run.fold_of_row != 0]).sum() == 0
+    assert facts["started_from"].startswith("random")
+
+
+def kill_after(folder: Path, seconds: float) -> bool:
+    """Start the run, SIGKILL it; whether it was still running."""
+    child = subprocess.Popen([sys.executable, tiny.__file__, str(folder), "0"], stdout=subprocess.DEVNULL)
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGKILL)
+    return child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_resumed_the_weights_are_equal_bit_for_bit(tmp_path):
+    whole = tmp_path / "whole"
+    start = time.monotonic()
+    subprocess.run([sys.executable, tiny.__file__, str(whole), "1e9"], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - start
+    killed = tmp_path / "killed"
+    while not (killed / "fold0.checkpoint").exists():
+        kill_after(killed, seconds)  # until it got as far as its first checkpoint
+    kills = [kill_after(killed, seconds * share) for share in (0.75, 0.8, 0.85, 0.9)]
+    subprocess.run([sys.executable, tiny.__file__, str(killed), "0"], check=True, stdout=subprocess.DEVNULL)
+    assert any(kills)
+    assert equal(load_file(whole / "fold0.safetensors"), load_file(killed / "fold0.safetensors"))
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_stopped_within_an_epoch_and_resumed_the_weights_are_equal(tmp_path, monkeypatch, steps):
+    expected = tiny.train(tiny.make_run(tmp_path / "whole"))
+    done = []
+
+    def stop(self, *args):
+        done.append(1)
+        if len(done) == steps + 1:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    step = tiny.fit.__globals__["Learner"].step
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.fit.__globals__["Learner"], "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(tiny.make_run(tmp_path / "cut", checkpoint_seconds=0))
+    assert equal(expected, tiny.train(tiny.make_run(tmp_path / "cut")))
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path):
+    path, said = tmp_path / "fold0.checkpoint", []
+    checkpoint.save(path, {"key": "k", "n": 1})
+    checkpoint.save(path, {"key": "k", "n": 2})
+    path.write_bytes(path.read_bytes()[:100])
+    assert checkpoint.load(path, "k", said.append)["n"] == 1
+    assert "cannot be read" in said[0]
+    assert checkpoint.load(path, "other", said.append) is None
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    path, said = tmp_path / "fold0.checkpoint", []
+    torch.save({"key": "k", "path": Path("x")}, path)  # any class beyond tensors and numbers
+    assert checkpoint.load(path, "k", said.append) is None and "UnpicklingError" in said[0]
+
+
+def test_random_states_survive_a_checkpoint(tmp_path):
+    checkpoint.save(tmp_path / "c", {"key": "k"})
+    first = torch.rand(3), np.random.rand(3)  # noqa: NPY002
+    checkpoint.load(tmp_path / "c", "k", print)
+    assert torch.equal(first[0], torch.rand(3)) and np.array_equal(first[1], np.random.rand(3))  # noqa: NPY002
+
+
+def test_a_bad_row_is_skipped_and_named(tmp_path):
+    lines = []
+    run = tiny.make_run(tmp_path, change(tiny.EXPERIMENT, train__batch_size=4), lines=lines, spoil=(7,))
+    weights = tiny.train(run)
+    assert all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point())
+    assert any("step skipped" in line and "r7" in line for line in lines)
+
+
+def test_a_run_that_stays_non_finite_rolls_back_once_then_names_the_rows(tmp_path):
+    lines = []
+    spoiled = tuple(range(72))
+    run = tiny.make_run(tmp_path, change(tiny.EXPERIMENT, train__bad_steps=3), lines=lines, spoil=spoiled)
+    with pytest.raises(UserError, match=r"not finite again after rolling back; rows met: r\d+"):
+        tiny.train(run)
+    assert sum("rolled back after 3 bad steps" in line for line in lines) == 1
+
+
+def test_training_rows_leave_the_scored_fold_and_test_out():
+    rows, _ = tiny.make_rows()
+    fold = np.where(rows["split"] == "train", rows["group"].str[1:].astype(int) % 3, -1)
+    chosen = training_rows(rows, fold, 1, "position > 0")
+    assert set(fold[chosen]) == {0, 2} and (rows["position"].to_numpy()[chosen] > 0).all()
+    with pytest.raises(UserError, match="cannot be evaluated"):
+        training_rows(rows, fold, 1, "no_such_column > 0")
+    with pytest.raises(UserError, match="no row to train on"):
+        training_rows(rows, fold, 1, "position > 99")
+
+
+def test_epochs_differ_repeat_rare_rows_and_depend_on_the_seed_alone():
+    rows, _ = tiny.make_rows()
+    candidates = np.arange(72)
+    rare = set(np.flatnonzero(rows["right"] == 1))
+    order = epoch_order(Sampling(rare_class="right", rare_copies=2), candidates, rows, (0, 0, 0))
+    counts = pd.Series(order).value_counts()
+    assert all(counts[row] == (3 if row in rare else 1) for row in candidates)
+    again = epoch_order(Sampling(rare_class="right", rare_copies=2), candidates, rows, (0, 0, 0))
+    other = epoch_order(Sampling(rare_class="right", rare_copies=2), candidates, rows, (0, 0, 1))
+    assert np.array_equal(order, again) and not np.array_equal(order, other)
+    few = epoch_order(Sampling(per_series=2), candidates, rows, (0, 0, 0))
+    assert (rows["series"].iloc[few].value_counts() == 2).all() and len(few) == 24
+
+
+def test_ranks_share_a_step_and_augmentation_seeds_differ():
+    order = np.arange(64)
+    alone = training_batches(tiny.EXPERIMENT, order, (0, 0, 0), 0, 1)
+    ranks = [training_batches(tiny.EXPERIMENT, order, (0, 0, 0), rank, 2) for rank in range(2)]
+    assert sorted(sum(sum(ranks, []), [])) == sorted(sum(alone, []))
+    assert len({seed for batch in alone for _, seed in batch}) == 64
+    with pytest.raises(UserError, match="batch_size 8 does not divide into 6"):
+        training_batches(tiny.EXPERIMENT, order, (0, 0, 0), 0, 3)
+
+
+def test_test_time_views_average_logits(tmp_path):
+    experiment = change(tiny.EXPERIMENT, tta=("plain", "hflip"))
+    net = build(experiment.backbone, 2, 2).eval()
+    images = torch.randint(0, 255, (3, 2, 32, 32), dtype=torch.uint8)
+    both, _ = Looker(experiment, net, torch.device("cpu"))(images)
+    plain, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images)
+    flipped, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images.flip(3))
+    assert torch.allclose(both, (plain + flipped) / 2, atol=1e-5)
+    assert plain_batches(np.array([4, 5, 6]), 2) == [[(4, -1), (5, -1)], [(6, -1)]]
