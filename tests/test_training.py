@@ -163,7 +163,8 @@ def test_ranks_share_a_step_and_augmentation_seeds_differ():
     order = np.arange(64)
     alone = training_batches(tiny.EXPERIMENT, order, (0, 0, 0), 0, 1)
     ranks = [training_batches(tiny.EXPERIMENT, order, (0, 0, 0), rank, 2) for rank in range(2)]
-    assert sorted(sum(sum(ranks, []), [])) == sorted(sum(alone, []))
+    assert sorted(pair for rank in ranks for batch in rank for pair in batch) == sorted(
+        pair for batch in alone for pair in batch)
     assert len({seed for batch in alone for _, seed in batch}) == 64
     with pytest.raises(UserError, match="batch_size 8 does not divide into 6"):
         training_batches(tiny.EXPERIMENT, order, (0, 0, 0), 0, 3)

@@ -8,18 +8,22 @@ from radstack.competition import Competition
 from radstack.registry import check_name
 
 NAMES = ("ich",)
+VARIANTS = ("demo", "ablation")
+"""``<name>-<variant>`` is in ``<name>/<variant>.py``."""
 
 
-def load(name: str, demo: bool) -> Competition:
-    """The competition called ``name``, or its demo on phantoms.
+def load(name: str, demo: bool = False) -> Competition:
+    """The competition ``name``, or with ``demo`` its phantoms; ``ich-ablation`` names the variant in ``ich/ablation.py``.
 
     Raises:
         UserError: there is none, with the nearest name.
     """
+    name, _, variant = (f"{name}-demo" if demo else name).partition("-")
     check_name(NAMES, name, "competition")
-    if demo:
-        return importlib.import_module(f"competitions.{name}.demo").DEMO
-    return importlib.import_module(f"competitions.{name}").COMPETITION
+    if not variant:
+        return importlib.import_module(f"competitions.{name}").COMPETITION
+    check_name(VARIANTS, variant, f"variant of {name},")
+    return getattr(importlib.import_module(f"competitions.{name}.{variant}"), variant.upper())
 
 
 def train(context: dict[str, Any], experiment: str, fold: int) -> None:

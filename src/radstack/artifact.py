@@ -1,4 +1,4 @@
-"""An artifact is a file (or a few) and its manifest ``<first file>.json``, written last.
+"""An artifact is a file (or a few) and its manifest ``<file>.json``, written last.
 
 The key is a hash of recipe, stage version and the inputs' content. Work whose key is unchanged is kept, changed work is
 made again, and a file that no longer matches its manifest is an error that names it.
@@ -28,7 +28,7 @@ class Artifact:
     version: int
     """Raised by hand whenever the stage's code changes what it writes."""
     files: tuple[Path, ...]
-    """What is made; the manifest stands beside the first."""
+    """What is made together."""
     recipe: Any
     """Dataclass or JSON value that decides the content."""
     inputs: tuple[Path, ...] = ()
@@ -38,7 +38,7 @@ class Artifact:
 
     @property
     def manifest(self) -> Path:
-        """Path of the manifest."""
+        """Path of the manifest that is written last."""
         return manifest_of(self.files[0])
 
     @cached_property
@@ -69,11 +69,13 @@ class Artifact:
         return "" if known["key"] == key else self._what_changed(known)
 
     def record(self, seconds: float, **facts: Any) -> None:
-        """Write the manifest; call it after every file is in place."""
-        write_json(self.manifest, {
+        """Write the manifest, beside each file so that whoever reads one alone can check it; the first file's comes last."""
+        content = {
             "key": self.key, "stage": self.stage, "version": self.version, "recipe": as_dict(self.recipe),
             "inputs": self.input_hashes, "files": {path.name: _stamp(path) for path in self.files},
-            "seconds": round(seconds, 2), "packages": _packages(), **facts})
+            "seconds": round(seconds, 2), "packages": _packages(), **facts}
+        for path in reversed(self.files):
+            write_json(manifest_of(path), content)
 
     def make(self, build: Callable[[], dict[str, Any] | None]) -> None:
         """Run ``build`` (it writes ``files`` and may return facts for the manifest), then write the manifest."""

@@ -66,10 +66,9 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
 
 def reopen(plain: dict[str, Any], load: Load) -> Context:
     """The context that :meth:`Context.plain` described, on this machine."""
-    name = plain["name"]
     options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                for key, value in plain.items() if key != "name"}
-    return make_context(load(name.removesuffix("-demo"), name.endswith("-demo")), Options(**options))
+    return make_context(load(plain["name"], False), Options(**options))
 
 
 def make_context(competition: Competition, options: Options) -> Context:

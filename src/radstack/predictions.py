@@ -40,9 +40,9 @@ def read_member(folder: Path, folds: list[int]) -> Member:
     for fold in folds:
         files = fold_files(folder, fold)
         for path in files:
-            if not manifest_of(files[0]).exists() or not path.exists():
+            if not manifest_of(path).exists() or not path.exists():
                 raise UserError(f"{path} is missing; predict {folder.name} first (stages 04 to 07)")
-            check_unedited(path, read_json(manifest_of(files[0]))["files"][path.name])
+            check_unedited(path, read_json(manifest_of(path))["files"][path.name])
         hashes.add(read_json(manifest_of(files[0]))["fold_hash"])
         scored.append(pd.read_parquet(files[0]))
         test.append(pd.read_parquet(files[1]).assign(fold=fold))

@@ -65,8 +65,8 @@ class SlicesReader:
         rows = [min(max(row + offset, self.first[row]), self.last[row]) for offset in offsets]
         if len(rows) == 1:
             return self._slice(rows[0])
-        mean: np.ndarray = np.mean([self._slice(other) for other in rows], axis=0, dtype=np.float32)
-        return np.rint(mean).astype(np.int16)
+        slices = np.stack([self._slice(other) for other in rows])
+        return np.rint(slices.mean(axis=0, dtype=np.float32)).astype(np.int16)
 
 
 def series_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from radstack.context import Context
 from radstack.errors import UserError
 from radstack.files import write_table
 from radstack.folds import check_folds, make_folds, patients_on_both_sides
-from radstack.stages.tables import read_folds, read_index
+from radstack.stages.tables import in_words, read_folds, read_index
 
 
 def make_index(context: Context) -> None:
@@ -91,9 +91,8 @@ def listing_digest(folder: Path) -> str:
 
 def missing_input(context: Context) -> str:
     """What to type when there is no raw data."""
-    competition = context.competition
-    name = competition.name.removesuffix("-demo")
-    if name != competition.name:
-        return f"{context.paths.input} is missing; draw the phantoms with: python src/00_get_data.py {name} --demo"
+    competition, name = context.competition, in_words(context.competition.name)
+    if competition.demo_size:
+        return f"{context.paths.input} is missing; draw the phantoms with: python src/00_get_data.py {name}"
     return (f"{context.paths.input} is missing; fetch it with: python src/00_get_data.py {name} --kaggle "
             f"(needs {competition.disk['input'] / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {name} --demo")

@@ -10,9 +10,13 @@ from radstack.folds import check_folds, fold_of
 
 def command(context: Context, script: str) -> str:
     """The command line of another stage, for error messages."""
-    demo = " --demo" if context.competition.name.endswith("-demo") else ""
     limit = f" --limit {context.options.limit}" if context.options.limit else ""
-    return f"python src/{script}.py {context.competition.name.removesuffix('-demo')}{demo}{limit}"
+    return f"python src/{script}.py {in_words(context.competition.name)}{limit}"
+
+
+def in_words(name: str) -> str:
+    """A competition's name as one types it: ``ich --demo`` for ``ich-demo``."""
+    return f"{name.removesuffix('-demo')} --demo" if name.endswith("-demo") else name
 
 
 def read_index(context: Context) -> pd.DataFrame:

@@ -61,10 +61,9 @@ def has_gpu() -> bool:
 def script_arguments(context: Context, recipe: str, fold: int) -> list[str]:
     """Command line by which a stage script does one job of this context, for torchrun."""
     options = context.options
-    demo = context.competition.name.endswith("-demo")
-    arguments = [context.competition.name.removesuffix("-demo"), *(["--demo"] if demo else []), "--only", recipe,
-                 "--folds", str(fold), "--gpus", str(options.gpus), "--workers", str(options.workers),
-                 "--data-dir", options.data_dir, "--out-dir", options.out_dir, "--limit", str(options.limit)]
+    arguments = [context.competition.name, "--only", recipe, "--folds", str(fold), "--gpus", str(options.gpus),
+                 "--workers", str(options.workers), "--limit", str(options.limit), "--data-dir", options.data_dir,
+                 "--out-dir", options.out_dir, "--checkpoint-seconds", str(options.checkpoint_seconds)]
     arguments += [part for edit in options.edits for part in ("--set", edit)]
     arguments += ["--device", options.device] if options.device else []
     arguments += ["--weights", options.weights] if options.weights else []

@@ -1,0 +1,36 @@
+"""What each step is worth: the recipes that ``benchmarks/ablation_ich.py`` compares, on a larger phantom set.
+
+The first three networks differ in their view alone, the first two sequence models in the space of their embeddings.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from competitions.ich import draw_demo
+from competitions.ich.demo import BYOBNET, DEMO, EFFICIENTNET, RESNET, SHUFFLENET, SIDE, TWO_LEVEL
+from competitions.ich.experiments import stackers
+from competitions.ich.views import brain_only, windows_and_neighbors
+from radstack.recipe import change
+from radstack.sequence.recipe import Sequence
+
+WINDOWS = change(RESNET, name="windows")
+BRAIN = change(WINDOWS, name="brain", view=brain_only(SIDE))
+NEIGHBORS = change(WINDOWS, name="neighbors", view=windows_and_neighbors(SIDE))
+EXPERIMENTS = (WINDOWS, BRAIN, NEIGHBORS, BYOBNET, SHUFFLENET, EFFICIENTNET)
+
+OWN: Sequence = replace(DEMO.sequences[0], name="bilstm_own", members=("neighbors",), space="own")
+PROCRUSTES: Sequence = change(OWN, name="bilstm_procrustes", space="procrustes")
+SEQUENCES = (OWN, PROCRUSTES, replace(TWO_LEVEL, members=tuple(experiment.name for experiment in EXPERIMENTS)))
+
+ABLATION = change(
+    DEMO,
+    name="ich-ablation",
+    title="RSNA 2019 intracranial hemorrhage, phantoms for the ablation",
+    get_demo=partial(draw_demo, size=128, seed=1),
+    demo_size=500,
+    experiments=EXPERIMENTS,
+    sequences=SEQUENCES,
+    stackers=stackers(tuple(experiment.name for experiment in EXPERIMENTS),
+                      tuple(sequence.name for sequence in SEQUENCES),
+                      DEMO.recipe("lightgbm").args, DEMO.recipe("forest").args),
+)
