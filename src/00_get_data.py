@@ -12,6 +12,7 @@ from radstack.stages.get_data import get_demo, get_kaggle
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__)
     arguments.add_argument("--kaggle", action="store_true", help="download the competition's archive")
     arguments.add_argument("--demo-size", type=int, default=0, help="number of phantom series")

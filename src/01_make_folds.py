@@ -12,6 +12,7 @@ from radstack.stages.folds import deal_folds, make_index
 
 
 def main() -> None:
+    """Run the stage."""
     context = open_context(parser(__doc__).parse_args(), load)
     make_index(context)
     deal_folds(context)

@@ -12,6 +12,7 @@ from radstack.stages.localize import localize
 
 
 def main() -> None:
+    """Run the stage."""
     localize(open_context(parser(__doc__).parse_args(), load))
 
 

@@ -13,6 +13,7 @@ from radstack.stages.cache import cache
 
 
 def main() -> None:
+    """Run the stage."""
     cache(open_context(parser(__doc__).parse_args(), load))
 
 

@@ -13,6 +13,7 @@ from radstack.stages.work import finish
 
 
 def main() -> None:
+    """Run the stage."""
     context = open_context(training_arguments(parser(__doc__)).parse_args(), load)
     jobs = [predict_job(context, experiment, fold)
             for experiment in context.experiments for fold in context.folds_of(experiment)]

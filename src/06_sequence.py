@@ -13,6 +13,7 @@ from radstack.stages.work import finish
 
 
 def main() -> None:
+    """Run the stage."""
     context = open_context(training_arguments(parser(__doc__)).parse_args(), load)
     jobs = [sequence_job(context, recipe, fold) for recipe in context.sequences for fold in context.folds_of(recipe)]
     finish(context, jobs, "competitions:sequence")

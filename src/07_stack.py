@@ -12,6 +12,7 @@ from radstack.stages.stack import stack
 
 
 def main() -> None:
+    """Run the stage."""
     context = open_context(parser(__doc__).parse_args(), load)
     for stacker in context.stackers:
         stack(context, stacker)

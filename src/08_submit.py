@@ -13,6 +13,7 @@ from radstack.stages.submit import push, submit, submit_constant
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__)
     arguments.add_argument("--push", default="", metavar="MESSAGE", help="upload the file through the kaggle client")
     args = arguments.parse_args()

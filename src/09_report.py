@@ -12,6 +12,7 @@ from radstack.stages.report import report
 
 
 def main() -> None:
+    """Run the stage."""
     report(open_context(parser(__doc__).parse_args(), load))
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from competitions.ich import head
-from competitions.ich.head import Box, crop, measure, remove_head_rest, series_boxes
+from competitions.ich.head import measure, remove_head_rest, series_boxes
 from competitions.ich.hu import HIGHEST, LOWEST, to_hu, wrong_intercept
 from radstack.dicom import Header
 
@@ -138,9 +138,3 @@ def test_crop_stays_in_the_picture_and_has_flags():
     assert boxes["box_flag"].tolist() == ["mixed-size"] * 2
     wide = boxes[boxes["rows"] == 64].iloc[0]
     assert wide[["top", "left", "side"]].tolist() == [-18, 0, 100]
-
-
-def test_crop_fills_what_lies_beyond():
-    picture = np.arange(6, dtype=np.int16).reshape(2, 3)
-    assert crop(picture, Box(0, 1, 2)).tolist() == [[1, 2], [4, 5]]
-    assert crop(picture, Box(-1, 0, 3), fill=-9).tolist() == [[-9, -9, -9], [0, 1, 2], [3, 4, 5]]

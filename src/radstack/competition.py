@@ -67,7 +67,7 @@ class Competition:
     disk: Mapping[str, int]
     """Bytes needed on disk for ``input``."""
     index: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
-    """``index(folder, workers, parts, report) -> (index, quarantine)``."""
+    """``index(folder, workers, parts, report=) -> (index, quarantine)``."""
     label_files: Callable[[Path], tuple[Path, ...]]
     """The organizer's tables below ``input/<name>``, whose content enters the keys."""
     read: Callable[[Path], np.ndarray]

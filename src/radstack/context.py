@@ -94,13 +94,10 @@ class Context:
         return {"name": self.competition.name, **dataclasses.asdict(self.options)}
 
     def _chosen(self, kind: type, own: Iterable[Any]) -> list[Any]:
-        everyone = {recipe.name: recipe for recipe in (*own, *self._variants(kind))}
+        added = (recipe for recipe in make_variants(self.competition, self.paths) if isinstance(recipe, kind))
+        everyone = {recipe.name: recipe for recipe in (*own, *added)}
         wanted = self.options.only
         return [recipe for name, recipe in everyone.items() if not wanted or name in wanted]
-
-    def _variants(self, kind: type) -> list[Any]:
-        made = [variant(self.competition, name, entry) for name, entry in read_variants(self.paths).items()]
-        return [recipe for recipe in made if isinstance(recipe, kind)]
 
 
 def variants_file(paths: Paths) -> Path:
@@ -112,6 +109,11 @@ def read_variants(paths: Paths) -> dict[str, dict[str, Any]]:
     """Name -> base and edits."""
     file = variants_file(paths)
     return read_json(file) if file.exists() else {}
+
+
+def make_variants(competition: Competition, paths: Paths) -> list[Any]:
+    """The recipes of all variants."""
+    return [variant(competition, name, entry) for name, entry in read_variants(paths).items()]
 
 
 def add_variant(context: Context, base: str, name: str, edits: dict[str, Any]) -> None:

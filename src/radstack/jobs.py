@@ -8,7 +8,6 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -97,7 +96,7 @@ def _attempt_here(jobs: list[Job], at_once: int, report: Report) -> list[Outcome
 
     outcomes = [Outcome(error=UserError("its process was killed, perhaps for memory; run fewer with --jobs"))] * len(jobs)
     threads = max((os.cpu_count() or 1) // at_once, 1)
-    with contextlib.suppress(BrokenProcessPool):
+    with contextlib.suppress(UserError):
         for number, outcome in in_processes(partial(_attempt_apart, threads), jobs, at_once):
             outcomes[number] = outcome
     return outcomes

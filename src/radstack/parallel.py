@@ -1,14 +1,15 @@
 """Map a function over many small items in processes, keeping each finished chunk on disk so that a kill loses little."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from radstack.errors import UserError
 from radstack.files import write_table
 from radstack.progress import track
 from radstack.recipe import digest
@@ -21,7 +22,7 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
     Args:
         function: importable at module level (it travels to other processes); a chunk of items -> a table.
         items: JSON-able values; a chunk's file name is their digest, so changed items are done again.
-        parts: folder for the finished chunks of this very function, removed at the end.
+        parts: folder for the finished chunks of this very function; to be deleted once the result is stored.
         workers: processes; 1 runs in this one.
         what: name of the work in progress lines.
         chunk: items in one call.
@@ -37,17 +38,25 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
         for number, table in in_processes(function, [chunks[number] for number in todo], workers):
             write_table(files[todo[number]], table)
             steps.step(len(chunks[todo[number]]))
-    tables = [pd.read_parquet(file) for file in files]
-    shutil.rmtree(parts, ignore_errors=True)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else pd.DataFrame()
 
 
 def in_processes(function: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[tuple[int, Any]]:
-    """Yield (number, function(item)) as they finish. Fresh processes (spawn): forking after torch's threads can hang."""
+    """Yield (number, function(item)) as they finish. Fresh processes (spawn): forking after torch's threads can hang.
+
+    Raises:
+        UserError: a process was killed, by the system for memory as a rule.
+    """
     if workers <= 1 or len(items) <= 1:
         yield from ((number, function(item)) for number, item in enumerate(items))
         return
     with ProcessPoolExecutor(min(workers, len(items)), mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(function, item): number for number, item in enumerate(items)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise UserError("a process was killed (out of memory?); what is done is kept: run the same command again, "
+                            "with fewer --workers or --jobs") from error
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -14,7 +14,7 @@ class Channel:
     """One channel of the picture: a window over the mean of some slices."""
 
     window: tuple[float, float]
-    """Center and width, in the units of the cache (Hounsfield for CT)."""
+    """Center and width, in the units of the cache."""
     offsets: tuple[int, ...] = (0,)
     """Slices averaged, relative to this one; (-1, 0, 1) is a mean of three. The ends of a series repeat."""
 

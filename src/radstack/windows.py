@@ -1,4 +1,4 @@
-"""VOI windows: Hounsfield units (or any int16 values) to 8-bit gray, several windows at once.
+"""VOI windows: int16 values to 8-bit gray, several windows at once.
 
 A window with center c and width w maps ``lo = c - w/2 .. hi = c + w/2`` to 0..255 linearly and clips outside.
 """

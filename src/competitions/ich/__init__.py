@@ -16,11 +16,6 @@ from radstack.dicom import read_stored
 from radstack.progress import counter
 
 
-def index(folder: Path, workers: int, parts: Path, report: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index the archive below ``folder``; see :func:`competitions.ich.index.build_index`."""
-    return build_index(folder, workers, parts, counter("headers"), report)
-
-
 def read(path: Path) -> np.ndarray:
     """Hounsfield units of one file, int16 [rows, columns]."""
     return hu.to_hu(*read_stored(path))
@@ -71,7 +66,7 @@ COMPETITION = Competition(
     get_demo=partial(draw_demo, size=512),
     kaggle="rsna-intracranial-hemorrhage-detection",
     disk={"input": 640_000_000_000},
-    index=index,
+    index=build_index,
     label_files=label_files,
     read=read,
     clean=head.remove_head_rest,

@@ -1,7 +1,7 @@
 """The head in a slice: head rest removed, a box around what is left, one square crop for a whole series."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,14 +21,6 @@ MARGIN = 0.02
 """Added on each side of the series crop, as a share of its side."""
 EDGES = ["top", "left", "bottom", "right"]
 """Of a box: pixels, bottom and right exclusive."""
-
-
-class Box(NamedTuple):
-    """A square in pixels. It may reach over the border of the picture; :func:`crop` fills that with air."""
-
-    top: int
-    left: int
-    side: int
 
 
 def head_mask(hu: np.ndarray) -> np.ndarray:
@@ -107,16 +99,6 @@ def series_boxes(table: pd.DataFrame) -> pd.DataFrame:
     boxes["box_flag"] = [",".join(name for name, on in (("no-head", a), ("mixed-size", b)) if on)
                          for a, b in zip(none, mixed)]
     return _square(boxes)[[*keys, "top", "left", "side", "box_flag"]].reset_index(drop=True)
-
-
-def crop(picture: np.ndarray, box: Box, fill: int = LOWEST) -> np.ndarray:
-    """Cut ``box`` out of a picture [rows, columns, ...]; what lies beyond its border is ``fill``."""
-    rows, columns = picture.shape[:2]
-    out = np.full((box.side, box.side, *picture.shape[2:]), fill, picture.dtype)
-    top, left = max(box.top, 0), max(box.left, 0)
-    bottom, right = min(box.top + box.side, rows), min(box.left + box.side, columns)
-    out[top - box.top : bottom - box.top, left - box.left : right - box.left] = picture[top:bottom, left:right]
-    return out
 
 
 def _fill(outlines: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

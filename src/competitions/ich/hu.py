@@ -8,8 +8,6 @@ import numpy as np
 from radstack.dicom import Header
 from radstack.windows import Window
 
-AIR = -1000
-"""Hounsfield units of air."""
 LOWEST, HIGHEST = -1024, 3071
 """Range of 12 bits at intercept -1024, which nearly all slices have. The few 16-bit ones reach above only in metal and
 below only outside the reconstruction circle (-2000, -3024); no window of use tells either from the bound."""

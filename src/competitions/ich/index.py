@@ -24,7 +24,6 @@ QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
 
 
 def build_index(input_folder: Path, workers: int, parts_folder: Path,
-                progress: Callable[[int, int], None] | None = None,
                 report: Callable[[str], None] = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index every file and every id of the archive: each is in the index or in the quarantine.
 
@@ -36,7 +35,6 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
         input_folder: holds the two CSV files and the two picture folders.
         workers: processes that read headers.
         parts_folder: keeps what is read, see :func:`radstack.dicom.scan.scan`.
-        progress: called with (files done, files in all), for train and for test.
         report: given a line for each thing worth knowing (dropped rows, quarantined files, repeated positions).
 
     Returns:
@@ -53,7 +51,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     sample = read_sample_ids(input_folder / SAMPLE_CSV)
     if labels.duplicate_rows:
         report(f"{TRAIN_CSV}: {labels.duplicate_rows} rows that repeat another were dropped")
-    files = pd.concat([_scan(input_folder, split, workers, parts_folder, progress) for split in FOLDERS])
+    files = pd.concat([_scan(input_folder, split, workers, parts_folder) for split in FOLDERS])
     files = _identify(files.reset_index(drop=True))
     wanted = {"train": labels.table["id"], "test": sample}
     _quarantine_strangers(files, wanted)
@@ -66,13 +64,12 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     return index, quarantine
 
 
-def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path,
-          progress: Callable[[int, int], None] | None) -> pd.DataFrame:
+def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path) -> pd.DataFrame:
     folder = next((input_folder / name for name in FOLDERS[split] if (input_folder / name).is_dir()), None)
     if folder is None:
         raise UserError(f"{input_folder} has neither {' nor '.join(FOLDERS[split])}; "
                         "get the data with: python src/00_get_data.py ich --kaggle (or --demo)")
-    files = scan(folder, workers, parts_folder / split, progress)
+    files = scan(folder, workers, parts_folder / split)
     return files.assign(split=split, path=folder.name + "/" + files["path"])
 
 

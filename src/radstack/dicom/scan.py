@@ -1,11 +1,8 @@
 """Headers of a whole folder, in parallel and restartable: 750,000 files are a normal size here."""
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +13,12 @@ from radstack.dicom.fields import Header, Unreadable
 from radstack.dicom.header import fault, read_header
 from radstack.dicom.order import ORIENTATION, POSITION
 from radstack.errors import UserError
-from radstack.files import write_table
+from radstack.parallel import mapped_rows
 
 CHUNK = 5000
 """Files a part: some tenths of a second of work, 150 parts for the RSNA 2019 archive."""
 VERSION = 1
-"""Part of each part's name; raise it when the columns change."""
+"""Part of the folder of the parts; raise it when the columns change."""
 PLAIN = ["sop", "patient", "study", "rows", "columns", "samples", "frames", "photometric", "bits_allocated",
          "bits_stored", "pixel_representation", "intercept", "slope", "transfer_syntax"]
 """Header fields that are columns as they are; the series UID is the column ``series_uid``."""
@@ -30,8 +27,7 @@ Found = tuple[str, int, int]
 """Path below the folder, bytes, time of modification in ns."""
 
 
-def scan(folder: Path, workers: int, parts_folder: Path,
-         progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
+def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     """Read the header of every file below ``folder``.
 
     Each chunk of ``CHUNK`` files is kept in ``parts_folder`` as it is done, under the digest of its names, sizes and
@@ -42,7 +38,6 @@ def scan(folder: Path, workers: int, parts_folder: Path,
         folder: searched with its subfolders; every file counts, whatever it is called.
         workers: processes; 0 or 1 reads in this one. Results do not depend on it.
         parts_folder: where parts are kept, outside ``folder``.
-        progress: called with (files done, files in all) after each chunk.
 
     Returns:
         One row a file sorted by ``path`` (below the folder): ``path``, ``size``, ``reason`` and ``detail`` ("" if
@@ -55,15 +50,7 @@ def scan(folder: Path, workers: int, parts_folder: Path,
     found = sorted(_list(folder))
     if not found:
         raise UserError(f"{folder} holds no file; put the unpacked archive there or run stage 00")
-    chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
-    parts = [parts_folder / f"{_digest(folder, chunk)}.parquet" for chunk in chunks]
-    todo = [(chunk, part) for chunk, part in zip(chunks, parts) if not part.exists()]
-    done = len(found) - sum(len(chunk) for chunk, _ in todo)
-    for count in _run(folder, todo, workers):
-        done += count
-        if progress is not None:
-            progress(done, len(found))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    return mapped_rows(partial(_read, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 
 def _list(folder: Path) -> Iterator[Found]:
@@ -82,33 +69,10 @@ def _list(folder: Path) -> Iterator[Found]:
             raise UserError(f"cannot list {error.filename}: {error.strerror}; check the data folder") from error
 
 
-def _digest(folder: Path, chunk: list[Found]) -> str:
-    return hashlib.sha256(repr((VERSION, str(folder.resolve()), chunk)).encode()).hexdigest()[:32]
-
-
-def _run(folder: Path, todo: list[tuple[list[Found], Path]], workers: int) -> Iterator[int]:
-    """Do the chunks, yielding the number of files of each as it is done."""
-    workers = min(workers, len(todo))
-    if workers < 2:
-        yield from (_do(folder, chunk, part) for chunk, part in todo)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(_do, folder, chunk, part) for chunk, part in todo]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise UserError("a scanning process was killed (out of memory?); run the same command again, "
-                            "what was read is kept") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _do(folder: Path, chunk: list[Found], part: Path) -> int:
-    """Read one chunk into its part."""
+def _read(folder: Path, chunk: list[Found]) -> pd.DataFrame:
     table = pd.DataFrame([_row(folder, path, size) for path, size, _ in chunk])
     texts = table.select_dtypes(include=["object", "str"]).columns
-    write_table(part, table.astype(dict.fromkeys(texts, "str")))
-    return len(chunk)
+    return table.astype(dict.fromkeys(texts, "str"))
 
 
 def _row(folder: Path, path: str, size: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ def make_index(context: Context) -> None:
                         competition.label_files(paths.input), {"raw files": listing_digest(paths.input)})
 
     def build() -> dict[str, Any]:
-        index, quarantine = competition.index(paths.input, context.options.workers, paths.folds / "parts", print)
+        index, quarantine = competition.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
         index = first_groups(index, context.options.limit)
         write_table(files[0], index)
         write_table(files[1], quarantine)
+        shutil.rmtree(paths.folds / "parts", ignore_errors=True)
         print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
         return {"rows": len(index), "quarantined": len(quarantine)}
 

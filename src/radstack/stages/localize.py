@@ -1,5 +1,6 @@
 """Stage 02: find the anatomy in every picture, settle one crop a series."""
 
+import shutil
 import zlib
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from radstack.parallel import mapped_rows
 from radstack.stages.tables import read_index
 
 VERSION = 1
+CHUNK = 2000
+"""Pictures in one piece of work, some seconds."""
 
 
 def localize(context: Context) -> None:
@@ -31,13 +34,14 @@ def localize(context: Context) -> None:
 def _build(context: Context, files: tuple[Path, Path]) -> dict[str, Any]:
     index = read_index(context)
     look = partial(localize_files, context.competition, context.paths.input)
-    found = mapped_rows(look, index["path"].tolist(), context.paths.cache / f"parts-v{VERSION}", context.options.workers,
-                        "localize")
+    parts = context.paths.cache / f"parts-v{VERSION}"
+    found = mapped_rows(look, index["path"].tolist(), parts, context.options.workers, "localize", CHUNK)
     table = index.join(found.drop(columns="path"))
     bad = table["reason"] != ""
     settled = context.competition.settle(table[~bad].reset_index(drop=True))
     write_table(files[0], settled.drop(columns=["reason", "detail"]))
     write_table(files[1], table.loc[bad, ["id", "split", "path", "reason", "detail"]])
+    shutil.rmtree(parts, ignore_errors=True)
     print(f"  {len(settled):,} pictures localized, {bad.sum():,} cannot be decoded ({files[1]})")
     return {"rows": len(settled), "quarantined": int(bad.sum())}
 
