@@ -116,6 +116,19 @@ def on_ray(cluster, monkeypatch, tmp_path):
     return run
 
 
+def test_jobs_run_side_by_side_in_processes_of_this_machine(capfd):
+    several = [Job(f"j{number}", "test_jobs:double", {"value": number}) for number in range(3)]
+    assert run_jobs(several, report=print, at_once=2) == [0, 2, 4]
+    assert "j2: doubling 2" in capfd.readouterr().out
+
+
+def test_a_killed_process_is_an_error_that_says_so(tmp_path):
+    dying = [Job("a", "test_jobs:train", {"folder": str(tmp_path), "die_at": 3}), Job("b", "test_jobs:double", {"value": 1})]
+    with pytest.raises(UserError, match=r"a \(its process was killed, perhaps for memory"):
+        run_jobs(dying, report=print, at_once=2)
+    assert (tmp_path / "checkpoint").exists()
+
+
 @pytest.mark.slow
 def test_ray_started_here_gives_the_same_results(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

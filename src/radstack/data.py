@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from radstack.errors import UserError
 from radstack.experiment import Experiment, Reader, Sampling
+from radstack.launch import spread
 
 Augment = Callable[[np.ndarray, int], np.ndarray]
 
@@ -138,7 +139,7 @@ def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int,
         pairs = (pairs * (recipe.batch_size // len(pairs) + 1))[:recipe.batch_size]
     size = recipe.batch_size // parts
     micro = [pairs[start:start + size] for start in range(0, len(pairs) // recipe.batch_size * recipe.batch_size, size)]
-    return micro[rank::world]
+    return spread(micro, rank, world)
 
 
 def plain_batches(rows: np.ndarray, size: int) -> list[list[tuple[int, int]]]:

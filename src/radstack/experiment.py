@@ -89,7 +89,7 @@ class Optim:
     lr: float = 1e-4
     """Peak learning rate."""
     weight_decay: float = 0.0
-    """L2 for adam/sgd/rmsprop, decoupled for adamw; not applied to biases and norms."""
+    """L2 for adam, fused_adam, sgd and rmsprop, decoupled for adamw; not applied to biases and norms."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam family only."""
     momentum: float = 0.9
@@ -162,6 +162,7 @@ class Experiment:
     """What the network sees."""
     backbone: Backbone = Backbone()
     augment: tuple[Op, ...] = ()
+    """Training only, in this order, seeded by the sample."""
     loss: Loss = Loss()
     optim: Optim = Optim()
     schedule: Schedule = Schedule()

@@ -15,6 +15,8 @@ from typing import Any
 from radstack.errors import LeakError, UserError
 
 Report = Callable[[str], None]
+SHOWN = 3
+"""Failed jobs that the last error describes; each has already said why in its own lines."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def _raise_failures(jobs: list[Job], outcomes: list[Outcome]) -> None:
     if not failed:
         return
     kind = LeakError if any(isinstance(error, LeakError) for error in failed.values()) else UserError
-    reasons = "; ".join(f"{name} ({' '.join(str(error).split())})" for name, error in failed.items())
+    shown = [f"{name} ({' '.join(str(error).split())})" for name, error in list(failed.items())[:SHOWN]]
+    reasons = "; ".join(shown + (["and others, see above"] if len(failed) > SHOWN else []))
     raise kind(f"{len(failed)} of {len(jobs)} jobs failed: {reasons}; what is done is kept, mend it and run again: "
                + shlex.join(["python", *sys.argv]))

@@ -47,7 +47,7 @@ def train_fold(context: Context, name: str, fold: int) -> None:
 
 def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> dict[str, Any]:
     """Train; rank 0 writes the weights."""
-    from radstack.launch import distributed
+    from radstack.launch import distributed, main_process_first
     from radstack.nets.backbones import build
     from radstack.training import checkpoint
     from radstack.training.fit import fit, seed_everything
@@ -56,8 +56,9 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
     if not context.options.resume:
         checkpoint.remove(run.checkpoint)
     seed_everything(experiment.train.seed, fold)
-    net = build(experiment.backbone, len(run.targets), len(experiment.view.mean),
-                Path(context.options.weights) if context.options.weights else None, context.options.offline)
+    with main_process_first():  # one download, which the other processes find
+        net = build(experiment.backbone, len(run.targets), len(experiment.view.mean),
+                    Path(context.options.weights) if context.options.weights else None, context.options.offline)
     learner, facts = fit(run, net)
     if distributed()[0] == 0:
         write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)

@@ -1,0 +1,99 @@
+"""Pictures per second into training: shards and tables against decoding every slice anew, and what each step adds.
+
+    python benchmarks/loader.py --folder . [--competition ich-demo] [--only resnet] [--pictures 1500]
+
+Needs stages 01 to 03. All ways run on the same pictures in one run on one core; the best of three rounds counts, in CPU
+time.
+The plain way (pydicom, float64 windows) and the fast one must give the same bytes, which is checked first.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from competitions import load
+from radstack.augment import pipeline
+from radstack.cli import make_context
+from radstack.context import Context, Options
+from radstack.data import Pictures, loader
+from radstack.dicom import Header, read_header
+from radstack.shards import Shards, crop_square, resize
+from radstack.stages.tables import read_rows
+from radstack.windows import reference
+
+
+def plain_picture(context: Context, row: object, view: object, header: Header) -> np.ndarray:
+    """One slice as most solutions make it: decode, rescale, clean, crop, resize, float64 windows."""
+    competition = context.competition
+    stored = pydicom.dcmread(context.paths.input / row.path).pixel_array
+    values = np.clip(stored * header.slope + header.intercept, competition.cache.fill, 3071).astype(np.int16)
+    cached = crop_square(competition.clean(values), row.top, row.left, row.side, competition.cache.side,
+                         competition.cache.fill)
+    return reference(resize(cached, view.side), [channel.window for channel in view.channels])
+
+
+def cpu_seconds(work: Callable[[], None], rounds: int = 3) -> float:
+    """The best of some rounds, in CPU time of this process, the kernel's included."""
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        best = min(best, time.process_time() - start)
+    return best
+
+
+def main() -> None:
+    """Compare bytes, then time each way."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--folder", default=".")
+    arguments.add_argument("--competition", default="ich-demo")
+    arguments.add_argument("--only", default="resnet")
+    arguments.add_argument("--pictures", type=int, default=1500)
+    args = arguments.parse_args()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    context = make_context(load(args.competition), Options(data_dir=args.folder, out_dir=args.folder))
+    experiment = context.competition.recipe(args.only)
+    rows, _ = read_rows(context)
+    chosen = np.random.default_rng(0).permutation(len(rows))[:args.pictures].tolist()
+    shards = Shards(context.paths.cache)
+    reader = experiment.view.reader(shards, rows)
+    headers = {row: read_header(context.paths.input / rows["path"][row]) for row in chosen}
+    tuples = dict(zip(chosen, rows.iloc[chosen].itertuples()))
+    places = rows[["shard", "slot"]].to_numpy().tolist()
+    ordinary = [row for row in chosen if headers[row].intercept <= -100]
+    same = sum(np.array_equal(plain_picture(context, tuples[row], experiment.view, headers[row]), reader(row))
+               for row in ordinary)
+    print(f"{platform.machine()}, {len(chosen)} pictures of {args.competition}, view {args.only}; the plain way gives the "
+          f"same bytes on {same} of {len(ordinary)} (it does not repair wrong intercepts: those are left out)\n")
+    augment = pipeline(experiment.augment, experiment.view.size)
+    pictures = Pictures(reader, np.zeros((len(rows), 1), np.float32), augment)
+    batches = [[(row, row) for row in chosen[start:start + 32]] for start in range(0, len(chosen), 32)]
+    ways: dict[str, Callable[[], object]] = {
+        "plain: pydicom, float64 windows": lambda: [plain_picture(context, tuples[row], experiment.view, headers[row])
+                                                    for row in chosen],
+        "shard alone (memory map, copied)": lambda: [shards(*places[row]).copy() for row in chosen],
+        "view: shard, resize, windows": lambda: [reader(row) for row in chosen],
+        "view and augmentation": lambda: [pictures[row, row] for row in chosen],
+        "batches of 32": lambda: list(loader(pictures, batches, 0, False)),
+    }
+    print("| way | CPU us a picture | pictures a CPU second | against plain |\n|---|---:|---:|---:|")
+    baseline = 0.0
+    for name, work in ways.items():
+        each = cpu_seconds(work) / len(chosen)
+        baseline = baseline or each
+        print(f"| {name} | {each * 1e6:,.0f} | {1 / each:,.0f} | {baseline / each:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
