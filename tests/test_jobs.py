@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from radstack import jobs
 from radstack.errors import LeakError, UserError
-from radstack.jobs import Job, run_jobs
+from radstack.job import Job
+from radstack.jobs import run_jobs
+from radstack.say import say
 
 STEPS = 10
 
 
 def double(value):
-    jobs.progress(f"doubling {value}")
+    say(f"doubling {value}")
     return 2 * value
 
 
@@ -29,7 +30,7 @@ def train(folder, die_at=None, pause=0.0):
     """Counts to STEPS, keeps a checkpoint of (step, pids of all attempts), dies once, right after step ``die_at``."""
     checkpoint, folder = Path(folder) / "checkpoint", Path(folder)
     step, *pids = map(int, checkpoint.read_text().split()) if checkpoint.exists() else (0,)
-    jobs.progress(f"from step {step}")
+    say(f"from step {step}")
     while step < STEPS:
         step += 1
         (folder / "part").write_text(" ".join(map(str, [step, *pids, os.getpid()])))
@@ -82,7 +83,7 @@ def test_what_could_not_travel_is_refused():
 
 
 def test_progress_outside_a_job_goes_to_standard_output(capsys):
-    jobs.progress("step 3")
+    say("step 3")
     assert capsys.readouterr().out == "step 3\n"
 
 

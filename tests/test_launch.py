@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from radstack import jobs, launch
+from radstack import launch
 from radstack.errors import UserError
+from radstack.say import say
 
 HERE = Path(__file__).resolve()
 
@@ -88,7 +89,7 @@ def alive(pid):
 def train(folder):
     """Three steps of a tiny model that starts differently in each process and sees different data."""
     rank, world = launch.distributed()
-    jobs.progress(f"hello of {rank}")
+    say(f"hello of {rank}")
     with launch.main_process_first():
         entered = time.time()
         time.sleep(0.2 * (rank == 0))

@@ -3,7 +3,8 @@ import io
 
 import pytest
 
-from radstack import jobs, progress
+from radstack import progress
+from radstack.job import Job, attempt
 from radstack.progress import Log, Meter, track
 
 
@@ -64,7 +65,7 @@ def test_an_error_is_said_and_passes_on(clock):
 
 def test_lines_go_through_the_running_job_by_default(clock):
     lines = []
-    jobs.attempt(jobs.Job("fold 3", "test_progress:count_to_two"), lines.append)
+    attempt(Job("fold 3", "test_progress:count_to_two"), lines.append)
     assert lines == ["fold 3: count: 2/2, done after 0:00"]
 
 

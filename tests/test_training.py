@@ -69,7 +69,7 @@ def test_killed_anywhere_and_resumed_the_weights_are_equal_bit_for_bit(tmp_path)
     killed = tmp_path / "killed"
     while not (killed / "fold0.checkpoint").exists():
         kill_after(killed, seconds)  # until it got as far as its first checkpoint
-    kills = [kill_after(killed, seconds * share) for share in (0.75, 0.8, 0.85, 0.9)]
+    kills = [kill_after(killed, seconds * share) for share in (0.8, 0.9)]
     subprocess.run([sys.executable, tiny.__file__, str(killed), "0"], check=True, stdout=subprocess.DEVNULL)
     assert any(kills)
     assert equal(load_file(whole / "fold0.safetensors"), load_file(killed / "fold0.safetensors"))

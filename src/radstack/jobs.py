@@ -1,44 +1,20 @@
 """Many jobs, one runner: in this process, in a few processes of this machine, or on Ray over GPUs and machines."""
 
 import contextlib
-import importlib
 import json
 import os
 import shlex
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from radstack.errors import LeakError, UserError
+from radstack.job import Job, Outcome, attempt
+from radstack.parallel import in_processes
+from radstack.say import Report, to_stdout
 
-Report = Callable[[str], None]
 SHOWN = 3
 """Failed jobs that the last error describes; each has already said why in its own lines."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call that can be made on any machine that sees the same files, e.g. one experiment on one fold."""
-
-    name: str
-    """Unique among the jobs of a run; starts each of its progress lines."""
-    function: str
-    """``"module:function"``, importable with ``src/`` on the path."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments, JSON values only: they must mean the same on another machine."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job."""
-
-    value: Any = None
-    """Returned by the function."""
-    error: UserError | None = None
-    """Why it failed; None when it did not."""
 
 
 def run_jobs(jobs: list[Job], *, report: Report, at_once: int = 1, ray: str | None = None, gpus_per_job: float = 0,
@@ -70,32 +46,9 @@ def run_jobs(jobs: list[Job], *, report: Report, at_once: int = 1, ray: str | No
     return [outcome.value for outcome in outcomes]
 
 
-def progress(text: str) -> None:
-    """Say how far the running job is. Outside a job (a script, a torchrun child) the line goes to standard output."""
-    _sink(text)
-
-
-def attempt(job: Job, report: Report) -> Outcome:
-    """Run ``job`` here. Whatever it raises becomes an outcome; the traceback of an unforeseen error is reported."""
-    def say(text: str) -> None:
-        report(f"{job.name}: {text}")
-
-    with _progress_to(say):
-        try:
-            return Outcome(value=find(job.function)(**job.kwargs))
-        except UserError as error:
-            say(f"failed: {error}")
-            return Outcome(error=error)
-        except Exception as error:
-            say(traceback.format_exc().rstrip())
-            return Outcome(error=UserError(f"{type(error).__name__}: {error}"))
-
-
 def _attempt_here(jobs: list[Job], at_once: int, report: Report) -> list[Outcome]:
     if at_once == 1 or len(jobs) == 1:
         return [attempt(job, report) for job in jobs]
-    from radstack.parallel import in_processes
-
     outcomes = [Outcome(error=UserError("its process was killed, perhaps for memory; run fewer with --jobs"))] * len(jobs)
     threads = max((os.cpu_count() or 1) // at_once, 1)
     with contextlib.suppress(UserError):
@@ -109,35 +62,7 @@ def _attempt_apart(threads: int, job: Job) -> Outcome:
     import torch
 
     torch.set_num_threads(threads)
-    return attempt(job, _to_stdout)
-
-
-def find(path: str) -> Callable[..., Any]:
-    """The function that ``"module:function"`` names; a UserError when there is none."""
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"no function {path}: {error}; a job's function is written module:function") from error
-    return function
-
-
-def _to_stdout(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-_sink: Report = _to_stdout
-
-
-@contextlib.contextmanager
-def _progress_to(sink: Report) -> Iterator[None]:
-    global _sink
-    before, _sink = _sink, sink
-    try:
-        yield
-    finally:
-        _sink = before
+    return attempt(job, to_stdout)
 
 
 def _check(jobs: list[Job]) -> None:

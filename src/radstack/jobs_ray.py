@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from radstack.errors import UserError
-from radstack.jobs import Job, Outcome, Report, attempt
+from radstack.job import Job, Outcome, attempt
+from radstack.say import Report
 
 OBJECT_STORE_BYTES = 100_000_000
 """Jobs exchange file names and scores, not arrays; Ray's own default is 30% of the machine's memory."""

@@ -33,7 +33,7 @@ def torchrun(script: Path | str, args: list[str], processes: int, report: Callab
     """Run ``script`` (a path, or a module name) with ``args`` in ``processes`` processes of this machine.
 
     Each process works inside :func:`joined`, which checks that all of them are there. Their output goes line by line to
-    ``report``, in a job :func:`radstack.jobs.progress`. SIGINT and SIGTERM are passed on, and if this process is killed
+    ``report``, in a job :func:`radstack.say.say`. SIGINT and SIGTERM are passed on, and if this process is killed
     the children end too, so that a restarted job never meets its former self.
 
     Raises:

@@ -11,8 +11,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from radstack import jobs
 from radstack.files import replacing
+from radstack.say import say
 
 LINE_SECONDS = 10.0
 """Time between two plain lines, and between two entries of a :class:`Log`."""
@@ -163,7 +163,7 @@ def track(total: int, what: str, *, done: int = 0, report: Callable[[str], None]
         total: steps in the whole stage.
         what: what the steps are, for the reader, e.g. ``"train se_resnext50 fold 0"``.
         done: steps an earlier, interrupted run already made; they count as progress but not as speed.
-        report: takes the lines; by default :func:`radstack.jobs.progress`, which brings them from any machine to the
+        report: takes the lines; by default :func:`radstack.say.say`, which brings them from any machine to the
             driver.
         log: takes the figures, at the pace of the lines.
 
@@ -171,7 +171,7 @@ def track(total: int, what: str, *, done: int = 0, report: Callable[[str], None]
         ``with track(len(batches), "train") as steps: steps.step(loss=0.3, lr=1e-4, images=32, wait=0.01)``
     """
     kind = Bar if report is None and sys.stderr.isatty() else Track
-    return kind(total, what, done, report or jobs.progress, log)
+    return kind(total, what, done, report or say, log)
 
 
 def describe(figures: dict[str, float]) -> list[str]:
@@ -194,6 +194,6 @@ def counter(what: str) -> Callable[[int, int], None]:
         nonlocal last
         if done == total or time.perf_counter() - last >= LINE_SECONDS:
             last = time.perf_counter()
-            jobs.progress(f"{what}: {done}/{total}")
+            say(f"{what}: {done}/{total}")
 
     return tell

@@ -57,7 +57,7 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
     import torch
 
     from radstack.inference import load_net, predict
-    from radstack.jobs import progress
+    from radstack.say import say
     from radstack.shards import Shards
 
     rows, fold_of_row = read_rows(context)
@@ -68,7 +68,7 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
     wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))
     with replacing(embeddings_file(folder, fold)) as part:
         store = np.lib.format.open_memmap(part, "w+", np.float16, (len(rows) if embeds else 0, net.width))
-        probabilities = predict(experiment, net, rows, wanted, Shards(context.paths.cache), store, report=progress,
+        probabilities = predict(experiment, net, rows, wanted, Shards(context.paths.cache), store, report=say,
                                 workers=context.options.workers if device.type == "cuda" else 0)
         store.flush()
     if not embeds:

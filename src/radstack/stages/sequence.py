@@ -50,7 +50,7 @@ def sequence_fold(context: Context, name: str, fold: int) -> None:
 
 
 def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
-    from radstack.jobs import progress
+    from radstack.say import say
     from radstack.sequence.checkpoint import checkpoint_path
     from radstack.sequence.train import fit_fold
 
@@ -61,7 +61,7 @@ def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
     unfinished = checkpoint_path(folder, fold)
     if not context.options.resume:
         unfinished.unlink(missing_ok=True)
-    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, weights, folder, device, progress)
+    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, weights, folder, device, say)
     ids = rows["id"].to_numpy()
     scored = prediction_table(ids[fitted.rows], fold, fitted.predictions, targets)
     test = prediction_table(ids[fitted.test_rows], -1, fitted.test_predictions, targets)

@@ -31,10 +31,10 @@ def train_fold(context: Context, name: str, fold: int) -> None:
     from radstack import launch
 
     if context.options.gpus > 1 and not in_torchrun():
-        from radstack.jobs import progress
+        from radstack.say import say
         from radstack.stages.work import SCRIPTS
 
-        launch.torchrun(SCRIPTS / "04_train.py", script_arguments(context, name, fold), context.options.gpus, progress)
+        launch.torchrun(SCRIPTS / "04_train.py", script_arguments(context, name, fold), context.options.gpus, say)
         return
     experiment = next(item for item in context.experiments if item.name == name)
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
@@ -67,7 +67,7 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
 
 
 def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
-    from radstack.jobs import progress
+    from radstack.say import say
     from radstack.shards import Shards
     from radstack.training.fit import Run
 
@@ -76,7 +76,7 @@ def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> An
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, context.competition.targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
-               context.options.checkpoint_seconds, progress)
+               context.options.checkpoint_seconds, say)
 
 
 def write_weights(path: Path, net: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from radstack.artifact import Artifact
 from radstack.context import Context
-from radstack.jobs import Job, run_jobs
+from radstack.job import Job
+from radstack.jobs import run_jobs
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 
