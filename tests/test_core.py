@@ -52,6 +52,7 @@ def test_digest_sees_every_field():
     assert digest(Outer()) == digest(Outer())
     assert digest(Outer()) != digest(change(Outer(), inner__lr=2.0))
     assert as_dict(Outer())["inner"]["is"] == "Inner"
+    assert as_dict({"recipe": Outer(), "fold": 1})["recipe"]["inner"]["lr"] == 1e-3
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path):

@@ -139,5 +139,6 @@ def variant(competition: Competition, name: str, entry: dict[str, Any]) -> Any:
     """Build the recipe of a variant entry."""
     bases = {recipe.name: recipe for recipe in all_recipes(competition)}
     if entry["base"] not in bases:
-        raise UserError(f"variant {name} changes '{entry['base']}', which is no recipe; known: {', '.join(bases)}")
+        raise UserError(f"variant {name} changes '{entry['base']}', which is no recipe any more; remove it from "
+                        f"weights/{competition.name}/variants.json, or change one of {', '.join(bases)}")
     return change(change(bases[entry["base"]], **entry["edits"]), name=name)

@@ -49,10 +49,15 @@ def digest(*parts: Any) -> str:
 
 
 def _plain(recipe: Any) -> Any:
+    """Dataclasses, also within lists and dicts, as dicts that name their class."""
+    if isinstance(recipe, (list, tuple)):
+        return [_plain(item) for item in recipe]
+    if isinstance(recipe, dict):
+        return {name: _plain(value) for name, value in recipe.items()}
     if not dataclasses.is_dataclass(recipe) or isinstance(recipe, type):
-        return [_plain(item) for item in recipe] if isinstance(recipe, (list, tuple)) else recipe
-    return {"is": type(recipe).__name__,
-            **{field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}}
+        return recipe
+    fields = {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
+    return {"is": type(recipe).__name__, **fields}
 
 
 def _set(recipe: Any, path: list[str], value: Any) -> Any:

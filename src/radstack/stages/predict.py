@@ -1,5 +1,7 @@
 """Stage 05: one network -> out-of-fold rows, test rows, embeddings."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.experiment import Experiment
-from radstack.files import replacing
+from radstack.files import need_disk, replacing
 from radstack.folds import fold_hash
 from radstack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.tables import read_folds, read_rows
@@ -66,18 +68,27 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
     net = load_net(experiment, len(targets), weights_artifact(context, experiment, fold).files[0], device)
     embeds = embeddings_wanted(context, experiment.name)
     wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))
-    with replacing(embeddings_file(folder, fold)) as part:
-        store = np.lib.format.open_memmap(part, "w+", np.float16, (len(rows) if embeds else 0, net.width))
-        probabilities = predict(experiment, net, rows, wanted, Shards(context.paths.cache), store, report=say,
-                                workers=context.options.workers if device.type == "cuda" else 0)
-        store.flush()
-    if not embeds:
-        embeddings_file(folder, fold).unlink()
+    look = partial(predict, experiment, net, rows, wanted, Shards(context.paths.cache), report=say,
+                   workers=context.options.workers if device.type == "cuda" else 0)
+    if embeds:
+        probabilities = _with_embeddings(embeddings_file(folder, fold), (len(rows), net.width), look)
+    else:
+        probabilities = look(np.empty((0, net.width), np.float16))
     tables = [prediction_table(rows["id"].to_numpy()[chosen], which, probabilities[chosen], targets)
               for which, chosen in ((fold, fold_of_row == fold), (-1, fold_of_row < 0))]
     write_fold(folder, fold, *tables)
     return {"fold_hash": fold_hash(read_folds(context)),
             "score": _score(context, rows[fold_of_row == fold], tables[0])}
+
+
+def _with_embeddings(path: Path, shape: tuple[int, int], look: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Call ``look`` with a float16 map of ``shape`` that becomes the file ``path``."""
+    need_disk(path, shape[0] * shape[1] * 2, "05_predict")
+    with replacing(path) as part:
+        store = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+        probabilities = look(store)
+        store.flush()
+    return probabilities
 
 
 def _score(context: Context, rows: Any, table: Any) -> float:
