@@ -25,7 +25,7 @@ from radstack.bootstrap import difference
 from radstack.cli import make_context
 from radstack.context import Context, Options
 from radstack.metrics import prior_log_loss, row_log_losses, weighted_log_loss
-from radstack.stages.report import predictions, score_table
+from radstack.stages.report import models, predictions, score_table
 from radstack.stages.stack import task_of
 from radstack.stages.tables import read_rows
 
@@ -56,7 +56,7 @@ def main() -> None:
         stage(args.folder, script, *(("--jobs", "2") if script[:2] in ("04", "05", "06") else ()))
     context = make_context(load("ich-ablation"), Options(data_dir=args.folder, out_dir=args.folder))
     print(f"\n{args.series} series, {platform.processor() or platform.machine()}, 2 cores\n")
-    print(score_table(context).iloc[:, :7].to_string(index=False, float_format="{:.4f}".format))
+    print(score_table(context, models(context)).iloc[:, :7].to_string(index=False, float_format="{:.4f}".format))
     print("\n" + compared(context).to_string(index=False))
     print("\n" + shuffled(context))
 
@@ -77,8 +77,8 @@ def compared(context: Context) -> pd.DataFrame:
     for claim, winner, rival in PAIRS:
         row = {"claim": claim, "model": winner, "rival": rival}
         for split, name in (("train", "out of fold"), ("test", "test")):
-            models = predictions(context, task, split)
-            gain = _gain(models[winner], models[rival], labeled[split], task)
+            tables = predictions(context, [winner, rival], split)
+            gain = _gain(tables[winner], tables[rival], labeled[split], task)
             row[name] = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         found.append(row)
     return pd.DataFrame(found)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.artifact import Artifact, manifest_of
+from radstack.artifact import Artifact
 from radstack.competition import Competition
 from radstack.context import Context
 from radstack.dicom import Unreadable
-from radstack.files import read_json, write_table
+from radstack.files import write_table
 from radstack.parallel import mapped_rows
-from radstack.stages.tables import read_index
+from radstack.stages.tables import raw_files, read_index
 
 VERSION = 1
 CHUNK = 2000
@@ -25,9 +25,7 @@ def localize(context: Context) -> None:
     """Write ``cache/<comp>/boxes.parquet`` and ``quarantine.csv``, the pictures that cannot be decoded."""
     paths = context.paths
     files = (paths.cache / "boxes.parquet", paths.cache / "quarantine.csv")
-    index_file = paths.folds / "index.parquet"
-    facts = read_json(manifest_of(index_file))["inputs"] if index_file.exists() else {}
-    artifact = Artifact("02_localize", VERSION, files, {}, (index_file,), {"raw files": facts.get("raw files", "")})
+    artifact = Artifact("02_localize", VERSION, files, {}, (paths.folds / "index.parquet",), raw_files(context))
     context.make(artifact, partial(_build, context, files))
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from radstack.artifact import manifest_of
 from radstack.context import Context
-from radstack.files import read_table
+from radstack.files import read_json, read_table
 from radstack.folds import check_folds, fold_of
 
 
@@ -27,6 +28,12 @@ def read_index(context: Context) -> pd.DataFrame:
 def read_folds(context: Context) -> pd.DataFrame:
     """The fold table of stage 01: columns group, fold."""
     return read_table(context.paths.folds / "folds.csv", command(context, "01_make_folds")).astype({"group": str})
+
+
+def raw_files(context: Context) -> dict[str, str]:
+    """Digest of the raw files that the index was made from, as a fact for artifacts that read them again."""
+    manifest = manifest_of(context.paths.folds / "index.parquet")
+    return {"raw files": read_json(manifest)["inputs"]["raw files"]} if manifest.exists() else {}
 
 
 def read_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
