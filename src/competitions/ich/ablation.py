@@ -13,10 +13,10 @@ from competitions.ich.views import brain_only, windows_and_neighbors
 from radstack.recipe import change
 from radstack.sequence.recipe import Sequence
 
-WINDOWS = change(RESNET, name="windows")
+WINDOWS = change(RESNET, name="windows", train__epochs=8)
 BRAIN = change(WINDOWS, name="brain", view=brain_only(SIDE))
 NEIGHBORS = change(WINDOWS, name="neighbors", view=windows_and_neighbors(SIDE))
-EXPERIMENTS = (WINDOWS, BRAIN, NEIGHBORS, BYOBNET, SHUFFLENET, EFFICIENTNET)
+EXPERIMENTS = (WINDOWS, BRAIN, NEIGHBORS, change(BYOBNET, train__epochs=8), SHUFFLENET, EFFICIENTNET)
 
 OWN: Sequence = replace(DEMO.sequences[0], name="bilstm_own", members=("neighbors",), space="own")
 PROCRUSTES: Sequence = change(OWN, name="bilstm_procrustes", space="procrustes")

@@ -26,7 +26,7 @@ RESNET = Experiment(
     optim=Optim("adam", lr=3e-3, clip_norm=1.0),
     schedule=Schedule("cosine", warmup=0.25, floor=0.01),
     sampling=Sampling(rare_class="epidural", rare_copies=2),
-    train=Train(epochs=8, batch_size=32, precision="bf16"),
+    train=Train(epochs=6, batch_size=32, precision="bf16"),
     tta=("plain", "hflip"),
 )
 
