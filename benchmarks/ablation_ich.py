@@ -1,6 +1,6 @@
 """Is each step of ich worth it? Trains the ablation's recipes on a larger phantom set and compares them by patient.
 
-    python benchmarks/ablation_ich.py [--series 500] [--folder DIR]
+    python benchmarks/ablation_ich.py [--series 500] [--folder DIR] [--tables]
 
 Every comparison is paired: the difference of two models' weighted log losses on the same rows, with a 95 % interval from a
 bootstrap over patients. Out-of-fold rows and test phantoms are both compared. Work already done is kept: a killed run
@@ -50,15 +50,23 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--series", type=int, default=500)
     arguments.add_argument("--folder", default=".")
+    arguments.add_argument("--tables", action="store_true", help="only print the tables of a finished run again")
     args = arguments.parse_args()
-    stage(args.folder, "00_get_data", "--demo-size", str(args.series))
-    for script in STAGES:
-        stage(args.folder, script, *(("--jobs", "2") if script[:2] in ("04", "05", "06") else ()))
+    if not args.tables:
+        run_stages(args.folder, args.series)
     context = make_context(load("ich-ablation"), Options(data_dir=args.folder, out_dir=args.folder))
     print(f"\n{args.series} series, {platform.processor() or platform.machine()}, 2 cores\n")
     print(score_table(context, models(context)).iloc[:, :7].to_string(index=False, float_format="{:.4f}".format))
     print("\n" + compared(context).to_string(index=False))
-    print("\n" + shuffled(context))
+    if not args.tables:
+        print("\n" + shuffled(context))
+
+
+def run_stages(folder: str, series: int) -> None:
+    """Make whatever is missing, from the phantoms to the stack."""
+    stage(folder, "00_get_data", "--demo-size", str(series))
+    for script in STAGES:
+        stage(folder, script, *(("--jobs", "2") if script[:2] in ("04", "05", "06") else ()))
 
 
 def stage(folder: str, script: str, *options: str) -> None:

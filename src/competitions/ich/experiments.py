@@ -162,7 +162,7 @@ def stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm: di
         Stacker("forest", "forest", everyone, forest),
         Stacker("climb", "climb", (*everyone, "lightgbm", "forest"), note="Caruana 2004"),
         Stacker("weighted", "weights", strong),
-        Stacker("final", "calibrate", ("weighted",)),
+        Stacker("final", "calibrate", ("weighted",), {"margin": 2.0}),
         Stacker("any_raised", "raise_any", ("final",), note="p_any >= the largest subtype: measured, not submitted"),
         Stacker("vote", "vote", ("final",), note="the article's series vote: an ablation"),
     )
