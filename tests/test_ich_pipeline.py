@@ -52,6 +52,10 @@ def test_phantoms_end_in_a_submission_of_the_sample_files_ids(whole):
     submission = pd.read_csv(whole / "submissions/ich-demo/final.csv")
     assert submission["ID"].tolist() == sample["ID"].tolist()
     assert submission["Label"].between(1e-6, 1 - 1e-6).all()
+    assert "as the sample file asks" in stage(whole, "08_submit", "--check", str(whole / "submissions/ich-demo/final.csv"))
+    wrong = whole / "wrong.csv"
+    submission.assign(Label=submission["Label"].where(submission.index != 4, 1.5)).to_csv(wrong, index=False)
+    assert "line 6" in stage(whole, "08_submit", "--check", str(wrong), fails=True)
     filled = pd.read_csv(whole / "submissions/ich-demo/final_filled.csv")
     assert len(filled) == 6  # the truncated test slice
     scores = pd.read_csv(whole / "reports/ich-demo/scores.csv")

@@ -103,10 +103,21 @@ def content_hash(path: Path) -> str:
         UserError: the file is missing, or differs from what its own manifest recorded.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing; run the stage that makes it (README, stage table)")
+        raise UserError(f"{path} is missing; make it with: python src/{maker(path)}")
     manifest = manifest_of(path)
     recorded = read_json(manifest)["files"].get(path.name, {}) if manifest.exists() else {}
     return check_unedited(path, recorded) if recorded else sha256(path)
+
+
+MAKERS = {"index.parquet": "01_make_folds.py", "folds.csv": "01_make_folds.py", "boxes.parquet": "02_localize.py",
+          "rows.parquet": "03_cache.py", "*.safetensors": "04_train.py"}
+"""File name -> the script that makes it; prediction tables come from three of them."""
+
+
+def maker(path: Path) -> str:
+    """The script that makes ``path``."""
+    return next((script for name, script in MAKERS.items() if path.match(name)),
+                f"05_predict.py, 06_sequence.py or 07_stack.py --only {path.parent.name}")
 
 
 def check_unedited(path: Path, recorded: dict[str, Any]) -> str:

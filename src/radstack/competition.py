@@ -90,7 +90,7 @@ class Competition:
     """The stacker, sequence or experiment that is submitted."""
     sample_file: Callable[[Path], Path]
     """The organizer's sample submission below ``input/<name>``."""
-    truth: Callable[[Path], pd.DataFrame] | None = None
+    truth: Callable[[Path], pd.DataFrame | None] | None = None
     """Phantoms only, read by the report alone: ``id``, ``split``, each target (drawn 0/1) and ``q_<target>``, its true
     probability, which is the best possible prediction."""
     demo_size: int = 0

@@ -51,11 +51,11 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed:
     draw(folder, series=series, size=size, seed=seed, workers=workers, progress=counter("phantoms"))
 
 
-def truth(folder: Path) -> pd.DataFrame:
-    """What was drawn: id, split, labels and true probabilities; for the report alone."""
+def truth(folder: Path) -> pd.DataFrame | None:
+    """What was drawn: id, split, labels and true probabilities, for the report alone; None where pictures are real."""
     from competitions.ich.phantom import read_truth
 
-    return read_truth(folder)
+    return read_truth(folder) if (folder / "truth.npz").exists() else None
 
 
 COMPETITION = Competition(

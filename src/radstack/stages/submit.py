@@ -64,6 +64,14 @@ def layout_of(context: Context) -> Any:
     return Layout(low=context.competition.clip, high=1 - context.competition.clip)
 
 
+def check(context: Context, file: str) -> None:
+    """Check any submission file; a UserError names its first wrong row."""
+    from radstack.submit import validate
+
+    rows = validate(Path(file), context.competition.sample_file(context.paths.input), layout_of(context))
+    print(f"  {file}: {rows:,} rows, as the sample file asks")
+
+
 def push(context: Context, path: Path, message: str) -> None:
     """Upload a file that passed the check."""
     from radstack.kaggle_client import push as upload
