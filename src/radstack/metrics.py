@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import special
-from sklearn.metrics import roc_auc_score
 
 from radstack.errors import UserError
 
@@ -74,6 +73,8 @@ def class_log_losses(truth: np.ndarray, probability: np.ndarray, clip: float = C
 
 def class_aucs(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each target, float64 [targets]; NaN where a target has one class only."""
+    from sklearn.metrics import roc_auc_score  # a second to import, and stages that only check must start at once
+
     columns = zip(np.asarray(truth).T, np.asarray(probability).T, strict=True)
     return np.array([roc_auc_score(y, p) if y.min() < y.max() else np.nan for y, p in columns])
 
