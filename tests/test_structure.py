@@ -82,6 +82,12 @@ def test_the_demo_has_four_backbones_of_three_sources():
     assert len(networks) >= 4 and len({name.split("/")[0] for name in networks}) >= 3
 
 
+def test_a_full_recipe_can_be_called_on_the_demos_data():
+    context = make_context(load("ich", demo=True), Options(only=("se_resnext50",), folds=(0, 1)))
+    assert [experiment.view.side for experiment in context.experiments] == [512]
+    assert "se_resnext50" not in [one.name for one in make_context(load("ich", demo=True), Options()).experiments]
+
+
 def test_a_competition_with_a_missing_field_fails_at_import():
     whole = {field.name: getattr(load("ich"), field.name) for field in dataclasses.fields(Competition)}
     with pytest.raises(TypeError, match="targets"):

@@ -93,6 +93,8 @@ class Competition:
     truth: Callable[[Path], pd.DataFrame | None] | None = None
     """Phantoms only, read by the report alone: ``id``, ``split``, each target (drawn 0/1) and ``q_<target>``, its true
     probability, which is the best possible prediction."""
+    on_call: tuple[Experiment, ...] = ()
+    """Experiments that run only when ``--only`` names them: in a demo, the full recipes."""
     demo_size: int = 0
     """Default number of phantom series; 0 where there is no demo."""
     clip: float = 1e-6
@@ -100,5 +102,5 @@ class Competition:
 
     def recipe(self, name: str) -> Any:
         """The experiment, sequence or stacker called ``name``."""
-        everyone: tuple[Any, ...] = (*self.experiments, *self.sequences, *self.stackers)
+        everyone: tuple[Any, ...] = (*self.experiments, *self.on_call, *self.sequences, *self.stackers)
         return {item.name: item for item in everyone}[name]

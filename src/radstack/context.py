@@ -52,7 +52,8 @@ class Context:
     @property
     def experiments(self) -> list[Experiment]:
         """Level-one recipes chosen by ``--only``, variants included."""
-        return self._chosen(Experiment, self.competition.experiments)
+        called = (experiment for experiment in self.competition.on_call if experiment.name in self.options.only)
+        return self._chosen(Experiment, (*self.competition.experiments, *called))
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -131,8 +132,8 @@ def add_variant(context: Context, base: str, name: str, edits: dict[str, Any]) -
 
 
 def all_recipes(competition: Competition) -> list[Any]:
-    """Experiments, sequences and stackers."""
-    return [*competition.experiments, *competition.sequences, *competition.stackers]
+    """Experiments (those on call, too), sequences and stackers."""
+    return [*competition.experiments, *competition.on_call, *competition.sequences, *competition.stackers]
 
 
 def variant(competition: Competition, name: str, entry: dict[str, Any]) -> Any:

@@ -63,6 +63,7 @@ DEMO = change(
     cache=CacheRecipe(side=SIDE, fill=COMPETITION.cache.fill),
     folds=FoldRecipe(count=3),
     experiments=EXPERIMENTS,
+    on_call=COMPETITION.experiments,
     sequences=SEQUENCES,
     stackers=stackers(
         tuple(experiment.name for experiment in EXPERIMENTS), tuple(sequence.name for sequence in SEQUENCES),

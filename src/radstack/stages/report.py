@@ -3,12 +3,12 @@
 import pandas as pd
 
 from radstack.artifact import Artifact, manifest_of
-from radstack.context import Context, all_recipes
+from radstack.context import Context, all_recipes, make_variants
 from radstack.errors import UserError
 from radstack.files import write_table
-from radstack.predictions import fold_files
+from radstack.predictions import fold_files, read_member
 from radstack.stack.rows import Task, mean_over_folds
-from radstack.stages.stack import members_of, stack_folds, task_of
+from radstack.stages.stack import stack_folds, task_of
 from radstack.stages.tables import command, raw_files, read_index, read_rows
 
 VERSION = 1
@@ -18,7 +18,7 @@ def report(context: Context) -> None:
     """Print the scores and write them as ``scores.csv``; ``series.csv`` says what each test series shows."""
     paths, names = context.paths, models(context)
     files = (paths.reports / "scores.csv", paths.reports / "series.csv")
-    tables = [path for name in names for fold in stack_folds(context, name) for path in fold_files(paths.oof / name, fold)]
+    tables = [path for name in names for fold in made_folds(context, name) for path in fold_files(paths.oof / name, fold)]
     artifact = Artifact("09_report", VERSION, files, {"models": names, "final": context.competition.final},
                         (*tables, paths.cache / "rows.parquet", paths.folds / "folds.csv"), raw_files(context))
 
@@ -41,12 +41,13 @@ def print_scores(context: Context, scores: pd.DataFrame) -> None:
 
 
 def models(context: Context) -> list[str]:
-    """Names of everything that is predicted, in the order of the recipes.
+    """Names of everything that is predicted, in the order of the recipes, then the command line's variants.
 
     Raises:
         UserError: nothing is.
     """
-    names = [recipe.name for recipe in all_recipes(context.competition) if _is_made(context, recipe.name)]
+    known = [*all_recipes(context.competition), *make_variants(context.competition, context.paths)]
+    names = [recipe.name for recipe in known if made_folds(context, recipe.name)]
     if not names:
         raise UserError(f"there are no predictions to score; run {command(context, '04_train')} and the stages after it")
     return names
@@ -74,7 +75,7 @@ def score_table(context: Context, names: list[str]) -> pd.DataFrame:
 
 def predictions(context: Context, names: list[str], split: str) -> dict[str, pd.DataFrame]:
     """Model -> its out-of-fold (``train``) or fold-averaged (``test``) table."""
-    members = members_of(context, tuple(names))
+    members = {name: read_member(context.paths.oof / name, made_folds(context, name)) for name in names}
     return {name: member.oof if split == "train" else mean_over_folds(member.test, context.competition.targets)
             for name, member in members.items()}
 
@@ -84,16 +85,17 @@ def series_table(context: Context) -> pd.DataFrame:
     from radstack.stack.vote import series_report
 
     final, targets = context.competition.final, context.competition.targets
-    if not _is_made(context, final):
+    if final not in models(context):
         return pd.DataFrame({"group": [], "series": []})
-    test = mean_over_folds(members_of(context, (final,))[final].test, targets)
+    final_test = predictions(context, [final], "test")[final]
     index = read_index(context)[["id", "group", "series", "position"]]
-    return series_report(index.merge(test, on="id"), targets)
+    return series_report(index.merge(final_test, on="id"), targets)
 
 
-def _is_made(context: Context, name: str) -> bool:
-    folds = stack_folds(context, name)
-    return all(manifest_of(fold_files(context.paths.oof / name, fold)[0]).exists() for fold in folds[:1])
+def made_folds(context: Context, name: str) -> list[int]:
+    """Folds of a model that are predicted; a model of some folds is scored on these."""
+    folder = context.paths.oof / name
+    return [fold for fold in stack_folds(context, name) if manifest_of(fold_files(folder, fold)[0]).exists()]
 
 
 def _best(truth: pd.DataFrame | None, task: Task) -> pd.DataFrame | None:
