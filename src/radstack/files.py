@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,7 @@ def need_disk(folder: Path, needed: int, what: str) -> None:
                         "free some disk, or point --data-dir at a larger one")
 
 
-def sweep(folder: Path, older_than: Callable[[Path], bool] = lambda _: True) -> None:
+def sweep(folder: Path) -> None:
     """Delete the ``.part`` files a killed run left in ``folder``."""
     for orphan in folder.glob(".*.part"):
-        if older_than(orphan):
-            orphan.unlink(missing_ok=True)
+        orphan.unlink(missing_ok=True)
