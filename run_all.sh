@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All stages in order:  bash run_all.sh [competition] [--demo] [any option of the stages]
-# With no competition it runs the demo of ich: phantoms, small recipes, a checked submission in minutes.
+# Competitions: ich, bone_age. With none it runs the demo of ich: phantoms, small recipes, a checked submission in minutes.
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
@@ -23,8 +23,8 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-# The demo's networks are so small that two jobs of one core each outrun one on two cores.
-if [ -n "$demo" ]; then training=(--jobs 2 "${training[@]}"); fi
+# The demos' networks are so small that jobs of one core each outrun one on two cores; they have three folds.
+if [ -n "$demo" ]; then training=(--jobs 3 "${training[@]}"); fi
 
 stage() {
   echo
@@ -34,7 +34,7 @@ stage() {
 
 if [ -n "$demo" ]; then stage 00_get_data "${drawing[@]}" "${options[@]}"; fi
 stage 01_make_folds "${options[@]}"
-stage 02_localize "${options[@]}"
+stage 02_localize "${training[@]}" "${options[@]}"
 stage 03_cache "${options[@]}"
 stage 04_train "${training[@]}" "${options[@]}"
 stage 05_predict "${training[@]}" "${options[@]}"

@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions import load
+from competitions.ich import head
 from radstack.augment import pipeline
 from radstack.cli import make_context
 from radstack.context import Context, Options
@@ -37,7 +38,7 @@ def plain_picture(context: Context, row: object, view: object, header: Header) -
     competition = context.competition
     stored = pydicom.dcmread(context.paths.input / row.path).pixel_array
     values = np.clip(stored * header.slope + header.intercept, competition.cache.fill, 3071).astype(np.int16)
-    cached = crop_square(competition.clean(values), row.top, row.left, row.side, competition.cache.side,
+    cached = crop_square(head.remove_head_rest(values), row.top, row.left, row.side, competition.cache.size[0],
                          competition.cache.fill)
     return reference(resize(cached, view.side), [channel.window for channel in view.channels])
 
@@ -77,7 +78,7 @@ def main() -> None:
     print(f"{platform.machine()}, {len(chosen)} pictures of {args.competition}, view {args.only}; the plain way gives the "
           f"same bytes on {same} of {len(ordinary)} (it does not repair wrong intercepts: those are left out)\n")
     augment = pipeline(experiment.augment, experiment.view.size)
-    pictures = Pictures(reader, np.zeros((len(rows), 1), np.float32), augment)
+    pictures = Pictures(reader, np.zeros((len(rows), 1), np.float32), np.zeros((len(rows), 0), np.float32), augment)
     batches = [[(row, row) for row in chosen[start:start + 32]] for start in range(0, len(chosen), 32)]
     ways: dict[str, Callable[[], object]] = {
         "plain: pydicom, float64 windows": lambda: [plain_picture(context, tuples[row], experiment.view, headers[row])

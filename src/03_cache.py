@@ -2,7 +2,7 @@
 
 reads    input/<competition>/, cache/<competition>/boxes.parquet
 writes   cache/<competition>/shard-*.npy, rows.parquet
-command  python src/03_cache.py ich [--demo] [--set cache.side=512]
+command  python src/03_cache.py ich [--demo] [--set cache.size=[512,512]]
 takes    seconds for the demo; for RSNA 2019 about half an hour on 8 cores and 280 GB of disk at 400 pixels (checked
          first); restartable
 """

@@ -1,7 +1,7 @@
-"""Stage 09: the score table (and a report of every series): each model and stack against the constant predictor.
+"""Stage 09: the score table (and a report of every case): each model and stack against the constant predictor.
 
 reads    oof/<competition>/, the label file; for phantoms also input/<competition>-demo/truth.npz, the only reader of it
-writes   reports/<competition>/scores.csv, series.csv
+writes   reports/<competition>/scores.csv; series.csv (ich), hands.csv, localization.csv and hands/ (bone_age)
 command  python src/09_report.py ich --demo
 takes    seconds
 """

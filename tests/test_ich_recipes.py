@@ -17,6 +17,7 @@ from radstack.stack.registry import method_of
 from radstack.training.learner import Learner
 from radstack.tta import tta
 
+LABEL = np.zeros(6, np.float32)
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 
 
@@ -30,7 +31,7 @@ def test_a_full_recipe_takes_a_step_that_lowers_the_loss_of_its_batch(name):
     learner = Learner(recipe, TARGETS, net, torch.device("cpu"))
     images = torch.randint(0, 255, (2, len(recipe.view.mean), 96, 96), dtype=torch.uint8)
     targets = torch.tensor([[1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]], dtype=torch.float32)
-    batch = Batch(images, targets, torch.arange(2))
+    batch = Batch(images, targets, torch.zeros(2, 0), torch.arange(2))
     losses = [learner.step([batch], 0.1, number)[1] for number in range(3)]
     assert all(np.isfinite(losses)) and min(losses[1:]) < losses[0]
     if recipe.train.ema:
@@ -42,10 +43,10 @@ def test_augmentation_runs_at_the_recipes_size_and_changes_pictures(name):
     recipe = BY_NAME[name]
     picture = np.random.default_rng(0).integers(0, 255, (*recipe.view.size, 3), np.uint8)
     augment = pipeline(recipe.augment, recipe.view.size)
-    made = [augment(picture, seed) for seed in range(8)]
+    made = [augment(picture, LABEL, seed)[0] for seed in range(8)]
     assert all(one.shape == picture.shape for one in made)
     assert any(not np.array_equal(one, picture) for one in made)
-    assert np.array_equal(made[3], augment(picture, 3))
+    assert np.array_equal(made[3], augment(picture, LABEL, 3)[0])
     assert len(tta(recipe.tta)) == len(recipe.tta)
 
 

@@ -57,6 +57,8 @@ class Kaggle(BaseHTTPRequestHandler):
             self.say(site.refuse[0], code=site.refuse[0], message=site.refuse[1])
         elif call == "DownloadDataFiles":
             self.answer(302, Location=f"/files/{COMPETITION}.zip")
+        elif call == "DownloadDataset":
+            self.answer(302, Location="/files/hands.zip")
         elif call == "DownloadDataFile":
             self.answer(302, Location=f"/files/{asked['fileName']}{site.extra_suffix}")
         elif call == "StartSubmissionUpload":
@@ -118,6 +120,15 @@ def test_both_layouts_land_in_place_and_a_second_call_asks_nothing(site, tmp_pat
     asked, lines = len(site.calls), []
     kaggle_client.download(COMPETITION, tmp_path / "input", report=lines.append)
     assert len(site.calls) == asked and "complete" in lines[0]
+
+
+def test_a_data_set_comes_whole_and_takes_no_submission(site, tmp_path):
+    site.files["hands.zip"] = archive_of({"pictures/pictures/1.png": BYTES[:99], "labels.csv": b"id\n"})
+    kaggle_client.download("owner/hands", tmp_path / "input", report=lambda _: None)
+    assert files_below(tmp_path / "input") == {"pictures/pictures/1.png": BYTES[:99], "labels.csv": b"id\n"}
+    (tmp_path / "mine.csv").write_text("id\n")
+    with pytest.raises(UserError, match="takes no submissions"):
+        kaggle_client.push(tmp_path / "mine.csv", "owner/hands", "first")
 
 
 @pytest.mark.parametrize("suffix", ["", ".zip"])

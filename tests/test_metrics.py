@@ -4,12 +4,15 @@ import math
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
 from radstack import metrics
 from radstack.bootstrap import difference, interval, standard_error
 from radstack.errors import UserError
+from radstack.intervals import conformal
+from radstack.task import Metric, Task
 
 RSNA = (1, 1, 1, 1, 1, 2)
 STAGE_1 = np.array([2761, 32564, 23766, 32122, 42496, 97103]) / 674258
@@ -153,3 +156,80 @@ def test_a_thousand_draws_of_750k_rows_take_seconds() -> None:
     found = interval(losses, groups)
     assert time.perf_counter() - start < 10
     assert found.low < found.value < found.high
+
+
+# Metrics by name
+
+def test_the_log_loss_of_a_metric_is_the_formula_to_the_bit() -> None:
+    rng = np.random.default_rng(7)
+    truth, p = rng.integers(0, 2, (100, 6)), rng.random((100, 6))
+    metric = Metric("weighted log loss", RSNA)
+    assert (metric.row_losses(truth, p) == metrics.row_log_losses(truth, p, RSNA)).all()
+    assert metric.score(truth, p) == metrics.weighted_log_loss(truth, p, RSNA)
+    assert metric.unlink(metric.link(p)) == pytest.approx(p)
+    labels = pd.DataFrame(truth, columns=list("abcdef"))
+    assert metric.constant(labels).tolist() == pytest.approx(truth.mean(axis=0))
+    details = metric.details(truth, p, tuple("abcdef"))
+    assert list(details)[:7] == ["loss a", "loss b", "loss c", "loss d", "loss e", "loss f", "auc a"]
+    assert list(details.values())[6:] == metrics.class_aucs(truth, p).tolist()
+
+
+def test_mean_absolute_error_by_hand() -> None:
+    truth, guess = np.array([[10.0, 1], [20, 2]]), np.array([[13.0, 1], [18, 6]])
+    metric = Metric("mean absolute error", (1, 3), unit="mm")
+    assert metric.row_losses(truth, guess).tolist() == [0.75, 3.5] and metric.score(truth, guess) == 2.125
+    assert metric.details(truth, guess, ("length", "width")) == pytest.approx({
+        "loss length": 2.5, "loss width": 2, "bias length": 0.5, "bias width": 2, "sd length": 2.5, "sd width": 2,
+        "r2 length": 1 - 6.5 / 25, "r2 width": 1 - 8 / 0.25})
+    assert metric.link(guess) is guess and metric.unlink(guess) is guess
+    assert str(metric) == "mean absolute error (mm)" and str(Metric("weighted log loss", (1,))) == "weighted log loss"
+
+
+def test_the_median_is_the_best_constant_for_absolute_errors() -> None:
+    """The score of the constant is the labels' mean absolute deviation from their median."""
+    labels = pd.DataFrame({"age": [12.0, 60, 96, 120, 228]})
+    metric = Metric("mean absolute error", (1,))
+    assert metric.constant(labels)["age"] == 96
+    truth = labels.to_numpy()
+    scores = [metric.score(truth, np.full((5, 1), age)) for age in (60, 95, 96, 97, 103.2)]
+    assert min(scores) == scores[2] == pytest.approx((84 + 36 + 0 + 24 + 132) / 5)
+
+
+def test_r2_of_labels_that_do_not_vary_is_undefined() -> None:
+    summary = metrics.error_summary(np.ones((3, 1)), np.array([[1.0], [2], [3]]))
+    assert math.isnan(summary["r2"][0]) and summary["bias"][0] == 1
+
+
+def test_bad_numbers_and_unknown_metrics_are_refused() -> None:
+    metric = Metric("mean absolute error", (1,))
+    with pytest.raises(UserError, match="predictions are not finite"):
+        metric.score(np.zeros((1, 1)), np.array([[np.nan]]))
+    with pytest.raises(UserError, match="no label"):
+        metric.score(np.array([[np.nan]]), np.zeros((1, 1)))
+    with pytest.raises(UserError, match="join them by id"):
+        metric.score(np.zeros((2, 1)), np.zeros((3, 1)))
+    with pytest.raises(UserError, match="no metric 'mean absolute eror'; did you mean 'mean absolute error'"):
+        Metric("mean absolute eror", (1,)).score(np.zeros((1, 1)), np.zeros((1, 1)))
+    with pytest.raises(UserError, match="no target 'any'; choose one of age"):
+        Task(("age",), metric).place("any")
+
+
+# Prediction intervals
+
+def test_conformal_half_width_by_hand() -> None:
+    residuals = np.array([-9, 1, 2, -3, 4, 5, -6, 7, 8])
+    assert conformal(residuals, 0.9) == 9 and conformal(residuals, 0.8) == 8 and conformal(residuals, 0.5) == 5
+    assert conformal(residuals, 0.95) == math.inf and conformal(np.array([]), 0.5) == math.inf
+    for coverage in (0, 1, 90):
+        with pytest.raises(UserError, match="between 0 and 1"):
+            conformal(residuals, coverage)
+    with pytest.raises(UserError, match="not finite"):
+        conformal(np.array([1, np.nan]), 0.9)
+
+
+def test_conformal_intervals_cover_skewed_errors() -> None:
+    """At least the coverage, at most 1 / (n + 1) more, over many draws of calibration rows and a new row."""
+    rng = np.random.default_rng(8)
+    errors = rng.exponential(5.0, (4000, 41)) - 2
+    held = [abs(row[-1]) <= conformal(row[:-1], 0.9) for row in errors]
+    assert 0.885 < np.mean(held) < 0.94

@@ -114,7 +114,7 @@ def test_a_variant_is_known_to_later_stages_and_its_name_is_taken_once(tmp_path)
 
 
 def test_edits_of_the_competition_reach_jobs_on_other_machines(tmp_path):
-    context = make_context(load("ich"), Options(out_dir=str(tmp_path), edits=("folds.count=7", "cache.side=512")))
-    assert reopen(context.plain(), load).competition.cache.side == 512
+    context = make_context(load("ich"), Options(out_dir=str(tmp_path), edits=("folds.count=7", "cache.size=[512, 512]")))
+    assert reopen(context.plain(), load).competition.cache.size == (512, 512)
     assert context.folds_of(context.competition.experiments[0]) == list(range(7))
     assert make_context(load("ich"), Options(limit=9)).paths.cache.name == "ich-limit9"

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from radstack.errors import UserError
-from radstack.submit import Layout, validate, write, write_constant, write_long
+from radstack.submit import Layout, validate, write
+from radstack.submit_forms import write_constant, write_long, write_predictions, write_wide
 
 TARGETS = ("epidural", "subdural", "any")
 
@@ -121,6 +122,79 @@ def test_missing_and_unreadable_files(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00ID")
     with pytest.raises(UserError, match="not a readable CSV|header"):
         validate(tmp_path / "binary.csv", sample)
+
+
+# One row a picture
+
+MONTHS = Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID",), form="wide")
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    path = tmp_path / "test_cases.csv"
+    path.write_text("Case ID,Sex\n4361,M\n4360,F\n4362,M\n4363,F\n")
+    return path
+
+
+def months(**values: float) -> pd.DataFrame:
+    """Predictions from ``id4360=100.0`` and so on."""
+    return pd.DataFrame({"id": [name[2:] for name in values], "boneage": np.array(list(values.values()), np.float32)})
+
+
+def test_wide_rows_are_joined_by_id_in_the_sample_order_and_within_range(cases: Path, tmp_path: Path) -> None:
+    out, table = tmp_path / "out.csv", months(id4360=133.25, id4363=250, id4361=12.5, id4362=-3)
+    filled = write_predictions(out, table, cases, ("boneage",), MONTHS)
+    assert out.read_text() == "id,boneage\n4361,12.5\n4360,133.25\n4362,0.0\n4363,240.0\n"
+    assert filled.empty and list(filled.columns) == ["id", "boneage"] and validate(out, cases, MONTHS) == 4
+
+
+def test_wide_rows_without_a_prediction_get_the_median_and_are_listed(cases: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    filled = write_wide(out, months(id4360=10, id4363=100, id4361=40), cases, ("boneage",), MONTHS)
+    assert filled.to_dict("list") == {"id": ["4362"], "boneage": [40]}
+    assert pd.read_csv(out)["boneage"].tolist() == [40, 10, 40, 100] and validate(out, cases, MONTHS) == 4
+
+
+def test_several_numbers_a_picture(tmp_path: Path) -> None:
+    layout, sample, out = Layout("id", ("Length", "Width"), 0, 99, form="wide"), tmp_path / "s.csv", tmp_path / "out.csv"
+    sample.write_text("id\nb\na\n")
+    write_wide(out, pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2], "y": [3.0, 4]}), sample, ("x", "y"), layout)
+    assert out.read_text() == "id,Length,Width\nb,2.0,4.0\na,1.0,3.0\n"
+    write_constant(out, sample, {"x": 5, "y": 6}, layout)
+    assert out.read_text() == "id,Length,Width\nb,5.0,6.0\na,5.0,6.0\n"
+
+
+def test_wide_predictions_that_cannot_be_submitted(cases: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    for table, message in ((months(id4360=1, id9=2), "9 is predicted but not in the sample"),
+                           (pd.concat([months(id4360=1)] * 2), "4360 is predicted twice"),
+                           (months(id4360=1).iloc[:0], "no test predictions"),
+                           (months(id4361=1, id4360=float("inf")), "4360 is not finite")):
+        with pytest.raises(UserError, match=message):
+            write_wide(out, table, cases, ("boneage",), MONTHS)
+    with pytest.raises(UserError, match="no column id; is it the organizer's list"):
+        write_wide(out, months(id4360=1), cases, ("boneage",), Layout("id", ("boneage",), 0, 240, form="wide"))
+    with pytest.raises(UserError, match="no form of submission 'wid'; did you mean 'wide'"):
+        write_predictions(out, months(id4360=1), cases, ("boneage",), Layout("id", ("boneage",), form="wid"))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("id,boneage", "Case ID,boneage", "line 1: header is Case ID,boneage; expected id,boneage"),
+    ("4360,96", "4360,241", "line 3, id 4360: boneage is 241; expected a number from 0 to 240"),
+    ("4360,96", "4360,-1", "line 3, id 4360: boneage is -1; expected a number from 0 to 240"),
+    ("4360,96", "4360,eight years", "line 3, id 4360: boneage is 'eight years'; expected a finite number"),
+    ("4360,96", "4360,", "line 3, id 4360: boneage is ''; expected a finite number"),
+    ("4360,96", "4361,96", "line 3, id 4361: occurs for the second time"),
+    ("4360,96", "1377,96", "line 3, id 1377: is not in the sample file"),
+    ("4362,96\n", "", r"lacks 1 of 4 ids, first 4362 \(line 4 of test_cases.csv\)"),
+])
+def test_the_first_wrong_line_of_a_wide_file_is_named(cases: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    out = tmp_path / "constant.csv"
+    write_constant(out, cases, {"boneage": 96}, MONTHS)
+    out.write_text(out.read_text().replace(".0", "").replace(old, new))
+    with pytest.raises(UserError, match=message):
+        validate(out, cases, MONTHS)
 
 
 def test_a_wide_layout_of_another_competition(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_it_learns_the_squares_and_beats_the_prior(tmp_path):
     learner, facts = fit(run, build(experiment.backbone, 2, 2))
     scored = np.flatnonzero(run.fold_of_row == 0)
     store = np.zeros((len(run.rows), learner.net.width), np.float16)
-    predicted = predict(experiment, learner.net.eval(), run.rows, scored, run.cache, store, workers=0,
+    predicted = predict(experiment, learner.net.eval(), tiny.TARGETS, run.rows, scored, run.cache, store, workers=0,
                         report=lambda _: None)[scored]
     truth = run.rows[list(tiny.TARGETS)].to_numpy()[scored]
     loss = -np.mean(truth * np.log(predicted) + (1 - truth) * np.log(1 - predicted))
@@ -174,8 +174,9 @@ def test_test_time_views_average_logits(tmp_path):
     experiment = change(tiny.EXPERIMENT, tta=("plain", "hflip"))
     net = build(experiment.backbone, 2, 2).eval()
     images = torch.randint(0, 255, (3, 2, 32, 32), dtype=torch.uint8)
-    both, _ = Looker(experiment, net, torch.device("cpu"))(images)
-    plain, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images)
-    flipped, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images.flip(3))
+    told = torch.zeros(len(images), 0)
+    both, _ = Looker(experiment, net, torch.device("cpu"))(images, told)
+    plain, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images, told)
+    flipped, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images.flip(3), told)
     assert torch.allclose(both, (plain + flipped) / 2, atol=1e-5)
     assert plain_batches(np.array([4, 5, 6]), 2) == [[(4, -1), (5, -1)], [(6, -1)]]

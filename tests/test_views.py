@@ -18,7 +18,7 @@ def cache(tmp_path):
     """Five flat pictures of 100, 200 ... 500 in two shards."""
     pictures = [np.full((8, 8), 100 * (row + 1), np.int16) for row in range(5)]
     for shard, chosen in enumerate((pictures[:3], pictures[3:])):
-        write_shard(shard_path(tmp_path, shard), [lambda one=one: one for one in chosen], 8)
+        write_shard(shard_path(tmp_path, shard), [lambda one=one: one for one in chosen], (8, 8))
     return Shards(tmp_path)
 
 
@@ -89,5 +89,5 @@ def test_a_failed_shard_leaves_nothing(tmp_path):
         raise OSError(5, "Input/output error")
 
     with pytest.raises(UserError, match="cannot write"):
-        write_shard(shard_path(tmp_path, 0), [lambda: np.zeros((8, 8), np.int16), broken], 8)
+        write_shard(shard_path(tmp_path, 0), [lambda: np.zeros((8, 8), np.int16), broken], (8, 8))
     assert list(tmp_path.iterdir()) == []

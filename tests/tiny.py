@@ -57,7 +57,7 @@ def make_run(folder: Path, experiment: Experiment = EXPERIMENT, checkpoint_secon
     """A run on the tiny set with its cache below ``folder``; labels of the rows ``spoil`` are NaN."""
     rows, pictures = make_rows()
     if not shard_path(folder, 0).exists():
-        write_shard(shard_path(folder, 0), [lambda picture=picture: picture for picture in pictures], SIDE)
+        write_shard(shard_path(folder, 0), [lambda picture=picture: picture for picture in pictures], (SIDE, SIDE))
     rows.loc[list(spoil), "left"] = np.nan
     train = (rows["split"] == "train").to_numpy()
     fold_of_row = np.where(train, rows["group"].str[1:].astype(int) % 3, -1)

@@ -110,7 +110,8 @@ def content_hash(path: Path) -> str:
 
 
 MAKERS = {"index.parquet": "01_make_folds.py", "folds.csv": "01_make_folds.py", "boxes.parquet": "02_localize.py",
-          "rows.parquet": "03_cache.py", "*.safetensors": "04_train.py"}
+          "prepared/rows.parquet": "02_localize.py", "found/*": "02_localize.py", "rows.parquet": "03_cache.py",
+          "*.safetensors": "04_train.py"}
 """File name -> the script that makes it; prediction tables come from three of them."""
 
 

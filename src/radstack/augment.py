@@ -13,12 +13,15 @@ from radstack.experiment import Op
 from radstack.oneline import reason
 from radstack.registry import check_name
 
-Augment = Callable[[np.ndarray, int], np.ndarray]
-"""Picture, uint8 [height, width, channels], and a seed to a picture of the same shape and dtype."""
+Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""Picture, uint8 [height, width, channels], its label and a seed -> both, of the same shapes and dtypes."""
 
 
-def pipeline(ops: tuple[Op, ...], size: tuple[int, int]) -> Augment:
+def pipeline(ops: tuple[Op, ...], size: tuple[int, int], label: str = "numbers") -> Augment:
     """Chain ``ops`` for pictures of ``size`` (height, width), which come resized: on larger ones everything is slower.
+
+    ``label`` says what happens to the label: ``numbers`` stay, a ``mask`` [height, width] and ``points`` (float32, x then
+    y of each, -1 to 1 between the centers of the outermost pixels) move with the picture.
 
     The result depends on the picture and the seed alone, not on the worker or on what it did before.
     A transform that needs a ``size`` gets this one unless the recipe names another.
@@ -28,20 +31,40 @@ def pipeline(ops: tuple[Op, ...], size: tuple[int, int]) -> Augment:
             a picture of another size or dtype, or a transform that changed either.
     """
     if not ops:
-        return lambda image, seed: image
+        return lambda image, found, seed: (image, found)
     albumentations = _albumentations()
-    chain = albumentations.Compose([transform(op, size) for op in ops])
+    to_chain, from_chain, params = _LABELS[label]
+    chain = albumentations.Compose([transform(op, size) for op in ops], **params)
 
-    def augment(image: np.ndarray, seed: int) -> np.ndarray:
+    def augment(image: np.ndarray, found: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         _check(image, size, image.shape[2:], "the view delivered")
         # Compose.set_random_seed gives every transform the same stream (flips would go together) and takes 100 us;
         # one stream for all takes 15 us.
         chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        result = chain(image=image)["image"]
-        _check(result, size, image.shape[2:], "the augmentation made")
-        return np.ascontiguousarray(result)
+        result = chain(image=image, **to_chain(found, size))
+        _check(result["image"], size, image.shape[2:], "the augmentation made")
+        return np.ascontiguousarray(result["image"]), from_chain(result, found, size)
 
     return augment
+
+
+def _to_pixels(points: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+    half = (np.array(size[::-1]) - 1) / 2
+    return {"keypoints": (points.reshape(-1, 2) + 1) * half}
+
+
+def _from_pixels(result: dict[str, Any], points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    half = (np.array(size[::-1]) - 1) / 2
+    return (np.asarray(result["keypoints"]) / half - 1).astype(points.dtype).reshape(points.shape)
+
+
+_LABELS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., np.ndarray], dict[str, Any]]] = {
+    "numbers": (lambda label, size: {}, lambda result, label, size: label, {}),
+    "mask": (lambda label, size: {"mask": label}, lambda result, label, size: np.ascontiguousarray(result["mask"]), {}),
+    # A point that leaves the picture is still a label: the network must then point outside.
+    "points": (_to_pixels, _from_pixels, {"keypoint_params": {"format": "xy", "remove_invisible": False}}),
+}
+"""Kind of label -> to albumentations' arguments, back from its result, arguments of Compose."""
 
 
 def transform(op: Op, size: tuple[int, int]) -> Any:

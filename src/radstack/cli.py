@@ -20,12 +20,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     """Arguments of every stage; ``doc``, the script's docstring, is the help text."""
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = arguments.add_argument
-    add("competition", nargs="?", default="ich", help="ich (default)")
+    add("competition", nargs="?", default="ich", help="ich (default) or bone_age")
     add("--demo", action="store_true", help="work on the phantoms with the small recipes")
     add("--only", default="", help="comma-separated recipe names instead of all")
     add("--folds", default="", help="comma-separated folds instead of all")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe field (with --name), or one of "
-        "the competition (folds.count=3, cache.side=512) for all stages of a run")
+        "the competition (folds.count=3, cache.size=[512,512]) for all stages of a run")
     add("--name", default="", help="name of the new variant made by --set from the one recipe of --only")
     add("--limit", type=int, default=0, help="smoke run: only the first N patients of train and test, kept apart from "
         "the full run")

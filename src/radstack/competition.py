@@ -1,7 +1,7 @@
 """A Competition is the data contract: everything the stages must be told, and nothing else."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,12 @@ import numpy as np
 import pandas as pd
 
 from radstack.experiment import Experiment
+from radstack.localizer import Chain, Classical
+from radstack.paths import Paths
 from radstack.sequence.recipe import Sequence
 from radstack.stack.recipe import Stacker
+from radstack.submit import LONG, Layout
+from radstack.task import Metric
 
 Report = Callable[[str], None]
 """Prints one line of progress."""
@@ -20,10 +24,14 @@ Report = Callable[[str], None]
 class CacheRecipe:
     """How pixels are kept between decoding and training."""
 
-    side: int
+    size: tuple[int, int]
     """Height and width of a cached picture in pixels."""
     fill: int
     """Value outside the picture (air in CT)."""
+    by: tuple[str, ...]
+    """Columns of the localization table that, with the file, decide a cached picture."""
+    dtype: str = "int16"
+    """``int16`` for physical units, ``uint8`` for gray levels."""
     per_shard: int = 2048
     """Pictures in one shard file."""
 
@@ -39,13 +47,37 @@ class FoldRecipe:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What the leaderboard computes. Lower is better."""
+class Published:
+    """A score that others report. It stands apart from ours: other rows, and often labels of another quality."""
 
     name: str
-    """As printed."""
-    weights: tuple[float, ...]
-    """One a target; they need not sum to 1."""
+    """Whose it is."""
+    score: float
+    """By the competition's metric."""
+    labels: str
+    """The rows and what their labels are, e.g. ``200 test pictures, mean of six readings``."""
+    source: str
+    """Where it is reported."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What a table for people is made from; all tables are keyed by ``id``."""
+
+    final: str
+    """The model that is submitted."""
+    test: dict[str, pd.DataFrame]
+    """Model -> its predictions of the test rows, mean over folds."""
+    oof: dict[str, pd.DataFrame]
+    """Model -> its out-of-fold predictions of the training rows, with ``fold``."""
+    test_rows: pd.DataFrame
+    """The index rows of test, those without a prediction too."""
+    oof_rows: pd.DataFrame
+    """The training rows that are cached, with labels."""
+    localized: pd.DataFrame
+    """The localization table."""
+    cached: pd.DataFrame
+    """The row table: where the picture of each row lies in the cache (``shard``, ``slot``)."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +102,10 @@ class Competition:
     """``index(folder, workers, parts, report=) -> (index, quarantine)``."""
     label_files: Callable[[Path], tuple[Path, ...]]
     """The organizer's tables below ``input/<name>``, whose content enters the keys."""
-    read: Callable[[Path], np.ndarray]
-    """Pixels of one raw file: int16 [height, width] in physical units."""
-    clean: Callable[[np.ndarray], np.ndarray]
-    """The same pixels with what is not anatomy (a head rest, a table) blanked."""
-    localize: Callable[[np.ndarray], dict[str, Any]]
-    """Where the anatomy is in one picture, and cheap features of it."""
-    settle: Callable[[pd.DataFrame], pd.DataFrame]
-    """All pictures' localizations -> the crop of each: adds ``top``, ``left``, ``side`` in pixels of the raw picture."""
+    localizer: Classical | Chain
+    """How the anatomy is found."""
+    picture: Callable[[Paths, Any, CacheRecipe], np.ndarray]
+    """``picture(paths, row, cache)``: what is cached of a row of the localization table, [height, width]."""
     cache: CacheRecipe
     folds: FoldRecipe
     experiments: tuple[Experiment, ...]
@@ -89,16 +117,30 @@ class Competition:
     final: str
     """The stacker, sequence or experiment that is submitted."""
     sample_file: Callable[[Path], Path]
-    """The organizer's sample submission below ``input/<name>``."""
+    """The organizer's sample submission, or his list of test pictures, below ``input/<name>``."""
+    submission: Layout = LONG
+    """Form, columns and range of a submission."""
+    balance: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """Index rows -> the 0/1 columns that are spread evenly over the folds; None for the targets."""
     truth: Callable[[Path], pd.DataFrame | None] | None = None
-    """Phantoms only, read by the report alone: ``id``, ``split``, each target (drawn 0/1) and ``q_<target>``, its true
-    probability, which is the best possible prediction."""
+    """Phantoms only, read by the report alone: ``id``, ``split``, each target (as drawn) and ``q_<target>``, the best
+    possible prediction: its true probability, or the median of what its label can be."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Split of the score table (``out of fold``, ``test``) -> what its labels are, printed beside its scores."""
+    strata: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """Labeled rows -> bool or text columns, same order; each part gets a score of its own."""
+    published: tuple[Published, ...] = ()
+    """Scores of others, printed below ours."""
+    case_tables: Mapping[str, Callable[[Cases], pd.DataFrame]] = field(default_factory=dict)
+    """Tables for people: ``reports/<comp>/<name>.csv`` -> what writes it."""
+    case_pictures: Callable[[Cases, Paths], list[Path]] | None = None
+    """Draws a few cases worth a look below ``reports/<comp>/``; gives the files."""
+    localization_score: Callable[[Paths, pd.DataFrame, pd.DataFrame], Mapping[str, float]] | None = None
+    """``(paths, localization table, truth)`` -> what stage 02 reached on phantoms, by name."""
     on_call: tuple[Experiment, ...] = ()
     """Experiments that run only when ``--only`` names them: in a demo, the full recipes."""
     demo_size: int = 0
     """Default number of phantom series; 0 where there is no demo."""
-    clip: float = 1e-6
-    """Submitted probabilities stay this far from 0 and 1."""
 
     def recipe(self, name: str) -> Any:
         """The experiment, sequence or stacker called ``name``."""

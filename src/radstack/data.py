@@ -6,18 +6,18 @@ resumed run changes a pixel (users meet the opposite in pytorch#5059).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from radstack.augment import Augment
 from radstack.errors import UserError
 from radstack.experiment import Experiment, Reader, Sampling
 from radstack.launch import spread
-
-Augment = Callable[[np.ndarray, int], np.ndarray]
+from radstack.registry import check_name
 
 
 @dataclass
@@ -27,35 +27,61 @@ class Batch:
     images: torch.Tensor
     """uint8 [batch, channels, height, width]"""
     targets: torch.Tensor
-    """float32 [batch, targets]; NaN for test rows"""
+    """float32 [batch, targets], NaN for test rows; or uint8 masks [batch, height, width]"""
+    columns: torch.Tensor
+    """float32 [batch, columns], what the network is told beside the picture"""
     rows: torch.Tensor
     """int64 [batch], row numbers of the row table"""
 
     def pin_memory(self) -> "Batch":
         """Called by the loader when the device is a GPU."""
-        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.rows)
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.columns.pin_memory(), self.rows)
+
+
+class Labels(Protocol):
+    """What a network learns of a row, by row number: an array, or something that reads masks."""
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return float32 [targets] or a uint8 mask [height, width]."""
+        ...
+
+
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+"""Picture uint8 [channels, height, width], label, columns float32 [columns], row."""
 
 
 class Pictures(Dataset):
-    """(row, seed) -> picture and targets. A seed below 0 means: not augmented."""
+    """(row, seed) -> picture, label and columns. A seed below 0 means: not augmented."""
 
-    def __init__(self, reader: Reader, targets: np.ndarray, augment: Augment | None) -> None:
-        """Bind reader, float32 targets [rows, targets] and the augmentation."""
-        self.reader, self.targets, self.augment = reader, targets, augment
+    def __init__(self, reader: Reader, labels: Labels, columns: np.ndarray, augment: Augment | None = None) -> None:
+        """Bind the reader, the labels, float32 columns [rows, columns] and the augmentation."""
+        self.reader, self.labels, self.columns, self.augment = reader, labels, columns, augment
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return uint8 [channels, height, width], float32 [targets], row."""
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        """Return one sample."""
         row, seed = item
-        picture = self.reader(row)
+        picture, label = self.reader(row), self.labels[row]
         if self.augment is not None and seed >= 0:
-            picture = self.augment(picture, seed)
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)), self.targets[row], row
+            picture, label = self.augment(picture, label, seed)
+        return np.ascontiguousarray(picture.transpose(2, 0, 1)), label, self.columns[row], row
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray, int]]) -> Batch:
+def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
+    """The columns that a network is told, float32 [rows, names].
+
+    Raises:
+        UserError: the row table lacks one.
+    """
+    for name in names:
+        check_name(list(rows.columns), name, "column of the row table for head.columns,")
+    return rows[list(names)].to_numpy(np.float32)
+
+
+def collate(samples: list[Sample]) -> Batch:
     """Stack samples without a copy per element."""
-    images, targets, rows = zip(*samples)
-    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets)), torch.tensor(rows))
+    images, labels, columns, rows = zip(*samples)
+    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)),
+                 torch.from_numpy(np.stack(columns)), torch.tensor(rows))
 
 
 def loader(pictures: Pictures, batches: list[list[tuple[int, int]]], workers: int, pin: bool) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Download a competition's data and push a submission, through the official ``kaggle`` package.
+"""Download the data of a competition or data set and push a submission, through the official ``kaggle`` package.
 
 The package resumes a download by itself: it keeps the partial file with a marker of the server's ETag, asks for the
 rest by HTTP range, and checks the final size. Here it writes below ``<folder>/.download/`` only; what reaches a final
@@ -42,7 +42,7 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
     archive named like the competition is left out.
 
     Args:
-        competition: as in its address, e.g. ``rsna-intracranial-hemorrhage-detection``.
+        competition: as in its address, e.g. ``rsna-intracranial-hemorrhage-detection``; or a data set, ``owner/name``.
         folder: the data folder, e.g. ``input/ich``.
         files: names of single files; None for the whole archive.
         report: takes progress lines.
@@ -62,7 +62,7 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
         archive = _fetch(client, competition, name, folder / PARTS / name.replace("/", "_"), report)
         into = folder if name == EVERYTHING else (folder / name).parent
         if archive.suffix == ".zip" or wraps(archive, name):
-            unzip(archive, into, top=competition, report=report)
+            unzip(archive, into, top=competition.rpartition("/")[2], report=report)
         else:
             _place(archive, into / Path(name).name)
         record.append(name)
@@ -78,6 +78,8 @@ def push(path: Path, competition: str, message: str) -> str:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with src/08_submit.py")
+    if "/" in competition:
+        raise UserError(f"{competition} is a data set at Kaggle, which takes no submissions; {path} stays where it is")
     client = connect()
     said = io.StringIO()
     with explained(competition), contextlib.redirect_stdout(said):
@@ -138,7 +140,9 @@ def _fetch(client: Any, competition: str, name: str, place: Path, report: Report
     """Download one file, or everything, into ``place`` (which then holds nothing else) and return its path."""
     place.mkdir(parents=True, exist_ok=True)
     with explained(competition), _watched(place, f"download {competition}, {name}", report):
-        if name == EVERYTHING:
+        if "/" in competition:
+            client.dataset_download_files(competition, path=str(place), quiet=True)
+        elif name == EVERYTHING:
             client.competition_download_files(competition, path=str(place), quiet=True)
         else:
             client.competition_download_file(competition, name, path=str(place), quiet=True)
@@ -180,7 +184,7 @@ def _size(folder: Path) -> int:
 
 
 def _advice(status: int, competition: str, text: str) -> str:
-    page = f"https://www.kaggle.com/competitions/{competition}"
+    page = f"https://www.kaggle.com/{'datasets' if '/' in competition else 'competitions'}/{competition}"
     advice = {401: f"Kaggle refuses the credentials; {HOW_TO_SIGN_IN}",
               403: f"Kaggle forbids it; accept the rules at {page}/rules with the account of your token",
               404: f"Kaggle does not know it; compare the name with {page}/data",

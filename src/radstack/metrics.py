@@ -1,6 +1,6 @@
-"""Scores of probabilities against 0/1 labels, all in float64.
+"""Formulas of scores, all in float64: probabilities against 0/1 labels, and numbers against numbers.
 
-Shapes: ``truth`` and ``probability`` are [rows, targets]; ``weights`` is one number a target, of any sum.
+Shapes: ``truth`` and ``probability`` or ``predicted`` are [rows, targets]; ``weights`` is one number a target, of any sum.
 The weighted log loss is the score of RSNA 2019 (weights 1, 1, 1, 1, 1 and 2 for ``any``):
 ``-sum_c w_c [y ln p + (1 - y) ln(1 - p)] / sum_c w_c``, averaged over rows.
 """
@@ -85,6 +85,35 @@ def prior_log_loss(prevalence: np.ndarray, weights: Sequence[float], clip: float
     RSNA 2019: 0.2320 with the prevalences of stage 1, 0.2311 with those of stage 2.
     """
     return weighted_log_loss(np.atleast_2d(prevalence), np.atleast_2d(prevalence), weights, clip)
+
+
+def absolute_errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Size of the error of every entry, float64, same shape, in the unit of the target.
+
+    Raises:
+        UserError: a label is missing (NaN), a prediction is not finite, or the shapes differ.
+    """
+    y, x = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if y.shape != x.shape:
+        raise UserError(f"labels of shape {y.shape} do not fit predictions of shape {x.shape}; join them by id first")
+    if not np.isfinite(x).all():
+        raise UserError("some predictions are not finite; predict again before scoring")
+    if not np.isfinite(y).all():
+        raise UserError("some rows have no label; score training rows only")
+    return np.abs(x - y)
+
+
+def error_summary(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """What an error of numbers is made of, float64 [targets] each, in the unit of the target.
+
+    ``bias`` is the mean of predicted less true, ``sd`` the standard deviation of that difference (bias^2 + sd^2 is the mean
+    squared error), ``r2`` the share of the labels' variance that is explained; NaN where the labels do not vary.
+    """
+    y = np.asarray(truth, dtype=np.float64)
+    error = np.asarray(predicted, dtype=np.float64) - y
+    variance = y.var(axis=0)
+    unexplained = np.divide((error**2).mean(axis=0), variance, out=np.full(variance.shape, np.nan), where=variance > 0)
+    return {"bias": error.mean(axis=0), "sd": error.std(axis=0), "r2": 1 - unexplained}
 
 
 def efficiency(score: float, constant: float, floor: float) -> float:

@@ -47,5 +47,5 @@ class Paths:
 
     @property
     def reports(self) -> Path:
-        """``scores.csv``, ``series.csv``."""
+        """``scores.csv`` and the competition's own tables and pictures."""
         return self.out / "reports" / self.name

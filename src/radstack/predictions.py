@@ -1,4 +1,4 @@
-"""Prediction tables: one probability a target, keyed by id, with the fold that scored the row."""
+"""Prediction tables: one probability or number a target, keyed by id, with the fold that scored the row."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from radstack.files import read_json, write_table
 from radstack.stack.rows import Member
 
 
-def prediction_table(ids: np.ndarray, fold: int, probabilities: np.ndarray, targets: tuple[str, ...]) -> pd.DataFrame:
-    """Columns ``id``, ``fold``, then one float32 probability a target from ``probabilities`` [rows, targets]."""
-    table = pd.DataFrame(probabilities.astype(np.float32), columns=list(targets))
+def prediction_table(ids: np.ndarray, fold: int, predicted: np.ndarray, targets: tuple[str, ...]) -> pd.DataFrame:
+    """Columns ``id``, ``fold``, then one float32 column a target from ``predicted`` [rows, targets]."""
+    table = pd.DataFrame(predicted.astype(np.float32), columns=list(targets))
     table.insert(0, "id", ids)
     table.insert(1, "fold", np.int8(fold))
     return table

@@ -78,6 +78,8 @@ def _like(name: str, old: Any, value: Any) -> Any:
         return float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         return tuple(value)
+    if dataclasses.is_dataclass(old) and dataclasses.is_dataclass(value):
+        return value  # a recipe of another kind, e.g. of another loss
     if old is not None and value is not None and not isinstance(value, type(old)):
         raise UserError(f"{name} takes a {type(old).__name__} such as {old!r}, not {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""Pixels decoded once: int16 pictures of one size in memory-mapped ``.npy`` shards."""
+"""Pixels decoded once: pictures of one size in memory-mapped ``.npy`` shards."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,16 +14,18 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.npy"
 
 
-def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], side: int) -> None:
-    """Write int16 [n, side, side], one picture at a time, atomically.
+def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: tuple[int, int],
+                dtype: str = "int16") -> None:
+    """Write [n, height, width], one picture at a time, atomically.
 
     Args:
         path: the ``.npy`` file.
-        pictures: each gives int16 [side, side] when called.
-        side: height and width in pixels.
+        pictures: each gives [height, width] of ``dtype`` when called.
+        size: height and width in pixels.
+        dtype: ``int16`` for physical units, ``uint8`` for gray levels.
     """
     with replacing(path) as part:
-        array = np.lib.format.open_memmap(part, "w+", np.int16, (len(pictures), side, side))
+        array = np.lib.format.open_memmap(part, "w+", np.dtype(dtype), (len(pictures), *size))
         for slot, picture in enumerate(pictures):
             array[slot] = picture()
         array.flush()
@@ -69,7 +71,7 @@ class Shards:
         self._maps: dict[int, np.ndarray] = {}
 
     def __call__(self, shard: int, slot: int) -> np.ndarray:
-        """Return int16 [side, side], a view into the map."""
+        """Return [height, width], a view into the map."""
         if shard not in self._maps:
             self._maps[shard] = np.load(shard_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
         return self._maps[shard][slot]

@@ -1,12 +1,11 @@
 """Submission files: written whole, in the sample file's order, and checked row by row before an upload is spent.
 
-Two layers. A :class:`Layout` with :func:`validate` and :func:`write` knows ids, columns and ranges, which every
-competition's CSV has. On top of it lies the long form of RSNA 2019 (``<id>_<target>,probability``); a competition with
-one row a picture writes its table through :func:`write` directly.
+A :class:`Layout` with :func:`validate` and :func:`write` knows ids, columns and ranges, which every competition's CSV has.
+``radstack.submit_forms`` turns predictions into its rows.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,10 @@ class Layout:
     """Least value; probabilities are clipped, since one confident miss at 0 costs 34.5."""
     high: float = 1 - CLIP
     """Greatest value."""
+    sample_ids: tuple[str, ...] = ()
+    """What the organizer's sample file calls that column, where not ``id_column``; the first that it has counts."""
+    form: str = "long"
+    """A name of ``radstack.submit_forms.FORMS``: one row a picture and target, or one a picture."""
 
 
 LONG = Layout()
@@ -46,9 +49,11 @@ def read_ids(sample_path: Path, layout: Layout = LONG) -> pd.Series:
         UserError: the file is missing, has no such column, or names a row twice.
     """
     table = _read(sample_path)
-    if layout.id_column not in table:
-        raise UserError(f"{sample_path} has no column {layout.id_column}; is it the sample submission?")
-    ids = table[layout.id_column]
+    names = (*layout.sample_ids, layout.id_column)
+    column = next((name for name in names if name in table), "")
+    if not column:
+        raise UserError(f"{sample_path} has no column {' or '.join(names)}; is it the organizer's list of test pictures?")
+    ids = table[column]
     if not ids.is_unique:
         raise UserError(f"{sample_path} lists {ids[ids.duplicated()].iloc[0]} twice; download it again")
     return ids
@@ -89,72 +94,6 @@ def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
         raise UserError(f"{path} lacks {len(missing)} of {len(expected)} ids, first {missing.iloc[0]} (line "
                         f"{missing.index[0] + 2} of {sample_path.name}); expected every id of the sample file")
     return len(table)
-
-
-def target_codes(ids: pd.Series, targets: tuple[str, ...]) -> np.ndarray:
-    """Target number of each long-form name, int [rows].
-
-    Raises:
-        UserError: a name ends in no ``_<target>``.
-    """
-    codes = np.full(len(ids), -1)
-    for place, target in enumerate(targets):
-        codes[ids.str.endswith(f"_{target}").to_numpy(bool)] = place
-    if (codes < 0).any():
-        raise UserError(f"the sample file names {ids.iloc[int((codes < 0).argmax())]}, which ends in none of "
-                        f"{', '.join(targets)}")
-    return codes
-
-
-def write_long(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
-               layout: Layout = LONG) -> pd.DataFrame:
-    """Write ``<id>_<target>,probability`` rows in the sample file's order.
-
-    A row without a prediction (its picture could not be read) gets the least prediction of its target, since an
-    unreadable picture is rarely a positive one and 0 would be the costliest guess if it is.
-
-    Args:
-        path: file to write.
-        predictions: ``id`` and a probability column for each target, one row a picture.
-        sample_path: the organizer's sample submission.
-        targets: label columns.
-        layout: columns and range.
-
-    Returns:
-        The filled rows: ``id`` (as in the file) and ``value``; empty when all were predicted.
-
-    Raises:
-        UserError: predictions are empty, hold an id twice, or an id that the sample file does not name.
-    """
-    ids = read_ids(sample_path, layout)
-    codes = target_codes(ids, targets)
-    table = predictions[list(targets)].to_numpy(np.float64)
-    place = _places(ids, predictions["id"], targets)
-    missing = place < 0
-    values = np.where(missing, np.fmin.reduce(table)[codes], table.T.reshape(-1)[place])
-    write(path, ids, values, layout)
-    return pd.DataFrame({"id": ids[missing], "value": values[missing]}).reset_index(drop=True)
-
-
-def write_constant(path: Path, sample_path: Path, prevalence: Mapping[str, float], layout: Layout = LONG) -> None:
-    """Write each target's ``prevalence`` everywhere: the first file to upload, since its score is known beforehand."""
-    ids = read_ids(sample_path, layout)
-    codes = target_codes(ids, tuple(prevalence))
-    write(path, ids, np.array(list(prevalence.values()))[codes], layout)
-
-
-def _places(ids: pd.Series, pictures: pd.Series, targets: tuple[str, ...]) -> np.ndarray:
-    """Place of each long-form name in the predictions laid out target by target, -1 where there is none."""
-    if not len(pictures):
-        raise UserError("there are no test predictions to submit; run 05_predict.py, or write the constant submission")
-    names = pd.Index(pd.concat([pictures + f"_{target}" for target in targets], ignore_index=True))
-    if not names.is_unique:
-        raise UserError(f"{pictures[pictures.duplicated()].iloc[0]} is predicted twice; average the folds first")
-    place = names.get_indexer(pd.Index(ids))
-    if (place >= 0).sum() < len(names):
-        stranger = names[~names.isin(ids)][0]
-        raise UserError(f"{stranger} is predicted but not in the sample file; are these the test predictions?")
-    return place
 
 
 def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[tuple[int, str]]:

@@ -1,6 +1,8 @@
 """Test-time views of a batch, by name. Out-of-fold and test tables use the same list; logits are averaged over it."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -60,6 +62,19 @@ def crop80(images: torch.Tensor) -> torch.Tensor:
     return center_crop(images, 0.8)
 
 
+def turn(images: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Turned counterclockwise about the center, bilinearly; what comes in from outside repeats the border."""
+    batch, _, height, width = images.shape
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # The grid runs from -1 to 1 on both sides, so that a turn of pixels is stretched by the sides' ratio there.
+    matrix = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], device=images.device)
+    # In bfloat16 the grid of a picture 500 pixels wide would be rounded to whole pixels.
+    with torch.autocast(images.device.type, enabled=False):
+        grid = functional.affine_grid(matrix.expand(batch, 2, 3), list(images.shape), align_corners=False)
+        turned = functional.grid_sample(images.float(), grid, "bilinear", "border", align_corners=False)
+    return turned.to(images.dtype)
+
+
 TTA: dict[str, Tta] = {
     "plain": plain,
     "hflip": hflip,
@@ -69,6 +84,10 @@ TTA: dict[str, Tta] = {
     "crop90": crop90,
     "crop80": crop80,
     "channel_reverse": channel_reverse,
+    "turn5": partial(turn, degrees=5),
+    "turn-5": partial(turn, degrees=-5),
+    "turn10": partial(turn, degrees=10),
+    "turn-10": partial(turn, degrees=-10),
 }
 
 

@@ -1,7 +1,10 @@
-"""Views: which windows of which neighboring slices a network sees, as a recipe."""
+"""Views: what a network sees of a row, as a recipe: windows of neighboring slices, or a box of a picture."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -67,6 +70,55 @@ class SlicesReader:
             return self._slice(rows[0])
         slices = np.stack([self._slice(other) for other in rows])
         return np.rint(slices.mean(axis=0, dtype=np.float32)).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of the cached picture, the same for every row."""
+
+    box: tuple[int, int, int, int]
+    """Top, left, height, width in pixels of the cache."""
+    size: tuple[int, int]
+    """Height and width that the network sees."""
+    mean: tuple[float, ...]
+    """Per channel, on the 0-255 scale; with more than one, the picture is repeated."""
+    std: tuple[float, ...]
+    """Per channel, on the 0-255 scale."""
+
+    def reader(self, cache: Shards, index: pd.DataFrame) -> Callable[[int], np.ndarray]:
+        """Bind to a cache and a row table: row number -> uint8 [height, width, channels]."""
+        return partial(_box, self, cache, index["shard"].to_numpy(), index["slot"].to_numpy())
+
+
+def _box(view: Box, cache: Shards, shard: np.ndarray, slot: np.ndarray, row: int) -> np.ndarray:
+    top, left, height, width = view.box
+    picture = resized(cache(shard[row], slot[row])[top:top + height, left:left + width], view.size)
+    return np.repeat(picture[..., None], len(view.mean), axis=2)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole small picture, as localizers see it; the cache is an array uint8 [rows, height, width]."""
+
+    size: tuple[int, int]
+    """Height and width that the network sees; larger pictures are shrunk."""
+    mean: tuple[float, ...] = (127.5,)
+    """On the 0-255 scale."""
+    std: tuple[float, ...] = (127.5,)
+    """On the 0-255 scale."""
+
+    def reader(self, cache: np.ndarray, index: pd.DataFrame) -> Callable[[int], np.ndarray]:
+        """Bind to the pictures of the row table: row number -> uint8 [height, width, channels]."""
+        return partial(_whole, cache, self.size, len(self.mean))
+
+
+def _whole(cache: np.ndarray, size: tuple[int, int], channels: int, row: int) -> np.ndarray:
+    return np.repeat(resized(cache[row], size)[..., None], channels, axis=2)
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture shrunk to ``size`` (height, width) by pixel areas; the picture itself where it has that size."""
+    return picture if picture.shape == tuple(size) else cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def series_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

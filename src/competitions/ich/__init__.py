@@ -11,9 +11,13 @@ from competitions.ich import head, hu
 from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
 from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
 from competitions.ich.labels import TARGETS
-from radstack.competition import CacheRecipe, Competition, FoldRecipe, Metric
+from radstack.competition import CacheRecipe, Cases, Competition, FoldRecipe
 from radstack.dicom import read_stored
+from radstack.localizer import Classical
+from radstack.paths import Paths
 from radstack.progress import counter
+from radstack.shards import crop_square
+from radstack.task import Metric
 
 
 def read(path: Path) -> np.ndarray:
@@ -32,6 +36,12 @@ def settle(table: pd.DataFrame) -> pd.DataFrame:
     boxes = head.series_boxes(table)
     own = table.drop(columns=head.EDGES)
     return own.merge(boxes, on=["series", "rows", "columns"], how="left", validate="many_to_one")
+
+
+def picture(paths: Paths, row: Any, recipe: CacheRecipe) -> np.ndarray:
+    """Hounsfield units of the head of one slice, the head rest blanked, int16 of the cache's (square) size."""
+    pixels = head.remove_head_rest(read(paths.input / row.path))
+    return crop_square(pixels, row.top, row.left, row.side, recipe.size[0], recipe.fill)
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
@@ -58,6 +68,14 @@ def truth(folder: Path) -> pd.DataFrame | None:
     return read_truth(folder) if (folder / "truth.npz").exists() else None
 
 
+def series_table(cases: Cases) -> pd.DataFrame:
+    """What each test series shows, by the final model: for people, never for the submission."""
+    from radstack.stack.vote import series_report
+
+    places = cases.test_rows[["id", "group", "series", "position"]]
+    return series_report(places.merge(cases.test[cases.final], on="id"), TARGETS)
+
+
 COMPETITION = Competition(
     name="ich",
     title="RSNA 2019 intracranial hemorrhage",
@@ -68,17 +86,16 @@ COMPETITION = Competition(
     disk={"input": 640_000_000_000},
     index=build_index,
     label_files=label_files,
-    read=read,
-    clean=head.remove_head_rest,
-    localize=localize,
-    settle=settle,
+    localizer=Classical(read, localize, settle),
+    picture=picture,
     # A head of 190 mm is 390 pixels at the usual 0.49 mm, and the crop is not much larger: 400 keeps what was measured,
     # in 280 GB where 512 would take 458.
-    cache=CacheRecipe(side=400, fill=hu.LOWEST),
+    cache=CacheRecipe(size=(400, 400), fill=hu.LOWEST, by=("top", "left", "side")),
     folds=FoldRecipe(count=5),
     experiments=EXPERIMENTS,
     sequences=SEQUENCES,
     stackers=STACKERS,
     final="final",
     sample_file=sample_file,
+    case_tables={"series": series_table},
 )

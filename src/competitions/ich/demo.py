@@ -5,7 +5,7 @@ from functools import partial
 from competitions.ich import COMPETITION, draw_demo, truth
 from competitions.ich.experiments import EXTRA_FEATURES, METRIC_LOSS, stackers
 from competitions.ich.views import means_of_three, three_windows, windows_and_neighbors
-from radstack.competition import CacheRecipe, FoldRecipe
+from radstack.competition import FoldRecipe
 from radstack.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
 from radstack.recipe import change
 from radstack.sequence.recipe import DeltasBilstm, Sequence, TwoLevel
@@ -60,7 +60,7 @@ DEMO = change(
     truth=truth,
     demo_size=224,
     disk={"input": 1_000_000_000},
-    cache=CacheRecipe(side=SIDE, fill=COMPETITION.cache.fill),
+    cache=change(COMPETITION.cache, size=(SIDE, SIDE)),
     folds=FoldRecipe(count=3),
     experiments=EXPERIMENTS,
     on_call=COMPETITION.experiments,

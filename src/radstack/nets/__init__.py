@@ -1,5 +1,5 @@
-"""Networks by ``source/name``, and the parts of one training step: loss, optimizer, schedule, precision, EMA."""
+"""Networks by ``source/name``, and the parts of one training step: objective, optimizer, schedule, precision, EMA."""
 
-from radstack.nets.backbones import Net, build
+from radstack.nets.backbones import Dense, Net, build
 
-__all__ = ["Net", "build"]
+__all__ = ["Dense", "Net", "build"]

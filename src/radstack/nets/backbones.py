@@ -1,22 +1,27 @@
-"""A backbone from any source as one kind of module: pictures -> pooled features -> logits."""
+"""A backbone from any source as one kind of module: pictures -> features, pooled or a map -> outputs."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from radstack.experiment import Backbone
+from radstack.errors import UserError
+from radstack.experiment import Backbone, Head
 from radstack.nets import pretrained
 from radstack.nets.body import Body
 from radstack.nets.sources import SOURCES
 from radstack.registry import check_name, pick
 
+PLAIN = Head()
+"""No columns and no hidden layers."""
+
 
 class Net(nn.Module):
-    """Trunk of a published network, global pooling, dropout and one linear layer."""
+    """Trunk, global pooling, dropout, what the recipe's :class:`Head` asks for, and one linear layer."""
 
-    def __init__(self, body: Body, outputs: int, dropout: float) -> None:
-        """Put a linear layer with ``outputs`` logits on ``body``; ``dropout`` is the rate before it."""
+    def __init__(self, body: Body, outputs: int, dropout: float, head: Head = PLAIN) -> None:
+        """Put ``head`` and a linear layer with ``outputs`` numbers on ``body``; ``dropout`` is the rate before each."""
         super().__init__()
         self.body = body.net
         self.width = body.width
@@ -24,19 +29,49 @@ class Net(nn.Module):
         self.start = "random"
         """Where the weights came from, one line for the log and the manifest."""
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(body.width, outputs)
+        told = head.columns_width if head.columns else 0
+        self.told = nn.Linear(len(head.columns), told) if told else None
+        widths = (body.width + told, *head.hidden)
+        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.head: nn.Linear | nn.Conv2d = nn.Linear(widths[-1], outputs)
         self._pooled = body.pooled
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features [batch, width] of standardized pictures [batch, channels, height, width]."""
         return self._pooled(self.body, images)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, outputs], float32, of standardized pictures [batch, channels, height, width]."""
-        features = self.dropout(self.embed(images))
+    def decide(self, features: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Outputs [batch, outputs], float32, of :meth:`embed`'s features and what the network is told beside the picture.
+
+        ``columns`` is float32 [batch, len(head.columns)], or None for a head without columns; else a ValueError.
+        """
+        if (columns is None) != (self.told is None):
+            raise ValueError("the head has columns and the batch has none" if columns is None else
+                             "the batch has columns and the head takes none")
         # In bfloat16 a logit of 5 moves in steps of 0.03, which a log loss of 0.06 would feel.
-        with torch.autocast(images.device.type, enabled=False):
-            return self.head(features.to(self.head.weight.dtype))
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.head.weight.dtype)
+            if columns is not None and self.told is not None:
+                features = torch.cat([features, self.told(columns.to(features.dtype)).relu()], 1)
+            for layer in self.hidden:
+                features = self.dropout(layer(features).relu())
+            return self.head(features).float()
+
+    def forward(self, images: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Outputs [batch, outputs], float32, of standardized pictures [batch, channels, height, width]."""
+        return self.decide(self.dropout(self.embed(images)), columns)
+
+
+class Dense(Net):
+    """A network of maps: features and outputs are those of each pixel, the last layer is a 1x1 convolution.
+
+    :meth:`embed` gives [batch, width, height, width], :meth:`forward` float32 [batch, outputs, height, width].
+    """
+
+    def __init__(self, body: Body, outputs: int, dropout: float) -> None:
+        """Put a convolution with ``outputs`` numbers a pixel on ``body``; ``dropout`` is the rate before it."""
+        super().__init__(body, outputs, dropout)
+        self.head = nn.Conv2d(body.width, outputs, 1)
 
 
 def build(
@@ -45,25 +80,34 @@ def build(
     channels: int = 3,
     weights_folder: Path | None = None,
     offline: bool = False,
+    head: Head = PLAIN,
 ) -> Net:
     """Make the network of ``backbone``, with its pretrained weights unless the recipe starts from scratch.
 
     Args:
         backbone: the recipe; ``name`` is ``source/model``.
-        outputs: logits a picture.
+        outputs: numbers a picture, or a pixel where the network answers in maps.
         channels: channels of a picture; other than 3, the first convolution's weights are summed (1) or repeated and
             rescaled, as timm does.
         weights_folder: looked in first for the weights file.
         offline: never ask a server; what an earlier download left in the cache still counts.
+        head: between the pooled features and the outputs.
+
+    Returns:
+        A Dense where the network answers in maps.
 
     Raises:
-        UserError: unknown source, model or argument; weights that cannot be had, read, trusted or fitted.
+        UserError: unknown source, model or argument; a head that does not fit a network of maps; weights that cannot be
+            had, read, trusted or fitted.
     """
     source_name, _, model = backbone.name.partition("/")
     source = pick(SOURCES, source_name, "source of networks")
     check_name(source.names(), model, f"{source_name} model")
     body = source.make(model, channels, backbone.args)
-    net = Net(body, outputs, backbone.dropout)
+    if body.dense and (head.columns or head.hidden):
+        raise UserError(f"{backbone.name} answers in maps, on which {head} has no place; leave head.columns and head.hidden "
+                        "empty")
+    net = Dense(body, outputs, backbone.dropout) if body.dense else Net(body, outputs, backbone.dropout, head)
     if backbone.pretrained:
         net.start = pretrained.load(body, backbone, weights_folder, offline)
     return net

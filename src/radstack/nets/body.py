@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 Pooled = Callable[[Any, torch.Tensor], torch.Tensor]
-"""Trunk and pictures [batch, channels, height, width] to features [batch, width]."""
+"""Trunk and pictures [batch, channels, height, width] to features [batch, width], or their map if the body is dense."""
 State = dict[str, torch.Tensor]
 """A state dict."""
 
@@ -41,6 +41,8 @@ class Body:
     """Where the published weights are."""
     translate: Callable[[State], State] = lambda state: state
     """Renames old keys of a weights file."""
+    dense: bool = False
+    """The features are not pooled: each pixel of the picture has its own."""
 
 
 def first_convolution(net: nn.Module) -> str:

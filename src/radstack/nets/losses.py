@@ -1,4 +1,4 @@
-"""Binary cross-entropy per label, in fp32, with the weights of the metric and of a rare class."""
+"""What every objective has in common; binary cross-entropy, in fp32, with the weights of the metric and a rare class."""
 
 import torch
 from torch import nn
@@ -9,8 +9,23 @@ from radstack.experiment import Loss
 from radstack.registry import check_name
 
 
-class WeightedBce(nn.Module):
-    """Weighted binary cross-entropy from logits: a scalar to train on, and a value a row to name the bad ones."""
+class Objective(nn.Module):
+    """What a network's outputs mean: the loss they are trained by, and the predictions they are turned into.
+
+    Calling it with outputs and labels gives the loss's mean over the batch, a scalar to train on, and the rows' own
+    losses [batch], detached, to name the bad ones; both float32 whatever the outputs are.
+    """
+
+    outputs: int
+    """Numbers that the network gives a row (a pixel, for a mask)."""
+
+    def answer(self, out: torch.Tensor) -> torch.Tensor:
+        """Turn outputs into predictions, float32."""
+        raise NotImplementedError
+
+
+class WeightedBce(Objective):
+    """Weighted binary cross-entropy from logits; the answers are probabilities."""
 
     class_weights: torch.Tensor
     positive_factor: torch.Tensor
@@ -22,6 +37,7 @@ class WeightedBce(nn.Module):
             UserError: another number of class weights than targets, an impossible value, or an unknown rare class.
         """
         super().__init__()
+        self.outputs = len(targets)
         self.smoothing = recipe.label_smoothing
         self.register_buffer("class_weights", class_weights(recipe, len(targets)), persistent=False)
         self.register_buffer("positive_factor", positive_factor(recipe, targets), persistent=False)
@@ -39,6 +55,10 @@ class WeightedBce(nn.Module):
         each = functional.binary_cross_entropy_with_logits(logits.float(), smooth, reduction="none")
         rows = (each * factor * self.class_weights).sum(1)
         return rows.mean(), rows.detach()
+
+    def answer(self, out: torch.Tensor) -> torch.Tensor:
+        """Logits to probabilities, float32 of the same shape."""
+        return out.float().sigmoid()
 
 
 def class_weights(recipe: Loss, targets: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The four places networks come from, each brought to one shape: a trunk whose pooled features are known.
+"""The places networks come from, four libraries and our own, each brought to one shape: a trunk of known features.
 
 The pictures may have any size, so fixed-size average pools (pretrainedmodels) give way to global ones, and auxiliary
 heads (Inception, GoogLeNet) are left out. Libraries are imported when a network of theirs is asked for.
@@ -17,6 +17,7 @@ from torch import nn
 
 from radstack.errors import UserError
 from radstack.nets.body import Body, Origin, State, change_channels, cut_last_linear
+from radstack.nets.own import OWN
 from radstack.oneline import reason
 
 
@@ -131,11 +132,18 @@ def efficientnet_pytorch_names() -> list[str]:
     return list(VALID_MODELS)
 
 
+def own_body(name: str, channels: int, args: dict[str, Any]) -> Body:
+    """Make a network of :mod:`radstack.nets.own`."""
+    with _constructing(f"radstack/{name}"):
+        return OWN[name](channels, **args)
+
+
 SOURCES: dict[str, Source] = {
     "timm": Source(timm_names, timm_body),
     "torchvision": Source(torchvision_names, torchvision_body),
     "pretrainedmodels": Source(pretrainedmodels_names, pretrainedmodels_body),
     "efficientnet_pytorch": Source(efficientnet_pytorch_names, efficientnet_pytorch_body),
+    "radstack": Source(lambda: list(OWN), own_body),
 }
 
 

@@ -9,10 +9,11 @@ from sklearn.model_selection import GroupKFold
 
 from radstack.bootstrap import standard_error
 from radstack.errors import UserError
-from radstack.metrics import log_losses, sigmoid, weighted_log_loss
+from radstack.metrics import log_losses, sigmoid
 from radstack.stack.features import neighbor
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
+from radstack.task import PROBABILITIES
 
 PARTS = 5
 """Groups of patients in the inner cross-fitting of a decision."""
@@ -28,6 +29,7 @@ class Calibrate:
     """
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     margin: float = 1.0
     """Standard errors that the cross-fitted gain must exceed."""
 
@@ -80,6 +82,7 @@ class Smooth:
     """Weighted mean over neighboring slices of a series; the weights of absent neighbors are shared among the rest."""
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     kernel: tuple[float, ...] = (0.6, 1.8, 0.6)
     """An odd number of weights, centered; divided by their sum. Default of the second place of RSNA 2019."""
     fitted: bool = False
@@ -110,7 +113,8 @@ def _best_kernel(rows: Rows, target: int) -> np.ndarray:
     p, y = sigmoid(rows.blend[:, target]), rows.truth[:, target]
 
     def loss(side: float) -> float:
-        return float(log_losses(y, smoothed(p, rows.series, np.array([side, 1 - 2 * side, side])), rows.task.clip).mean())
+        near = smoothed(p, rows.series, np.array([side, 1 - 2 * side, side]))
+        return float(log_losses(y, near, rows.task.metric.clip).mean())
 
     side = minimize_scalar(loss, bounds=(0, 0.5), method="bounded", options={"xatol": 1e-3}).x
     side = side if loss(side) < loss(0.0) else 0.0
@@ -122,6 +126,7 @@ class RaiseAny:
     """Raise the union's probability to the highest of its parts, where the training rows say that it pays."""
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     union: str = "any"
     """Target that is the OR of all others."""
 
@@ -130,7 +135,7 @@ class RaiseAny:
         place = rows.task.place(self.union)
         plain = sigmoid(rows.blend)
         lifted = raised(plain, place)
-        before, after = (weighted_log_loss(rows.truth, p, rows.task.weights, rows.task.clip) for p in (plain, lifted))
+        before, after = (rows.task.metric.score(rows.truth, p) for p in (plain, lifted))
         share = float((lifted[:, place] > plain[:, place]).mean())
         kept = after < before
         notes: dict[str, Any] = {"kept": kept, "before": before, "after": after, "share_raised": share}

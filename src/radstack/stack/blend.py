@@ -1,4 +1,4 @@
-"""Weighted averages of the members' logits: equal, fitted, or picked by hill climbing."""
+"""Averages of the members: equal, or of logits with weights fitted or picked by hill climbing."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,17 +9,19 @@ from scipy.optimize import minimize
 from radstack.metrics import normalized, sigmoid
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
+from radstack.task import NUMBERS, PROBABILITIES
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Average of the logits; nothing is learned."""
+    """Average of the logits, or of numbers as they are; nothing is learned."""
 
     learns: ClassVar[bool] = False
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES, NUMBERS)
 
     def fit(self, rows: Rows) -> Fitted:
         """Nothing to fit."""
-        return Fitted(lambda scored: sigmoid(scored.blend), {})
+        return Fitted(lambda scored: scored.task.metric.unlink(scored.blend), {})
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,16 @@ class Weights:
     """Non-negative weights of sum 1 with the least weighted log loss, by SLSQP. The problem is convex."""
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     per_class: bool = False
     """Weights for each class rather than one set for all."""
 
     def fit(self, rows: Rows) -> Fitted:
         """Find the weights; ``notes`` holds them in the order of the members (by class, with ``per_class``)."""
         if not self.per_class:
-            return _weighted(rows, least_loss_weights(rows.logits, rows.truth, normalized(rows.task.weights)))
+            return _weighted(rows, least_loss_weights(rows.linked, rows.truth, normalized(rows.task.metric.weights)))
         columns = range(len(rows.task.targets))
-        return _weighted(rows, np.stack([least_loss_weights(rows.logits[:, :, [c]], rows.truth[:, [c]], np.ones(1))
+        return _weighted(rows, np.stack([least_loss_weights(rows.linked[:, :, [c]], rows.truth[:, [c]], np.ones(1))
                                          for c in columns], axis=1))
 
 
@@ -49,6 +52,7 @@ class Climb:
     """
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     bags: int = 10
     """Random subsets of patients."""
     share: float = 0.5
@@ -62,12 +66,12 @@ class Climb:
 
     def fit(self, rows: Rows) -> Fitted:
         """Climb in each bag; ``notes`` holds the weights in the order of the members."""
-        class_weights = normalized(rows.task.weights)
-        bags = [_climb(rows.logits[:, bag], rows.truth[bag], class_weights, self.steps) for bag in self._draw(rows)]
+        class_weights = normalized(rows.task.metric.weights)
+        bags = [_climb(rows.linked[:, bag], rows.truth[bag], class_weights, self.steps) for bag in self._draw(rows)]
         mixture = np.mean(bags, axis=0)
-        alone = min(_loss(member, rows.truth, class_weights) for member in rows.logits)
-        if _loss(_mix(mixture, rows.logits), rows.truth, class_weights) > alone:
-            mixture = _climb(rows.logits, rows.truth, class_weights, self.steps)
+        alone = min(_loss(member, rows.truth, class_weights) for member in rows.linked)
+        if _loss(_mix(mixture, rows.linked), rows.truth, class_weights) > alone:
+            mixture = _climb(rows.linked, rows.truth, class_weights, self.steps)
         return _weighted(rows, mixture)
 
     def _draw(self, rows: Rows) -> list[np.ndarray]:
@@ -95,7 +99,7 @@ def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.
 
 
 def _weighted(rows: Rows, weights: np.ndarray) -> Fitted:
-    return Fitted(lambda scored: sigmoid(_mix(weights, scored.logits)), {"weights": np.round(weights, 6).tolist()})
+    return Fitted(lambda scored: sigmoid(_mix(weights, scored.linked)), {"weights": np.round(weights, 6).tolist()})
 
 
 def _mix(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ that lie series by series in slice order; one class at a time, float32, so that 
 """
 
 import numpy as np
+import pandas as pd
 
 from radstack.errors import UserError
 from radstack.metrics import sigmoid
@@ -59,7 +60,7 @@ def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...]
     Returns:
         float32 [rows, features] in Fortran order, and the features' names.
     """
-    streams = list(rows.probability[:, :, target]) if each_member else [sigmoid(rows.blend[:, target])]
+    streams = list(rows.predicted[:, :, target]) if each_member else [sigmoid(rows.blend[:, target])]
     made: dict[str, np.ndarray] = _own(rows) | _place(rows) | _further(rows, columns)
     for number, stream in enumerate(streams):
         label = f"m{number}" if each_member else "blend"
@@ -73,8 +74,8 @@ def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...]
 
 
 def _own(rows: Rows) -> dict[str, np.ndarray]:
-    return {f"m{member}_{name}": rows.probability[member, :, place]
-            for member in range(len(rows.probability)) for place, name in enumerate(rows.task.targets)}
+    return {f"m{member}_{name}": rows.predicted[member, :, place]
+            for member in range(len(rows.predicted)) for place, name in enumerate(rows.task.targets)}
 
 
 def _place(rows: Rows) -> dict[str, np.ndarray]:
@@ -82,7 +83,11 @@ def _place(rows: Rows) -> dict[str, np.ndarray]:
 
 
 def _further(rows: Rows, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-    missing = [name for name in columns if name not in rows.table]
-    if missing:
-        raise UserError(f"the index has no column '{missing[0]}'; it has {', '.join(rows.table.columns)}")
-    return {name: rows.table[name].to_numpy(np.float32) for name in columns}
+    return {name: index_column(rows, name).to_numpy(np.float32) for name in columns}
+
+
+def index_column(rows: Rows, name: str) -> pd.Series:
+    """Column ``name`` of the index, one value a row; UserError with those there are when it is missing."""
+    if name not in rows.table:
+        raise UserError(f"the index has no column '{name}'; it has {', '.join(rows.table.columns)}")
+    return rows.table[name]

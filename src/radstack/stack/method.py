@@ -14,7 +14,7 @@ class Fitted:
     """A method after fitting."""
 
     predict: Callable[[Rows], np.ndarray]
-    """Rows (whole series) -> probabilities, float [rows, targets]."""
+    """Rows (whole series) -> probabilities or numbers, float [rows, targets]."""
     notes: dict[str, Any]
     """What was learned or decided, as JSON values for the manifest."""
 
@@ -24,6 +24,8 @@ class Method(Protocol):
 
     learns: ClassVar[bool]
     """Whether ``fit`` looks at labels; then at least two folds are needed."""
+    handles: ClassVar[tuple[str, ...]]
+    """Which predictions it can work on: ``PROBABILITIES``, ``NUMBERS`` or both."""
 
     def fit(self, rows: Rows) -> Fitted:
         """Learn from ``rows``, which hold whole patients of other folds than those to be scored."""

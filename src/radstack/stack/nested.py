@@ -16,11 +16,11 @@ import pandas as pd
 from radstack.bootstrap import Interval, difference, interval
 from radstack.errors import UserError
 from radstack.folds import fold_hash
-from radstack.metrics import class_log_losses, row_log_losses
 from radstack.stack.method import Fitted, Method
 from radstack.stack.recipe import Stacker
-from radstack.stack.registry import method_of
-from radstack.stack.rows import Member, Rows, Task, join
+from radstack.stack.registry import check_handles, method_of
+from radstack.stack.rows import Member, Rows, join
+from radstack.task import Task
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class StackResult:
     member: Member
     """Out-of-fold and test predictions; a further stacker may take it as a member."""
     score: Interval
-    """Nested weighted log loss with its patient-bootstrap interval."""
+    """Nested score by the task's metric, with its patient-bootstrap interval."""
     class_scores: dict[str, float]
-    """Log loss of each target."""
+    """Loss of each target."""
     best_member: str
-    """Member with the least weighted log loss on the same rows."""
+    """Member with the best score on the same rows."""
     gain: Interval
     """Loss of the best member less that of the stack, paired by patient; positive is better."""
     learned: dict[str, Any]
@@ -56,17 +56,19 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
         members: name -> predictions.
         index: the index table.
         folds: the fold table.
-        task: targets and their weights.
+        task: targets and their metric.
         report: gets a line a fold.
 
     Raises:
         LeakError: a member does not fit the index and the fold table.
-        UserError: a member is missing, or a method that learns has only one fold.
+        UserError: a member is missing, a method does not work on what the metric scores, or one that learns has only one
+            fold.
     """
     missing = [name for name in stacker.members if name not in members]
     if missing:
         raise UserError(f"stacker {stacker.name} needs predictions of {missing[0]}; make them with 05_predict.py, "
                         "06_sequence.py or 07_stack.py --only that name")
+    check_handles(stacker, task.metric)
     train, test = join({name: members[name] for name in stacker.members}, index, folds, task)
     method, numbers = method_of(stacker), [int(number) for number in np.unique(train.fold)]
     if method.learns and len(numbers) < 2:
@@ -88,20 +90,20 @@ def _others(method: Method, train: Rows, number: int) -> Rows:
 
 
 def _predicted(fitted: Fitted, rows: Rows, number: int) -> pd.DataFrame:
-    p = np.asarray(fitted.predict(rows), dtype=np.float32)
-    values = pd.DataFrame(p, columns=list(rows.task.targets))
+    predicted = np.asarray(fitted.predict(rows), dtype=np.float32)
+    values = pd.DataFrame(predicted, columns=list(rows.task.targets))
     values.insert(0, "fold", number)
     values.insert(0, "id", rows.table["id"].to_numpy())
     return values
 
 
 def _result(stacker: Stacker, stacked: Member, train: Rows, learned: dict[str, Any]) -> StackResult:
-    task, targets = train.task, list(train.task.targets)
-    p = stacked.oof.set_index("id").loc[train.table["id"], targets].to_numpy()
-    losses = row_log_losses(train.truth, p, task.weights, task.clip)
-    rivals = [row_log_losses(train.truth, member, task.weights, task.clip) for member in train.probability]
+    targets, metric = train.task.targets, train.task.metric
+    predicted = stacked.oof.set_index("id").loc[train.table["id"], list(targets)].to_numpy()
+    losses = metric.row_losses(train.truth, predicted)
+    rivals = [metric.row_losses(train.truth, member) for member in train.predicted]
     best = int(np.argmin([rival.mean() for rival in rivals]))
     return StackResult(
         stacked, interval(losses, train.group),
-        dict(zip(targets, map(float, class_log_losses(train.truth, p, task.clip)))), stacker.members[best],
+        dict(zip(targets, map(float, metric.target_losses(train.truth, predicted)), strict=True)), stacker.members[best],
         difference(rivals[best], losses, train.group), learned)

@@ -1,19 +1,25 @@
 """The stacking methods by name."""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
+from radstack.errors import UserError
 from radstack.registry import check_name, pick
 from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
 from radstack.stack.blend import Climb, Mean, Weights
+from radstack.stack.linear import Linear, Route
 from radstack.stack.method import Method
 from radstack.stack.recipe import Stacker
+from radstack.stack.slices import SeriesExtraTrees, SeriesForest, SeriesInner, SeriesMean, SeriesWeights
 from radstack.stack.trees import Forest, LightGBM
 from radstack.stack.vote import Vote
+from radstack.task import Metric
 
-METHODS: dict[str, type] = {
-    "mean": Mean, "weights": Weights, "climb": Climb, "lightgbm": LightGBM, "forest": Forest,
-    "calibrate": Calibrate, "smooth": Smooth, "raise_any": RaiseAny, "vote": Vote,
+METHODS: dict[str, Any] = {
+    "mean": Mean, "route": Route, "linear": Linear, "weights": Weights, "climb": Climb, "lightgbm": LightGBM,
+    "forest": Forest, "calibrate": Calibrate, "smooth": Smooth, "raise_any": RaiseAny, "vote": Vote,
+    "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
+    "series_forest": SeriesForest, "series_extra_trees": SeriesExtraTrees,
 }
 
 
@@ -27,3 +33,12 @@ def method_of(stacker: Stacker) -> Method:
     for name in stacker.args:
         check_name([field.name for field in dataclasses.fields(method)], name, f"setting of {stacker.method}")
     return cast(Method, method(**stacker.args))
+
+
+def check_handles(stacker: Stacker, metric: Metric) -> None:
+    """Raise a UserError where the method cannot work on what ``metric`` scores."""
+    predicts = metric.kind.predicts
+    if predicts not in pick(METHODS, stacker.method, "stacking method").handles:
+        able = [name for name, method in METHODS.items() if predicts in method.handles]
+        raise UserError(f"stacker {stacker.name}: {stacker.method} does not work on {predicts}, which the {metric.name} "
+                        f"scores; choose one of {', '.join(able)}")

@@ -9,25 +9,7 @@ import pandas as pd
 
 from radstack.errors import LeakError, UserError
 from radstack.folds import fold_hash, fold_of
-from radstack.metrics import CLIP, logit
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is predicted and how it is scored."""
-
-    targets: tuple[str, ...]
-    """Label columns in order."""
-    weights: tuple[float, ...]
-    """Weight of each target in the log loss, of any sum."""
-    clip: float = CLIP
-    """Probabilities are kept this far from 0 and 1."""
-
-    def place(self, target: str) -> int:
-        """Column number of ``target``."""
-        if target not in self.targets:
-            raise UserError(f"there is no target '{target}'; choose one of {', '.join(self.targets)}")
-        return self.targets.index(target)
+from radstack.task import Task
 
 
 @dataclass(frozen=True)
@@ -51,8 +33,8 @@ class Rows:
     """The index rows: ``id``, ``group``, ``series``, ``position``, targets, further columns."""
     fold: np.ndarray
     """int [rows], -1 for test."""
-    probability: np.ndarray
-    """float32 [members, rows, targets]."""
+    predicted: np.ndarray
+    """Probabilities or numbers, float32 [members, rows, targets]."""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -60,7 +42,7 @@ class Rows:
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """The rows where ``chosen`` (bool [rows]) holds, in the same order."""
-        return Rows(self.task, self.table[chosen], self.fold[chosen], self.probability[:, chosen])
+        return Rows(self.task, self.table[chosen], self.fold[chosen], self.predicted[:, chosen])
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -78,21 +60,21 @@ class Rows:
         return pd.factorize(self.table["group"])[0]
 
     @cached_property
-    def logits(self) -> np.ndarray:
-        """Log odds of the clipped predictions, float32 [members, rows, targets]."""
-        out = np.empty(self.probability.shape, np.float32)
-        for place, member in enumerate(self.probability):
-            out[place] = logit(member, self.task.clip)
+    def linked(self) -> np.ndarray:
+        """Predictions on the scale on which they are averaged (log odds or numbers), float32 [members, rows, targets]."""
+        out = np.empty(self.predicted.shape, np.float32)
+        for place, member in enumerate(self.predicted):
+            out[place] = self.task.metric.link(member)
         return out
 
     @cached_property
     def blend(self) -> np.ndarray:
-        """Mean of the members' logits, float32 [rows, targets]."""
-        return self.logits.mean(axis=0)
+        """Mean of the members on that scale, float32 [rows, targets]."""
+        return self.linked.mean(axis=0)
 
 
 def mean_over_folds(test: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:
-    """One row an id: the mean of its folds' probabilities (``id`` and ``targets``, float32).
+    """One row an id: the mean of its folds' predictions (``id`` and ``targets``, float32).
 
     Raises:
         UserError: some fold lacks an id that another fold has.
@@ -153,10 +135,10 @@ def _common_folds(members: Mapping[str, Member]) -> np.ndarray:
 
 
 def _rows(tables: dict[str, pd.DataFrame], index: pd.DataFrame, fold: np.ndarray, task: Task) -> Rows:
-    probability = np.empty((len(tables), len(index), len(task.targets)), np.float32)
+    predicted = np.empty((len(tables), len(index), len(task.targets)), np.float32)
     for place, (name, table) in enumerate(tables.items()):
-        probability[place] = _aligned(name, table, index["id"], fold, list(task.targets))
-    return Rows(task, index, fold, probability)
+        predicted[place] = _aligned(name, table, index["id"], fold, list(task.targets))
+    return Rows(task, index, fold, predicted)
 
 
 def _aligned(name: str, table: pd.DataFrame, ids: pd.Series, fold: np.ndarray, targets: list[str]) -> np.ndarray:

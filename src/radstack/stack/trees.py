@@ -13,6 +13,7 @@ from radstack.stack.adjust import platt
 from radstack.stack.features import class_features
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
+from radstack.task import PROBABILITIES
 
 Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(features [rows, features], blended logits [rows]) -> probabilities [rows]"""
@@ -34,6 +35,7 @@ class LightGBM:
     """
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     reach: int = 9
     """Neighbors to either side."""
     columns: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ class Forest:
     """Random forest per class (Breiman 2001) on the same features; missing neighbors stay missing."""
 
     learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     reach: int = 9
     """Neighbors to either side."""
     columns: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from radstack.metrics import sigmoid
 from radstack.stack.features import series_counts
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
+from radstack.task import PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Vote:
     """Every slice of a series gets the series' voted 0/1 vector."""
 
     learns: ClassVar[bool] = False
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     union: str = "any"
     """Target that is the OR of all others."""
     threshold: float = 0.5

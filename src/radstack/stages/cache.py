@@ -1,7 +1,6 @@
-"""Stage 03: decode once, crop, resize; int16 shards and the row table that every later stage reads."""
+"""Stage 03: decode once, crop, resize; shards of pixels and the row table that every later stage reads."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ from radstack.competition import Competition
 from radstack.context import Context
 from radstack.files import need_disk, read_table, sweep, write_table
 from radstack.parallel import in_processes
+from radstack.paths import Paths
 from radstack.progress import track
 from radstack.recipe import digest
-from radstack.shards import crop_square, shard_path, write_shard
+from radstack.shards import shard_path, write_shard
 from radstack.stages.tables import command
 
 VERSION = 1
@@ -28,7 +28,8 @@ def cache(context: Context) -> None:
     todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]
     if not context.options.dry_run:
         sweep(paths.cache)
-        need_disk(paths.cache, sum(len(piece) for _, piece in todo) * recipe.side**2 * 2, "03_cache")
+        picture_bytes = int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize
+        need_disk(paths.cache, sum(len(piece) for _, piece in todo) * picture_bytes, "03_cache")
         _write_shards(context, todo)
     artifact = Artifact("03_cache", VERSION, (paths.cache / "rows.parquet",), recipe, (paths.cache / "boxes.parquet",))
     context.make(artifact, lambda: write_table(paths.cache / "rows.parquet", rows))
@@ -39,7 +40,7 @@ def _shards(context: Context, rows: pd.DataFrame) -> list[tuple[Artifact, pd.Dat
     recipe = context.competition.cache
     made = []
     for shard, piece in rows.groupby("shard"):
-        content = digest(piece[["path", "crc", "top", "left", "side"]].to_numpy().tolist())
+        content = digest(piece[["path", "crc", *recipe.by]].to_numpy().tolist())
         path = shard_path(context.paths.cache, int(shard))
         made.append((Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece))
     return made
@@ -53,19 +54,18 @@ def _wanted(context: Context, artifact: Artifact) -> bool:
 
 
 def _write_shards(context: Context, todo: list[tuple[Artifact, pd.DataFrame]]) -> None:
-    build = partial(_build_shard, context.competition, context.paths.input)
+    build = partial(_build_shard, context.competition, context.paths)
     with track(sum(len(piece) for _, piece in todo), "cache") as steps:
         for number, _ in in_processes(build, todo, context.options.workers):
             steps.step(len(todo[number][1]))
 
 
-def _build_shard(competition: Competition, folder: Path, task: tuple[Artifact, pd.DataFrame]) -> None:
+def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, pd.DataFrame]) -> None:
     artifact, piece = task
     recipe = competition.cache
+    pictures = [partial(_picture, competition, paths, row) for row in piece.itertuples()]
+    artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype))
 
-    def picture(row: Any) -> np.ndarray:
-        pixels = competition.clean(competition.read(folder / row.path))
-        return crop_square(pixels, row.top, row.left, row.side, recipe.side, recipe.fill)
 
-    pictures = [partial(picture, row) for row in piece.itertuples()]
-    artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.side))
+def _picture(competition: Competition, paths: Paths, row: Any) -> np.ndarray:
+    return competition.picture(paths, row, competition.cache)

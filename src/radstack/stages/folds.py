@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from radstack.artifact import Artifact
+from radstack.competition import Competition
 from radstack.context import Context
 from radstack.errors import UserError
 from radstack.files import write_table
@@ -46,8 +47,7 @@ def deal_folds(context: Context) -> None:
     def build() -> dict[str, Any]:
         index = read_index(context)
         train = index[index["split"] == "train"]
-        folds = make_folds(train["group"], train[list(competition.targets)], competition.folds.count,
-                           competition.folds.seed)
+        folds = make_folds(train["group"], balanced(competition, train), competition.folds.count, competition.folds.seed)
         write_table(path, folds)
         return {"patients": len(folds)}
 
@@ -58,11 +58,11 @@ def deal_folds(context: Context) -> None:
 
 def report_folds(context: Context) -> None:
     """Print rows and positives of every fold, and what is worth knowing; raise on a leak."""
-    targets = list(context.competition.targets)
     index, folds = read_index(context), read_folds(context)
-    notes = check_folds(folds, index, targets)
-    train = index[index["split"] == "train"].merge(folds, on="group")
-    counts = train.groupby("fold")[targets].sum().astype(int)
+    spread = balanced(context.competition, index)
+    notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread))
+    train = index.loc[index["split"] == "train", ["group"]].join(spread).merge(folds, on="group")
+    counts = train.groupby("fold")[list(spread)].sum().astype(int)
     counts.insert(0, "rows", train.groupby("fold").size())
     counts.insert(0, "patients", train.groupby("fold")["group"].nunique())
     print(counts.to_string())
@@ -70,6 +70,11 @@ def report_folds(context: Context) -> None:
     if both:
         notes.append(f"{len(both)} patients are in train and in test, the first is {both[0]}")
     print("\n".join(f"  note: {note}" for note in notes))
+
+
+def balanced(competition: Competition, rows: pd.DataFrame) -> pd.DataFrame:
+    """The 0/1 columns that the folds share evenly."""
+    return competition.balance(rows) if competition.balance else rows[list(competition.targets)]
 
 
 def first_groups(index: pd.DataFrame, limit: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Stage 02: find the anatomy in every picture, settle one crop a series."""
+"""Stage 02: find the anatomy in every picture."""
 
 import shutil
 import zlib
@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from radstack.artifact import Artifact
-from radstack.competition import Competition
 from radstack.context import Context
 from radstack.dicom import Unreadable
 from radstack.files import write_table
+from radstack.localizer import Chain, Classical
 from radstack.parallel import mapped_rows
+from radstack.stages.chain import follow_chain
 from radstack.stages.tables import raw_files, read_index
 
 VERSION = 1
@@ -23,20 +24,24 @@ CHUNK = 2000
 
 def localize(context: Context) -> None:
     """Write ``cache/<comp>/boxes.parquet`` and ``quarantine.csv``, the pictures that cannot be decoded."""
+    localizer = context.competition.localizer
+    if isinstance(localizer, Chain):
+        follow_chain(context, localizer)
+        return
     paths = context.paths
     files = (paths.cache / "boxes.parquet", paths.cache / "quarantine.csv")
     artifact = Artifact("02_localize", VERSION, files, {}, (paths.folds / "index.parquet",), raw_files(context))
-    context.make(artifact, partial(_build, context, files))
+    context.make(artifact, partial(_build, context, localizer, files))
 
 
-def _build(context: Context, files: tuple[Path, Path]) -> dict[str, Any]:
+def _build(context: Context, localizer: Classical, files: tuple[Path, Path]) -> dict[str, Any]:
     index = read_index(context)
-    look = partial(localize_files, context.competition, context.paths.input)
+    look = partial(localize_files, localizer, context.paths.input)
     parts = context.paths.cache / f"parts-v{VERSION}"
     found = mapped_rows(look, index["path"].tolist(), parts, context.options.workers, "localize", CHUNK)
     table = index.join(found.drop(columns="path"))
     bad = table["reason"] != ""
-    settled = context.competition.settle(table[~bad].reset_index(drop=True))
+    settled = localizer.settle(table[~bad].reset_index(drop=True))
     write_table(files[0], settled.drop(columns=["reason", "detail"]))
     write_table(files[1], table.loc[bad, ["id", "split", "path", "reason", "detail"]])
     shutil.rmtree(parts, ignore_errors=True)
@@ -44,18 +49,18 @@ def _build(context: Context, files: tuple[Path, Path]) -> dict[str, Any]:
     return {"rows": len(settled), "quarantined": int(bad.sum())}
 
 
-def localize_files(competition: Competition, folder: Path, paths: list[str]) -> pd.DataFrame:
+def localize_files(localizer: Classical, folder: Path, paths: list[str]) -> pd.DataFrame:
     """One row a path.
 
     Columns ``path``, ``reason`` and ``detail`` ("" where it can be decoded), ``crc`` (CRC-32 of the pixels), and what the
-    competition's ``localize`` returns.
+    localizer's ``look`` returns.
     """
-    return pd.DataFrame([{"path": path} | _look(competition, folder / path) for path in paths])
+    return pd.DataFrame([{"path": path} | _look(localizer, folder / path) for path in paths])
 
 
-def _look(competition: Competition, path: Path) -> dict[str, Any]:
+def _look(localizer: Classical, path: Path) -> dict[str, Any]:
     try:
-        pixels = competition.read(path)
-        return {"reason": "", "detail": "", "crc": zlib.crc32(pixels.tobytes()), **competition.localize(pixels)}
+        pixels = localizer.read(path)
+        return {"reason": "", "detail": "", "crc": zlib.crc32(pixels.tobytes()), **localizer.look(pixels)}
     except Unreadable as error:
         return {"reason": error.reason, "detail": error.detail}

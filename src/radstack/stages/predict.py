@@ -65,10 +65,10 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
     rows, fold_of_row = read_rows(context)
     device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
     folder, targets = context.paths.oof / experiment.name, context.competition.targets
-    net = load_net(experiment, len(targets), weights_artifact(context, experiment, fold).files[0], device)
+    net = load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
     embeds = embeddings_wanted(context, experiment.name)
     wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))
-    look = partial(predict, experiment, net, rows, wanted, Shards(context.paths.cache), report=say,
+    look = partial(predict, experiment, net, targets, rows, wanted, Shards(context.paths.cache), report=say,
                    workers=context.options.workers if device.type == "cuda" else 0)
     if embeds:
         probabilities = _with_embeddings(embeddings_file(folder, fold), (len(rows), net.width), look)
@@ -92,8 +92,5 @@ def _with_embeddings(path: Path, shape: tuple[int, int], look: Callable[[np.ndar
 
 
 def _score(context: Context, rows: Any, table: Any) -> float:
-    from radstack.metrics import weighted_log_loss
-
     targets = list(context.competition.targets)
-    return round(weighted_log_loss(rows[targets].to_numpy(), table[targets].to_numpy(),
-                                   context.competition.metric.weights), 5)
+    return round(context.competition.metric.score(rows[targets].to_numpy(), table[targets].to_numpy()), 5)

@@ -9,7 +9,6 @@ import pandas as pd
 from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.folds import fold_hash
-from radstack.metrics import weighted_log_loss
 from radstack.predictions import fold_files, prediction_table, write_fold
 from radstack.sequence.recipe import Sequence
 from radstack.stages.predict import embeddings_file
@@ -55,19 +54,19 @@ def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
     from radstack.sequence.train import fit_fold
 
     rows, _ = read_rows(context)
-    targets, weights = context.competition.targets, context.competition.metric.weights
+    targets, metric = context.competition.targets, context.competition.metric
     device = context.options.device or ("cuda" if has_gpu() else "cpu")
     folder = context.paths.weights / recipe.name
     unfinished = checkpoint_path(folder, fold)
     if not context.options.resume:
         unfinished.unlink(missing_ok=True)
-    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, weights, folder, device, say)
+    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, metric.weights, folder, device, say)
     ids = rows["id"].to_numpy()
     scored = prediction_table(ids[fitted.rows], fold, fitted.predictions, targets)
     test = prediction_table(ids[fitted.test_rows], -1, fitted.test_predictions, targets)
     write_fold(context.paths.oof / recipe.name, fold, scored, test)
     unfinished.unlink(missing_ok=True)
-    score = weighted_log_loss(rows[list(targets)].to_numpy()[fitted.rows], fitted.predictions, weights)
+    score = metric.score(rows[list(targets)].to_numpy()[fitted.rows], fitted.predictions)
     return {"fold_hash": fold_hash(read_folds(context)), "score": round(score, 5), "losses": fitted.losses}
 
 

@@ -8,9 +8,10 @@ from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.predictions import fold_files, read_member, write_fold
 from radstack.stack.recipe import Stacker
-from radstack.stack.rows import Member, Task
+from radstack.stack.rows import Member
 from radstack.stages.sequence import member_folds
 from radstack.stages.tables import read_folds, read_rows
+from radstack.task import Task
 
 VERSION = 1
 
@@ -38,9 +39,8 @@ def stack_folds(context: Context, which: Stacker | str) -> list[int]:
 
 
 def task_of(context: Context) -> Task:
-    """Targets, weights and clip of the competition."""
-    competition = context.competition
-    return Task(competition.targets, competition.metric.weights, competition.clip)
+    """Targets and metric of the competition."""
+    return Task(context.competition.targets, context.competition.metric)
 
 
 def members_of(context: Context, names: tuple[str, ...]) -> dict[str, Member]:

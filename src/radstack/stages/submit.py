@@ -20,19 +20,21 @@ def submit(context: Context, name: str) -> Path:
     files = (paths.submissions / f"{name}.csv", paths.submissions / f"{name}_filled.csv")
     sample = context.competition.sample_file(paths.input)
     tables = tuple(fold_files(paths.oof / name, fold)[1] for fold in stack_folds(context, name))
-    artifact = Artifact("08_submit", VERSION, files, {"name": name, "clip": context.competition.clip}, (*tables, sample))
+    recipe = {"name": name, "layout": context.competition.submission}
+    artifact = Artifact("08_submit", VERSION, files, recipe, (*tables, sample))
     context.make(artifact, partial(_write, context, name, files))
     return files[0]
 
 
 def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, Any]:
     from radstack.stack.rows import mean_over_folds
-    from radstack.submit import validate, write_long
+    from radstack.submit import validate
+    from radstack.submit_forms import write_predictions
 
-    layout = layout_of(context)
+    layout = context.competition.submission
     targets, sample = context.competition.targets, context.competition.sample_file(context.paths.input)
     member = read_member(context.paths.oof / name, stack_folds(context, name))
-    filled = write_long(files[0], mean_over_folds(member.test, targets), sample, targets, layout)
+    filled = write_predictions(files[0], mean_over_folds(member.test, targets), sample, targets, layout)
     write_table(files[1], filled)
     rows = validate(files[0], sample, layout)
     print(f"  {files[0]}: {rows:,} rows, {len(filled):,} of them had no prediction ({files[1].name})")
@@ -40,35 +42,30 @@ def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, A
 
 
 def submit_constant(context: Context) -> None:
-    """Write ``constant.csv``, the training prevalences: its leaderboard score is known before it is uploaded."""
-    paths, targets = context.paths, list(context.competition.targets)
-    sample = context.competition.sample_file(paths.input)
+    """Write ``constant.csv``, the training prevalences or medians: its leaderboard score is known before it is uploaded."""
+    paths, competition = context.paths, context.competition
+    sample, layout = competition.sample_file(paths.input), competition.submission
     file = paths.submissions / "constant.csv"
-    artifact = Artifact("08_submit", VERSION, (file,), "constant", (paths.folds / "index.parquet", sample))
+    artifact = Artifact("08_submit", VERSION, (file,), {"name": "constant", "layout": layout},
+                        (paths.folds / "index.parquet", sample))
 
     def build() -> None:
-        from radstack.submit import validate, write_constant
+        from radstack.submit import validate
+        from radstack.submit_forms import write_constant
 
         index = read_index(context)
-        prevalence = index.loc[index["split"] == "train", targets].mean().to_dict()
-        write_constant(file, sample, prevalence, layout_of(context))
-        validate(file, sample, layout_of(context))
+        labels = index.loc[index["split"] == "train", list(competition.targets)]
+        write_constant(file, sample, competition.metric.constant(labels).to_dict(), layout)
+        validate(file, sample, layout)
 
     context.make(artifact, build)
-
-
-def layout_of(context: Context) -> Any:
-    """Columns and range of the submission: the long form, clipped as the competition says."""
-    from radstack.submit import Layout
-
-    return Layout(low=context.competition.clip, high=1 - context.competition.clip)
 
 
 def check(context: Context, file: str) -> None:
     """Check any submission file; a UserError names its first wrong row."""
     from radstack.submit import validate
 
-    rows = validate(Path(file), context.competition.sample_file(context.paths.input), layout_of(context))
+    rows = validate(Path(file), context.competition.sample_file(context.paths.input), context.competition.submission)
     print(f"  {file}: {rows:,} rows, as the sample file asks")
 
 
@@ -77,5 +74,5 @@ def push(context: Context, path: Path, message: str) -> None:
     from radstack.kaggle_client import push as upload
     from radstack.submit import validate
 
-    validate(path, context.competition.sample_file(context.paths.input), layout_of(context))
+    validate(path, context.competition.sample_file(context.paths.input), context.competition.submission)
     print(upload(path, context.competition.kaggle, message))

@@ -49,6 +49,7 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
     """Train; rank 0 writes the weights."""
     from radstack.launch import distributed, main_process_first
     from radstack.nets.backbones import build
+    from radstack.nets.objectives import objective
     from radstack.training import checkpoint
     from radstack.training.fit import fit, seed_everything
 
@@ -57,8 +58,9 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
         checkpoint.remove(run.checkpoint)
     seed_everything(experiment.train.seed, fold)
     with main_process_first():  # one download, which the other processes find
-        net = build(experiment.backbone, len(run.targets), len(experiment.view.mean),
-                    Path(context.options.weights) if context.options.weights else None, context.options.offline)
+        net = build(experiment.backbone, objective(experiment.loss, run.targets).outputs, len(experiment.view.mean),
+                    Path(context.options.weights) if context.options.weights else None, context.options.offline,
+                    experiment.head)
     learner, facts = fit(run, net)
     if distributed()[0] == 0:
         write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)

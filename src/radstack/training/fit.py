@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from radstack.augment import pipeline
-from radstack.data import Batch, Pictures, epoch_order, loader, training_batches, training_rows
+from radstack.data import Batch, Labels, Pictures, columns_of, epoch_order, loader, training_batches, training_rows
 from radstack.experiment import Experiment
 from radstack.launch import distributed
 from radstack.nets.backbones import Net
@@ -42,6 +42,8 @@ class Run:
     workers: int
     checkpoint_seconds: float
     report: Callable[[str], None]
+    labels: Labels | None = None
+    """What is learned of each row; None for the columns ``targets`` of ``rows``."""
 
 
 def fit(run: Run, net: Net) -> tuple[Learner, dict[str, Any]]:
@@ -103,12 +105,18 @@ def epoch_batches(run: Run, epoch: int) -> list[list[tuple[int, int]]]:
     return training_batches(experiment, order, seed, *distributed())
 
 
+def training_pictures(run: Run) -> Pictures:
+    """The run's rows as augmented pictures with their labels."""
+    experiment = run.experiment
+    labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
+    return Pictures(experiment.view.reader(run.cache, run.rows), labels, columns_of(run.rows, experiment.head.columns),
+                    pipeline(experiment.augment, experiment.view.size, experiment.loss.label))
+
+
 def _epochs(run: Run, learner: Learner, guard: Guard, position: dict[str, int]) -> int:
     """Run to the last epoch; return the number of pictures seen."""
     recipe = run.experiment.train
-    pictures = Pictures(run.experiment.view.reader(run.cache, run.rows),
-                        run.rows[list(run.targets)].to_numpy(np.float32), pipeline(run.experiment.augment,
-                                                                                   run.experiment.view.size))
+    pictures = training_pictures(run)
     total = recipe.epochs * (len(epoch_batches(run, 0)) // recipe.accumulate)
     log = Log(run.checkpoint.parent / f"fold{run.fold}_log", position["done"]) if distributed()[0] == 0 else None
     images = 0

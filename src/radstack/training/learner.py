@@ -11,7 +11,7 @@ from radstack.experiment import Experiment
 from radstack.launch import distributed
 from radstack.nets.backbones import Net
 from radstack.nets.ema import moving_average
-from radstack.nets.losses import WeightedBce
+from radstack.nets.objectives import objective
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
 
@@ -26,7 +26,7 @@ class Learner:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.net: Net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
-        self.loss = WeightedBce(experiment.loss, targets).to(device)
+        self.loss = objective(experiment.loss, targets).to(device)
         self.precision = precision(recipe.precision, device)
         # Before prepare: Apex O2 halves the weights in place, and an average of halves would stand still.
         self.average = moving_average(self.net, recipe.ema) if recipe.ema else None
@@ -84,8 +84,10 @@ class Learner:
     def _backward(self, batch: Batch, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.normalize(batch.images).contiguous(memory_format=self.layout)
         with self.precision.autocast():
-            logits = self.model(images)
-        loss, rows = self.loss(logits, batch.targets.to(self.device, non_blocking=True))
+            # Detectors of masks take the picture alone.
+            told = (batch.columns.to(self.device, non_blocking=True),) if batch.columns.shape[1] else ()
+            outputs = self.model(images, *told)
+        loss, rows = self.loss(outputs, batch.targets.to(self.device, non_blocking=True))
         self.precision.backward(loss / parts, self.optimizer)
         return loss.detach(), rows
 

@@ -1,0 +1,111 @@
+"""A trained competition on other pictures: everything that was learned, from localization to the final stack."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.context import Context
+from radstack.experiment import Experiment
+from radstack.files import write_table
+from radstack.localizer import Chain
+from radstack.paths import Paths
+from radstack.stack.rows import Member, mean_over_folds
+from radstack.stages import chain as chain_stage
+from radstack.stages.cache import cache
+from radstack.stages.stack import members_of, stack_folds, task_of
+from radstack.stages.tables import read_folds, read_rows
+from radstack.stages.train import weights_artifact
+
+
+def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Predict pictures that the competition never saw.
+
+    Args:
+        context: a competition that is trained, through stage 07.
+        pictures: folder of the pictures.
+        rows: index rows of them, as the competition's ``index`` makes test rows; ``path`` lies below ``pictures``.
+        out: folder for what is made on the way; may be thrown away afterwards.
+
+    Returns:
+        The localization table, and each model's predictions of the readable rows (``id`` and targets).
+    """
+    there = _there(context, pictures, out)
+    write_table(there.paths.folds / "index.parquet", rows.assign(split="test"))
+    write_table(there.paths.folds / "folds.csv", read_folds(context))
+    chain = context.competition.localizer
+    assert isinstance(chain, Chain), "only competitions with trained localizers can be applied so far"
+    chain_stage.prepare(there, chain)
+    for fold in range(context.competition.folds.count):
+        _find(context, there, chain, fold)
+    chain_stage.settle(there, chain)
+    cache(there)
+    new_rows, _ = read_rows(there)
+    predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.experiments}
+    return new_rows, _stack(context, new_rows, predicted)
+
+
+def _there(context: Context, pictures: Path, out: Path) -> Context:
+    """The competition on other pictures, its folders below ``out``."""
+    source = out / "input" / context.competition.name
+    source.parent.mkdir(parents=True, exist_ok=True)
+    if not source.exists():
+        source.symlink_to(pictures.resolve(), target_is_directory=True)
+    paths = Paths(out, out, context.competition.name, context.competition.name)
+    return replace(context, paths=paths, options=replace(context.options, force=True))
+
+
+def _find(context: Context, there: Context, chain: Chain, fold: int) -> None:
+    """What fold ``fold``'s chain finds in the new pictures."""
+    import torch
+
+    from radstack.stages.chain_fold import look, open_scene, write_found
+
+    rows, fold_of_row = chain_stage.prepared_rows(there)
+    scene = open_scene(there, rows, fold_of_row)
+    for step in chain.steps:
+        weights = context.paths.weights / step.experiment.name / f"fold{fold}.safetensors"
+        look(chain, step, scene, weights, torch.device(context.options.device or "cpu"))
+    write_found(chain_stage.found_files(there.paths, fold), chain, scene, np.ones(len(rows), bool))
+
+
+def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.DataFrame) -> pd.DataFrame:
+    """One prediction a row and fold: ``id``, ``fold``, targets."""
+    import torch
+
+    from radstack.inference import load_net, predict
+    from radstack.shards import Shards
+
+    targets, parts = context.competition.targets, []
+    for fold in context.folds_of(experiment):
+        weights = weights_artifact(context, experiment, fold).files[0]
+        net = load_net(experiment, targets, weights, torch.device(context.options.device or "cpu"))
+        found = predict(experiment, net, targets, rows, np.arange(len(rows)), Shards(there.paths.cache),
+                        np.empty((0, net.width), np.float16), workers=0, report=_quiet)
+        parts.append(pd.DataFrame(found, columns=list(targets)).assign(id=rows["id"].to_numpy(), fold=fold))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _stack(context: Context, rows: pd.DataFrame, predicted: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """All models' predictions, level two included: fitted again on the same out-of-fold tables, applied to ``rows``."""
+    from radstack.stack.nested import fit_stack
+
+    known, _ = read_rows(context)
+    index = pd.concat([known[known["split"] == "train"], rows], ignore_index=True)
+    tests: dict[str, Any] = dict(predicted)
+    for stacker in context.competition.stackers:
+        members = members_of(context, stacker.members)
+        swapped = {name: Member(member.oof, _of_folds(tests[name], stack_folds(context, name)), member.folds_hash)
+                   for name, member in members.items()}
+        tests[stacker.name] = fit_stack(stacker, swapped, index, read_folds(context), task_of(context)).member.test
+    return {name: mean_over_folds(test, context.competition.targets) for name, test in tests.items()}
+
+
+def _of_folds(test: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
+    return test[test["fold"].isin(folds)]
+
+
+def _quiet(line: str) -> None:
+    """Networks answer for a few pictures in no time; their progress is no news."""

@@ -1,0 +1,177 @@
+"""Stage 02 with networks: small pictures of everything, one chain of networks a fold, one table of what they found."""
+
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.dicom import Unreadable
+from radstack.errors import UserError
+from radstack.files import need_disk, read_table, sweep, write_table
+from radstack.folds import fold_of
+from radstack.localizer import Chain
+from radstack.parallel import in_processes
+from radstack.paths import Paths
+from radstack.progress import track
+from radstack.shards import Shards, shard_path, write_shard
+from radstack.stages.tables import command, raw_files, read_folds, read_index
+from radstack.stages.work import Work, finish
+
+VERSION = 1
+JOB = "competitions:localize"
+
+
+def follow_chain(context: Context, chain: Chain) -> None:
+    """Write ``prepared/``, every fold's networks and findings, ``maps/``, ``boxes.parquet``, ``quarantine.csv``."""
+    prepare(context, chain)
+    works = [Work(f"localize fold {fold}", found_artifact(context, chain, fold), {"fold": fold})
+             for fold in range(context.competition.folds.count)]
+    finish(context, works, JOB)
+    settle(context, chain)
+
+
+def prepare(context: Context, chain: Chain) -> None:
+    """Decode every picture once: ``prepared/shard-*.npy`` and ``prepared/rows.parquet`` (index rows of what is readable)."""
+    paths = context.paths
+    folder = paths.cache / "prepared"
+    files = (folder / "rows.parquet", paths.cache / "quarantine.csv")
+    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side, "per_shard": chain.per_shard},
+                        (paths.folds / "index.parquet",), raw_files(context))
+
+    def build() -> dict[str, Any]:
+        index = read_index(context)
+        sweep(folder)
+        need_disk(paths.cache, 2 * len(index) * chain.side**2, "02_localize")
+        rows = index.join(_prepare_all(chain, paths, index, context.options.workers))
+        bad = rows["reason"] != ""
+        write_table(files[0], rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True))
+        write_table(files[1], rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
+        print(f"  {len(rows) - bad.sum():,} pictures prepared, {bad.sum():,} cannot be decoded ({files[1]})")
+        return {"rows": int((~bad).sum()), "quarantined": int(bad.sum())}
+
+    context.make(artifact, build)
+
+
+def _prepare_all(chain: Chain, paths: Paths, index: pd.DataFrame, workers: int) -> pd.DataFrame:
+    """Facts of every picture: ``shard``, ``slot``, ``crc``, ``reason``, ``detail`` and what the competition adds."""
+    pieces = list(enumerate(index["path"].to_numpy()[start:start + chain.per_shard].tolist()
+                            for start in range(0, len(index), chain.per_shard)))
+    facts: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
+    with track(len(index), "prepare") as steps:
+        for number, table in in_processes(partial(_prepare_piece, chain, paths), pieces, workers):
+            facts[number] = table
+            steps.step(len(table))
+    return pd.concat(facts, ignore_index=True)
+
+
+def _prepare_piece(chain: Chain, paths: Paths, piece: tuple[int, list[str]]) -> pd.DataFrame:
+    shard, names = piece
+    facts: list[dict[str, Any]] = []
+
+    def picture(slot: int, name: str) -> np.ndarray:
+        fact: dict[str, Any] = {"shard": shard, "slot": slot, "reason": "", "detail": "", "crc": 0}
+        try:
+            small, found = chain.prepare(paths.input / name, chain.side)
+            fact |= {"crc": zlib.crc32(small.tobytes()), **found}
+        except Unreadable as error:
+            small = np.zeros((chain.side, chain.side), np.uint8)
+            fact |= {"reason": error.reason, "detail": error.detail}
+        facts.append(fact)
+        return small
+
+    write_shard(shard_path(paths.cache / "prepared", shard),
+                [partial(picture, slot, name) for slot, name in enumerate(names)], (chain.side, chain.side), "uint8")
+    return pd.DataFrame(facts)
+
+
+def prepared_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
+    """Index rows of readable pictures, and each row's fold (-1 for test)."""
+    rows = read_table(context.paths.cache / "prepared" / "rows.parquet", command(context, "02_localize"))
+    return rows, fold_of(rows, read_folds(context)).to_numpy()
+
+
+def found_files(paths: Paths, fold: int) -> tuple[Path, Path]:
+    """Answers of fold ``fold``'s chain for its own rows and the test rows: a table, and maps uint8 [rows, side, side]."""
+    return paths.cache / "found" / f"fold{fold}.parquet", paths.cache / "found" / f"fold{fold}_maps.npy"
+
+
+def found_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
+    """What the chain of one fold makes, from what."""
+    recipe = {"steps": [step.experiment for step in chain.steps], "side": chain.side, "fold": fold}
+    inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv")
+    return Artifact("02_localize", VERSION, found_files(context.paths, fold), recipe, inputs, raw_files(context))
+
+
+def settle(context: Context, chain: Chain) -> None:
+    """Join the folds' answers: test rows take the median of points and the mean of maps; then the competition's rule."""
+    paths, folds = context.paths, range(context.competition.folds.count)
+    inputs = [paths.cache / "prepared" / "rows.parquet", paths.folds / "folds.csv"]
+    inputs += [path for fold in folds for path in found_files(paths, fold)]
+    if context.options.dry_run and not all(path.exists() for path in inputs):
+        print("  would make boxes.parquet: its inputs are not made yet")
+        return
+    artifact = Artifact("02_localize", VERSION, (paths.cache / "boxes.parquet",), {"side": chain.side}, tuple(inputs))
+
+    def build() -> dict[str, Any]:
+        rows, _ = prepared_rows(context)
+        pieces = [piece for _, piece in rows.groupby("shard")]
+        tables: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
+        with track(len(rows), "settle") as steps:
+            work = partial(_settle_piece, chain, paths, len(folds))
+            for number, table in in_processes(work, pieces, context.options.workers):
+                tables[number] = table
+                steps.step(len(table))
+        boxes = rows.drop(columns=["shard", "slot"]).assign(map_shard=rows["shard"], map_slot=rows["slot"])
+        boxes = boxes.join(pd.concat(tables))
+        write_table(paths.cache / "boxes.parquet", boxes)
+        return {"rows": len(boxes)}
+
+    context.make(artifact, build)
+
+
+def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -> pd.DataFrame:
+    """What the competition makes of a shard's answers, indexed like ``piece``; the joined maps go to ``maps/``."""
+    answers, maps = joined(paths, folds, piece["id"])
+    pictures = Shards(paths.cache / "prepared")
+    shard = int(piece["shard"].iloc[0])
+    store = np.zeros((int(piece["slot"].max()) + 1, chain.side, chain.side), np.uint8)  # unreadable pictures leave gaps
+    store[piece["slot"]] = maps
+    write_shard(shard_path(paths.cache / "maps", shard), [one.copy for one in store], (chain.side, chain.side), "uint8")
+    whole = piece.reset_index(drop=True).join(answers)
+    return pd.DataFrame([{**answer, "map_crc": zlib.crc32(one.tobytes()),
+                          **chain.settle(row, pictures(row.shard, row.slot), one)}
+                         for row, answer, one in zip(whole.itertuples(), answers.to_dict("records"), maps)],
+                        index=piece.index)
+
+
+def joined(paths: Paths, folds: int, ids: pd.Series) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The answers for ``ids`` in order: a row's own fold, or all folds for a test row."""
+    tables = [pd.read_parquet(found_files(paths, fold)[0]) for fold in range(folds)]
+    stores = [np.load(found_files(paths, fold)[1], mmap_mode="r", allow_pickle=False) for fold in range(folds)]
+    places = [pd.Index(table["id"]).get_indexer(pd.Index(ids)) for table in tables]
+    values = np.stack([table.drop(columns="id").to_numpy(float)[place] for table, place in zip(tables, places)])
+    values[np.stack(places) < 0] = np.nan
+    answers = pd.DataFrame(np.nanmedian(values, axis=0), columns=tables[0].columns.drop("id"))
+    maps = [np.mean([store[place[row]] for store, place in zip(stores, places) if place[row] >= 0], axis=0)
+            for row in range(len(ids))]
+    return answers, [np.rint(one).astype(np.uint8) for one in maps]
+
+
+def show(context: Context, count: int) -> None:
+    """Draw the steps of ``count`` pictures of each split, flagged ones first, below ``reports/<comp>/localize``."""
+    chain, paths = context.competition.localizer, context.paths
+    if not isinstance(chain, Chain):
+        raise UserError(f"--show: {context.competition.name} finds its anatomy without networks and draws no steps")
+    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    prepared, maps = Shards(paths.cache / "prepared"), Shards(paths.cache / "maps")
+    chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
+    for row in chosen.itertuples():
+        file = paths.reports / "localize" / f"{row.id}.png"
+        place = int(row.map_shard), int(row.map_slot)
+        chain.show(paths, row, prepared(*place), maps(*place), file)
+    print(f"  the steps of {len(chosen)} pictures: {paths.reports / 'localize'}")

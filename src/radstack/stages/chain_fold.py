@@ -1,0 +1,129 @@
+"""The chain of one fold: train each network without the fold, then answer for the fold and the test pictures."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from radstack.artifact import Artifact
+from radstack.context import Context
+from radstack.errors import UserError
+from radstack.files import replacing, write_table
+from radstack.inference import answers
+from radstack.localizer import Chain, Step
+from radstack.nets.backbones import build
+from radstack.nets.objectives import objective
+from radstack.say import say
+from radstack.shards import Shards
+from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
+from radstack.stages.tables import raw_files
+from radstack.stages.train import write_weights
+from radstack.stages.work import has_gpu
+from radstack.training import checkpoint
+from radstack.training.fit import Run, fit, seed_everything
+
+
+@dataclass
+class Scene:
+    """The rows that one fold's chain works on, and how its next network sees them."""
+
+    rows: pd.DataFrame
+    """Rows to answer for, and annotated rows to learn from."""
+    fold: np.ndarray
+    """int [rows], -1 for test."""
+    pictures: np.ndarray
+    """uint8 [rows, side, side]"""
+    maps: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    """Probability of the chain's mask, uint8 [rows, side, side]; empty before a network found one."""
+
+
+def localize_fold(context: Context, fold: int) -> None:
+    """Train and answer; writes the weights of every step and :func:`radstack.stages.chain.found_files`."""
+    chain = context.competition.localizer
+    assert isinstance(chain, Chain)
+    found_artifact(context, chain, fold).make(lambda: _follow(context, chain, fold))
+
+
+def _follow(context: Context, chain: Chain, fold: int) -> dict[str, Any]:
+    device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+    scene = _scene(context, chain, fold)
+    before: list[Path] = []
+    for step in chain.steps:
+        before.append(_train(context, step, scene, fold, before, device))
+        look(chain, step, scene, before[-1], device)
+    write_found(found_files(context.paths, fold), chain, scene, (scene.fold == fold) | (scene.fold < 0))
+    return {"rows": len(scene.rows)}
+
+
+def look(chain: Chain, step: Step, scene: Scene, weights: Path, device: torch.device) -> None:
+    """Let one network answer for every row of ``scene``, which then is as the next network sees it."""
+    answer = answers(step.experiment, step.targets, weights, scene.pictures, device)
+    if step.targets:
+        places = step.back(scene.rows, answer, chain.side)
+        scene.rows = scene.rows.join(pd.DataFrame(places, columns=list(step.targets)))
+    else:
+        scene.maps = answer
+    scene.pictures = np.stack([step.follow(picture, one) for picture, one in zip(scene.pictures, answer)])
+
+
+def write_found(files: tuple[Path, Path], chain: Chain, scene: Scene, scored: np.ndarray) -> None:
+    """Write points and maps of the rows ``scored`` (bool [rows])."""
+    columns = ["id", *(target for step in chain.steps for target in step.targets)]
+    write_table(files[0], scene.rows.loc[scored, columns].reset_index(drop=True))
+    with replacing(files[1]) as part, part.open("wb") as handle:
+        np.save(handle, scene.maps[scored])
+
+
+def _scene(context: Context, chain: Chain, fold: int) -> Scene:
+    """Rows to answer for or to learn from, with their folds and small pictures.
+
+    Annotated rows are answered for by networks that trained on them, so that the next network learns on slightly better
+    pictures than it will meet; their masks differ by less than a pixel's edge, and fold k stays unseen by all.
+    """
+    rows, fold_of_row = prepared_rows(context)
+    known = np.any([step.known(rows) for step in chain.steps], axis=0)
+    wanted = (fold_of_row == fold) | (fold_of_row < 0) | known
+    return open_scene(context, rows[wanted].reset_index(drop=True), fold_of_row[wanted])
+
+
+def open_scene(context: Context, rows: pd.DataFrame, fold_of_row: np.ndarray) -> Scene:
+    """The prepared pictures of ``rows`` as the first network sees them."""
+    shards = Shards(context.paths.cache / "prepared")
+    return Scene(rows, fold_of_row, np.stack([shards(shard, slot) for shard, slot in zip(rows["shard"], rows["slot"])]))
+
+
+def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[Path], device: torch.device) -> Path:
+    """Train one step's network unless that is done; return its weights."""
+    experiment = step.experiment
+    path = context.paths.weights / experiment.name / f"fold{fold}.safetensors"
+    inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv", *before)
+    artifact = Artifact("02_localize", VERSION, (path,), {"experiment": experiment, "fold": fold}, inputs,
+                        raw_files(context))
+    if not context.why(artifact):
+        return path
+    teaches = np.where(step.known(scene.rows), scene.fold, -1)
+    if not ((teaches >= 0) & (teaches != fold)).any():
+        raise UserError(f"{experiment.name}: no picture outside fold {fold} is annotated; see README for where "
+                        "annotations belong")
+
+    def work() -> dict[str, Any]:
+        workers = context.options.workers if device.type == "cuda" else 0
+        labels = step.labels(context.paths.input, scene.rows, scene.pictures.shape[1])
+        run = Run(experiment, fold, step.targets, scene.rows, teaches, scene.pictures, artifact.key,
+                  path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels)
+        if not context.options.resume:
+            checkpoint.remove(run.checkpoint)
+        seed_everything(experiment.train.seed, fold)
+        folder = Path(context.options.weights) if context.options.weights else None
+        net = build(experiment.backbone, objective(experiment.loss, step.targets).outputs, len(experiment.view.mean),
+                    folder, context.options.offline, experiment.head)
+        learner, facts = fit(run, net)
+        write_weights(path, learner.result)
+        checkpoint.remove(run.checkpoint)
+        return facts
+
+    artifact.make(work)
+    return path

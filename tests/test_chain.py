@@ -1,0 +1,136 @@
+"""The chain of localizers: every row answered once, by networks that never met its fold; kept, remade, joined."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from competitions import load
+from radstack.cli import make_context
+from radstack.context import Options
+from radstack.dicom import Unreadable
+from radstack.errors import UserError
+from radstack.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, Points, Train
+from radstack.localizer import Chain, Step
+from radstack.recipe import change
+from radstack.stages import chain as stage
+from radstack.stages.chain_fold import localize_fold
+from radstack.views import Whole
+
+SIDE = 32
+BASE = Experiment("disc_mask", Whole((SIDE, SIDE)), Backbone("radstack/unet", pretrained=False, args={"widths": (4, 8, 16)}),
+                  augment=(Op("HorizontalFlip", {"p": 0.5}),), loss=MaskOverlap(), optim=Optim("adam", lr=1e-2),
+                  train=Train(epochs=20, batch_size=4, precision="fp32"))
+CENTER = change(BASE, name="disc_center", loss=Points(), train__epochs=3, backbone=Backbone(
+    "radstack/vgg_elu", pretrained=False, args={"size": (SIDE, SIDE), "widths": (8, 8, 8), "dense": (16, 16)}))
+
+
+def prepare(path: Path, side: int):
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise Unreadable("damaged", path.name)
+    return picture, {"scale": 1.0}
+
+
+class Discs:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __getitem__(self, row):
+        one = self.rows.iloc[row]
+        return disc(one["x"], one["y"])
+
+
+def disc(x: float, y: float) -> np.ndarray:
+    return cv2.circle(np.zeros((SIDE, SIDE), np.uint8), (int(x), int(y)), 6, 1, -1)
+
+
+def masks(folder, rows, side):
+    return Discs(rows)
+
+
+def known(rows):
+    return rows["known"].to_numpy()
+
+
+def centers(folder, rows, side):
+    return (rows[["x", "y"]].to_numpy() * 2 / (side - 1) - 1).astype(np.float32)
+
+
+def only_the_disc(picture, probability):
+    return np.where(probability > 127, picture, 0).astype(np.uint8)
+
+
+def settle(row, picture, probability):
+    return {"flag": "" if probability.max() > 127 else "nothing found", "area": int((probability > 127).sum())}
+
+
+def nothing(*_):
+    raise AssertionError
+
+
+@pytest.fixture
+def context(tmp_path):
+    rng = np.random.default_rng(0)
+    steps = (Step(BASE, known, masks, follow=only_the_disc), Step(CENTER, known, centers, ("u", "v")))
+    chain = Chain(SIDE, prepare, steps, settle, nothing, per_shard=16)
+    competition = change(load("bone_age", demo=True), localizer=chain)
+    made = make_context(competition, Options(data_dir=str(tmp_path), out_dir=str(tmp_path), workers=1, device="cpu"))
+    rows = pd.DataFrame({"id": [f"d{n}" for n in range(40)], "group": [f"d{n}" for n in range(40)],
+                         "split": ["train"] * 30 + ["test"] * 10, "path": [f"d{n}.png" for n in range(40)],
+                         "x": rng.uniform(8, 24, 40), "y": rng.uniform(8, 24, 40), "known": np.arange(40) < 24})
+    made.paths.input.mkdir(parents=True)
+    for one in rows.itertuples():
+        noise = rng.normal(40, 8, (SIDE, SIDE)) + 120 * disc(one.x, one.y)
+        cv2.imwrite(str(made.paths.input / one.path), np.clip(noise, 0, 255).astype(np.uint8))
+    (made.paths.input / "d5.png").write_bytes(b"broken")
+    made.paths.folds.mkdir(parents=True)
+    rows.to_parquet(made.paths.folds / "index.parquet")
+    folds = pd.DataFrame({"group": rows["group"][:30], "fold": np.arange(30) % 3})
+    folds.to_csv(made.paths.folds / "folds.csv", index=False)
+    return made
+
+
+def run(context) -> pd.DataFrame:
+    chain = context.competition.localizer
+    stage.prepare(context, chain)
+    for fold in range(3):
+        if context.why(stage.found_artifact(context, chain, fold)):
+            localize_fold(context, fold)
+    stage.settle(context, chain)
+    return pd.read_parquet(context.paths.cache / "boxes.parquet")
+
+
+def test_every_readable_picture_is_found_once_and_out_of_fold(context):
+    boxes = run(context)
+    quarantine = pd.read_csv(context.paths.cache / "quarantine.csv")
+    assert quarantine["id"].tolist() == ["d5"] and quarantine["reason"].tolist() == ["damaged"]
+    assert sorted(boxes["id"]) == sorted(f"d{n}" for n in range(40) if n != 5)
+    assert (boxes["flag"] == "").all() and boxes["area"].between(80, 150).all(), "a disc of radius 6 has 113 pixels"
+    for fold in range(3):
+        found = pd.read_parquet(stage.found_files(context.paths, fold)[0])
+        own = {f"d{n}" for n in range(30) if n % 3 == fold and n != 5}
+        assert set(found["id"]) == own | {f"d{n}" for n in range(30, 40)}
+    test = boxes[boxes["split"] == "test"].set_index("id")
+    answers = [pd.read_parquet(stage.found_files(context.paths, fold)[0]).set_index("id")["u"] for fold in range(3)]
+    np.testing.assert_allclose(test["u"], pd.concat(answers, axis=1).loc[test.index].median(axis=1), rtol=1e-6)
+
+
+def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(context):
+    run(context)
+    weights = context.paths.weights / "disc_mask" / "fold1.safetensors"
+    before, boxes = weights.stat().st_mtime_ns, pd.read_parquet(context.paths.cache / "boxes.parquet")
+    stage.found_files(context.paths, 1)[0].unlink()
+    again = run(context)
+    assert weights.stat().st_mtime_ns == before
+    pd.testing.assert_frame_equal(boxes, again)
+
+
+def test_annotations_of_one_fold_alone_are_an_error(context):
+    index = pd.read_parquet(context.paths.folds / "index.parquet")
+    index["known"] = np.arange(40) == 0
+    index.to_parquet(context.paths.folds / "index.parquet")
+    with pytest.raises(UserError, match="no picture outside fold 0 is annotated"):
+        run(context)
