@@ -1,0 +1,90 @@
+"""The bones of an adult left hand seen from the back, and when each ossifies and fuses (specification §7.2-7.4).
+
+Lengths are mm of an adult male hand; x to the thumb, y to the fingertips, the origin is the center of the capitate.
+Times are months on the boys' scale of maturity, for both sexes.
+"""
+
+from dataclasses import dataclass
+
+Point = tuple[float, float]
+ADULT_LENGTH = 189.0
+"""Of the male hand in mm: the size to which the lengths below belong (§7.1)."""
+
+
+@dataclass(frozen=True)
+class Tubular:
+    """A long bone with one epiphysis."""
+
+    ray: int
+    """1 thumb to 5 little finger; 0 for the forearm."""
+    length: float
+    epiphysis: float
+    """Half the width of the shaft where the epiphysis is, in mm."""
+    middle: float
+    """Half the width in the middle of the shaft."""
+    end: float
+    """Half the width at the other end."""
+    appears: float
+    fuses: float
+
+
+@dataclass(frozen=True)
+class Carpal:
+    """A carpal bone, or the sesamoid of the thumb: an ellipse with two humps."""
+
+    center: Point
+    radii: Point
+    """Half-axes; the second lies along ``turn``."""
+    turn: float
+    """Degrees from the fingertips to the thumb."""
+    triangle: float
+    """Third harmonic of the outline: positive points to the fingertips (before the turn)."""
+    square: float
+    """Fourth harmonic: negative makes it a box, its corners stand out."""
+    appears: float
+
+
+def _ray(prefix: str, lengths: tuple[float, ...], shape: tuple[float, float, float], appears: tuple[float, ...],
+         fuses: float) -> dict[str, Tubular]:
+    """One bone a ray from 2 to 5; widths go with the root of the length, as short bones are stubby."""
+    bones = {}
+    for ray, length, when in zip(range(2, 6), lengths, appears):
+        base, middle, end = (half * (length / max(lengths)) ** 0.5 for half in shape)
+        bones[f"{prefix}{ray}"] = Tubular(ray, length, base, middle, end, when, fuses)
+    return bones
+
+
+TUBULAR = (
+    _ray("MC", (66, 64, 57, 52), (7.4, 4.5, 6.6), (19, 20, 24, 26), 196)
+    | _ray("PP", (40, 44.5, 41, 33), (7.8, 4.9, 5.8), (17, 16, 17, 22), 195)
+    | _ray("MP", (24, 29, 27.5, 20), (6.6, 4.2, 5.1), (26, 24, 25, 41), 200)
+    | _ray("DP", (18, 19, 19, 17), (5.6, 2.8, 4.0), (39, 29, 29, 39), 186)
+    | {"MC1": Tubular(1, 46, 8.0, 5.2, 7.2, 31, 195), "PP1": Tubular(1, 32, 7.6, 4.8, 6.0, 32, 195),
+       "DP1": Tubular(1, 23, 6.4, 3.6, 4.6, 18, 186)}
+    | {"radius": Tubular(0, 120, 15.5, 7.0, 8.0, 13, 219), "ulna": Tubular(0, 116, 8.2, 5.8, 8.0, 85, 210)}
+)  # fmt: skip
+"""Lengths and widths after Garn's metacarpal and phalangeal norms [recalled]; times of §7.3 (boys' column) and §7.4."""
+
+CARPALS = {
+    "capitate": Carpal((0, 0), (7.6, 11.0), -4, -0.04, -0.03, 3),
+    "hamate": Carpal((-13.0, -0.5), (8.6, 9.4), 15, 0.10, -0.02, 4),
+    "triquetrum": Carpal((-14.5, -14.0), (7.4, 6.8), 35, 0.07, -0.02, 29),
+    "lunate": Carpal((-1.5, -17.5), (7.6, 7.0), 10, -0.06, -0.04, 49),
+    "scaphoid": Carpal((13.2, -12.0), (6.6, 10.6), 38, 0.05, -0.02, 68),
+    "trapezium": Carpal((21.0, 1.0), (7.4, 8.2), 40, -0.05, -0.06, 70),
+    "trapezoid": Carpal((11.4, 6.4), (5.6, 6.4), 10, 0.06, -0.06, 75),
+    "pisiform": Carpal((-18.0, -12.5), (4.6, 5.4), 0, 0.0, 0.0, 132),
+}
+SESAMOID = Carpal((0, 0), (2.4, 3.2), 0, 0.0, 0.0, 153)
+"""Adductor sesamoid; lies beside the head of the first metacarpal."""
+
+METACARPAL_BASES: dict[int, Point] = {1: (27.5, 7.0), 2: (13.5, 14.5), 3: (1.0, 13.5), 4: (-9.5, 11.5), 5: (-18.0, 9.0)}
+METACARPAL_ANGLES = {1: 40.0, 2: 9.0, 3: 0.0, 4: -9.5, 5: -20.0}
+"""Degrees from the third metacarpal towards the thumb."""
+FINGER_ANGLES = {1: 34.0, 2: 10.0, 3: 0.5, 4: -8.0, 5: -21.0}
+"""Of the first phalanx, a relaxed spread."""
+FOREARM: dict[str, Point] = {"radius": (7.5, -26.5), "ulna": (-17.5, -29.0)}
+"""Where the distal ends begin."""
+REGIONS = {"carpus": tuple(CARPALS), "tubular": tuple(name for name, bone in TUBULAR.items() if bone.ray),
+           "forearm": ("radius", "ulna")}  # fmt: skip
+"""Bones by the region whose maturity they share (§7.6)."""
