@@ -7,7 +7,7 @@ from radstack.cli import reopen
 from radstack.competition import Competition
 from radstack.registry import check_name
 
-NAMES = ("ich",)
+NAMES = ("ich", "bone_age")
 VARIANTS = ("demo", "ablation")
 """``<name>-<variant>`` is in ``<name>/<variant>.py``."""
 
@@ -24,6 +24,13 @@ def load(name: str, demo: bool = False) -> Competition:
         return importlib.import_module(f"competitions.{name}").COMPETITION
     check_name(VARIANTS, variant, f"variant of {name},")
     return getattr(importlib.import_module(f"competitions.{name}.{variant}"), variant.upper())
+
+
+def localize(context: dict[str, Any], fold: int) -> None:
+    """Job of stage 02: train the networks that find the anatomy for one fold, and let them."""
+    from radstack.stages.chain_fold import localize_fold
+
+    localize_fold(reopen(context, load), fold)
 
 
 def train(context: dict[str, Any], experiment: str, fold: int) -> None:

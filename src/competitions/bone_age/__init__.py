@@ -1,0 +1,72 @@
+"""RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competitions.bone_age import localizer
+from competitions.bone_age.experiments import EXPERIMENTS, SCALE, STACKERS
+from competitions.bone_age.frame import FRAME
+from competitions.bone_age.index import build_index
+from competitions.bone_age.labels import label_files, sample_file
+from competitions.bone_age.report import PUBLISHED, draw_hands, hands, strata
+from radstack.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.progress import counter
+from radstack.submit import Layout
+from radstack.task import Metric
+
+YEARS = (0, 3, 6, 9, 12, 15, 21)
+"""Edges of the age groups that folds share evenly, in years."""
+
+
+def balance(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sex and age group of each row as 0/1 columns ``male 3-6`` ..."""
+    group = np.clip(np.digitize(rows["boneage"] / 12, YEARS[1:-1]), 0, len(YEARS) - 2)
+    return pd.DataFrame({f"{sex} {YEARS[place]}-{YEARS[place + 1]}": ((rows["male"] == code) & (group == place)).astype(int)
+                         for sex, code in (("male", 1), ("female", 0)) for place in range(len(YEARS) - 1)})
+
+
+def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1300, seed: int = 0) -> None:
+    """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
+    from competitions.bone_age.phantom import draw
+
+    draw(folder, hands=series, size=size, seed=seed, workers=workers, progress=counter("phantoms"))
+
+
+def truth(folder: Path) -> pd.DataFrame | None:
+    """What was drawn, for the report alone; None where pictures are real."""
+    from competitions.bone_age.phantom import read_truth
+
+    return read_truth(folder) if (folder / "truth.npz").exists() else None
+
+
+COMPETITION = Competition(
+    name="bone_age",
+    title="RSNA 2017 pediatric bone age",
+    targets=("boneage",),
+    metric=Metric("mean absolute error", (1,), "months"),
+    get_demo=partial(draw_demo, size=1300),
+    kaggle="kmader/rsna-bone-age",
+    disk={"input": 20_000_000_000},
+    index=build_index,
+    label_files=label_files,
+    localizer=localizer.chain(512),
+    picture=localizer.registered_hand,
+    cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
+                      by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),
+    folds=FoldRecipe(count=5),
+    balance=balance,
+    experiments=EXPERIMENTS,
+    sequences=(),
+    stackers=STACKERS,
+    final="final",
+    sample_file=sample_file,
+    submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
+    labels={"out of fold": "one reading", "test": "mean of six readings"},
+    strata=strata,
+    published=PUBLISHED,
+    case_tables={"hands": hands},
+    case_pictures=draw_hands,
+)

@@ -1,0 +1,167 @@
+"""Hand-made annotations: masks as PNG, landmarks as written by the VGG Image Annotator (VIA) 1 and 2.
+
+VIA: Dutta & Zisserman, ACM Multimedia 2019. P1 is the tip of the third distal phalanx, P2 the tip of the thumb's, P3 the
+center of the capitate (Iglovikov et al. 2018).
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from competitions.bone_age.radiograph import read
+from radstack.dicom import Unreadable
+from radstack.errors import UserError
+
+FOLDER, MASKS = "annotations", "annotations/masks"
+"""Below the input folder."""
+POINTS = ("P1", "P2", "P3")
+LANDMARKS = ("p1x", "p1y", "p2x", "p2y", "p3x", "p3y")
+"""Columns: x to the right and y down in pixels of the raw picture, pixel centers at integers."""
+VIA_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
+"""Those columns of VIA's CSV that are read."""
+
+
+class _Region(NamedTuple):
+    """One region as VIA keeps it."""
+
+    where: str
+    """File and row, for messages."""
+    id: str
+    shape: Any
+    attributes: Any
+
+
+class _Point(NamedTuple):
+    where: str
+    id: str
+    name: str
+    """One of ``POINTS``, or "" where the annotator gave none."""
+    x: float
+    y: float
+
+
+def mask_path(folder: Path, hand: str) -> Path:
+    """Where the hand-made mask of an id is, if there is one."""
+    return folder / MASKS / f"{hand}.png"
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A mask, bool [height, width]: True where the PNG is above 127.
+
+    Args:
+        path: 8 bit, 0 and 255.
+        size: height and width of its radiograph; not checked where None.
+
+    Raises:
+        Unreadable: the reasons of :func:`competitions.bone_age.radiograph.read`, ``wrong-size``, ``empty-mask``.
+    """
+    mask = read(path) > 127
+    if size is not None and mask.shape != size:
+        raise Unreadable("wrong-size", f"the mask has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), "
+                                       f"its radiograph {size[0]} x {size[1]}")
+    if not mask.any():
+        raise Unreadable("empty-mask", "no pixel of the mask is above 127; the hand is 255")
+    return mask
+
+
+def read_landmarks(folder: Path) -> pd.DataFrame:
+    """Landmarks of ``annotations/landmarks.csv`` and ``landmarks.json`` (export or project), if there are any.
+
+    Points are named P1, P2, P3 by any region attribute, or stand in that order without names. Pictures without regions
+    are not annotated.
+
+    Returns:
+        ``id`` (the picture's name without its ending) and ``LANDMARKS`` (float64), one row a hand.
+
+    Raises:
+        UserError: a file that is not VIA's, a shape that is no point, a hand without exactly its three points, a hand
+            annotated twice; each names file and row.
+    """
+    rows = []
+    for path, regions in ((folder / FOLDER / "landmarks.csv", _csv), (folder / FOLDER / "landmarks.json", _json)):
+        points = [_point(region) for region in regions(path)] if path.exists() else []
+        rows += [_hand(list(hand)) for _, hand in groupby(sorted(points, key=_id), _id)]
+    table = pd.DataFrame(rows, columns=["where", "id", *LANDMARKS])
+    twice = table[table["id"].duplicated()]
+    if len(twice):
+        raise UserError(f"{twice['where'].iloc[0]}: {twice['id'].iloc[0]} is annotated twice; delete one of them")
+    return table.drop(columns="where").astype({"id": "str"} | dict.fromkeys(LANDMARKS, float))
+
+
+def _csv(path: Path) -> Iterator[_Region]:
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} is not a CSV file ({' '.join(str(error).split())}); export it from VIA again") from error
+    table = table.rename(columns=lambda name: str(name).lstrip("# "))
+    missing = [name for name in VIA_COLUMNS if name not in table]
+    if missing:
+        raise UserError(f"{path} has no column {missing[0]}; export it from VIA as CSV again")
+    for number, cells in enumerate(zip(*(table[name] for name in VIA_COLUMNS)), start=2):
+        shape, attributes = (_cell(f"{path} row {number}", cell) for cell in cells[1:])
+        # VIA writes one row with an empty shape for a picture without regions.
+        if shape:
+            yield _Region(f"{path} row {number}", Path(cells[0]).stem, shape, attributes)
+
+
+def _cell(where: str, text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except ValueError as error:
+        raise UserError(f"{where}: {text[:60]!r} is not JSON; export the file from VIA again") from error
+
+
+def _json(path: Path) -> Iterator[_Region]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        for picture in content.get("_via_img_metadata", content).values():
+            regions = picture["regions"]
+            # VIA 1 numbered its regions in a dict, VIA 2 has a list.
+            for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
+                yield _Region(f"{path} {picture['filename']} region {number}", Path(picture["filename"]).stem,
+                              region["shape_attributes"], region["region_attributes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a VIA 2 export or project ({type(error).__name__}: {error}); "
+                        "export it from VIA as JSON again") from error
+
+
+def _point(region: _Region) -> _Point:
+    """Check one region."""
+    shape, attributes = region.shape, region.attributes or {}
+    if not isinstance(shape, dict) or not isinstance(attributes, dict):
+        raise UserError(f"{region.where}: its attributes are not VIA's; export the file from VIA again")
+    if shape.get("name") != "point":
+        raise UserError(f"{region.where}: {region.id} has a {shape.get('name')}, not a point; draw it as a point")
+    x, y = _number(shape.get("cx")), _number(shape.get("cy"))
+    if not np.isfinite([x, y]).all():
+        raise UserError(f"{region.where}: {region.id} has a point without cx and cy; draw it again")
+    names = [str(value).strip().upper() for value in attributes.values()]
+    return _Point(region.where, region.id, next((name for name in names if name in POINTS), ""), x, y)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
+
+
+def _id(point: _Point) -> str:
+    return point.id
+
+
+def _hand(points: list[_Point]) -> tuple[Any, ...]:
+    """The points of one hand as a row: where, id, six coordinates."""
+    first, names = points[0], [point.name for point in points]
+    if sorted(names) != ["", "", ""] and sorted(names) != list(POINTS):
+        given = ", ".join(name or "unnamed" for name in names)
+        raise UserError(f"{first.where}: {first.id} has the points {given}, not P1, P2 and P3; "
+                        "mend it in VIA, or delete the picture's points")
+    # Sorting is stable: unnamed points keep their order.
+    points = sorted(points, key=lambda point: point.name)
+    return first.where, first.id, *(value for point in points for value in (point.x, point.y))

@@ -1,0 +1,168 @@
+"""The canonical frame: where a hand is brought by three landmarks, and the regions that the networks see of it.
+
+Frame and landmarks are those of the article and its authors' code (Iglovikov 2017, neuro-inc/ml-recipe-bone-age). Points
+are (x, y) in pixels, y down. After registration every hand is a left hand seen from the back: the thumb is on the right.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from radstack.masks import Cleaned, equalize
+from radstack.similarity import Similarity, from_points, resized, warp
+
+FRAME = (2080, 1600)
+"""Height and width."""
+TIP, CAPITATE = (800, 100), (800, 1600)
+"""Where the tip of the third distal phalanx and the center of the capitate come to lie."""
+
+
+class Region(NamedTuple):
+    """A part of the frame."""
+
+    height: int
+    width: int
+    row: int
+    """Of the center."""
+    column: int
+
+
+REGIONS = {
+    "A": Region(2000, 1500, 1040, 800),
+    # In the radiographs of the RSNA the carpus begins about row 1400 and the growth plate of the radius ends by row 1900,
+    # in small children as in adolescents; the authors' wrist example lies 50 pixels higher.
+    "B": Region(750, 750, 1650, 800),
+    "C": Region(600, 1400, 1050, 800),
+}
+"""A the whole hand, B the carpus with the ends of radius and ulna, C metacarpals and proximal phalanges."""
+
+NO_HAND = 0.01
+"""An infant's hand fills 4 % of a 24 x 30 cm cassette made square; less than a quarter of that is no hand."""
+NO_AIR = 0.85
+"""A hand with spread fingers fills three fifths of its bounding box; a mask of more than this is everything."""
+TWO_HANDS = 0.5
+"""Second component over the first. A forearm cut off by a bracelet stays below; the other hand is as large."""
+SLACK = 0.01
+"""How far beyond the edge a landmark may lie, as a share of the longer side: a tip at the very edge, found with an error."""
+SHORTEST = 0.1
+"""Fingertip to capitate over the longer side of the picture: an infant on a 35 x 43 cm cassette has 0.14."""
+THUMB = (0.35, 1.2)
+"""Thumb tip to capitate over fingertip to capitate: about 0.7 in hands of all ages."""
+ON_AXIS, BACKWARD = 5.0, 110.0
+"""Degrees between thumb and third finger as seen from the capitate: 30 to 50, above 10 with the thumb held to the hand."""
+
+
+class Registration(NamedTuple):
+    """A hand's way into the frame."""
+
+    transform: Similarity
+    """From raw pixels."""
+    mirrored: bool
+    """Whether it is reflected."""
+    reason: str
+    """Why it is not to be trusted, or ""."""
+
+
+def register(points: np.ndarray, raw_size: tuple[int, int]) -> Registration:
+    """Similarity that brings fingertip and capitate to their places, reflected if the thumb would be on the left.
+
+    How far the hand is turned is no reason for distrust: a radiograph filed upside down registers as well as any.
+
+    Args:
+        points: float [3, 2], raw pixels: tip of the third distal phalanx, tip of the thumb, center of the capitate.
+        raw_size: height and width.
+    """
+    tip, thumb, capitate = np.asarray(points, float)
+    if not np.isfinite(points).all() or np.array_equal(tip, capitate):
+        return Registration(unregistered(None, raw_size), False, "no landmarks")
+    finger, thumb = tip - capitate, thumb - capitate
+    mirrored = bool(finger[0] * thumb[1] - finger[1] * thumb[0] < 0)
+    transform = from_points(np.array([tip, capitate]), np.array([TIP, CAPITATE]), reflect=mirrored)
+    return Registration(transform, mirrored, _outside(np.asarray(points), raw_size) or _implausible(finger, thumb, raw_size))
+
+
+def unregistered(mask: np.ndarray | None, raw_size: tuple[int, int]) -> Similarity:
+    """Place a hand without landmarks: the mask's bounding box (without a mask the whole picture) fills region A, upright.
+
+    Args:
+        mask: bool [height, width] in raw pixels; an empty one counts as none.
+        raw_size: height and width.
+    """
+    top, left, bottom, right = 0, 0, *raw_size
+    if mask is not None and mask.any():
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+    hand = REGIONS["A"]
+    scale = min(hand.height / (bottom - top), hand.width / (right - left))
+    center = np.array([(left + right - 1) / 2, (top + bottom - 1) / 2])
+    shift = np.array([hand.column, hand.row]) - 0.5 - scale * center
+    return Similarity(np.column_stack([scale * np.eye(2), shift]))
+
+
+def judge(cleaned: Cleaned) -> str:
+    """What is wrong with a mask: ``no hand found``, ``two hands``, ``no background``, or ""."""
+    if cleaned.share < NO_HAND:
+        return "no hand found"
+    if cleaned.second > TWO_HANDS:
+        return "two hands"
+    return "no background" if cleaned.share > NO_AIR else ""
+
+
+def place(raw: np.ndarray, mask: np.ndarray, inverted: bool, transform: Similarity, scale: float) -> np.ndarray:
+    """The hand in the frame at ``scale``, bones bright, contrast equal, background 0: uint8 [height, width].
+
+    Contrast is equalized in the frame and not before, so that the length of forearm in the picture has no part in it.
+
+    Args:
+        raw: uint8 [height, width].
+        mask: bool [height, width].
+        inverted: whether bones are dark in ``raw``.
+        transform: from raw pixels to the frame at scale 1.
+        scale: 1/4 in the article.
+    """
+    way, size = resized(scale).after(transform), frame_size(scale)
+    hand = warp(255 - raw if inverted else raw, way, size)
+    return equalize(hand, warp(mask.astype(np.uint8) * 255, way, size) > 127)
+
+
+def frame_size(scale: float) -> tuple[int, int]:
+    """Height and width of the frame at ``scale``."""
+    return _rounded(FRAME[0] * scale), _rounded(FRAME[1] * scale)
+
+
+def region_box(name: str, scale: float) -> tuple[int, int, int, int]:
+    """``top``, ``left``, ``height``, ``width`` of a region of ``REGIONS`` in the frame at ``scale``, inside it."""
+    region, (rows, columns) = REGIONS[name], frame_size(scale)
+    height, width = _rounded(region.height * scale), _rounded(region.width * scale)
+    top, left = _rounded(region.row * scale - height / 2), _rounded(region.column * scale - width / 2)
+    return min(max(top, 0), rows - height), min(max(left, 0), columns - width), height, width
+
+
+def cut(registered: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+    """All regions of a hand in the frame at ``scale``, by name."""
+    boxes = {name: region_box(name, scale) for name in REGIONS}
+    return {name: registered[top:top + height, left:left + width] for name, (top, left, height, width) in boxes.items()}
+
+
+def _outside(points: np.ndarray, raw_size: tuple[int, int]) -> str:
+    edge, slack = np.array(raw_size[::-1]) - 0.5, SLACK * max(raw_size)
+    inside = (points >= -0.5 - slack) & (points <= edge + slack)
+    return "" if inside.all() else "landmark outside the picture"
+
+
+def _implausible(finger: np.ndarray, thumb: np.ndarray, raw_size: tuple[int, int]) -> str:
+    """What is wrong with the hand's proportions; ``finger`` and ``thumb`` are tips as seen from the capitate."""
+    length, ratio = np.linalg.norm(finger), np.linalg.norm(thumb) / np.linalg.norm(finger)
+    if length < SHORTEST * max(raw_size):
+        return "fingertip and capitate too close"
+    if not THUMB[0] < ratio < THUMB[1]:
+        return "thumb too short" if ratio < 1 else "thumb too long"
+    angle = np.degrees(np.arctan2(abs(finger[0] * thumb[1] - finger[1] * thumb[0]), finger @ thumb))
+    if angle < ON_AXIS:
+        return "thumb on the axis"
+    return "thumb points backward" if angle > BACKWARD else ""
+
+
+def _rounded(value: float) -> int:
+    """The nearest integer, halves up."""
+    return int(np.floor(value + 0.5))

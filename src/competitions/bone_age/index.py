@@ -1,0 +1,198 @@
+"""The index of the radiographs: one row a hand with its label and annotations; and the quarantine of what is not usable."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
+from competitions.bone_age.labels import QUARANTINE_COLUMNS, read_labels
+from competitions.bone_age.radiograph import content_crc, scan
+from radstack.dicom import Unreadable
+from radstack.errors import UserError
+from radstack.parallel import mapped_rows
+
+COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
+           "mask", *LANDMARKS]
+"""Of the index."""
+LOSS = 0.05
+"""Share of the listed pictures that may be missing."""
+PART = 0.5
+"""Share of the listed pictures above which so many are missing that it is no accident."""
+VERSION = 1
+"""Part of the folders of the parts; raise it when the columns change."""
+CHUNK = 500
+"""Pictures in one piece of work."""
+
+Report = Callable[[str], None]
+
+
+def build_index(folder: Path, workers: int, parts_folder: Path,
+                report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index every picture and every labeled id: each is in the index or in the quarantine.
+
+    Only headers of radiographs are read. Files with the same bytes are one child: they share a ``group``. A faulty
+    annotation costs the annotation, not the hand: it is in the quarantine under the hand's id, and the hand is in the index.
+
+    Args:
+        folder: holds the label tables and the pictures, in folders nested at will.
+        workers: processes that read headers and masks.
+        parts_folder: keeps what is read, see :func:`radstack.parallel.mapped_rows`.
+        report: given a line for each thing worth knowing.
+
+    Returns:
+        The index: ``COLUMNS``, train first, then by id; ``boneage`` months (NaN in test), ``male`` 0 or 1, ``mask`` below
+        ``folder`` or "", landmarks in raw pixels or NaN. The quarantine: ``QUARANTINE_COLUMNS``; reasons are those of
+        :func:`read_labels`, :func:`read_mask` and :func:`competitions.bone_age.radiograph.read_header`, and ``no-file`` (a
+        label without a picture), ``no-label`` and ``not-in-sample`` (a picture without a label), ``duplicate-picture`` (a
+        second file of that name), ``landmark-outside``.
+
+    Raises:
+        UserError: tables or VIA files are faulty, no picture is usable, or more than ``LOSS`` but less than ``PART`` of the
+            listed pictures are missing.
+    """
+    labels = read_labels(folder)
+    if labels.repeated:
+        report(f"label rows that repeat another, dropped: {labels.repeated}")
+    files = _pictures(scan(folder, workers, parts_folder))
+    _quarantine_strangers(files, pd.concat([labels.table, labels.quarantine]))
+    lost = _without_file(labels.table, files, report)
+    index = labels.table.merge(files[files["reason"] == ""], on=["id", "split"], validate="one_to_one")
+    if index.empty:
+        raise UserError(f"no usable picture below {folder}; the first file says: {files['reason'].iloc[0]}")
+    index, faulty = _annotate(_share_groups(index, folder, report), folder, workers, parts_folder, report)
+    quarantine = pd.concat([_locate(labels.quarantine, files), files.loc[files["reason"] != "", QUARANTINE_COLUMNS], lost,
+                            faulty], ignore_index=True)
+    for split, reason, count in quarantine.groupby(["split", "reason"]).size().reset_index().itertuples(index=False):
+        report(f"{split}: {count} quarantined as {reason}")
+    return _arrange(index), quarantine
+
+
+def _pictures(files: pd.DataFrame) -> pd.DataFrame:
+    """Add ``id`` and ``split`` (by the names of the folders) to the scanned files; twins are marked."""
+    name, place = files["path"].str.rsplit("/", n=1).str[-1], files["path"].str.rpartition("/")[0].str.lower()
+    split = np.where(place.str.contains("(?<![a-z])test", regex=True), "test", "train")
+    files = files.assign(id=name.str[:-len(".png")].astype("str"), split=split, depth=place.str.count("/"),
+                         bad=files["reason"] != "")
+    # Archives were packed with copies of themselves inside: the shallowest readable one is kept.
+    files = files.sort_values(["bad", "depth", "path"], ignore_index=True)
+    twin = files.duplicated(["id", "split"]) & ~files["bad"]
+    files.loc[twin, "reason"], files.loc[twin, "detail"] = "duplicate-picture", "another file has this name"
+    return files
+
+
+def _quarantine_strangers(files: pd.DataFrame, listed: pd.DataFrame) -> None:
+    """Mark readable files whose id is in no table of their split."""
+    known = pd.MultiIndex.from_frame(listed[["id", "split"]])
+    stranger = ~pd.MultiIndex.from_frame(files[["id", "split"]]).isin(known) & (files["reason"] == "")
+    files.loc[stranger, "reason"] = np.where(files.loc[stranger, "split"] == "test", "not-in-sample", "no-label")
+    files.loc[stranger, "detail"] = "its id is in no table of its split"
+
+
+def _without_file(labels: pd.DataFrame, files: pd.DataFrame, report: Report) -> pd.DataFrame:
+    """Quarantine rows of the labels that no file, usable or not, answers to."""
+    there = pd.MultiIndex.from_frame(labels[["id", "split"]]).isin(pd.MultiIndex.from_frame(files[["id", "split"]]))
+    lost = labels.loc[~there, ["id", "split"]].assign(path="", reason="no-file", detail="listed, but there is no such PNG")
+    for split, listed in labels.groupby("split"):
+        _judge_loss(str(split), len(listed), lost.loc[lost["split"] == split, "id"], report)
+    return lost
+
+
+def _judge_loss(split: str, listed: int, lost: pd.Series, report: Report) -> None:
+    """Tell a chosen part from a damaged archive.
+
+    The table comes whole even where somebody fetched a few pictures to look at, so most pictures missing is a choice, and
+    is only reported. A few missing are the organizer's. What lies between is an unpacking that broke off, which would
+    quietly cost a tenth of the score.
+    """
+    share = len(lost) / listed
+    if LOSS < share <= PART:
+        raise UserError(f"{split}: {len(lost)} of {listed} listed pictures are missing ({share:.0%}, {LOSS:.0%} may be), "
+                        f"the first is {lost.iloc[0]}.png; unpack the archive again, or delete those rows from the table")
+    if share > PART:
+        report(f"{split}: only {listed - len(lost)} of {listed} listed pictures are here; taken for a chosen part, "
+               "not for a damaged archive")
+
+
+def _locate(quarantine: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
+    """The quarantined labels with the paths of their pictures."""
+    usable = files.loc[files["reason"] == "", ["id", "split", "path"]]
+    found = quarantine.drop(columns="path").merge(usable, on=["id", "split"], how="left")
+    return found.fillna({"path": ""})[QUARANTINE_COLUMNS]
+
+
+def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataFrame:
+    """Add ``group``: the id, or for files with the same bytes the id among them that the tables list first."""
+    index = index.assign(group=index["id"])
+    # Equal files have equal lengths: of 20 GB only a few files are read.
+    alike = index[index["bytes"].duplicated(keep=False)]
+    crc = pd.Series([content_crc(folder / path) for path in alike["path"]], index=alike.index, dtype="int64")
+    group = alike["id"].groupby([alike["bytes"], crc]).transform("first")
+    copies = group[group != alike["id"]]
+    if len(copies):
+        index.loc[copies.index, "group"] = copies
+        report(f"copies of another picture: {len(copies)} (the first: {alike.loc[copies.index[0], 'id']} of "
+               f"{copies.iloc[0]}); they share a group, so that no fold splits them")
+    return index
+
+
+def _annotate(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Path,
+              report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Add ``mask`` and ``LANDMARKS``; the faulty ones as quarantine rows."""
+    index, bad_masks = _add_masks(index, folder, workers, parts_folder, report)
+    index, bad_landmarks = _add_landmarks(index, folder, report)
+    return index, pd.concat([bad_masks, bad_landmarks])
+
+
+def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Path,
+               report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+    paths = [mask_path(folder, hand) for hand in index["id"]]
+    items = [(hand, path.stat().st_mtime_ns, height, width)
+             for hand, path, height, width in zip(index["id"], paths, index["height"], index["width"]) if path.exists()]
+    _report_strays("masks", sum(1 for _ in (folder / MASKS).glob("*.png")) - len(items), report)
+    index["mask"] = ""
+    if not items:
+        return index, pd.DataFrame(columns=QUARANTINE_COLUMNS)
+    checked = mapped_rows(partial(_check_masks, folder), items, parts_folder / f"masks-v{VERSION}", workers, "masks", CHUNK)
+    good = checked[checked["reason"] == ""].set_index("id")["path"]
+    bad = checked[checked["reason"] != ""].merge(index[["id", "split"]], on="id")
+    return index.assign(mask=index["id"].map(good).fillna("")), bad[QUARANTINE_COLUMNS]
+
+
+def _check_masks(folder: Path, chunk: list[tuple[str, int, int, int]]) -> pd.DataFrame:
+    rows = []
+    for hand, _, height, width in chunk:
+        row = {"id": hand, "path": f"{MASKS}/{hand}.png", "reason": "", "detail": ""}
+        try:
+            read_mask(mask_path(folder, hand), (height, width))
+        except Unreadable as error:
+            row |= {"reason": error.reason, "detail": error.detail}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _add_landmarks(index: pd.DataFrame, folder: Path, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+    landmarks = read_landmarks(folder)
+    _report_strays("sets of landmarks", int((~landmarks["id"].isin(index["id"])).sum()), report)
+    index = index.merge(landmarks, on="id", how="left")
+    x, y = index[list(LANDMARKS[::2])], index[list(LANDMARKS[1::2])]
+    # A pixel reaches half a pixel around its center.
+    outside = ((x < -0.5).any(axis=1) | (y < -0.5).any(axis=1) | x.gt(index["width"] - 0.5, axis=0).any(axis=1)
+               | y.gt(index["height"] - 0.5, axis=0).any(axis=1))
+    bad = index.loc[outside, ["id", "split", "path"]].assign(
+        reason="landmark-outside", detail="a landmark is outside the picture; mend it in VIA")
+    index.loc[outside, list(LANDMARKS)] = np.nan
+    return index, bad
+
+
+def _report_strays(what: str, count: int, report: Report) -> None:
+    if count:
+        report(f"{what} that belong to no picture of the index: {count}")
+
+
+def _arrange(index: pd.DataFrame) -> pd.DataFrame:
+    """The columns and row order of an index table; ids of digits are ordered as numbers."""
+    index = index.assign(series=index["id"], position=0, last=index["split"] == "test", length=index["id"].str.len())
+    return index.sort_values(["last", "length", "id"], ignore_index=True)[COLUMNS]

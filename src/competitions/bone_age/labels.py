@@ -1,0 +1,137 @@
+"""The organizer's label tables: an id, a sex and (not for test) a bone age in months, in four spellings."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from radstack.errors import UserError
+
+TABLES = {
+    "boneagetrainingdataset": "train", "trainingdataset": "train", "train": "train",
+    "boneagevalidationdataset": "train", "validationdataset": "train", "validation": "train",
+    "boneagetestdataset": "test", "testdataset": "test", "test": "test", "boneagegroundtruth": "test",
+}  # fmt: skip
+"""Names of the tables without case, blanks and dashes, and their split, the usual one first: Kaggle mirror, RSNA, plain.
+The RSNA validation hands were for tuning; their labels are single readings like the training ones, so they are train."""
+COLUMNS = {"id": ("id", "imageid", "caseid"),
+           "boneage": ("boneage", "boneagemonths", "groundtruthboneagemonths"),
+           "male": ("male", "sex")}  # fmt: skip
+"""Our name of a column and the spellings it was shipped under, likewise without case, blanks and signs."""
+MALE = {"true": 1, "m": 1, "male": 1, "1": 1, "false": 0, "f": 0, "female": 0, "0": 0}
+"""Every way in which sex was written."""
+OLDEST = 240
+"""Months: the last of the classes 1..240 of the expectation head; the oldest hand of RSNA 2017 is 228."""
+QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
+"""``path`` is "" where there is no file."""
+GET = "get the data with: python src/00_get_data.py bone_age --kaggle (or --demo)"
+
+
+class Labels(NamedTuple):
+    """All label tables together, checked."""
+
+    table: pd.DataFrame
+    """``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test), ``male`` (int 0 or 1)."""
+    quarantine: pd.DataFrame
+    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
+    repeated: int
+    """Rows dropped because they repeat another exactly."""
+
+
+def read_labels(folder: Path) -> Labels:
+    """Read every label table of ``folder``; test ages, where a table holds them, are left out.
+
+    Rows are quarantined as ``no-id``, ``unknown-sex``, ``age-not-a-number``, ``age-out-of-range`` (outside 0..240),
+    ``duplicate-id`` (rows of one id that disagree, all of them) and ``also-in-test`` (the train row of a test id).
+
+    Raises:
+        UserError: no training table, a damaged one, or one whose columns cannot be told.
+    """
+    files = _tables(folder)
+    if "train" not in files.values():
+        raise UserError(f"{folder} has no training table (boneage-training-dataset.csv or train.csv); {GET}")
+    rows = pd.concat([_read(path, split) for path, split in files.items()], ignore_index=True)
+    repeated = rows.duplicated(["id", "split", "age", "sex"]) & (rows["id"] != "")
+    rows = _judge(rows[~repeated].reset_index(drop=True))
+    usable = rows["reason"] == ""
+    table = rows.loc[usable, ["id", "split", "boneage", "male"]].astype({"id": "str", "boneage": float, "male": int})
+    return Labels(table.reset_index(drop=True), rows.loc[~usable, QUARANTINE_COLUMNS].reset_index(drop=True),
+                  int(repeated.sum()))
+
+
+def label_files(folder: Path) -> tuple[Path, ...]:
+    """The label tables that are there, training first, below ``folder`` or one folder deeper."""
+    return tuple(_tables(folder))
+
+
+def sample_file(folder: Path) -> Path:
+    """The test table: its ids are those to submit, in its order.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [path for path, split in _tables(folder).items() if split == "test"]
+    if not found:
+        raise UserError(f"{folder} has no test table (boneage-test-dataset.csv or test.csv); save a spreadsheet as CSV, "
+                        f"or {GET}")
+    return found[0]
+
+
+def sample_ids(folder: Path) -> list[str]:
+    """Ids of :func:`sample_file`, in its order, each once."""
+    return _read(sample_file(folder), "test")["id"].drop_duplicates().tolist()
+
+
+def _tables(folder: Path) -> dict[Path, str]:
+    """Every label table and its split, in the order of ``TABLES``."""
+    order = list(TABLES)
+    found = [path for pattern in ("*.csv", "*/*.csv") for path in folder.glob(pattern) if _plain(path.stem) in TABLES]
+    found.sort(key=lambda path: (order.index(_plain(path.stem)), path))
+    return {path: TABLES[_plain(path.stem)] for path in found}
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _read(path: Path, split: str) -> pd.DataFrame:
+    """One table as text: ``id``, ``split``, ``age``, ``sex``, ``source``."""
+    try:
+        raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} is not a CSV file ({' '.join(str(error).split())}); fetch it again") from error
+    raw = raw.apply(lambda column: column.str.strip())
+    age = "" if split == "test" else raw[_column(path, raw, "boneage")]
+    return pd.DataFrame({"id": raw[_column(path, raw, "id")], "split": split, "age": age,
+                         "sex": raw[_column(path, raw, "male")].str.lower(), "source": path.name}, dtype="str")
+
+
+def _column(path: Path, table: pd.DataFrame, name: str) -> str:
+    """The column that is our ``name``."""
+    spelled = {_plain(str(column)): column for column in table.columns}
+    found = next((spelled[spelling] for spelling in COLUMNS[name] if spelling in spelled), None)
+    if found is None:
+        raise UserError(f"{path} has the columns {', '.join(map(str, table.columns))}, none of which is "
+                        f"{' or '.join(COLUMNS[name])}; rename one")
+    return found
+
+
+def _judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add ``boneage``, ``male`` (numbers), ``path`` (""), ``reason`` and ``detail``."""
+    age, male = pd.to_numeric(rows["age"], errors="coerce"), rows["sex"].map(MALE)
+    train = rows["split"] == "train"
+    in_test = rows["id"].isin(rows.loc[~train, "id"])
+    wrong = {
+        "no-id": (rows["id"] == "", "the id is blank"),
+        "unknown-sex": (male.isna(), "sex is '" + rows["sex"] + "'"),
+        "age-not-a-number": (train & ~np.isfinite(age), "bone age is '" + rows["age"] + "'"),
+        "age-out-of-range": (train & ~age.between(0, OLDEST), "bone age is " + rows["age"] + f" months, not 0..{OLDEST}"),
+        "also-in-test": (train & in_test, "its id is in the test table as well"),
+        "duplicate-id": (rows.duplicated(["id", "split"], keep=False), "rows of this id disagree"),
+    }  # fmt: skip
+    reason = np.select([bad for bad, _ in wrong.values()], list(wrong), default="")
+    detail = np.select([bad for bad, _ in wrong.values()], [rows["source"] + ": " + text for _, text in wrong.values()],
+                       default="")
+    return rows.assign(boneage=age, male=male, path="", reason=reason, detail=detail)

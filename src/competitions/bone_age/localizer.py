@@ -1,0 +1,229 @@
+"""From a radiograph to the canonical frame: hand mask, contrast, three landmarks, similarity with reflection."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from competitions.bone_age import frame
+from competitions.bone_age.radiograph import prepare, read
+from radstack import masks
+from radstack.competition import CacheRecipe
+from radstack.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, PointMaps, Points, Schedule, Train
+from radstack.localizer import Chain, Step
+from radstack.paths import Paths
+from radstack.shards import Shards
+from radstack.similarity import Similarity, resized, warp
+from radstack.views import Whole
+
+LANDMARKS = ("tip", "thumb", "capitate")
+"""Tip of the third distal phalanx, tip of the thumb's, center of the capitate (the article's P1, P2, P3)."""
+COARSE = tuple(f"coarse_{point}_{axis}" for point in LANDMARKS for axis in "xy")
+"""Columns of the first landmark network's answers, -1 to 1 across the small picture."""
+FINE = tuple(f"{point}_{axis}" for point in LANDMARKS for axis in "xy")
+"""Columns of the second landmark network's answers, likewise."""
+MATRIX = ("m00", "m01", "m02", "m10", "m11", "m12")
+"""Columns of the similarity from raw pixels to the canonical frame."""
+
+HAND_MASK = Experiment(
+    name="hand_mask",
+    view=Whole((512, 512)),
+    backbone=Backbone("radstack/unet", pretrained=False, args={"widths": (32, 64, 128, 256, 512, 512)}),
+    augment=(
+        Op("HorizontalFlip", {"p": 0.5}),
+        Op("Affine", {"translate_percent": (-0.1, 0.1), "scale": (0.8, 1.2), "rotate": (-30, 30), "mask_interpolation": 1,
+                      "p": 1.0}),
+        Op("RandomGamma", {"gamma_limit": (50, 200), "p": 0.5}),
+        Op("InvertImg", {"p": 0.15}),
+    ),
+    loss=MaskOverlap(),
+    optim=Optim("adam", lr=1e-3),
+    schedule=Schedule("cosine", warmup=1.0, floor=0.01),
+    train=Train(epochs=60, batch_size=8, precision="bf16"),
+    note="U-Net with batch norm and H - log J of the article, which leaves size, length and augmentation open",
+)
+
+HAND_LANDMARKS = Experiment(
+    name="hand_landmarks",
+    view=Whole((256, 256)),
+    backbone=Backbone("radstack/vgg_elu", pretrained=False,
+                      args={"size": (256, 256), "second": 3, "dense": (512, 512), "dropout": 0.0}),
+    augment=(
+        Op("HorizontalFlip", {"p": 0.5}),
+        Op("Affine", {"translate_percent": (-0.1, 0.1), "scale": (0.8, 1.2), "rotate": (-30, 30), "p": 1.0}),
+        Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
+    ),
+    loss=Points(),
+    optim=Optim("adam", lr=3e-4),
+    schedule=Schedule("cosine", warmup=1.0, floor=0.01),
+    train=Train(epochs=200, batch_size=16, precision="fp32"),
+    note="the article's: VGG blocks of two convolutions, ELU, batch norm, mean squared error, Adam, at 1/8 scale; widths "
+         "are those of the age network",
+)
+
+HAND_LANDMARKS_FINE = Experiment(
+    name="hand_landmarks_fine",
+    view=Whole((512, 512)),
+    backbone=Backbone("radstack/unet", pretrained=False, args={"widths": (32, 64, 128, 256, 512, 512)}),
+    augment=(
+        Op("Affine", {"translate_percent": (-0.08, 0.08), "scale": (0.88, 1.12), "rotate": (-12, 12), "p": 1.0}),
+        Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
+    ),
+    loss=PointMaps(),
+    optim=Optim("adam", lr=1e-3),
+    schedule=Schedule("cosine", warmup=1.0, floor=0.01),
+    train=Train(epochs=60, batch_size=8, precision="bf16"),
+    note="a second look at the hand that the first network registered, so that five fingertips are not alike any more; "
+         "the article has no such step (DECISIONS.md)",
+)
+
+
+class Masks:
+    """Hand-made masks by row number, float32 [seen, seen]: the share of each pixel that is hand; zeros without a mask."""
+
+    def __init__(self, folder: Path, rows: pd.DataFrame, side: int, seen: int) -> None:
+        """Point at ``input/<comp>``; each mask is read once. ``seen`` is the side that the network sees."""
+        self.folder, self.side = folder, seen
+        self.names = rows["mask"].to_numpy()
+        self.kept: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The mask of one row."""
+        if row not in self.kept:
+            self.kept[row] = self._read(row)
+        return self.kept[row]
+
+    def _read(self, row: int) -> np.ndarray:
+        if not self.names[row]:
+            return np.zeros((self.side, self.side), np.float32)
+        return prepare(self.folder / self.names[row], self.side)[0].astype(np.float32) / 255
+
+
+def has_mask(rows: pd.DataFrame) -> np.ndarray:
+    """Who has a hand-made mask."""
+    return (rows["mask"] != "").to_numpy()
+
+
+def has_points(rows: pd.DataFrame) -> np.ndarray:
+    """Who has all three landmarks."""
+    return rows[[f"p{point}{axis}" for point in (1, 2, 3) for axis in "xy"]].notna().all(axis=1).to_numpy()
+
+
+def to_small(scale: float, offset_x: float, offset_y: float) -> np.ndarray:
+    """Matrix [2, 3] from raw pixels to those of the small picture."""
+    return np.array([[scale, 0, offset_x], [0, scale, offset_y]])
+
+
+def point_labels(folder: Path, rows: pd.DataFrame, side: int) -> np.ndarray:
+    """Landmarks of ``rows``, float32 [rows, 6] from -1 to 1 across the small picture."""
+    raw = rows[[f"p{point}{axis}" for point in (1, 2, 3) for axis in "xy"]].to_numpy(float).reshape(-1, 3, 2)
+    small = raw * rows["scale"].to_numpy()[:, None, None] + rows[["offset_x", "offset_y"]].to_numpy()[:, None]
+    return to_unit(small, side)
+
+
+def to_unit(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Points [..., 3, 2] in pixels to float32 [..., 6] from -1 to 1 between the centers of the outermost pixels."""
+    return (2 * pixels / (side - 1) - 1).reshape(*pixels.shape[:-2], 6).astype(np.float32)
+
+
+def to_pixels(unit: np.ndarray, side: int) -> np.ndarray:
+    """Undo :func:`to_unit`."""
+    return (unit.reshape(*unit.shape[:-1], 3, 2) + 1) * (side - 1) / 2
+
+
+def coarse_way(unit: np.ndarray, side: int) -> Similarity:
+    """From the small picture to the picture of the second look: the frame, as high as the small picture."""
+    registered = frame.register(to_pixels(unit, side), (side, side))
+    return resized(side / frame.FRAME[0]).after(registered.transform)
+
+
+def coarse_hand(picture: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """The small picture in the frame that the first network's landmarks ``unit`` (float [6]) say."""
+    return warp(picture, coarse_way(unit, len(picture)), picture.shape)
+
+
+def fine_labels(folder: Path, rows: pd.DataFrame, side: int) -> np.ndarray:
+    """Landmarks of ``rows`` in the picture of the second look, float32 [rows, 6] from -1 to 1."""
+    small = to_pixels(point_labels(folder, rows, side), side)
+    ways = [coarse_way(unit, side) for unit in rows[list(COARSE)].to_numpy(float)]
+    return np.stack([to_unit(way.apply(points), side) for way, points in zip(ways, small)])
+
+
+def fine_back(rows: pd.DataFrame, answers: np.ndarray, side: int) -> np.ndarray:
+    """The second look's answers, float32 [rows, 6], in the small picture."""
+    ways = [coarse_way(unit, side).inverse() for unit in rows[list(COARSE)].to_numpy(float)]
+    return np.stack([to_unit(way.apply(points), side) for way, points in zip(ways, to_pixels(answers, side))])
+
+
+def hand_only(picture: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """The hand on black with equal contrast, bones bright: what the landmark network sees."""
+    mask = masks.clean(probability).mask
+    if not mask.any():
+        return picture
+    return masks.equalize(255 - picture if masks.is_inverted(picture, mask) else picture, mask)
+
+
+def settle(row: Any, picture: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+    """Landmarks in raw pixels, the similarity into the frame, what is wrong (``flag``, "" for nothing)."""
+    cleaned = masks.clean(probability)
+    side, size = len(picture), (row.height, row.width)
+    small = to_pixels(np.array([getattr(row, name) for name in FINE]), side)
+    points = (small - (row.offset_x, row.offset_y)) / row.scale
+    registered = frame.register(points, size)
+    flag = frame.judge(cleaned) or registered.reason
+    transform = registered.transform
+    if flag:
+        transform = frame.unregistered(raw_mask(probability, row), size)
+    return {"flag": flag, "mirrored": bool(registered.mirrored and not flag), "parts": cleaned.parts,
+            "inverted": bool(cleaned.mask.any() and masks.is_inverted(picture, cleaned.mask)),
+            **dict(zip((f"raw_{name}" for name in FINE), points.ravel().tolist())),
+            **dict(zip(MATRIX, transform.matrix.ravel().tolist()))}
+
+
+def raw_mask(probability: np.ndarray, row: Any) -> np.ndarray:
+    """The cleaned mask in raw pixels, bool [height, width]; its edge is where the probability passes one half."""
+    mask = masks.clean(probability).mask
+    kept = np.where(mask, np.maximum(probability, 128), np.minimum(probability, 127))
+    matrix = to_small(row.scale, row.offset_x, row.offset_y)
+    size = (int(row.width), int(row.height))
+    return cv2.warpAffine(kept, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 127
+
+
+def similarity(row: Any) -> Similarity:
+    """The similarity from raw pixels into the frame that ``row`` of the localization table holds."""
+    return Similarity(np.array([getattr(row, name) for name in MATRIX], float).reshape(2, 3))
+
+
+def registered_hand(paths: Paths, row: Any, cache: CacheRecipe) -> np.ndarray:
+    """The hand in the canonical frame at the cache's scale, uint8 [height, width], background 0."""
+    probability = Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))
+    raw, mask = read(paths.input / row.path), raw_mask(probability, row)
+    whole = mask if mask.any() else np.ones(raw.shape, bool)
+    return frame.place(raw, whole, bool(row.inverted), similarity(row), cache.size[0] / frame.FRAME[0])
+
+
+def show(paths: Paths, row: Any, picture: np.ndarray, probability: np.ndarray, file: Path) -> None:
+    """Draw every step of one hand side by side."""
+    from competitions.bone_age.pictures import strip
+
+    cleaned = masks.clean(probability).mask
+    turned = 255 - picture if row.inverted else picture
+    equal = hand_only(picture, probability)
+    points = np.array([getattr(row, f"raw_{name}") for name in FINE]).reshape(3, 2)
+    small = points * row.scale + (row.offset_x, row.offset_y)
+    registered = registered_hand(paths, row, CacheRecipe((520, 400), 0, (), "uint8"))
+    strip({"input": picture, "mask": probability, "cleaned": np.where(cleaned, turned, 0), "equalized": equal,
+           "landmarks": equal, "registered": registered, **frame.cut(registered, 0.25)}, file, points=small, note=row.flag)
+
+
+def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LANDMARKS,
+          fine: Experiment = HAND_LANDMARKS_FINE) -> Chain:
+    """The three networks on small pictures of ``side`` pixels, which each may shrink further."""
+    return Chain(
+        side=side, prepare=prepare, settle=settle, show=show,
+        steps=(Step(mask, has_mask, partial(Masks, seen=mask.view.size[0]), follow=hand_only),
+               Step(coarse, has_points, point_labels, COARSE, follow=coarse_hand),
+               Step(fine, has_points, fine_labels, FINE, back=fine_back)))

@@ -1,0 +1,138 @@
+"""What the report says of bone ages beyond the score: stages of development, intervals, regions, the article's numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competitions.bone_age import frame
+from competitions.bone_age.annotations import read_mask
+from competitions.bone_age.localizer import LANDMARKS, raw_mask, similarity
+from radstack import masks
+from radstack.competition import Cases, Published
+from radstack.intervals import conformal
+from radstack.paths import Paths
+from radstack.shards import Shards
+
+COVERAGE = 0.9
+"""Share of true ages that the prediction intervals hold."""
+STAGES = ("infancy", "pre-puberty", "early and mid-puberty", "late puberty", "post-puberty")
+"""Stages of skeletal development (Gilsanz and Ratib, Hand Bone Age)."""
+STARTS = {1: (36, 108, 168, 192), 0: (24, 84, 156, 180)}
+"""Months at which the second and later stages begin, by ``male``."""
+
+SINGLE = "1,000 held-out training hands, single readings"
+SIX = "200 test hands, mean of six readings"
+PUBLISHED = (
+    Published("article: A, regression, both sexes", 8.08, SINGLE, "Iglovikov 2017"),
+    Published("article: C, regression, both sexes", 8.42, SINGLE, "Iglovikov 2017"),
+    Published("article: A+B+C, regression, both sexes", 7.52, SINGLE, "Iglovikov 2017"),
+    Published("article: A, regression, girls", 7.12, SINGLE, "Iglovikov 2017"),
+    Published("article: C, regression, girls", 6.79, SINGLE, "Iglovikov 2017"),
+    Published("article: A+B+C, regression, boys", 6.30, SINGLE, "Iglovikov 2017"),
+    Published("article: A+B+C, regression, girls", 6.49, SINGLE, "Iglovikov 2017"),
+    Published("article: A+B+C, expectation, boys", 6.16, SINGLE, "Iglovikov 2017"),
+    Published("article: A+B+C, expectation, girls", 6.39, SINGLE, "Iglovikov 2017"),
+    Published("article: twelve networks", 6.10, SINGLE, "Iglovikov 2017"),
+    Published("article's authors, second version", 4.97, SIX, "Iglovikov 2018, quoted second hand"),
+    Published("16 Bit, first place", 4.265, SIX, "Halabi 2019"),
+    Published("Deeplasia", 3.87, SIX, "Rassmann 2024"),
+    Published("one manual reading against the mean of six", 5.55, "SD of a reading 0.58 years, computed", "Thodberg"),
+)
+"""Never to be compared across label types: a single reading is itself 5.6 months off on average."""
+
+
+def strata(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sex and stage of development of labeled rows."""
+    starts = np.array([STARTS[int(male)] for male in rows["male"]]).reshape(-1, len(STAGES) - 1)
+    stage = (rows["boneage"].to_numpy()[:, None] >= starts).sum(1)
+    return pd.DataFrame({"sex": np.where(rows["male"] == 1, "male", "female"),
+                         "stage": np.array(STAGES)[stage]}, index=rows.index)
+
+
+def hands(cases: Cases) -> pd.DataFrame:
+    """One row a test hand.
+
+    Returns:
+        ``id``, ``sex``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal per sex from out-of-fold
+        errors against labels, so that label noise is in it), ``A``, ``B``, ``C`` (mean of the region's networks of the
+        child's sex), ``spread`` (largest less least of the three), ``flag`` of localization, ``mirrored``, ``inverted``;
+        all ages in months.
+    """
+    rows = cases.test_rows[["id", "male"]].merge(cases.test[cases.final].rename(columns={"boneage": "age"}), on="id",
+                                                 how="left")
+    width = rows["male"].map(half_widths(cases)).to_numpy()
+    table = rows.assign(sex=np.where(rows["male"] == 1, "male", "female"), low=rows["age"] - width,
+                        high=rows["age"] + width).merge(region_ages(cases.test), on="id", how="left")
+    table["spread"] = table[list(frame.REGIONS)].max(axis=1) - table[list(frame.REGIONS)].min(axis=1)
+    found = cases.localized[["id", "flag", "mirrored", "inverted"]]
+    table = table.merge(found, on="id", how="left").fillna({"flag": "unreadable"})
+    return table[["id", "sex", "age", "low", "high", *frame.REGIONS, "spread", "flag", "mirrored", "inverted"]]
+
+
+def half_widths(cases: Cases) -> dict[int, float]:
+    """Half width of the prediction interval for each value of ``male``."""
+    both = cases.oof_rows[["id", "male", "boneage"]].merge(cases.oof[cases.final], on="id", suffixes=("", "_predicted"))
+    errors = both["boneage"] - both["boneage_predicted"]
+    return {int(male): conformal(part.to_numpy(), COVERAGE) for male, part in errors.groupby(both["male"])}
+
+
+def region_ages(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """``id`` and the age that each region's networks give together, columns ``A``, ``B``, ``C``."""
+    ages = {}
+    for name in frame.REGIONS:
+        own = [table.set_index("id")["boneage"] for model, table in tables.items()
+               if model.startswith(f"{name}_") and model.endswith("_own")]
+        ages[name] = pd.concat(own, axis=1).mean(axis=1) if own else pd.Series(dtype=float)
+    return pd.DataFrame(ages).rename_axis("id").reset_index()
+
+
+def draw_hands(cases: Cases, paths: Paths, count: int = 4) -> list[Path]:
+    """Pictures of the test hands whose regions disagree most and of the flagged ones, with what each region says."""
+    from competitions.bone_age.pictures import hand
+
+    table = hands(cases)
+    chosen = pd.concat([table.nlargest(count, "spread"), table[table["flag"] != ""].head(count)]).drop_duplicates("id")
+    rows = cases.localized.merge(cases.cached[["id", "shard", "slot"]], on="id").set_index("id", drop=False)
+    shards, files = Shards(paths.cache), []
+    for one in chosen[chosen["id"].isin(rows.index)].itertuples():
+        place = rows.loc[one.id]
+        files.append(paths.reports / "hands" / f"{one.id}.png")
+        hand(shards(place["shard"], place["slot"]), {name: getattr(one, name) for name in frame.REGIONS},
+             (one.age, one.low, one.high), files[-1], sex=one.sex, flags=one.flag)
+    return files
+
+
+def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """What stage 02 reached on phantoms, all out of fold.
+
+    Returns:
+        Median Dice index of the annotated hands' masks; median and 95th percentile of the distance between found and true
+        landmarks in pixels of the canonical frame; share of mirrored hands that were turned; flagged hands; hands.
+    """
+    both = localized.merge(truth, on="id", suffixes=("", "_true"))
+    plain = both[both["flag"] == ""]
+    errors = np.concatenate([frame_errors(row) for row in plain.itertuples()])
+    is_mirrored = plain["mirrored_true"] == 1
+    turned = plain["mirrored"] == is_mirrored
+    dice = [mask_dice(paths, row) for row in localized[localized["mask"] != ""].itertuples()]
+    return {"mask Dice, median": float(np.median(dice)), "landmark error, median px of the frame": float(np.median(errors)),
+            "landmark error, 95 %": float(np.quantile(errors, 0.95)),
+            "mirrored hands turned": float(turned[is_mirrored].mean()),
+            "other hands left": float(turned[~is_mirrored].mean()),
+            "flagged": float((both["flag"] != "").sum()), "hands": len(both)}
+
+
+def frame_errors(row: object) -> np.ndarray:
+    """Distances of the three landmarks to the true ones, in pixels of the canonical frame."""
+    found = np.array([[getattr(row, f"raw_{point}_{axis}") for axis in "xy"] for point in LANDMARKS])
+    true = np.array([[getattr(row, f"p{point}{axis}_true", getattr(row, f"p{point}{axis}")) for axis in "xy"]
+                     for point in (1, 2, 3)])
+    return np.linalg.norm(found - true, axis=1) * similarity(row).scale
+
+
+def mask_dice(paths: Paths, row: object) -> float:
+    """Dice index of a hand's found mask and its hand-made one, in raw pixels."""
+    probability = Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))  # type: ignore[attr-defined]
+    made = read_mask(paths.input / row.mask)  # type: ignore[attr-defined]
+    return masks.dice(raw_mask(probability, row), made)

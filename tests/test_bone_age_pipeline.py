@@ -1,0 +1,160 @@
+"""The bone-age stages on a few phantoms, from raw files to a table of ages; recipes built and stepped at their size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from competitions import load
+from competitions.bone_age import balance, frame
+from competitions.bone_age.experiments import EXPERIMENTS
+from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, settle, to_unit
+from competitions.bone_age.report import STAGES, strata
+from radstack.data import Batch
+from radstack.nets.backbones import build
+from radstack.nets.objectives import objective
+from radstack.recipe import change
+from radstack.training.learner import Learner
+
+ROOT = Path(__file__).parents[1]
+
+
+def stage(name: str, folder: Path, *arguments: str) -> str:
+    folders = ("--data-dir", str(folder), "--out-dir", str(folder))
+    command = [sys.executable, str(ROOT / "src" / f"{name}.py"), "bone_age", "--demo", *folders, "--workers", "1"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def localized(tmp_path_factory):
+    """Twenty-eight phantom hands through stages 00 to 03, with the demo's localizers."""
+    folder = tmp_path_factory.mktemp("hands")
+    stage("00_get_data", folder, "--demo-size", "28")
+    stage("01_make_folds", folder)
+    stage("02_localize", folder)
+    stage("03_cache", folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_every_phantom_reaches_the_cache_and_the_second_run_makes_nothing(localized):
+    rows = pd.read_parquet(localized / "cache" / "bone_age-demo" / "rows.parquet")
+    assert len(rows) == 28 and rows["id"].is_unique and (rows["split"] == "test").sum() == 4
+    assert np.load(localized / "cache" / "bone_age-demo" / "shard-00000.npy").shape == (28, 208, 160)
+    for name in ("02_localize", "03_cache"):
+        assert "making" not in stage(name, localized) and "to make" not in stage(name, localized)
+
+
+@pytest.mark.slow
+def test_networks_of_one_sex_predict_everyone_and_steps_can_be_shown(localized):
+    only = ("--only", "B_regression_male", "--folds", "0")
+    stage("04_train", localized, *only)
+    stage("05_predict", localized, *only)
+    folder = localized / "oof" / "bone_age-demo" / "B_regression_male"
+    scored, test = pd.read_parquet(folder / "fold0.parquet"), pd.read_parquet(folder / "fold0_test.parquet")
+    rows = pd.read_parquet(localized / "cache" / "bone_age-demo" / "rows.parquet").set_index("id")
+    assert set(rows.loc[scored["id"], "male"]) == {0, 1} and len(test) == 4
+    assert np.isfinite(scored["boneage"]).all()
+    stage("02_localize", localized, "--show", "1")
+    assert len(list((localized / "reports" / "bone_age-demo" / "localize").glob("*.png"))) == 2
+
+
+STEPPED = [one for one in EXPERIMENTS if one.name in ("A_regression", "B_expectation_male", "C_regression_female")
+           or one.name[1] != "_"]
+"""One of each region, and all that are not of the article's table."""
+
+
+@pytest.mark.parametrize("recipe", STEPPED, ids=lambda recipe: recipe.name)
+def test_full_recipes_step(recipe):
+    torch.manual_seed(0)
+    loss = objective(recipe.loss, ("boneage",))
+    recipe = change(recipe, train__precision="fp32", backbone__pretrained=False, train__ema=0.0)
+    net = build(recipe.backbone, loss.outputs, len(recipe.view.mean), head=recipe.head)
+    learner = Learner(recipe, ("boneage",), net, torch.device("cpu"))
+    size = recipe.view.size if recipe.backbone.name.startswith("radstack") else (128, 96)
+    images = torch.randint(0, 255, (2, len(recipe.view.mean), *size), dtype=torch.uint8)
+    batch = Batch(images, torch.tensor([[60.0], [180.0]]), torch.ones(2, len(recipe.head.columns)), torch.arange(2))
+    before = [one.clone() for one in net.parameters()]
+    moved, value, _ = learner.step([batch], 0.5, 0)
+    assert moved and np.isfinite(value)
+    assert any(not torch.equal(*pair) for pair in zip(before, net.parameters()))
+
+
+@pytest.mark.parametrize("recipe", [HAND_MASK, HAND_LANDMARKS, HAND_LANDMARKS_FINE], ids=lambda recipe: recipe.name)
+def test_full_localizers_answer_at_their_size(recipe):
+    targets = () if recipe.loss.label == "mask" else FINE
+    loss = objective(recipe.loss, targets)
+    net = build(recipe.backbone, loss.outputs, 1).eval()
+    with torch.no_grad():
+        answer = loss.answer(net(torch.zeros(1, 1, *recipe.view.size)))
+    assert answer.shape == ((1, *recipe.view.size) if recipe.loss.label == "mask" else (1, 6))
+
+
+def test_recipes_are_the_articles():
+    by_name = {recipe.name: recipe for recipe in EXPERIMENTS}
+    assert len([name for name in by_name if name[0] in "ABC" and name[1] == "_"]) == 18
+    assert by_name["A_regression"].view.size == (500, 375) and by_name["C_expectation_male"].view.size == (150, 350)
+    assert by_name["B_expectation_female"].sampling.keep == "male == 0"
+    recipe = by_name["A_regression"]
+    assert (recipe.optim.lr, recipe.optim.betas, recipe.train.batch_size, recipe.train.epochs) == (2e-5, (0.5, 0.999), 8, 50)
+
+
+class Row:
+    """A row of the localization table with landmarks where ``points`` (raw pixels) say."""
+
+    def __init__(self, points, scale=0.5, height=400, width=300):
+        self.height, self.width, self.scale = height, width, scale
+        self.offset_x, self.offset_y = 0.0, 0.0
+        for name, value in zip(FINE, to_unit(np.array(points, float) * scale, 200)):
+            setattr(self, name, value)
+
+
+HAND = np.array([(150, 60), (230, 160), (150, 300)])
+
+
+def blob(*boxes):
+    probability = np.zeros((200, 200), np.uint8)
+    for top, left, bottom, right in boxes:
+        probability[top:bottom, left:right] = 255
+    return probability
+
+
+@pytest.mark.parametrize(("points", "probability", "flag"), [
+    (HAND, blob((20, 40, 180, 120)), ""),
+    (HAND, blob(), "no hand found"),
+    (HAND, blob((20, 10, 180, 60), (20, 90, 180, 140)), "two hands"),
+    (HAND + [0, -90], blob((20, 40, 180, 120)), "landmark outside the picture"),
+    (HAND * 0 + 150, blob((20, 40, 180, 120)), "no landmarks"),
+])
+def test_what_cannot_be_registered_is_flagged_and_passed_on(points, probability, flag):
+    found = settle(Row(points), probability // 2, probability)
+    assert found["flag"] == flag
+    matrix = np.array([found[name] for name in ("m00", "m01", "m02", "m10", "m11", "m12")]).reshape(2, 3)
+    assert np.isfinite(matrix).all() and abs(np.linalg.det(matrix[:, :2])) > 0
+    if not flag:
+        np.testing.assert_allclose(matrix @ [150, 60, 1], frame.TIP, atol=1)
+        np.testing.assert_allclose(matrix @ [150, 300, 1], frame.CAPITATE, atol=1)
+
+
+def test_folds_share_sexes_and_ages_evenly():
+    rows = pd.DataFrame({"boneage": [1.0, 50, 100, 140, 170, 228, 228], "male": [1, 1, 0, 0, 1, 0, 1]})
+    columns = balance(rows)
+    assert (columns.sum(axis=1) == 1).all() and columns.shape[1] == 12
+    assert columns.loc[0, "male 0-3"] == 1 and columns.loc[5, "female 15-21"] == 1
+
+
+def test_stages_of_development_depend_on_sex():
+    rows = pd.DataFrame({"boneage": [30.0, 30, 90, 90, 200], "male": [1, 0, 1, 0, 1]})
+    assert strata(rows)["stage"].tolist() == [STAGES[0], STAGES[1], STAGES[1], STAGES[2], STAGES[4]]
+
+
+def test_the_chain_of_the_full_recipe_is_whole():
+    full = chain(512)
+    assert [step.experiment.name for step in full.steps] == ["hand_mask", "hand_landmarks", "hand_landmarks_fine"]
+    assert load("bone_age").localizer == load("bone_age").localizer
