@@ -1,0 +1,96 @@
+"""The decision that the age is asked for: of age or not, with intervals; and the error of the age. Numbers a volume."""
+
+import numpy as np
+from scipy.stats import binomtest
+
+from radstack.bootstrap import standard_error
+from radstack.errors import UserError
+
+ADULT = 18.0
+"""Years of life from which a person is of age in Germany (civil code, section 2)."""
+LEVEL = 0.95
+"""Confidence of the intervals."""
+
+
+def majority(truth: np.ndarray, predicted: np.ndarray, threshold: float = ADULT) -> dict[str, float]:
+    """How well a threshold on predicted ages tells adults, the positive class, from minors.
+
+    Args:
+        truth: ages in years, [volumes]; from ``ADULT`` on a person is an adult.
+        predicted: ages in years, [volumes]; above ``threshold`` one is called an adult.
+        threshold: years, e.g. from :func:`no_minor_threshold` on other volumes.
+
+    Returns:
+        ``threshold``, ``adults``, ``minors``, ``minors_called_adult`` and ``accuracy``, ``sensitivity`` (share of adults
+        called adult) and ``specificity`` (share of minors called minor), each with ``_low`` and ``_high`` of its 95 %
+        interval (Wilson 1927, which takes volumes for independent: second visits make it a little narrow). NaN where
+        there is none of the class.
+
+    Raises:
+        UserError: there are no volumes, their numbers differ, or an age is missing.
+    """
+    truth, predicted = _checked(truth, predicted)
+    adult, called = truth >= ADULT, predicted > threshold
+    right = adult == called
+    table = {"threshold": float(threshold), "adults": float(adult.sum()), "minors": float((~adult).sum()),
+             "minors_called_adult": float((called & ~adult).sum())}
+    for name, part in (("accuracy", right), ("sensitivity", right[adult]), ("specificity", right[~adult])):
+        bounds = wilson(int(part.sum()), len(part))
+        table |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+    return table
+
+
+def no_minor_threshold(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """The least threshold in years above which :func:`majority` calls none of these minors an adult.
+
+    Choose it on training volumes, by predictions of networks that did not see them, and judge it on others: there minors
+    may well pass it. ``truth`` and ``predicted`` are ages in years, [volumes]; without a minor it is a UserError.
+    """
+    truth, predicted = _checked(truth, predicted)
+    minor = truth < ADULT
+    if not minor.any():
+        raise UserError(f"all {len(truth)} persons are {ADULT:g} or older, and no threshold can be learned from them; give "
+                        "volumes of minors as well")
+    return float(predicted[minor].max())
+
+
+def mean_error(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray | None = None) -> dict[str, float]:
+    """Mean absolute error in years and its standard error over persons.
+
+    Args:
+        truth: ages in years, [volumes].
+        predicted: ages in years, [volumes].
+        person: label of each volume's person, [volumes], since errors of a person's visits are alike; None where each
+            volume is another person.
+
+    Returns:
+        ``mae``, ``standard_error`` (infinite for one person), ``sd`` and ``worst`` of the absolute errors, ``volumes``,
+        ``persons``.
+
+    Raises:
+        UserError: as :func:`majority`.
+    """
+    truth, predicted = _checked(truth, predicted)
+    errors = np.abs(predicted - truth)
+    groups = np.arange(len(errors)) if person is None else np.asarray(person)
+    return {"mae": float(errors.mean()), "standard_error": standard_error(errors, groups), "sd": float(errors.std()),
+            "worst": float(errors.max()), "volumes": len(errors), "persons": len(np.unique(groups))}
+
+
+def wilson(hits: int, among: int) -> tuple[float, float, float]:
+    """Share ``hits / among`` and the bounds of its 95 % score interval (Wilson 1927); NaN where ``among`` is 0."""
+    if not among:
+        return float("nan"), float("nan"), float("nan")
+    bounds = binomtest(hits, among).proportion_ci(LEVEL, method="wilson")
+    return hits / among, float(bounds.low), float(bounds.high)
+
+
+def _checked(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 [volumes], with an age in every place."""
+    truth, predicted = (np.asarray(ages, dtype=np.float64) for ages in (truth, predicted))
+    if truth.ndim != 1 or truth.shape != predicted.shape or not len(truth):
+        raise UserError(f"true ages of shape {truth.shape} and predicted ones of shape {predicted.shape}: give "
+                        "one of each a volume, joined by id")
+    if not (np.isfinite(truth) & np.isfinite(predicted)).all():
+        raise UserError("some volumes have no true or no predicted age; leave them out before judging the decision")
+    return truth, predicted

@@ -1,0 +1,164 @@
+"""The index of the knees: one row a slice with the age of its volume; and the quarantine of what is not usable."""
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from competitions.knee_age.labels import QUARANTINE_COLUMNS, SUFFIXES, TABLE, read_labels
+from competitions.knee_age.volume import central, read_masks
+from radstack.dicom import Unreadable
+from radstack.errors import UserError
+from radstack.parallel import mapped_rows
+from radstack.volumes import Volume, read_volume
+
+COLUMNS = ["id", "split", "group", "series", "position", "path", "mask", "age_years", "visit", "source", "slices", "height",
+           "width", "spacing_row", "spacing_column", "spacing_slice"]
+"""Of the index."""
+VERSION = 1
+"""Part of the folder of the parts; raise it when the columns change."""
+CHUNK = 8
+"""Volumes in one piece of work: some seconds."""
+
+Report = Callable[[str], None]
+
+
+def build_index(folder: Path, workers: int, parts_folder: Path,
+                report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index every slice of every listed volume; each volume is in the index or in the quarantine.
+
+    Every volume is read to the last voxel, so that a cut-off file costs a row here and not a run later. A faulty mask costs
+    the mask, not the volume: it is in the quarantine under the volume's id, and the volume is in the index.
+
+    Args:
+        folder: holds ``volumes.csv`` (or the names it stands for), ``sample_submission.csv`` and the volumes.
+        workers: processes that read volumes.
+        parts_folder: keeps what is read, see :func:`radstack.parallel.mapped_rows`.
+        report: given a line for each thing worth knowing.
+
+    Returns:
+        The index: ``COLUMNS``, train first, then by series and position; ``age_years`` NaN in test, ``position`` counts from
+        the front, ``path`` and ``mask`` (of train volumes, or "") lie below ``folder``, sizes and spacings (mm) are those of
+        the oriented volume. The quarantine: ``QUARANTINE_COLUMNS``, one row a volume; reasons are those of
+        :func:`read_labels`, :func:`radstack.volumes.read_volume` and :func:`read_masks`, and ``not-coronal`` (sagittal
+        volumes were never used for ages), ``slice-count``, ``flat`` (all voxels alike), ``duplicate-volume`` (a train
+        volume with the voxels of another).
+
+    Raises:
+        UserError: tables are faulty, or no volume is usable.
+    """
+    labels = read_labels(folder)
+    if labels.repeated:
+        report(f"rows of {TABLE} that repeat another, dropped: {labels.repeated}")
+    volumes = _read(folder, labels.table, workers, parts_folder)
+    usable = volumes["reason"] == ""
+    if not usable.any():
+        first = volumes if len(volumes) else labels.quarantine
+        told = f"; the first says: {first['reason'].iloc[0]} ({first['detail'].iloc[0]})" if len(first) else ""
+        raise UserError(f"no usable volume below {folder}{told}")
+    quarantine = pd.concat([labels.quarantine, _faults(volumes, "file", "reason", "detail"),
+                            _faults(volumes, "mask_file", "mask_reason", "mask_detail")], ignore_index=True)
+    _summarize(folder, labels.table, volumes, quarantine, report)
+    return _slices(volumes[usable]), quarantine
+
+
+def mask_file(folder: Path, file: str) -> str:
+    """Path below ``folder`` of the labels of ``file``: ``../VOI_LABEL/<name>_LABEL.*`` for ``<name>_ORIG.*``, or ""."""
+    path = folder / file
+    name = path.name.partition(".")[0].removesuffix("_ORIG")
+    found = sorted(path.parent.with_name("VOI_LABEL").glob(f"{escape(name)}_LABEL.*"))
+    return next((mask.relative_to(folder).as_posix() for mask in found if mask.name.endswith(SUFFIXES)), "")
+
+
+def _read(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Path) -> pd.DataFrame:
+    """``table`` with what :func:`_look` found; copies of another volume are marked."""
+    masks = [mask_file(folder, file) if split == "train" else "" for file, split in zip(table["file"], table["split"])]
+    items = [[series, file, mask, *_stamp(folder / file), *(_stamp(folder / mask) if mask else ())]
+             for series, file, mask in zip(table["series"], table["file"], masks)]
+    if not items:
+        return pd.DataFrame({"reason": [], "detail": []})
+    found = mapped_rows(partial(_look, folder), items, parts_folder / f"volumes-v{VERSION}", workers, "volumes", CHUNK)
+    volumes = table.merge(found, on="series", validate="one_to_one")
+    # A copy in train of a test volume would be trained on; of two copies in train one is enough.
+    ordered = volumes[volumes["reason"] == ""].sort_values(["split", "series"])
+    copies = ordered.index[ordered.duplicated("crc") & (ordered["split"] == "train")]
+    volumes.loc[copies, "reason"], volumes.loc[copies, "detail"] = "duplicate-volume", "another file has the same voxels"
+    return volumes
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes and latest time of modification, ns, of a volume: its folder, or the files of its name (.mhd and .raw)."""
+    files = path.iterdir() if path.is_dir() else path.parent.glob(f"{escape(path.stem)}.*")
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+
+
+def _look(folder: Path, chunk: list[list[Any]]) -> pd.DataFrame:
+    """One row a volume: its size and faults, and those of its mask; nothing about it raises."""
+    rows = []
+    for series, file, mask, *_ in chunk:
+        row: dict[str, Any] = {"series": series, "reason": "", "detail": "", "mask": "", "mask_file": mask,
+                               "mask_reason": "", "mask_detail": "", "crc": 0, "slices": 0, "height": 0, "width": 0,
+                               "spacing_slice": np.nan, "spacing_row": np.nan, "spacing_column": np.nan}
+        try:
+            volume = _checked(folder / file)
+            row |= {"crc": zlib.crc32(volume.pixels.data)} | dict(zip(("slices", "height", "width"), volume.size))
+            row |= dict(zip(("spacing_slice", "spacing_row", "spacing_column"), volume.spacing))
+            if mask:
+                row |= _look_at_mask(folder / mask, mask, volume)
+        except Unreadable as error:
+            row |= {"reason": error.reason, "detail": error.detail}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _checked(path: Path) -> Volume:
+    """Read a volume and refuse what the method cannot take."""
+    volume = read_volume(path)
+    if volume.plane != "coronal":
+        raise Unreadable("not-coronal", f"{path.name} has {volume.plane} slices; if they are coronal, its header lacks the "
+                         "direction cosines (TransformMatrix)")
+    central(volume.size[0])
+    if volume.pixels.min() == volume.pixels.max():
+        raise Unreadable("flat", f"{path.name}: all voxels are {volume.pixels.flat[0]:g}")
+    return volume
+
+
+def _look_at_mask(path: Path, name: str, volume: Volume) -> dict[str, str]:
+    try:
+        read_masks(path, volume)
+    except Unreadable as error:
+        return {"mask_reason": error.reason, "mask_detail": error.detail}
+    return {"mask": name}
+
+
+def _faults(volumes: pd.DataFrame, path: str, reason: str, detail: str) -> pd.DataFrame:
+    """Quarantine rows of the volumes, or of the masks, that have a ``reason``."""
+    columns = {"series": "id", "split": "split", path: "path", reason: "reason", detail: "detail"}
+    return volumes.loc[volumes[reason] != "", list(columns)].rename(columns=columns)[QUARANTINE_COLUMNS]
+
+
+def _slices(volumes: pd.DataFrame) -> pd.DataFrame:
+    """One row a slice, in the columns and row order of an index table."""
+    index = volumes.loc[volumes.index.repeat(volumes["slices"])].rename(columns={"subject": "group", "file": "path"})
+    index["position"] = index.groupby("series").cumcount()
+    index["id"] = (index["series"] + "_" + index["position"].astype(str).str.zfill(2)).astype("str")
+    index["last"] = index["split"] == "test"
+    return index.sort_values(["last", "series", "position"], ignore_index=True)[COLUMNS]
+
+
+def _summarize(folder: Path, table: pd.DataFrame, volumes: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
+    if not (folder / TABLE).exists():
+        report(f"no {TABLE}: ages and subjects are taken from the file names, and all are taken for men")
+    if not (table["split"] == "test").any():
+        report("no usable test volume: sample_submission.csv lists those to predict")
+    for split, reason, count in quarantine.groupby(["split", "reason"]).size().reset_index().itertuples(index=False):
+        report(f"{split}: {count} quarantined as {reason}")
+    for source, rows in volumes[volumes["reason"] == ""].groupby("source"):
+        report(f"{source}: {len(rows)} volumes, {(rows['mask'] != '').sum()} with masks, of "
+               f"{' or '.join(map(str, sorted(rows['slices'].unique())))} slices")

@@ -1,0 +1,152 @@
+"""Which volumes there are, whose, and how old: ``volumes.csv``, or without it the file names of the article's archive."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from radstack.errors import UserError
+
+TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
+"""The list of the volumes; the list of the test volumes (its rows are those to submit)."""
+COLUMNS = ("subject", "visit", "file", "source", "sex", "age_years")
+"""Of ``volumes.csv``."""
+LEAST, MOST = 10.0, 30.0
+"""Years. Plates of the knee close between 14 and 21 (Pietz and Proeve 2018); an age beyond these is a slip of the pen."""
+SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
+"""Every way in which sex is written, lower case."""
+YEARS_TOKEN, MONTHS_TOKEN = 3, 4
+"""Tokens of a file name split at ``_``, counted from 0 as in the article's code, that hold the age."""
+SUBJECT_TOKENS = 2
+"""Leading tokens that name the person. Too few would merge persons, too many would make two persons of a man's two visits
+and let him stand on both sides of a split; the first is noticed, the second is not, so it is not the third token as well."""
+SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd")
+"""Files that are volumes."""
+QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
+"""``id`` is ``<subject>_<visit>``; ``path`` is "" where there is no file."""
+
+
+class Labels(NamedTuple):
+    """All listed volumes, checked."""
+
+    table: pd.DataFrame
+    """``series`` (unique), ``subject``, ``visit`` (int), ``split``, ``file``, ``source``, ``age_years`` (NaN in test)."""
+    quarantine: pd.DataFrame
+    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
+    repeated: int
+    """Rows dropped because they repeat another exactly."""
+
+
+def read_labels(folder: Path) -> Labels:
+    """Read ``volumes.csv``, or the names below ``data/<Study>/MHD`` where there is none.
+
+    A volume is test if ``sample_submission.csv`` lists it; its age, if it has one, is left out. Rows are quarantined as
+    ``no-subject``, ``bad-visit``, ``unknown-sex``, ``female`` (the article covers men only), ``duplicate-visit`` (rows of
+    one visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range``
+    (outside ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a
+    volume).
+
+    Raises:
+        UserError: a damaged table, a file name without an age, or no volume.
+    """
+    rows = _from_table(folder / TABLE) if (folder / TABLE).exists() else _from_names(folder)
+    repeated = rows.duplicated(list(COLUMNS))
+    rows = rows[~repeated].reset_index(drop=True)
+    rows["series"] = rows["subject"] + "_" + rows["visit"]
+    sample = _sample_series(folder)
+    rows["split"] = np.where(rows["series"].isin(sample), "test", "train")
+    rows = _judge(folder, rows)
+    usable = rows["reason"] == ""
+    table = rows.loc[usable, ["series", "subject", "visit", "split", "file", "source", "age_years"]]
+    lost = [series for series in sample if series not in set(rows["series"])]
+    absent = pd.DataFrame({"id": lost, "split": "test", "path": "", "reason": "no-file",
+                           "detail": f"listed in {SAMPLE}, not in {TABLE}"}, dtype="str")
+    bad = rows[~usable].rename(columns={"series": "id", "file": "path"})[QUARANTINE_COLUMNS]
+    return Labels(table.astype({"visit": int}).reset_index(drop=True), pd.concat([bad, absent], ignore_index=True),
+                  int(repeated.sum()))
+
+
+def label_files(folder: Path) -> tuple[Path, ...]:
+    """The tables that are there."""
+    return tuple(folder / name for name in (TABLE, SAMPLE) if (folder / name).exists())
+
+
+def sample_file(folder: Path) -> Path:
+    """The list of the test volumes.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (folder / SAMPLE).exists():
+        raise UserError(f"{folder} has no {SAMPLE}; write one with the columns subject,visit,age_years")
+    return folder / SAMPLE
+
+
+def _from_table(path: Path) -> pd.DataFrame:
+    """``COLUMNS`` as text."""
+    return _read(path, COLUMNS)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} is not a CSV file ({' '.join(str(error).split())}); save it again") from error
+    missing = [name for name in columns if name not in raw.columns]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}; it needs {','.join(columns)}")
+    return raw[list(columns)].apply(lambda column: column.str.strip()).astype("str")
+
+
+def _from_names(folder: Path) -> pd.DataFrame:
+    """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men (the article)."""
+    files = sorted(path for path in folder.glob("data/*/MHD/*") if path.name.endswith(SUFFIXES))
+    if not files:
+        raise UserError(f"{folder} has no {TABLE} and no volume in data/<Study>/MHD; "
+                        "get the data with: python src/00_get_data.py knee_age --demo")
+    rows = pd.DataFrame([_name(path, folder) for path in files])
+    visit = rows.groupby("subject")["age_years"].rank(method="first").astype(int).astype("str")
+    return rows.assign(visit=visit, sex="M", age_years=rows["age_years"].map("{:.4f}".format)).astype("str")
+
+
+def _name(path: Path, folder: Path) -> dict[str, str | float]:
+    tokens = path.name.partition(".")[0].split("_")
+    try:
+        age = int(tokens[YEARS_TOKEN]) + int(tokens[MONTHS_TOKEN]) / 12
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path.name}: tokens {YEARS_TOKEN} and {MONTHS_TOKEN} (from 0, between _) are not years, months; "
+                        f"write {folder / TABLE} with {','.join(COLUMNS)}") from error
+    return {"subject": "_".join(tokens[:SUBJECT_TOKENS]), "file": path.relative_to(folder).as_posix(),
+            "source": path.parts[-3].lower().removesuffix("_study"), "age_years": age}
+
+
+def _sample_series(folder: Path) -> list[str]:
+    """``<subject>_<visit>`` of the sample, each once; [] without a sample."""
+    if not (folder / SAMPLE).exists():
+        return []
+    sample = _read(folder / SAMPLE, ("subject", "visit"))
+    return (sample["subject"] + "_" + sample["visit"]).drop_duplicates().tolist()
+
+
+def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """``age_years`` as numbers (NaN in test), lower-case ``source``; added ``reason`` and ``detail``, "" where usable."""
+    train, sex = rows["split"] == "train", rows["sex"].str.lower().map(SEX)
+    age = pd.to_numeric(rows["age_years"], errors="coerce").where(train)
+    there = pd.Series([bool(file) and (folder / file).exists() for file in rows["file"]], rows.index, dtype=bool)
+    wrong = {
+        "no-subject": (rows["subject"] == "", "the subject is blank"),
+        "bad-visit": (~rows["visit"].str.fullmatch("[0-9]+"), "visit is '" + rows["visit"] + "', not a number"),
+        "unknown-sex": (sex.isna(), "sex is '" + rows["sex"] + "'; men only"),
+        "female": (sex == "F", "the method was made for men only: women's plates close earlier"),
+        "duplicate-visit": (rows.duplicated("series", keep=False), "rows of this visit disagree"),
+        "duplicate-file": (rows.duplicated("file", keep=False) & (rows["file"] != ""), "another visit has the same file"),
+        "no-age": (train & ~np.isfinite(age), "age is '" + rows["age_years"] + "'"),
+        "age-out-of-range": (train & ~age.between(LEAST, MOST),
+                             "age is " + rows["age_years"] + f" years, not {LEAST:g}..{MOST:g}"),
+        "no-file": (~there, "there is no such file"),
+    }  # fmt: skip
+    found = [bad for bad, _ in wrong.values()]
+    detail = np.select(found, [text for _, text in wrong.values()], default="")
+    return rows.assign(age_years=age, source=rows["source"].str.lower(), reason=np.select(found, list(wrong), default=""),
+                       detail=detail)

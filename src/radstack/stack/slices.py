@@ -1,0 +1,186 @@
+"""One number a volume from the numbers of its slices: means, weights, inner slices, trees (Pietz 2018).
+
+Every volume brings the same number of slices. Each of its slices gets the volume's one answer, so that a mean over rows is
+the mean over volumes. Inside, ``values`` are [members, volumes, slices, targets].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+
+from radstack.errors import UserError
+from radstack.oneline import reason
+from radstack.stack.features import series_counts
+from radstack.stack.method import Fitted
+from radstack.stack.rows import Rows
+from radstack.task import NUMBERS
+
+Answer = Callable[[np.ndarray], np.ndarray]
+"""values [members, volumes, slices, targets] -> one answer a volume, [volumes, targets]"""
+
+
+@dataclass(frozen=True)
+class SeriesMean:
+    """Mean over slices, and over members before; nothing is learned."""
+
+    learns: ClassVar[bool] = False
+    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Nothing to fit."""
+        return _fitted(rows, lambda values: values.mean(axis=(0, 2)), {})
+
+
+@dataclass(frozen=True)
+class SeriesWeights:
+    """Mean over slices with weights inverse to the mean absolute error of each slice number."""
+
+    learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Measure each slice number's error; ``notes``: target -> weights of sum 1, front to back."""
+        errors = np.abs(by_volume(rows).mean(axis=0) - volume_truth(rows)[:, None]).mean(axis=0, dtype=np.float64)
+        weights = 1 / np.maximum(errors, np.finfo(np.float32).tiny)  # a slice number without error takes all
+        weights /= weights.sum(axis=0)
+        notes = {name: np.round(column, 4).tolist() for name, column in zip(rows.task.targets, weights.T)}
+        return _fitted(rows, lambda values: np.einsum("vst,st->vt", values.mean(axis=0), weights), notes)
+
+
+@dataclass(frozen=True)
+class SeriesInner:
+    """Mean over the inner slices; the training rows say how many outer ones are dropped on either side."""
+
+    learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    keep: tuple[int, int] = (3, 15)
+    """First slice that is always kept and first one after them, counted from 0; the default is the article's, of 18."""
+    search: bool = True
+    """Choose the best of all ranges that hold ``keep``; else take ``keep`` itself."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Choose by the metric on the training rows; ``notes``: first slice, first one after, slices, score before, after.
+
+        Raises:
+            UserError: ``keep`` is empty or does not lie in the volumes.
+        """
+        values, truth = by_volume(rows).mean(axis=0), volume_truth(rows)
+        ranges = self._ranges(values.shape[1])
+        scores = [rows.task.metric.score(truth, _inner(values, *one)) for one in ranges]
+        start, stop = ranges[best := int(np.argmin(scores))]
+        whole = rows.task.metric.score(truth, values.mean(axis=1))
+        notes = {"start": start, "stop": stop, "slices": values.shape[1], "before": whole, "after": scores[best]}
+        return _fitted(rows, lambda values: _inner(values.mean(axis=0), start, stop), notes)
+
+    def _ranges(self, slices: int) -> list[tuple[int, int]]:
+        """The ranges to choose from, the widest first, which wins a draw."""
+        start, stop = self.keep
+        if not 0 <= start < stop <= slices:
+            raise UserError(f"keep={self.keep} are no slices of volumes that have {slices}; set keep=(first, last + 1) in "
+                            "the stacker's args")
+        return list(product(range(start + 1), range(slices, stop - 1, -1))) if self.search else [(start, stop)]
+
+
+@dataclass(frozen=True)
+class SeriesForest:
+    """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume; the article's text."""
+
+    learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    model: ClassVar[type] = RandomForestRegressor
+    trees: int = 300
+    depth: int | None = None
+    """Most splits from root to leaf; None for as many as ``leaf_volumes`` allows."""
+    leaf_volumes: int = 1
+    """Fewest volumes in a leaf."""
+    criterion: str = "squared_error"
+    """As scikit-learn names it; ``absolute_error`` takes a square of the volumes' time."""
+    seed: int = 0
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Grow the trees of each target; ``notes``: target -> importance of each slice by member, sum 1.
+
+        Raises:
+            UserError: scikit-learn refuses a setting.
+        """
+        values, truth = by_volume(rows), volume_truth(rows)
+        models = [self._grow(_columns(values, place), truth[:, place]) for place in range(truth.shape[1])]
+        notes = {name: np.round(model.feature_importances_.reshape(len(values), -1), 4).tolist()
+                 for name, model in zip(rows.task.targets, models)}
+        return _fitted(rows, lambda values: np.stack([model.predict(_columns(values, place))
+                                                      for place, model in enumerate(models)], axis=1), notes)
+
+    def _grow(self, x: np.ndarray, y: np.ndarray) -> Any:
+        # One thread: a hundred volumes are learned before a second one has started.
+        trees = self.model(self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_volumes, criterion=self.criterion,
+                           random_state=self.seed)
+        try:
+            return trees.fit(x, y)
+        except ValueError as error:
+            raise UserError(f"the trees cannot be grown ({reason(error)}); correct the stacker's args") from error
+
+
+@dataclass(frozen=True)
+class SeriesExtraTrees(SeriesForest):
+    """Extremely randomized trees (Geurts 2006) likewise; their number and depth are those of the article's code."""
+
+    model: ClassVar[type] = ExtraTreesRegressor
+    trees: int = 10
+    depth: int | None = 3
+
+
+def by_volume(rows: Rows) -> np.ndarray:
+    """The members' numbers, float32 [members, volumes, slices, targets], front to back.
+
+    Raises:
+        UserError: volumes have different numbers of slices.
+    """
+    counts = series_counts(rows.series)
+    if len(counts) and counts.min() < counts.max():
+        few, many = (rows.table["series"].iloc[int(place)] for place in (counts.argmin(), counts.argmax()))
+        raise UserError(f"volume {few} has {counts.min()} slices and {many} has {counts.max()}: combining slices needs the "
+                        "same number of every volume; predict as many of each")
+    slices = int(counts[0]) if len(counts) else 1
+    return rows.predicted.reshape(len(rows.predicted), -1, slices, rows.predicted.shape[2])
+
+
+def volume_truth(rows: Rows) -> np.ndarray:
+    """Labels of the volumes, float32 [volumes, targets], in the order of :func:`by_volume`.
+
+    Raises:
+        UserError: a volume's slices have different labels.
+    """
+    first = np.flatnonzero(np.diff(rows.series, prepend=-1))
+    unlike = (rows.truth != rows.truth[first][rows.series]).any(axis=1)
+    if unlike.any():
+        raise UserError(f"slices of volume {rows.table['series'].iloc[int(unlike.argmax())]} have different labels, and get "
+                        "one answer here; use a method that answers slice by slice, e.g. linear")
+    return rows.truth[first]
+
+
+def _fitted(rows: Rows, answer: Answer, notes: dict[str, Any]) -> Fitted:
+    """Give every slice its volume's answer; volumes must have as many slices as those of the fit."""
+    slices = by_volume(rows).shape[2]
+
+    def predict(scored: Rows) -> np.ndarray:
+        values = by_volume(scored)
+        if len(scored) and values.shape[2] != slices:
+            raise UserError(f"volume {scored.table['series'].iloc[0]} has {values.shape[2]} slices, those of the fit have "
+                            f"{slices}; predict as many of each volume")
+        return np.repeat(answer(values), values.shape[2], axis=0) if len(scored) else scored.blend
+
+    return Fitted(predict, notes)
+
+
+def _inner(values: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Mean of the slices ``start`` to before ``stop`` of [volumes, slices, targets]."""
+    return values[:, start:stop].mean(axis=1)
+
+
+def _columns(values: np.ndarray, target: int) -> np.ndarray:
+    """What the trees of ``target`` see, [volumes, members * slices]."""
+    return values[..., target].transpose(1, 0, 2).reshape(values.shape[1], -1)
