@@ -42,7 +42,7 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
         _find(context, there, chain, fold)
     chain_stage.settle(there, chain)
     cache(there)
-    new_rows, _ = read_rows(there)
+    new_rows = pd.read_parquet(there.paths.cache / "rows.parquet")
     predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.experiments}
     return new_rows, _stack(context, new_rows, predicted)
 
