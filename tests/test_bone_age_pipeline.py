@@ -126,11 +126,14 @@ def blob(*boxes):
 
 
 @pytest.mark.parametrize(("points", "probability", "flag"), [
-    (HAND, blob((20, 40, 180, 120)), ""),
+    (HAND, blob((26, 40, 180, 120)), ""),
     (HAND, blob(), "no hand found"),
     (HAND, blob((20, 10, 180, 60), (20, 90, 180, 140)), "two hands"),
     (HAND + [0, -90], blob((20, 40, 180, 120)), "landmark outside the picture"),
     (HAND * 0 + 150, blob((20, 40, 180, 120)), "no landmarks"),
+    (HAND, blob((25, 10, 190, 195)), "thumb inside the hand"),
+    (HAND + [0, 100], blob((20, 40, 190, 118)), "fingertip inside the hand"),
+    ((HAND - 200) * 0.4 + 200, blob((71, 70, 180, 108), (100, 0, 180, 70)), "hand beyond the frame"),
 ])
 def test_what_cannot_be_registered_is_flagged_and_passed_on(points, probability, flag):
     found = settle(Row(points), probability // 2, probability)

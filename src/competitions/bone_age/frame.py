@@ -6,6 +6,7 @@ are (x, y) in pixels, y down. After registration every hand is a left hand seen 
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from radstack.masks import Cleaned, equalize
@@ -50,6 +51,12 @@ THUMB = (0.35, 1.2)
 """Thumb tip to capitate over fingertip to capitate: about 0.7 in hands of all ages."""
 ON_AXIS, BACKWARD = 5.0, 110.0
 """Degrees between thumb and third finger as seen from the capitate: 30 to 50, above 10 with the thumb held to the hand."""
+
+DEEPEST = 93.0
+"""Pixels of the frame between a tip and the edge of the hand: 10 mm where fingertip and capitate are 162 mm apart (men).
+No finger is 20 mm wide at its tip; a thumb found in the palm is farther in."""
+BEYOND = 0.05
+"""Share of the hand above or beside the frame: 1 % in phantoms of wrong pose, 16 % where a finger was taken for the hand."""
 
 
 class Registration(NamedTuple):
@@ -106,6 +113,24 @@ def judge(cleaned: Cleaned) -> str:
     if cleaned.second > TWO_HANDS:
         return "two hands"
     return "no background" if cleaned.share > NO_AIR else ""
+
+
+def misfit(mask: np.ndarray, points: np.ndarray, way: Similarity) -> str:
+    """What is wrong with landmarks beside their mask, or "".
+
+    Args:
+        mask: bool [height, width], not empty.
+        points: float [3, 2] in pixels of the mask: fingertip, thumb, capitate.
+        way: from the mask's pixels to the frame at scale 1.
+    """
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) * way.scale
+    columns, rows = np.rint(points[:2]).astype(int).T
+    tips = depth[np.clip(rows, 0, mask.shape[0] - 1), np.clip(columns, 0, mask.shape[1] - 1)]
+    if (tips > DEEPEST).any():
+        return "thumb inside the hand" if tips[1] > DEEPEST else "fingertip inside the hand"
+    x, y = way.apply(np.argwhere(mask)[:, ::-1]).T
+    beyond = (y < 0) | (x < 0) | (x > FRAME[1] - 1)
+    return "hand beyond the frame" if beyond.mean() > BEYOND else ""
 
 
 def place(raw: np.ndarray, mask: np.ndarray, inverted: bool, transform: Similarity, scale: float) -> np.ndarray:

@@ -173,7 +173,8 @@ def settle(row: Any, picture: np.ndarray, probability: np.ndarray) -> dict[str, 
     small = to_pixels(np.array([getattr(row, name) for name in FINE]), side)
     points = (small - (row.offset_x, row.offset_y)) / row.scale
     registered = frame.register(points, size)
-    flag = frame.judge(cleaned) or registered.reason
+    way = registered.transform.after(Similarity(to_small(row.scale, row.offset_x, row.offset_y)).inverse())
+    flag = frame.judge(cleaned) or registered.reason or frame.misfit(cleaned.mask, small, way)
     transform = registered.transform
     if flag:
         transform = frame.unregistered(raw_mask(probability, row), size)
