@@ -14,10 +14,13 @@ from competitions.bone_age import balance, frame
 from competitions.bone_age.experiments import EXPERIMENTS
 from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, settle, to_unit
 from competitions.bone_age.report import STAGES, strata
+from radstack.cli import make_context
+from radstack.context import Options
 from radstack.data import Batch
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipe import change
+from radstack.stages.apply import apply
 from radstack.training.learner import Learner
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,23 @@ def test_every_phantom_reaches_the_cache_and_the_second_run_makes_nothing(locali
     assert np.load(localized / "cache" / "bone_age-demo" / "shard-00000.npy").shape == (28, 208, 160)
     for name in ("02_localize", "03_cache"):
         assert "making" not in stage(name, localized) and "to make" not in stage(name, localized)
+
+
+@pytest.mark.slow
+def test_a_trained_competition_says_of_a_new_picture_what_stage_05_says_of_the_same(localized, tmp_path):
+    stage("04_train", localized, "--only", "B_regression", "--folds", "0")
+    stage("05_predict", localized, "--only", "B_regression", "--folds", "0")
+    whole = load("bone_age", demo=True)
+    one = change(whole, experiments=(change(whole.recipe("B_regression"), folds=(0,)),), stackers=())
+    context = make_context(one, Options(data_dir=str(localized), out_dir=str(localized), device="cpu", workers=1))
+    index = pd.read_parquet(context.paths.folds / "index.parquet")
+    rows = index[index["split"] == "test"].reset_index(drop=True)
+    found, ages = apply(context, context.paths.input, rows.assign(id="copy-" + rows["id"]), tmp_path)
+    boxes = pd.read_parquet(context.paths.cache / "boxes.parquet").set_index("id")
+    assert found["flag"].tolist() == boxes.loc[rows["id"], "flag"].tolist()
+    known = pd.read_parquet(context.paths.oof / "B_regression" / "fold0_test.parquet").set_index("id")["boneage"]
+    copies = ages["B_regression"].set_index("id")["boneage"]
+    np.testing.assert_allclose(copies["copy-" + rows["id"]], known[rows["id"]], atol=0.01)
 
 
 @pytest.mark.slow
@@ -155,6 +175,18 @@ def test_folds_share_sexes_and_ages_evenly():
 def test_stages_of_development_depend_on_sex():
     rows = pd.DataFrame({"boneage": [30.0, 30, 90, 90, 200], "male": [1, 0, 1, 0, 1]})
     assert strata(rows)["stage"].tolist() == [STAGES[0], STAGES[1], STAGES[1], STAGES[2], STAGES[4]]
+
+
+def test_full_recipes_can_be_called_on_the_demo_and_names_are_never_shared():
+    demo = load("bone_age", demo=True)
+    full = {recipe.name: recipe for recipe in demo.on_call}
+    assert full["full_A_regression"].view.size == (500, 375) and full["full_inception_sex"].head.columns == ("male",)
+    cache = np.zeros((1, *demo.cache.size), np.uint8)
+    for recipe in demo.on_call:
+        read = recipe.view.reader(lambda shard, slot: cache[slot], pd.DataFrame({"shard": [0], "slot": [0]}))
+        assert read(0).shape == (*recipe.view.size, len(recipe.view.mean))
+    with pytest.raises(ValueError, match="two recipes called A_regression"):
+        change(demo, on_call=(change(demo.on_call[0], name="A_regression"),))
 
 
 def test_the_chain_of_the_full_recipe_is_whole():

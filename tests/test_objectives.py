@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from radstack.errors import UserError
-from radstack.experiment import Expectation, Loss, MaskOverlap, Points, Value
+from radstack.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
 from radstack.nets.losses import WeightedBce
 from radstack.nets.objectives import objective
 
@@ -220,3 +220,34 @@ def test_impossible_recipes(recipe, targets, says):
 def test_outputs_that_do_not_fit_the_labels_are_not_broadcast(recipe, targets, out, labels):
     with pytest.raises(UserError, match="the network gives"):
         objective(recipe, targets)(torch.zeros(out), torch.zeros(labels))
+
+
+def maps_around(points: torch.Tensor, size: tuple[int, int], width: float) -> torch.Tensor:
+    """Logits [batch, points, height, width] whose softmax is a Gaussian around ``points`` [batch, 2 * points]."""
+    axes = [torch.arange(length, dtype=torch.float32) for length in size]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    half = (torch.tensor([size[1], size[0]], dtype=torch.float32) - 1) / 2
+    at = (points.unflatten(1, (-1, 2)) + 1) * half
+    return -0.5 * ((x - at[..., 0, None, None]) ** 2 + (y - at[..., 1, None, None]) ** 2) / width**2
+
+
+def test_points_on_maps_are_read_between_pixels_and_a_gaussian_is_the_least_loss():
+    points = torch.tensor([[0.1, -0.33, 0.5, 0.21]])
+    loss = objective(PointMaps(width=2.0), ("ax", "ay", "bx", "by"))
+    assert loss.outputs == 2
+    right = maps_around(points, (40, 60), 2.0)
+    torch.testing.assert_close(loss.answer(right), points, atol=1e-3, rtol=0)
+    best, rows = loss(right, points)
+    assert rows.shape == (1,)
+    for other in (maps_around(points, (40, 60), 4.0), maps_around(points + 0.1, (40, 60), 2.0), torch.zeros_like(right)):
+        assert loss(other, points)[0] > best
+    half = right.half().requires_grad_()
+    loss(half, points)[0].backward()
+    assert torch.isfinite(half.grad).all()
+
+
+def test_points_on_maps_refuse_an_odd_number_of_coordinates_and_other_shapes():
+    with pytest.raises(UserError, match="no list of points"):
+        objective(PointMaps(), ("x", "y", "z"))
+    with pytest.raises(UserError, match="the network gives"):
+        objective(PointMaps(), ("x", "y"))(torch.zeros(2, 3, 8, 8), torch.zeros(2, 2))

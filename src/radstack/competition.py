@@ -142,7 +142,17 @@ class Competition:
     demo_size: int = 0
     """Default number of phantom series; 0 where there is no demo."""
 
+    def __post_init__(self) -> None:
+        """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
+        names = [item.name for item in self._everyone]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{self.name} has two recipes called {', '.join(twice)}")
+
+    @property
+    def _everyone(self) -> tuple[Any, ...]:
+        return (*self.experiments, *self.on_call, *self.sequences, *self.stackers)
+
     def recipe(self, name: str) -> Any:
         """The experiment, sequence or stacker called ``name``."""
-        everyone: tuple[Any, ...] = (*self.experiments, *self.on_call, *self.sequences, *self.stackers)
-        return {item.name: item for item in everyone}[name]
+        return {item.name: item for item in self._everyone}[name]

@@ -3,7 +3,8 @@
 from functools import partial
 
 from competitions.bone_age import COMPETITION, draw_demo, truth
-from competitions.bone_age.experiments import ARTICLE, article, stackers
+from competitions.bone_age.experiments import ARTICLE, article, region_of, stackers
+from competitions.bone_age.frame import region_box
 from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain
 from competitions.bone_age.report import localization
 from competitions.bone_age.views import region
@@ -48,6 +49,10 @@ WITH_SEX = change(SMALL, name="A_distribution_sex", view=VIEWS["A"], head=Head(c
 
 EXPERIMENTS = (*article(SMALL, VIEWS), WITH_SEX)
 
+FULL = tuple(change(recipe, name=f"full_{recipe.name}", view__box=region_box(region_of(recipe), SCALE))
+             for recipe in COMPETITION.experiments)
+"""The full recipes on the demo's cache: their regions enlarged from it to the size they are made for."""
+
 DEMO = change(
     COMPETITION,
     name="bone_age-demo",
@@ -61,6 +66,6 @@ DEMO = change(
     cache=change(COMPETITION.cache, size=(208, 160)),
     folds=FoldRecipe(count=3),
     experiments=EXPERIMENTS,
-    on_call=COMPETITION.experiments,
+    on_call=FULL,
     stackers=stackers(("regression", "expectation"), ("A_distribution_sex",)),
 )

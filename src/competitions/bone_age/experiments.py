@@ -38,6 +38,11 @@ ARTICLE = Experiment(
 )
 
 
+def region_of(experiment: Experiment) -> str:
+    """The region that a recipe sees: those of the article begin with its name, the others see the whole hand."""
+    return experiment.name[0] if experiment.name[1] == "_" else "A"
+
+
 def article(base: Experiment, views: Mapping[str, Box]) -> tuple[Experiment, ...]:
     """``base`` for every region of ``views``, head and sex: ``A_regression`` (both sexes), ``A_regression_male`` ..."""
     made = []

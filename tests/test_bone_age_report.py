@@ -1,0 +1,73 @@
+"""What the report says of hands: intervals that cover, ages of regions, flags, pictures, what localization reached."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from competitions import load
+from competitions.bone_age import report
+from competitions.bone_age.localizer import FINE, MATRIX
+from radstack.cli import make_context
+from radstack.competition import Cases
+from radstack.context import Options
+from radstack.shards import shard_path, write_shard
+
+
+@pytest.fixture
+def cases():
+    """Two hundred training hands whose final model is off by a normal error, larger for boys; five test hands."""
+    rng = np.random.default_rng(0)
+    train = pd.DataFrame({"id": [f"a{n}" for n in range(400)], "male": np.arange(400) % 2,
+                          "boneage": rng.uniform(20, 220, 400)})
+    test = pd.DataFrame({"id": [f"t{n}" for n in range(5)], "male": [0, 1, 0, 1, 1]})
+    errors = rng.normal(0, 1, 400) * np.where(train["male"] == 1, 10, 5)
+    oof = train[["id"]].assign(boneage=train["boneage"] + errors, fold=0)
+    ages = {f"{name}_{head}_own": pd.DataFrame({"id": test["id"][:4], "boneage": 100.0 + shift + 10 * n})
+            for n, name in enumerate("ABC") for head, shift in (("regression", 0), ("expectation", 4))}
+    final = pd.DataFrame({"id": test["id"][:4], "boneage": [100.0, 110, 120, 130]})
+    localized = pd.DataFrame({"id": test["id"][:4], "flag": ["", "two hands", "", ""],
+                              "mirrored": [False, False, True, False], "inverted": False, "map_shard": 0,
+                              "map_slot": range(4)})
+    cached = localized.assign(shard=0, slot=range(4))
+    return Cases("final", {**ages, "final": final}, {"final": oof}, test, train, localized, cached)
+
+
+def test_each_hand_has_its_age_interval_regions_and_flag(cases):
+    table = report.hands(cases).set_index("id")
+    assert table.index.tolist() == ["t0", "t1", "t2", "t3", "t4"]
+    assert table.loc["t0", ["A", "B", "C", "spread"]].tolist() == [102, 112, 122, 20]
+    assert table["sex"].tolist() == ["female", "male", "female", "male", "male"]
+    assert table["flag"].tolist() == ["", "two hands", "", "", "unreadable"] and np.isnan(table.loc["t4", "age"])
+    half = (table["high"] - table["age"]).to_dict()
+    assert half["t0"] == pytest.approx(5 * 1.645, rel=0.2) and half["t1"] == pytest.approx(10 * 1.645, rel=0.2)
+    np.testing.assert_allclose(table["age"] - table["low"], table["high"] - table["age"])
+
+
+def test_pictures_show_the_hands_whose_regions_disagree_and_the_flagged(cases, tmp_path):
+    paths = make_context(load("bone_age", demo=True), Options(out_dir=str(tmp_path))).paths
+    gradient = np.tile(np.arange(160, dtype=np.uint8), (208, 1))
+    write_shard(shard_path(paths.cache, 0), [lambda: gradient] * 4, (208, 160), "uint8")
+    files = report.draw_hands(cases, paths, count=1)
+    assert {path.stem for path in files} == {"t0", "t1"}
+    assert all(cv2.imread(str(path)).std() > 5 for path in files)
+
+
+def test_localization_is_scored_in_pixels_of_the_frame(tmp_path):
+    paths = make_context(load("bone_age", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path))).paths
+    mask = np.zeros((100, 100), np.uint8)
+    mask[20:80, 30:70] = 255
+    (paths.input / "annotations").mkdir(parents=True)
+    cv2.imwrite(str(paths.input / "annotations" / "a.png"), mask)
+    write_shard(shard_path(paths.cache / "maps", 0), [lambda: mask, lambda: mask], (100, 100), "uint8")
+    true = [40.0, 25, 60, 40, 50, 70]
+    names = [f"p{point}{axis}" for point in (1, 2, 3) for axis in "xy"]
+    found = pd.DataFrame({"id": ["a", "b"], "flag": "", "mirrored": [False, True], "mask": ["annotations/a.png", ""],
+                          "height": 100, "width": 100, "scale": 1.0, "offset_x": 0.0, "offset_y": 0.0, "map_shard": 0,
+                          "map_slot": [0, 1], **dict(zip(MATRIX, (10.0, 0, 0, 0, 10, 0)))})
+    found[[f"raw_{name}" for name in FINE]] = np.array(true) + [0.3, 0.4, 0.3, 0.4, 0.3, 0.4]
+    truth = pd.DataFrame({"id": ["a", "b"], "mirrored": [0, 1], **dict(zip(names, true))})
+    reached = report.localization(paths, found.assign(**dict.fromkeys(names, np.nan)), truth)
+    assert reached["mask Dice, median"] == 1
+    assert reached["landmark error, median px of the frame"] == pytest.approx(5)
+    assert reached["mirrored hands turned"] == 1 and reached["other hands left"] == 1 and reached["hands"] == 2
