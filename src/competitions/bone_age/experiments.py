@@ -108,18 +108,22 @@ def stackers(heads: tuple[str, ...], later: tuple[str, ...]) -> tuple[Stacker, .
     routed = [Stacker(f"{name}_{head}_own", "route", (f"{name}_{head}_male", f"{name}_{head}_female"),
                       {"column": "male", "values": (1, 0)}) for head in heads for name in REGIONS]
     own = {head: tuple(f"{name}_{head}_own" for name in REGIONS) for head in heads}
+    everyone = tuple(name for head in heads for name in own[head])
     by_sex = {"kind": "lad", "by": "male", "intercept": True}
     agnostic = tuple(Stacker("agnostic" if head == "regression" else f"agnostic_{head}", "linear",
                              tuple(f"{name}_{head}" for name in REGIONS), {"kind": "lad", "intercept": True})
                      for head in heads)
+    unbiased = [Stacker(f"{name}_unbiased", "linear", (name,), by_sex, note="linear bias correction of Deeplasia, per sex")
+                for name in later]
     return (
         *routed,
         *agnostic,
+        *unbiased,
         *(Stacker(f"{head}_own", "linear", own[head], by_sex, note="A + B + C linear, one sex") for head in heads),
-        Stacker("mean", "mean", tuple(name for head in heads for name in own[head])),
-        Stacker("specific", "linear", tuple(name for head in heads for name in own[head]), by_sex,
+        Stacker("mean", "mean", everyone),
+        Stacker("specific", "linear", everyone, by_sex,
                 note="the article's final system, 6.10 months on single readings"),
-        Stacker("final", "linear", (*(name for head in heads for name in own[head]), *later), by_sex),
+        Stacker("final", "linear", (*everyone, *(one.name for one in unbiased)), by_sex),
     )
 
 
