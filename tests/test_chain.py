@@ -128,6 +128,18 @@ def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(c
     pd.testing.assert_frame_equal(boxes, again)
 
 
+def test_pictures_and_maps_between_the_stages_are_watched_too(context):
+    run(context)
+    maps, prepared = (context.paths.cache / name / "shard-00001.npy" for name in ("maps", "prepared"))
+    before = maps.read_bytes()
+    maps.unlink()
+    run(context)
+    assert maps.read_bytes() == before
+    prepared.write_bytes(prepared.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"prepared.shard-00001.npy was edited or damaged"):
+        run(context)
+
+
 def test_annotations_of_one_fold_alone_are_an_error(context):
     index = pd.read_parquet(context.paths.folds / "index.parquet")
     index["known"] = np.arange(40) == 0

@@ -64,7 +64,7 @@ class Chain:
     """In order."""
     settle: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
     """``settle(row, picture, map)``: columns of the localization table, from the answers (in ``row``), the small picture
-    and the probability map of the chain's mask, both uint8 [side, side]."""
+    and the probability map of the chain's mask, both uint8 [side, side]. ``flag`` says what is wrong, "" for nothing."""
     show: Callable[..., None]
     """``show(paths, row, picture, map, file)`` draws the steps of one picture into a PNG file."""
     per_shard: int = 512

@@ -94,12 +94,12 @@ class Masks:
         """The mask of one row."""
         if row not in self.kept:
             self.kept[row] = self._read(row)
-        return self.kept[row]
+        return self.kept[row].astype(np.float32) / 255
 
     def _read(self, row: int) -> np.ndarray:
         if not self.names[row]:
-            return np.zeros((self.side, self.side), np.float32)
-        return prepare(self.folder / self.names[row], self.side)[0].astype(np.float32) / 255
+            return np.zeros((self.side, self.side), np.uint8)
+        return prepare(self.folder / self.names[row], self.side)[0]
 
 
 def has_mask(rows: pd.DataFrame) -> np.ndarray:

@@ -37,7 +37,7 @@ PUBLISHED = (
     Published("article's authors, second version", 4.97, SIX, "Iglovikov 2018, quoted second hand"),
     Published("16 Bit, first place", 4.265, SIX, "Halabi 2019"),
     Published("Deeplasia", 3.87, SIX, "Rassmann 2024"),
-    Published("one manual reading against the mean of six", 5.55, "SD of a reading 0.58 years, computed", "Thodberg"),
+    Published("one manual reading", 5.55, "against the true age", "computed from a reading's SD of 0.58 years"),
 )
 """Never to be compared across label types: a single reading is itself 5.6 months off on average."""
 

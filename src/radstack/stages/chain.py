@@ -39,12 +39,13 @@ def prepare(context: Context, chain: Chain) -> None:
     """Decode every picture once: ``prepared/shard-*.npy`` and ``prepared/rows.parquet`` (index rows of what is readable)."""
     paths = context.paths
     folder = paths.cache / "prepared"
-    files = (folder / "rows.parquet", paths.cache / "quarantine.csv")
+    index = read_index(context)
+    shards = (shard_path(folder, number) for number in range(-(-len(index) // chain.per_shard)))
+    files = (folder / "rows.parquet", paths.cache / "quarantine.csv", *shards)
     artifact = Artifact("02_localize", VERSION, files, {"side": chain.side, "per_shard": chain.per_shard},
                         (paths.folds / "index.parquet",), raw_files(context))
 
     def build() -> dict[str, Any]:
-        index = read_index(context)
         sweep(folder)
         need_disk(paths.cache, 2 * len(index) * chain.side**2, "02_localize")
         rows = index.join(_prepare_all(chain, paths, index, context.options.workers))
@@ -115,10 +116,11 @@ def settle(context: Context, chain: Chain) -> None:
     if context.options.dry_run and not all(path.exists() for path in inputs):
         print("  would make boxes.parquet: its inputs are not made yet")
         return
-    artifact = Artifact("02_localize", VERSION, (paths.cache / "boxes.parquet",), {"side": chain.side}, tuple(inputs))
+    rows, _ = prepared_rows(context)
+    files = (paths.cache / "boxes.parquet", *(shard_path(paths.cache / "maps", one) for one in rows["shard"].unique()))
+    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side}, tuple(inputs))
 
     def build() -> dict[str, Any]:
-        rows, _ = prepared_rows(context)
         pieces = [piece for _, piece in rows.groupby("shard")]
         tables: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
         with track(len(rows), "settle") as steps:
