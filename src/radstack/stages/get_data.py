@@ -14,7 +14,7 @@ def get_demo(context: Context, size: int) -> None:
                         f"({competition.disk['input'] / 1e9:,.0f} GB on disk)")
     folder, size = context.paths.input, size or competition.demo_size
     done = manifest_of(folder)
-    if done.exists() and read_json(done) == {"series": size}:
+    if folder.exists() and done.exists() and read_json(done) == {"series": size}:
         print(f"  kept {folder}: {size} series")
     elif context.options.dry_run:
         print(f"  would draw {size} series into {folder}")
