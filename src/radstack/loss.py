@@ -21,9 +21,13 @@ class Loss:
     """Targets move this far toward one half (Szegedy 2016, two-class form)."""
 
 
+CROSS_ENTROPY = Loss()
+"""Cross-entropy with equal weights."""
+
+
 @dataclass(frozen=True)
 class Value:
-    """One number a target by absolute error; the network gives ``(value - center) / scale``."""
+    """One number a target; the network gives ``(value - center) / scale``."""
 
     label: ClassVar[str] = "numbers"
 
@@ -31,6 +35,8 @@ class Value:
     """Subtracted from the target, in its unit."""
     scale: float = 120.0
     """Divides the target, in its unit; 120 months bring bone ages of 0 to 240 into -1..1 (Iglovikov 2018)."""
+    squared: bool = False
+    """Minimize the squared error (Pietz 2018) instead of the absolute one."""
 
 
 @dataclass(frozen=True)

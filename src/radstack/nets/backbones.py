@@ -10,6 +10,7 @@ from radstack.errors import UserError
 from radstack.experiment import Backbone, Head
 from radstack.nets import pretrained
 from radstack.nets.body import Body
+from radstack.nets.classes import SharedLinear
 from radstack.nets.sources import SOURCES
 from radstack.registry import check_name, pick
 
@@ -20,8 +21,11 @@ PLAIN = Head()
 class Net(nn.Module):
     """Trunk, global pooling, dropout, what the recipe's :class:`Head` asks for, and one linear layer."""
 
-    def __init__(self, body: Body, outputs: int, dropout: float, head: Head = PLAIN) -> None:
-        """Put ``head`` and a linear layer with ``outputs`` numbers on ``body``; ``dropout`` is the rate before each."""
+    def __init__(self, body: Body, outputs: int, dropout: float, head: Head = PLAIN, shares: tuple[int, ...] = ()) -> None:
+        """Put ``head`` and a linear layer with ``outputs`` numbers on ``body``; ``dropout`` is the rate before each.
+
+        Groups of ``shares`` outputs share their weights.
+        """
         super().__init__()
         self.body = body.net
         self.width = body.width
@@ -33,7 +37,8 @@ class Net(nn.Module):
         self.told = nn.Linear(len(head.columns), told) if told else None
         widths = (body.width + told, *head.hidden)
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
-        self.head: nn.Linear | nn.Conv2d = nn.Linear(widths[-1], outputs)
+        self.head: nn.Linear | nn.Conv2d = (
+            SharedLinear(widths[-1], shares) if shares else nn.Linear(widths[-1], outputs))
         self._pooled = body.pooled
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -81,6 +86,7 @@ def build(
     weights_folder: Path | None = None,
     offline: bool = False,
     head: Head = PLAIN,
+    shares: tuple[int, ...] = (),
 ) -> Net:
     """Make the network of ``backbone``, with its pretrained weights unless the recipe starts from scratch.
 
@@ -92,6 +98,7 @@ def build(
         weights_folder: looked in first for the weights file.
         offline: never ask a server; what an earlier download left in the cache still counts.
         head: between the pooled features and the outputs.
+        shares: sizes of the groups of outputs that share their weights, of an ordinal objective; empty for none.
 
     Returns:
         A Dense where the network answers in maps.
@@ -107,7 +114,8 @@ def build(
     if body.dense and (head.columns or head.hidden):
         raise UserError(f"{backbone.name} answers in maps, on which {head} has no place; leave head.columns and head.hidden "
                         "empty")
-    net = Dense(body, outputs, backbone.dropout) if body.dense else Net(body, outputs, backbone.dropout, head)
+    net = (Dense(body, outputs, backbone.dropout) if body.dense else
+           Net(body, outputs, backbone.dropout, head, shares))
     if backbone.pretrained:
         net.start = pretrained.load(body, backbone, weights_folder, offline)
     return net

@@ -18,6 +18,14 @@ class Objective(nn.Module):
 
     outputs: int
     """Numbers that the network gives a row (a pixel, for a mask)."""
+    shares: tuple[int, ...] = ()
+    """Sizes of consecutive groups of outputs that share one weight vector in the last layer; empty where none do."""
+
+    def constant(self, labels: torch.Tensor) -> float:
+        """The least mean loss that the same outputs for all of ``labels`` [rows, targets] can have; where it is not known,
+        a UserError.
+        """
+        raise UserError("train.restarts needs a loss of values, which alone know how far a constant is off; set it to 0")
 
     def answer(self, out: torch.Tensor) -> torch.Tensor:
         """Turn outputs into predictions, float32."""
@@ -81,3 +89,17 @@ def positive_factor(recipe: Loss, targets: tuple[str, ...]) -> torch.Tensor:
         check_name(targets, recipe.rare_class, "target for loss.rare_class,")
         factor[targets.index(recipe.rare_class)] = recipe.rare_weight
     return factor
+
+
+def above_zero(name: str, value: float) -> float:
+    """``value``; a UserError naming the recipe's field unless it is above 0."""
+    if not value > 0:
+        raise UserError(f"loss.{name} is {value}; give a number above 0")
+    return value
+
+
+def check_shape(out: torch.Tensor, expected: tuple[int, ...]) -> None:
+    """Raise a UserError unless the network's outputs have the shape that the labels need."""
+    if out.shape != expected:
+        raise UserError(f"the network gives {tuple(out.shape)}, the labels need {tuple(expected)}: a mask is learned by a "
+                        "network of maps (radstack/unet) at the size of its pictures, numbers by any other")

@@ -1,6 +1,6 @@
-"""The objective of each loss recipe: absolute error of numbers, overlap of masks, squared error of points; all in fp32.
+"""The objective of each loss recipe; those of numbers and masks. All in fp32.
 
-Cross-entropy, and what they share, is in :mod:`radstack.nets.losses`.
+Cross-entropy, and what all share, is in :mod:`radstack.nets.losses`, points are in :mod:`radstack.nets.points`.
 """
 
 from collections.abc import Callable
@@ -12,26 +12,40 @@ from torch.nn import functional
 from radstack.errors import UserError
 from radstack.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
 from radstack.loss import Dice
-from radstack.nets.losses import Objective, WeightedBce
+from radstack.loss_classes import Classes, Ordinal
+from radstack.nets.classes import CrossEntropy, ordinal
+from radstack.nets.losses import Objective, WeightedBce, above_zero, check_shape
+from radstack.nets.points import PointsOnMaps, SquaredError
 
 
-class AbsoluteError(Objective):
-    """One output a target, ``(value - center) / scale``, by absolute error (Iglovikov 2018)."""
+class Deviation(Objective):
+    """One output a target, ``(value - center) / scale``, by absolute (Iglovikov 2018) or squared error (Pietz 2018)."""
 
     def __init__(self, recipe: Value, targets: tuple[str, ...]) -> None:
         """Read center and scale; a scale of 0 or less is a UserError."""
         super().__init__()
-        self.outputs, self.center, self.scale = len(targets), recipe.center, _above_zero("scale", recipe.scale)
+        self.outputs, self.center, self.scale = len(targets), recipe.center, above_zero("scale", recipe.scale)
+        self.squared = recipe.squared
 
     def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and rows' absolute error in units of ``scale``; both tensors are [batch, targets]."""
-        _check_shape(out, labels.shape)
-        rows = (out.float() - (labels.float() - self.center) / self.scale).abs().mean(1)
+        """Mean and rows' error in units of ``scale`` (or of its square); both tensors are [batch, targets]."""
+        check_shape(out, labels.shape)
+        away = out.float() - self._scaled(labels)
+        rows = (away.square() if self.squared else away.abs()).mean(1)
         return rows.mean(), rows.detach()
+
+    def constant(self, labels: torch.Tensor) -> float:
+        """The least mean loss that the same outputs for all of ``labels`` [rows, targets] can have."""
+        scaled = self._scaled(labels)
+        best = scaled.mean(0) if self.squared else scaled.median(0).values
+        return float(self(best.expand_as(scaled), labels)[0])
 
     def answer(self, out: torch.Tensor) -> torch.Tensor:
         """Outputs to values in the target's unit, float32 [batch, targets]."""
         return out.float() * self.scale + self.center
+
+    def _scaled(self, labels: torch.Tensor) -> torch.Tensor:
+        return (labels.float() - self.center) / self.scale
 
 
 class ExpectedValue(Objective):
@@ -51,12 +65,12 @@ class ExpectedValue(Objective):
         values = torch.arange(recipe.first, recipe.last + 1, dtype=torch.float32)
         self.register_buffer("values", values, persistent=False)
         self.outputs = len(values) * len(targets)
-        self.scale, self.divergence = _above_zero("scale", recipe.scale), recipe.divergence
-        self.spread = _above_zero("spread", recipe.spread)
+        self.scale, self.divergence = above_zero("scale", recipe.scale), recipe.divergence
+        self.spread = above_zero("spread", recipe.spread)
 
     def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and rows' loss of logits [batch, targets * classes] against labels [batch, targets] in their unit."""
-        _check_shape(out, (len(labels), self.outputs))
+        check_shape(out, (len(labels), self.outputs))
         labels, log_share = labels.float(), self._log_share(out)
         each = (self._mean(log_share) - labels).abs() / self.scale
         if self.divergence:
@@ -96,11 +110,11 @@ class Overlap(Objective):
     def __init__(self, recipe: MaskOverlap, targets: tuple[str, ...]) -> None:
         """Read e; 0 or less is a UserError, for a picture without the object has log 0 then."""
         super().__init__()
-        self.smooth = _above_zero("smooth", recipe.smooth)
+        self.smooth = above_zero("smooth", recipe.smooth)
 
     def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and rows' loss of logits [batch, 1, height, width] against masks [batch, height, width] in 0..1."""
-        _check_shape(out, (len(labels), 1, *labels.shape[1:]))
+        check_shape(out, (len(labels), 1, *labels.shape[1:]))
         logits, y = out[:, 0].float(), labels.float()
         entropy = functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean((1, 2))
         p = logits.sigmoid()
@@ -125,11 +139,11 @@ class DiceLoss(Objective):
     def __init__(self, recipe: Dice, targets: tuple[str, ...]) -> None:
         """Read s and beta; 0 or less is a UserError, for a batch without the object has F = 0 / 0 then."""
         super().__init__()
-        self.smooth, self.beta = _above_zero("smooth", recipe.smooth), _above_zero("beta", recipe.beta)
+        self.smooth, self.beta = above_zero("smooth", recipe.smooth), above_zero("beta", recipe.beta)
 
     def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch's loss, and each picture's own, of logits [batch, 1, height, width] and masks in 0..1."""
-        _check_shape(out, (len(labels), 1, *labels.shape[1:]))
+        check_shape(out, (len(labels), 1, *labels.shape[1:]))
         y, p = labels.float(), self.answer(out)
         both, true, found = (area.sum((1, 2)) for area in (y * p, y, p))
         return self._loss(both.sum(), true.sum(), found.sum()), self._loss(both, true, found).detach()
@@ -143,85 +157,20 @@ class DiceLoss(Objective):
         return 1 - ((1 + weight) * both + self.smooth) / (weight * true + found + self.smooth)
 
 
-class SquaredError(Objective):
-    """Coordinates, x then y of each point, by mean squared error; every label must be there."""
-
-    def __init__(self, recipe: Points, targets: tuple[str, ...]) -> None:
-        """Take one output a coordinate; an odd number of them is a UserError."""
-        super().__init__()
-        if len(targets) % 2:
-            raise UserError(f"{len(targets)} targets are no list of points; name x and y of each, in this order")
-        self.outputs = len(targets)
-
-    def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and rows' squared error; both tensors are [batch, coordinates]."""
-        _check_shape(out, labels.shape)
-        rows = (out.float() - labels.float()).square().mean(1)
-        return rows.mean(), rows.detach()
-
-    def answer(self, out: torch.Tensor) -> torch.Tensor:
-        """The coordinates as they are, float32 [batch, coordinates]."""
-        return out.float()
-
-
-class PointsOnMaps(Objective):
-    """Coordinates as the mean of a softmax over each point's map (Sun 2018), -1 to 1 between the outermost pixels.
-
-    Beside the squared error each softmax is drawn to a Gaussian around the label, without which the maps learn slowly and
-    stay wide (the regularization of Nibali 2018, here as cross-entropy).
-    """
-
-    def __init__(self, recipe: PointMaps, targets: tuple[str, ...]) -> None:
-        """Take one map a point; an odd number of coordinates is a UserError."""
-        super().__init__()
-        if len(targets) % 2:
-            raise UserError(f"{len(targets)} targets are no list of points; name x and y of each, in this order")
-        self.outputs = len(targets) // 2
-        self.width, self.divergence = _above_zero("width", recipe.width), recipe.divergence
-
-    def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and rows' loss of maps [batch, points, height, width] against coordinates [batch, 2 * points]."""
-        _check_shape(out[..., 0, 0], (len(labels), labels.shape[1] // 2))
-        log_share = out.float().flatten(2).log_softmax(-1)
-        grid = self._grid(out)
-        rows = (self._mean(log_share, grid) - labels.float()).square().mean(1)
-        if self.divergence:
-            rows = rows - self.divergence * (self._gaussian(out, grid, labels) * log_share).sum(-1).mean(1)
-        return rows.mean(), rows.detach()
-
-    def answer(self, out: torch.Tensor) -> torch.Tensor:
-        """Maps to coordinates, float32 [batch, 2 * points]."""
-        return self._mean(out.float().flatten(2).log_softmax(-1), self._grid(out))
-
-    def _grid(self, out: torch.Tensor) -> torch.Tensor:
-        """Coordinates x, y of every pixel, float32 [pixels, 2]."""
-        axes = (torch.linspace(-1, 1, length, device=out.device) for length in out.shape[2:])
-        y, x = torch.meshgrid(*axes, indexing="ij")
-        return torch.stack([x, y], -1).reshape(-1, 2)
-
-    def _mean(self, log_share: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        # Not a matrix product: under autocast that would round the coordinates to a percent.
-        return (log_share.exp().unsqueeze(-1) * grid).sum(2).flatten(1)
-
-    def _gaussian(self, out: torch.Tensor, grid: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Share of each pixel in a Gaussian around each point, [batch, points, pixels]."""
-        half = (grid.new_tensor(out.shape[:1:-1]) - 1) / 2
-        apart = (grid - labels.float().unflatten(1, (-1, 2)).unsqueeze(2)) * half / self.width
-        return (-0.5 * apart.square().sum(-1)).softmax(-1)
-
-
 OBJECTIVES: dict[type, Callable[[Any, tuple[str, ...]], Objective]] = {
     Loss: WeightedBce,
-    Value: AbsoluteError,
+    Value: Deviation,
     Expectation: ExpectedValue,
     MaskOverlap: Overlap,
     Dice: DiceLoss,
     Points: SquaredError,
     PointMaps: PointsOnMaps,
+    Classes: CrossEntropy,
+    Ordinal: ordinal,
 }
 
 
-Recipe = Loss | Value | Expectation | MaskOverlap | Dice | Points | PointMaps
+Recipe = Loss | Value | Expectation | MaskOverlap | Dice | Points | PointMaps | Classes | Ordinal
 
 
 def objective(recipe: Recipe, targets: tuple[str, ...]) -> Objective:
@@ -235,15 +184,3 @@ def objective(recipe: Recipe, targets: tuple[str, ...]) -> Objective:
         raise UserError(f"loss {type(recipe).__name__} takes {'one mask' if mask else 'at least one target'}, not "
                         f"{len(targets)} targets {targets}; change the loss or the targets of the recipe")
     return OBJECTIVES[type(recipe)](recipe, targets)
-
-
-def _above_zero(name: str, value: float) -> float:
-    if not value > 0:
-        raise UserError(f"loss.{name} is {value}; give a number above 0")
-    return value
-
-
-def _check_shape(out: torch.Tensor, expected: tuple[int, ...]) -> None:
-    if out.shape != expected:
-        raise UserError(f"the network gives {tuple(out.shape)}, the labels need {tuple(expected)}: a mask is learned by a "
-                        "network of maps (radstack/unet) at the size of its pictures, numbers by any other")

@@ -9,6 +9,7 @@ from torch import nn
 
 from radstack.errors import UserError
 from radstack.nets.body import Body, Origin, State
+from radstack.nets.plain import plain
 from radstack.nets.unets import SumEncoder, SumUnet, Unet
 
 WIDTHS = (32, 64, 128, 128, 256, 384)
@@ -108,7 +109,7 @@ def grow(width: int, depth: int, growth: float) -> tuple[int, ...]:
 
 
 OWN: dict[str, Callable[..., Body]] = {
-    "vgg_elu": vgg_elu, "unet": unet, "unet_sum": unet_sum, "unet_sum_encoder": unet_sum_encoder,
+    "vgg_elu": vgg_elu, "unet": unet, "unet_sum": unet_sum, "unet_sum_encoder": unet_sum_encoder, "plain": plain,
 }
 
 LAST = ("head", "told", "hidden")
