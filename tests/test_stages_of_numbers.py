@@ -15,6 +15,7 @@ from radstack.context import Context, Options
 from radstack.errors import UserError
 from radstack.files import write_table
 from radstack.folds import fold_hash, make_folds
+from radstack.paths import Paths
 from radstack.predictions import fold_files, prediction_table, write_fold
 from radstack.stack.recipe import Stacker
 from radstack.stages.report import report
@@ -26,7 +27,7 @@ from radstack.task import Metric
 PATIENTS, FOLDS = 240, 3
 
 
-def age_cases(cases: Cases) -> pd.DataFrame:
+def age_cases(cases: Cases, paths: Paths) -> pd.DataFrame:
     """Final age, and how far the networks are apart, of every test picture."""
     spread = pd.concat([table.set_index("id")["age"] for table in cases.test.values()], axis=1)
     table = cases.test_rows[["id"]].merge(cases.test[cases.final], on="id", how="left")

@@ -17,7 +17,7 @@ from radstack.stack.adjust import PARTS
 from radstack.stack.features import index_column
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import NUMBERS, PROBABILITIES
+from radstack.task import CLASSES, NUMBERS, PROBABILITIES
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(x [rows, columns], y [rows], where a coefficient may be negative [columns]) -> coefficients [columns]"""
@@ -28,7 +28,7 @@ class Route:
     """Each row takes the prediction of the one member whose value its column holds, e.g. that of its sex's network."""
 
     learns: ClassVar[bool] = False
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES, NUMBERS)
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES, NUMBERS, CLASSES)
     column: str = ""
     """Column of the index."""
     values: tuple[Any, ...] = ()

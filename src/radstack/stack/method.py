@@ -25,7 +25,7 @@ class Method(Protocol):
     learns: ClassVar[bool]
     """Whether ``fit`` looks at labels; then at least two folds are needed."""
     handles: ClassVar[tuple[str, ...]]
-    """Which predictions it can work on: ``PROBABILITIES``, ``NUMBERS`` or both."""
+    """Which predictions it can work on: ``PROBABILITIES``, ``NUMBERS``, ``CLASSES``."""
 
     def fit(self, rows: Rows) -> Fitted:
         """Learn from ``rows``, which hold whole patients of other folds than those to be scored."""

@@ -32,7 +32,7 @@ class StackResult:
     score: Interval
     """Nested score by the task's metric, with its patient-bootstrap interval."""
     class_scores: dict[str, float]
-    """Loss of each target."""
+    """Loss of each target, or of each group of classes."""
     best_member: str
     """Member with the best score on the same rows."""
     gain: Interval
@@ -102,8 +102,9 @@ def _result(stacker: Stacker, stacked: Member, train: Rows, learned: dict[str, A
     predicted = stacked.oof.set_index("id").loc[train.table["id"], list(targets)].to_numpy()
     losses = metric.row_losses(train.truth, predicted)
     rivals = [metric.row_losses(train.truth, member) for member in train.predicted]
-    best = int(np.argmin([rival.mean() for rival in rivals]))
+    # A member that answers some groups of classes alone has no score (NaN) and no part in this race.
+    best = int(np.argmin(np.nan_to_num([rival.mean() for rival in rivals], nan=np.inf)))
     return StackResult(
         stacked, interval(losses, train.group),
-        dict(zip(targets, map(float, metric.target_losses(train.truth, predicted)), strict=True)), stacker.members[best],
-        difference(rivals[best], losses, train.group), learned)
+        dict(zip(metric.scored(targets), map(float, metric.target_losses(train.truth, predicted)), strict=True)),
+        stacker.members[best], difference(rivals[best], losses, train.group), learned)

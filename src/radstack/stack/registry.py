@@ -7,6 +7,7 @@ from radstack.errors import UserError
 from radstack.registry import check_name, pick
 from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
 from radstack.stack.blend import Climb, Mean, Weights
+from radstack.stack.classes import ClassLightGBM, ClassMean
 from radstack.stack.linear import Linear, Route
 from radstack.stack.method import Method
 from radstack.stack.recipe import Stacker
@@ -20,6 +21,7 @@ METHODS: dict[str, Any] = {
     "forest": Forest, "calibrate": Calibrate, "smooth": Smooth, "raise_any": RaiseAny, "vote": Vote,
     "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
     "series_forest": SeriesForest, "series_extra_trees": SeriesExtraTrees,
+    "class_mean": ClassMean, "class_lightgbm": ClassLightGBM,
 }
 
 

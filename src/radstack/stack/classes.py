@@ -1,0 +1,158 @@
+"""Probabilities of classes of which one holds, in groups of targets: opinion pools, and boosting of each group as a whole.
+
+Every answer sums to 1 in each group, which one model a target would not give. A member that does not answer a group, NaN in
+its columns, is left out of that group alone, so that networks of one group and of all stack together.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import lightgbm as lgb
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from radstack.errors import UserError
+from radstack.metrics_classes import by_group, group_sizes, log_shares, shares
+from radstack.stack.features import index_column
+from radstack.stack.method import Fitted
+from radstack.stack.rows import Rows
+from radstack.task import CLASSES
+
+POOLS = ("log", "linear")
+"""Mean of log probabilities brought to sum 1, or of probabilities (Genest & Zidek 1986)."""
+ENOUGH = 5
+"""Patients a class, on average over the group, that boosting needs; with fewer, the blend stands."""
+SHARPEST = 20.0
+"""Largest factor on the blend's log probabilities; the least is its inverse."""
+
+
+@dataclass(frozen=True)
+class ClassMean:
+    """Opinion pool of the members that answer a group; nothing is learned."""
+
+    learns: ClassVar[bool] = False
+    handles: ClassVar[tuple[str, ...]] = (CLASSES,)
+    groups: tuple[int, ...] = ()
+    """Number of classes of each group, in the order of the targets; empty for one group of all."""
+    pool: str = "log"
+    """A name of ``POOLS``."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Nothing to fit. UserError where the sizes do not fit the targets or the pool is unknown."""
+        sizes = group_sizes(self.groups, len(rows.task.targets))
+        return Fitted(lambda scored: pooled(scored.predicted, sizes, self.pool, scored.task.metric.clip), {})
+
+
+@dataclass(frozen=True)
+class ClassLightGBM:
+    """Gradient boosting of all classes of a group at once (Ke 2017, softmax objective).
+
+    The trees see every member's log probabilities of every group. As in :class:`radstack.stack.trees.LightGBM`, boosting
+    starts from the calibrated blend, here by one temperature (Guo 2017), so that it learns corrections. The defaults are
+    small trees, for a few hundred rows.
+    """
+
+    learns: ClassVar[bool] = True
+    handles: ClassVar[tuple[str, ...]] = (CLASSES,)
+    groups: tuple[int, ...] = ()
+    """Number of classes of each group, in the order of the targets; empty for one group of all."""
+    columns: tuple[str, ...] = ()
+    """Further index columns."""
+    leaves: int = 7
+    depth: int = 3
+    lr: float = 0.03
+    rounds: int = 500
+    """Most rounds, of a tree a class each."""
+    patience: int = 50
+    """Stop after this many rounds without a better log loss on the inner patients."""
+    leaf_rows: int = 20
+    """Fewest rows in a leaf."""
+    held_out: float = 0.2
+    """Share of the training patients that early stopping watches; they grow no tree."""
+    threads: int = 0
+    """0 for all cores, or OMP_NUM_THREADS where set; the result does not depend on it."""
+    seed: int = 0
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Boost each group; ``notes``: its number of rounds and temperature, or why the blend stands."""
+        sizes = group_sizes(self.groups, len(rows.task.targets))
+        x, blends = self._features(rows), _blends(rows, sizes)
+        fits = [self._fit_group(rows, x, blend, truth) for blend, truth in zip(blends, by_group(rows.truth, sizes))]
+
+        def predict(scored: Rows) -> np.ndarray:
+            features, starts = self._features(scored), _blends(scored, sizes)
+            raw = [self._raw(booster, factor, features, start) for (booster, factor, _), start in zip(fits, starts)]
+            return shares(np.concatenate(raw, axis=1), sizes)
+
+        names = (f"{part[0]}..{part[-1]}" for part in by_group(np.array(rows.task.targets), sizes))
+        return Fitted(predict, dict(zip(names, (notes for _, _, notes in fits))))
+
+    def _fit_group(self, rows: Rows, x: np.ndarray, blend: np.ndarray,
+                   truth: np.ndarray) -> tuple[lgb.Booster | None, float, Any]:
+        """Booster, inverse temperature of the blend, and notes."""
+        patients, needed = rows.group.max() + 1, ENOUGH * truth.shape[1]
+        if np.isnan(blend).any():
+            return None, 1.0, "no member answers every row"
+        if patients < needed:
+            return None, 1.0, f"blend kept: {patients} patients, {needed} are needed"
+        watch, y = self._watched(rows.group), truth.argmax(axis=1)
+        factor = sharpness(blend[~watch], y[~watch])
+        grow = lgb.Dataset(x[~watch], y[~watch], init_score=factor * blend[~watch])
+        stop = grow.create_valid(x[watch], y[watch], init_score=factor * blend[watch])
+        booster = lgb.train(self._params(truth.shape[1]), grow, self.rounds, valid_sets=[stop],
+                            callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+        return booster, factor, {"rounds": booster.best_iteration, "temperature": round(1 / factor, 4)}
+
+    def _raw(self, booster: lgb.Booster | None, factor: float, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+        if booster is None or not len(x):
+            return blend
+        return np.asarray(booster.predict(x, raw_score=True, num_threads=self.threads)) + factor * blend
+
+    def _features(self, rows: Rows) -> np.ndarray:
+        """float32 [rows, members * targets + columns]."""
+        logs = log_shares(rows.predicted, rows.task.metric.clip)
+        further = [index_column(rows, name).to_numpy(np.float32) for name in self.columns]
+        return np.column_stack([*logs, *further]).astype(np.float32)
+
+    def _watched(self, group: np.ndarray) -> np.ndarray:
+        order = np.random.default_rng(self.seed).permutation(group.max() + 1)
+        return np.isin(group, order[:max(1, round(self.held_out * len(order)))])
+
+    def _params(self, classes: int) -> dict[str, Any]:
+        return {"objective": "multiclass", "num_class": classes, "num_leaves": self.leaves, "max_depth": self.depth,
+                "learning_rate": self.lr, "min_data_in_leaf": self.leaf_rows, "seed": self.seed, "verbosity": -1,
+                "num_threads": self.threads, "deterministic": True, "force_col_wise": True}
+
+
+def pooled(predicted: np.ndarray, sizes: tuple[int, ...], pool: str, clip: float) -> np.ndarray:
+    """Opinion pool over members of ``predicted`` [members, rows, targets], float64 [rows, targets].
+
+    NaN is left out; what no member answers stays NaN. An unknown pool is a UserError.
+    """
+    if pool not in POOLS:
+        raise UserError(f"there is no pool '{pool}'; choose one of {', '.join(POOLS)}")
+    values = log_shares(predicted, clip) if pool == "log" else predicted.astype(np.float64)
+    count = (~np.isnan(values)).sum(axis=0)
+    mean = np.divide(np.nansum(values, axis=0), count, out=np.full(count.shape, np.nan), where=count > 0)
+    return shares(mean, sizes) if pool == "log" else mean
+
+
+def sharpness(logs: np.ndarray, y: np.ndarray) -> float:
+    """Factor on ``logs`` [rows, classes], log probabilities, with the least log loss of the classes ``y``, int [rows].
+
+    Its inverse is the temperature of Guo 2017.
+    """
+    rows = np.arange(len(y))
+
+    def loss(power: float) -> float:
+        return float(-log_softmax(np.exp(power) * logs, axis=1)[rows, y].mean())
+
+    limit = np.log(SHARPEST)
+    return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))
+
+
+def _blends(rows: Rows, sizes: tuple[int, ...]) -> list[np.ndarray]:
+    """Log of the members' opinion pool, [rows, classes] a group."""
+    clip = rows.task.metric.clip
+    return by_group(log_shares(pooled(rows.predicted, sizes, "log", clip), clip), sizes)
