@@ -130,7 +130,7 @@ def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, 
     """Row numbers of one epoch in order; depends on its arguments alone.
 
     Args:
-        sampling: rare copies or slices a series.
+        sampling: rare copies, slices a series, balanced classes.
         candidates: row numbers that may be visited.
         rows: the row table (for ``series`` and the rare class).
         seed: (seed, fold, epoch).
@@ -144,7 +144,18 @@ def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, 
     if sampling.rare_class and sampling.rare_copies:
         rare = visit[rows[sampling.rare_class].to_numpy()[visit] > 0.5]
         visit = np.concatenate([visit, np.repeat(rare, sampling.rare_copies)])
-    return rng.permutation(visit)
+    if sampling.balance:
+        held = [(rows[list(names)].to_numpy()[visit] > 0.5).any(axis=1) for names in sampling.balance]
+        visit = _balanced(visit, held, rng)
+    return rng.permutation(np.repeat(visit, sampling.copies) if sampling.copies > 1 else visit)
+
+
+def _balanced(visit: np.ndarray, classes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Row numbers ``visit``, those of each class (bool [visited] each) repeated to the size of the largest."""
+    most = max(int(held.sum()) for held in classes)
+    parts = [visit[held] for held in classes if held.any()]
+    return np.concatenate([part for own in parts for part in (np.tile(own, most // len(own)),
+                                                              rng.choice(own, most % len(own), replace=False))])
 
 
 def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int, ...], rank: int,

@@ -6,10 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from radstack.loss import Dice, Expectation, Loss, MaskOverlap, PointMaps, Points, Value
-
-PROBABILITIES = Loss()
-"""Cross-entropy with equal weights."""
+from radstack.loss import CROSS_ENTROPY, Dice, Expectation, Loss, MaskOverlap, PointMaps, Points, Value
+from radstack.loss_classes import Classes, Ordinal
+from radstack.registry import check_name
 
 
 class Reader(Protocol):
@@ -65,6 +64,8 @@ class Backbone:
     """A file name below the ``--weights`` folder instead of the source's own download."""
     weights_sha256: str = ""
     """Checked when given."""
+    start: str = ""
+    """Name of a localizer or experiment whose network of the same fold, trained before, is the start instead."""
     dropout: float = 0.0
     """Before the last linear layer."""
     args: dict[str, Any] = field(default_factory=dict)
@@ -127,6 +128,11 @@ class Sampling:
     """Target whose positive rows are repeated (each copy is augmented differently); empty for none."""
     rare_copies: int = 0
     """Extra copies of each rare positive an epoch."""
+    balance: tuple[tuple[str, ...], ...] = ()
+    """Classes, each a tuple of targets of which one is positive: the rows of each are repeated until it has as many as the
+    largest. Rows of the last, partial round are drawn anew each epoch; rows of no class are left out."""
+    copies: int = 1
+    """How often an epoch visits each row, balanced or not; each visit is augmented differently."""
     per_series: int = 0
     """0 visits every row; n visits n random slices of each series an epoch (SeuTao, RSNA 2019 first place)."""
     keep: str = ""
@@ -149,6 +155,11 @@ class Train:
     """Memory format; pays for most convolutional networks."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights, which is then what is saved; 0 for none."""
+    restarts: int = 0
+    """How often training starts over, with another seed, where it did not converge: where the loss of the training rows
+    is not below ``converged`` of what the best constant has. The scored fold has no say."""
+    converged: float = 0.95
+    """Share of the best constant's loss."""
     bad_steps: int = 10
     """Skipped steps in a row (loss or gradient not finite) before the run rolls back to its last checkpoint."""
     seed: int = 0
@@ -167,7 +178,7 @@ class Experiment:
     augment: tuple[Op, ...] = ()
     """Training only, in this order, seeded by the sample."""
     head: Head = Head()
-    loss: Loss | Value | Expectation | MaskOverlap | Points | PointMaps | Dice = PROBABILITIES
+    loss: Loss | Value | Expectation | MaskOverlap | Points | PointMaps | Dice | Classes | Ordinal = CROSS_ENTROPY
     """What the outputs mean, and what is minimized."""
     optim: Optim = Optim()
     schedule: Schedule = Schedule()
@@ -175,7 +186,15 @@ class Experiment:
     train: Train = Train()
     tta: tuple[str, ...] = ("plain",)
     """Named test-time views, averaged as logits; the same for out-of-fold and test."""
+    targets: tuple[str, ...] = ()
+    """Columns that this network predicts; empty for all. The others are NaN in its tables."""
     folds: tuple[int, ...] = ()
     """Folds to train; empty for all. The article's final system trained three of five."""
     note: str = ""
     """Where the numbers come from."""
+
+    def answers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the competition's ``targets`` that this network predicts, in order; an unknown one is a UserError."""
+        for name in self.targets:
+            check_name(targets, name, f"target for {self.name}.targets,")
+        return tuple(name for name in targets if name in self.targets) if self.targets else targets

@@ -25,8 +25,9 @@ Report = Callable[[str], None]
 
 def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: torch.device) -> Any:
     """The network of ``experiment`` with trained ``weights`` (safetensors), ready to predict."""
-    outputs = objective(experiment.loss, targets).outputs
-    net = build(change(experiment.backbone, pretrained=False), outputs, len(experiment.view.mean), head=experiment.head)
+    judge = objective(experiment.loss, targets)
+    net = build(change(experiment.backbone, pretrained=False), judge.outputs, len(experiment.view.mean),
+                head=experiment.head, shares=judge.shares)
     net.load_state_dict(load_file(weights))
     layout = torch.channels_last if experiment.train.channels_last else torch.contiguous_format
     return net.to(device, memory_format=layout).eval()  # type: ignore[call-overload]

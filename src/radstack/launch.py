@@ -91,6 +91,14 @@ def distributed() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
+def same_everywhere(value: float) -> float:
+    """The value of rank 0, so that all processes decide alike."""
+    told = [value]
+    if distributed()[1] > 1:
+        dist.broadcast_object_list(told, src=0)
+    return told[0]
+
+
 def spread(items: S, rank: int, world: int) -> S:
     """Share of ``items`` (array or list) of process ``rank``: every ``world``-th; sizes differ by one at most."""
     return items[rank::world]  # type: ignore[index]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from radstack.artifact import Artifact
 from radstack.context import Context
@@ -64,7 +65,7 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
 
     rows, fold_of_row = read_rows(context)
     device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
-    folder, targets = context.paths.oof / experiment.name, context.competition.targets
+    folder, targets = context.paths.oof / experiment.name, experiment.answers(context.competition.targets)
     net = load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
     embeds = embeddings_wanted(context, experiment.name)
     wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))
@@ -74,7 +75,8 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
         probabilities = _with_embeddings(embeddings_file(folder, fold), (len(rows), net.width), look)
     else:
         probabilities = look(np.empty((0, net.width), np.float16))
-    tables = [prediction_table(rows["id"].to_numpy()[chosen], which, probabilities[chosen], targets)
+    whole = pd.DataFrame(probabilities, columns=list(targets)).reindex(columns=list(context.competition.targets)).to_numpy()
+    tables = [prediction_table(rows["id"].to_numpy()[chosen], which, whole[chosen], context.competition.targets)
               for which, chosen in ((fold, fold_of_row == fold), (-1, fold_of_row < 0))]
     write_fold(folder, fold, *tables)
     return {"fold_hash": fold_hash(read_folds(context)),

@@ -5,7 +5,8 @@ from typing import Any
 
 from radstack.artifact import Artifact
 from radstack.context import Context
-from radstack.experiment import Experiment
+from radstack.experiment import Backbone, Experiment
+from radstack.recipe import change
 from radstack.stages.tables import read_rows
 from radstack.stages.work import Work, has_gpu, in_torchrun, script_arguments
 
@@ -23,7 +24,7 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
     paths = context.paths
     recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
-                    (paths.cache / "rows.parquet", paths.folds / "folds.csv"))
+                    (paths.cache / "rows.parquet", paths.folds / "folds.csv", *started_from(context, experiment, fold)))
 
 
 def train_fold(context: Context, name: str, fold: int) -> None:
@@ -51,21 +52,38 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
-    from radstack.training.fit import fit, seed_everything
+    from radstack.training.restart import train
 
     run = _run(context, experiment, fold, device)
     if not context.options.resume:
         checkpoint.remove(run.checkpoint)
-    seed_everything(experiment.train.seed, fold)
-    with main_process_first():  # one download, which the other processes find
-        net = build(experiment.backbone, objective(experiment.loss, run.targets).outputs, len(experiment.view.mean),
-                    Path(context.options.weights) if context.options.weights else None, context.options.offline,
-                    experiment.head)
-    learner, facts = fit(run, net)
+    judge = objective(experiment.loss, run.targets)
+
+    def make() -> Any:
+        backbone, folder = starting(context, experiment, fold)
+        with main_process_first():  # one download, which the other processes find
+            return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline,
+                         experiment.head, judge.shares)
+
+    learner, facts = train(run, make)
     if distributed()[0] == 0:
         write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)
         checkpoint.remove(run.checkpoint)
     return facts
+
+
+def starting(context: Context, experiment: Experiment, fold: int) -> tuple[Backbone, Path | None]:
+    """The backbone whose weights are loaded, and the folder that is looked in for them first."""
+    if experiment.backbone.start:
+        file = started_from(context, experiment, fold)[0]
+        return change(experiment.backbone, pretrained=True, weights=file.name), file.parent
+    return experiment.backbone, Path(context.options.weights) if context.options.weights else None
+
+
+def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[Path, ...]:
+    """The weights of the same fold that training starts from, if the recipe names any: they never saw the fold either."""
+    start = experiment.backbone.start
+    return (context.paths.weights / start / f"fold{fold}.safetensors",) if start else ()
 
 
 def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
@@ -74,9 +92,10 @@ def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> An
     from radstack.training.fit import Run
 
     rows, fold_of_row = read_rows(context)
+    targets = experiment.answers(context.competition.targets)
     artifact = weights_artifact(context, experiment, fold)
     workers = context.options.workers if device.type == "cuda" else 0
-    return Run(experiment, fold, context.competition.targets, rows, fold_of_row, Shards(context.paths.cache),
+    return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
                context.options.checkpoint_seconds, say)
 

@@ -45,6 +45,16 @@ def load(path: Path, key: str, report: Report) -> dict[str, Any] | None:
     return None
 
 
+def key_in(path: Path) -> str:
+    """The key of the newest readable checkpoint; "" without one. Nothing is restored."""
+    for candidate in (path, previous(path)):
+        try:
+            return torch.load(candidate, map_location="cpu", weights_only=True, mmap=True)["key"]
+        except Exception:  # a truncated zip raises what it likes
+            continue
+    return ""
+
+
 def remove(path: Path) -> None:
     """Delete a checkpoint and the one before it."""
     path.unlink(missing_ok=True)
