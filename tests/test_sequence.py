@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from radstack.errors import LeakError, UserError
+from radstack.loss import Loss, Value
 from radstack.metrics import weighted_log_loss
 from radstack.recipe import change
 from radstack.sequence import train
@@ -18,9 +19,9 @@ from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.layers import Bidirectional, SeriesDropout, SliceNorm, turned
 from radstack.sequence.models import build, with_deltas
 from radstack.sequence.predict import autocast, predict
-from radstack.sequence.recipe import DeltasBilstm, Sequence, TwoLevel
+from radstack.sequence.recipe import Attention, DeltasBilstm, Sequence, TwoLevel
 from radstack.sequence.space import SPACES, procrustes
-from radstack.sequence.train import Trainer, fit_fold, loss, rate
+from radstack.sequence.train import Trainer, fit_fold, loss, make_objective, rate
 
 CPU = torch.device("cpu")
 FULL = TwoLevel()
@@ -176,6 +177,37 @@ def test_norm_counts_real_slices_only():
     assert torch.isfinite(norm(torch.ones(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))).all()
 
 
+def test_attention_gives_a_series_one_answer_and_padding_no_share():
+    model = build(Attention(hidden=8), [6], 1, 2).eval()
+    batch = random_batch([5, 3], [6], 1, 2, padding=7.0)
+    out = model(batch)[0]
+    assert (out == out[:, :1]).all() and not torch.allclose(out[0, 0], out[1, 0])
+    alone = random_batch([3], [6], 1, 2)
+    alone.features[0].copy_(batch.features[0][1:, :3])
+    torch.testing.assert_close(model(alone)[0][0, 0], out[1, 0])
+
+
+def test_attention_learns_a_value_of_the_series_that_few_slices_show(tmp_path):
+    rng, series, slices = np.random.default_rng(0), 300, 9
+    truth = rng.normal(17, 2, series)
+    seen = rng.integers(0, slices, series)
+    x = rng.normal(0, 0.3, (series, slices, 6))
+    x[np.arange(series), seen, 0] = (truth - 17) / 2
+    x[np.arange(series), seen, 1] = 3  # marks the slice that knows
+    start = np.arange(series) * slices
+    fold = np.repeat(np.arange(series) % 3, slices)
+    labels = np.repeat(truth, slices)[:, None].astype(np.float32)
+    embeddings = {"net": dict.fromkeys(range(3), x.reshape(-1, 6).astype(np.float16))}
+    z = np.tile(np.arange(slices), series).astype(np.float32)
+    arrays = Arrays(embeddings, {}, labels, fold, start.repeat(slices), z, start, start + slices)
+    recipe = replace(BASE, model=Attention(hidden=16, dropout=0.0), loss=Value(17, 2), lr=1e-2, epochs=30, bag=5)
+    fitted = fit_fold(recipe, arrays, 0, (1,), tmp_path, "cpu", lambda _: None)
+    plain = np.abs(labels[fitted.rows] - 17).mean()
+    assert np.abs(fitted.predictions - labels[fitted.rows]).mean() < 0.25 * plain
+    with pytest.raises(UserError, match="values have none"):
+        replace(recipe, logits=True)
+
+
 def test_level_two_reads_probabilities_spacing_and_level_one():
     model = build(TINY["two_level"], [6], 2, 3).eval()
     batch = random_batch([6], [6], 2, 3)
@@ -193,9 +225,10 @@ def test_loss_weighs_targets_ignores_padding_and_adds_levels():
     logits = torch.where(batch.mask[..., None], torch.tensor([0.0, 2.0]), torch.tensor([50.0, -50.0]))
     batch.labels[batch.mask] = torch.tensor([1.0, 0.0])
     expected = (np.log(2) + 2 * np.log1p(np.exp(2))) / 3
-    value = loss((logits,), batch, torch.tensor([1 / 3, 2 / 3]))
+    how = make_objective(Loss(), (1, 2), 2)
+    value = loss((logits,), batch, how)
     assert value.item() == pytest.approx(expected, rel=1e-6)
-    assert loss((logits, logits), batch, torch.tensor([1 / 3, 2 / 3])).item() == pytest.approx(2 * expected, rel=1e-6)
+    assert loss((logits, logits), batch, how).item() == pytest.approx(2 * expected, rel=1e-6)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The two networks. Each maps a Batch to logits [series, slices, targets] of every level it supervises, final last."""
+"""The networks. Each maps a Batch to outputs [series, slices, targets] of every level it supervises, final last."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 from radstack.sequence.feed import Batch
 from radstack.sequence.layers import Bidirectional, NormedConv, SeriesDropout, SliceConv
-from radstack.sequence.recipe import DeltasBilstm, TwoLevel
+from radstack.sequence.recipe import Attention, DeltasBilstm, TwoLevel
 
 
 def with_deltas(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,29 @@ class TwoLevelNet(nn.Module):
         return alone + self.head2(self.gru2(together, batch.mask))
 
 
-MODELS: dict[type, Callable[..., nn.Module]] = {DeltasBilstm: DeltasBilstmNet, TwoLevel: TwoLevelNet}
+class AttentionNet(nn.Module):
+    """One answer a series, given to each of its slices: their mean with weights softmax(w (tanh(V h) * sigmoid(U h)))."""
+
+    def __init__(self, sizes: Attention, widths: list[int], members: int, targets: int):
+        """Read blocks of ``widths`` channels side by side; ``members`` is not used, probabilities are not read."""
+        super().__init__()
+        self.dropout = SeriesDropout(sizes.dropout)
+        self.shrink = nn.Linear(sum(widths), sizes.hidden)
+        self.value, self.gate = nn.Linear(sizes.hidden, sizes.hidden), nn.Linear(sizes.hidden, sizes.hidden)
+        self.score = nn.Linear(sizes.hidden, 1)
+        self.head = nn.Linear(sizes.hidden, targets)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor]:
+        """Outputs [series, slices, targets], alike in all slices of a series."""
+        h = self.shrink(self.dropout(torch.cat(batch.features, dim=-1))).relu()
+        score = self.score(self.value(h).tanh() * self.gate(h).sigmoid()).float()
+        share = score.masked_fill(~batch.mask[..., None], -torch.inf).softmax(dim=1)
+        pooled = (share * h).sum(dim=1, keepdim=True)
+        return (self.head(pooled).expand(-1, h.shape[1], -1),)
+
+
+MODELS: dict[type, Callable[..., nn.Module]] = {DeltasBilstm: DeltasBilstmNet, TwoLevel: TwoLevelNet,
+                                                 Attention: AttentionNet}
 """Class of ``Sequence.model`` -> network."""
 
 

@@ -1,4 +1,6 @@
-"""Precision of the forward pass, and probabilities of whole series."""
+"""Precision of the forward pass, and predictions of whole series."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,6 +10,8 @@ from radstack.errors import UserError
 from radstack.sequence.batches import Picks, ordered_batches
 from radstack.sequence.feed import Batch, Feed
 
+Answer = Callable[[torch.Tensor], torch.Tensor]
+"""Outputs [rows, targets] -> predictions."""
 PREDICT_SERIES = 32
 """Series predicted at once."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,8 +32,9 @@ def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast, reverse: bool) -> np.ndarray:
-    """Probabilities float32 [index rows, targets] of the rows of ``picks``, NaN elsewhere.
+def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast, reverse: bool,
+            answer: Answer = torch.sigmoid) -> np.ndarray:
+    """Predictions float32 [index rows, targets] of the rows of ``picks``, NaN elsewhere; ``answer`` makes them of outputs.
 
     With ``reverse`` the mean of the series read forward and backward. Rows carry their numbers, so nothing has to be
     turned back.
@@ -37,16 +42,16 @@ def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast,
     model.eval()
     out = np.full(feed.labels.shape, np.nan, np.float32)
     for chosen in ordered_batches(picks, PREDICT_SERIES):
-        rows, forward = _direction(model, feed.batch(chosen), amp)
+        rows, forward = _direction(model, feed.batch(chosen), amp, answer)
         out[rows] = forward
         if reverse:
-            rows, backward = _direction(model, feed.batch(chosen.reversed()), amp)
+            rows, backward = _direction(model, feed.batch(chosen.reversed()), amp, answer)
             out[rows] = (out[rows] + backward) / 2
     return out
 
 
-def _direction(model: nn.Module, batch: Batch, amp: torch.amp.autocast) -> tuple[np.ndarray, np.ndarray]:
-    """Index rows of the batch's real slices and their probabilities."""
+def _direction(model: nn.Module, batch: Batch, amp: torch.amp.autocast, answer: Answer) -> tuple[np.ndarray, np.ndarray]:
+    """Index rows of the batch's real slices and their predictions."""
     with amp:
-        logits = model(batch)[-1]
-    return batch.rows[batch.rows >= 0], logits.float().sigmoid()[batch.mask].cpu().numpy()
+        outputs = model(batch)[-1]
+    return batch.rows[batch.rows >= 0], answer(outputs.float()[batch.mask]).cpu().numpy()

@@ -10,6 +10,7 @@ BiLSTMs, Adam 1e-5 x 0.95 an epoch, 12 epochs all averaged, 4 series a step. The
 from dataclasses import dataclass
 
 from radstack.errors import UserError
+from radstack.loss import CROSS_ENTROPY, Loss, Value
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class TwoLevel:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Gated attention over the slices' embeddings, one answer a series (Ilse 2018, attention-based deep MIL)."""
+
+    hidden: int = 64
+    """Units of the layer before the attention, and of its gate."""
+    dropout: float = 0.25
+    """Share of embedding channels dropped for a whole series."""
+
+
+@dataclass(frozen=True)
 class Sequence:
     """A recipe over the embeddings and out-of-fold probabilities of level-one experiments."""
 
@@ -47,8 +58,10 @@ class Sequence:
     """Folder below ``oof/``."""
     members: tuple[str, ...]
     """Experiments it reads. The second place used one a model, the first place all of them in one."""
-    model: DeltasBilstm | TwoLevel = DeltasBilstm()
+    model: DeltasBilstm | TwoLevel | Attention = DeltasBilstm()
     """Its class chooses the network, its fields the sizes."""
+    loss: Loss | Value = CROSS_ENTROPY
+    """Probabilities, weighted as in the metric where it names no weights, or values."""
     space: str = "own"
     """How embeddings of the folds' networks are related. ``own``: fold k's model reads fold k's network for every row;
     nothing of fold k is ever seen, but the network knows the training rows by heart. ``procrustes``: each training row
@@ -89,3 +102,5 @@ class Sequence:
         """Refuse a recipe that would predict nothing."""
         if min(self.epochs, self.bag, self.batch_size) < 1:
             raise UserError(f"{self.name}: epochs, bag and batch_size must be at least 1")
+        if isinstance(self.loss, Value) and (self.logits or isinstance(self.model, TwoLevel)):
+            raise UserError(f"{self.name}: logits and TwoLevel read the members' probabilities, and values have none")

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import clip_grad_norm_
 
 from radstack.errors import UserError
+from radstack.loss import Loss, Value
 from radstack.metrics import normalized
+from radstack.nets.losses import Objective
+from radstack.nets.objectives import objective
 from radstack.sequence import checkpoint
 from radstack.sequence.arrays import Arrays, check_arrays
 from radstack.sequence.batches import epoch_batches, whole
@@ -34,11 +36,11 @@ class Fitted:
     rows: np.ndarray
     """int64 [scored rows], the rows of the fold."""
     predictions: np.ndarray
-    """float32 [scored rows, targets], probabilities."""
+    """float32 [scored rows, targets], probabilities or values."""
     test_rows: np.ndarray
     """int64 [test rows]."""
     test_predictions: np.ndarray
-    """float32 [test rows, targets], probabilities."""
+    """float32 [test rows, targets], probabilities or values."""
     state: dict[str, torch.Tensor]
     """Weights after the last epoch, on the CPU."""
     losses: list[float]
@@ -81,9 +83,9 @@ class Trainer:
         self.recipe, self.arrays, self.fold, self.log = recipe, arrays, fold, log
         self.name = f"{recipe.name} fold {fold}"
         self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(recipe.precision, device)
-        self.weights = torch.from_numpy(normalized(class_weights)).float().to(device)
-        self.reseed(0)
         targets = arrays.labels.shape[1]
+        self.objective = make_objective(recipe.loss, class_weights, targets).to(device)
+        self.reseed(0)
         self.model = build(recipe.model, self.feed.widths, self.feed.probs.shape[1], targets).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.lr, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
@@ -132,7 +134,7 @@ class Trainer:
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         with self.amp:
             outputs = self.model(batch)
-        value = loss(outputs, batch, self.weights)
+        value = loss(outputs, batch, self.objective)
         self.optimizer.zero_grad()
         self.scaler.scale(value).backward()
         self.scaler.unscale_(self.optimizer)
@@ -155,8 +157,9 @@ class Trainer:
         self.log(f"{said}; step skipped")
 
     def predict(self) -> np.ndarray:
-        """Probabilities of the scored and test rows with the weights as they are, float32 [wanted rows, targets]."""
-        out = predict(self.model, self.feed, self.wanted_picks, self.amp, self.recipe.reverse_tta)[self.wanted]
+        """Predictions of the scored and test rows with the weights as they are, float32 [wanted rows, targets]."""
+        out = predict(self.model, self.feed, self.wanted_picks, self.amp, self.recipe.reverse_tta, self.objective.answer)
+        out = out[self.wanted]
         bad = self.wanted[~np.isfinite(out).all(axis=1)]
         if len(bad):
             raise UserError(f"{self.name}: {len(bad)} predictions are not finite, the first of index row {bad[0]}; "
@@ -201,7 +204,13 @@ def rate(recipe: Sequence, epoch: int) -> float:
     return recipe.lr * recipe.gamma**times
 
 
-def loss(outputs: Iterable[torch.Tensor], batch: Batch, weights: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy in fp32, weighted over targets (``weights`` sum to 1), mean over real slices; levels add."""
-    values = [binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="none") for logits in outputs]
-    return torch.stack(values).sum(dim=0)[batch.mask].matmul(weights).mean()
+def make_objective(recipe: Loss | Value, class_weights: tuple[float, ...], targets: int) -> Objective:
+    """The objective of ``targets`` columns; those of probabilities weigh as ``class_weights`` unless the recipe says."""
+    if isinstance(recipe, Loss) and not recipe.class_weights:
+        recipe = replace(recipe, class_weights=class_weights)
+    return objective(recipe, tuple(f"target {place}" for place in range(targets)))
+
+
+def loss(outputs: Iterable[torch.Tensor], batch: Batch, how: Objective) -> torch.Tensor:
+    """The objective's mean over real slices, in fp32; levels add."""
+    return torch.stack([how(level[batch.mask], batch.labels[batch.mask])[0] for level in outputs]).sum()
