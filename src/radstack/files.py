@@ -70,6 +70,22 @@ def read_table(path: Path, made_by: str) -> pd.DataFrame:
     return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
 
+def read_text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A CSV written by people: all values as text without blanks around them.
+
+    Raises:
+        UserError: not a CSV file, or one of ``columns`` is missing.
+    """
+    try:
+        raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8 ({' '.join(str(error).split())}); save it again") from error
+    missing = [name for name in columns if name not in raw.columns]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}; it needs {','.join(columns)}")
+    return raw.apply(lambda column: column.str.strip()).astype("str")
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:

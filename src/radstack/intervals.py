@@ -1,8 +1,12 @@
-"""Prediction intervals of numbers, from residuals of rows that the models did not see."""
+"""Prediction intervals of numbers, from residuals of rows that the models did not see; intervals of shares."""
 
 import numpy as np
+from scipy.stats import binomtest
 
 from radstack.errors import UserError
+
+LEVEL = 0.95
+"""Confidence of the intervals of shares."""
 
 
 def conformal(residuals: np.ndarray, coverage: float) -> float:
@@ -29,3 +33,11 @@ def conformal(residuals: np.ndarray, coverage: float) -> float:
     # Rounded, since (n + 1) * 0.9 may come out a hair above a whole number.
     rank = int(np.ceil(round((len(sizes) + 1) * coverage, 9)))
     return float(sizes[rank - 1]) if rank <= len(sizes) else float("inf")
+
+
+def wilson(hits: int, among: int) -> tuple[float, float, float]:
+    """Share ``hits / among`` and the bounds of its 95 % score interval (Wilson 1927); NaN where ``among`` is 0."""
+    if not among:
+        return float("nan"), float("nan"), float("nan")
+    bounds = binomtest(hits, among).proportion_ci(LEVEL, method="wilson")
+    return hits / among, float(bounds.low), float(bounds.high)

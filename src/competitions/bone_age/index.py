@@ -9,10 +9,10 @@ import pandas as pd
 
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
 from competitions.bone_age.labels import QUARANTINE_COLUMNS, read_labels
-from competitions.bone_age.radiograph import content_crc, scan
 from radstack.dicom import Unreadable
 from radstack.errors import UserError
 from radstack.parallel import mapped_rows
+from radstack.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
            "mask", *LANDMARKS]
@@ -45,7 +45,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     Returns:
         The index: ``COLUMNS``, train first, then by id; ``boneage`` months (NaN in test), ``male`` 0 or 1, ``mask`` below
         ``folder`` or "", landmarks in raw pixels or NaN. The quarantine: ``QUARANTINE_COLUMNS``; reasons are those of
-        :func:`read_labels`, :func:`read_mask` and :func:`competitions.bone_age.radiograph.read_header`, and ``no-file`` (a
+        :func:`read_labels`, :func:`read_mask` and :func:`radstack.radiograph.read_header`, and ``no-file`` (a
         label without a picture), ``no-label`` and ``not-in-sample`` (a picture without a label), ``duplicate-picture`` (a
         second file of that name), ``landmark-outside``.
 

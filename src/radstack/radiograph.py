@@ -1,4 +1,4 @@
-"""Radiographs as PNG: the header alone, all pixels, and a small square copy for networks that find things."""
+"""Radiographs as PNG (or JPEG): the header alone, all pixels, a small square copy for networks that find things."""
 
 import struct
 import zlib
@@ -17,6 +17,8 @@ from radstack.parallel import mapped_rows
 HEAD = struct.Struct(">8s4x4sIIBB")
 """Signature and start of the IHDR chunk (PNG specification, 5.2 and 11.2.1): width, height, bits, color type."""
 SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+"""Start and end of a JPEG file (ITU-T T.81, B.1.1.3)."""
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """Channels of each color type; a palette counts as color."""
 TAIL = 1024
@@ -85,7 +87,7 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     """
     found = _list(folder)
     if not found:
-        raise UserError(f"{folder} holds no PNG; get the data with: python src/00_get_data.py bone_age --kaggle (or --demo)")
+        raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 
@@ -99,14 +101,42 @@ def read(path: Path) -> np.ndarray:
         Unreadable: the reasons of :func:`read_header` and ``undecodable``.
     """
     read_header(path)
+    gray = _gray(_decoded(path))
+    return _stretch(gray) if gray.dtype == np.uint16 else gray
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, int]:
+    """Gray values of a PNG or JPEG as :func:`read` makes them, uint8 [height, width], and the channels of the file (1 to 4).
+
+    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels.
+
+    Raises:
+        Unreadable: the reasons of :func:`read`.
+    """
+    try:
+        with path.open("rb") as file:
+            start, length = file.read(len(JPEG)), file.seek(0, 2)
+            file.seek(max(0, length - TAIL))
+            tail = file.read()
+    except OSError as error:
+        raise Unreadable("no-access", error.strerror or str(error)) from error
+    if start != JPEG:
+        return read(path), read_header(path).channels
+    if JPEG_END not in tail:
+        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+    pixels = _decoded(path)
+    return _gray(pixels), 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """The pixels as they are stored."""
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise Unreadable("undecodable", str(error)) from error
     if pixels is None:
         raise Unreadable("undecodable", "the pixels cannot be decoded, fetch it again")
-    gray = _gray(pixels)
-    return _stretch(gray) if gray.dtype == np.uint16 else gray
+    return pixels
 
 
 def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
