@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions import load
 from competitions.bone_age.localizer import similarity
-from competitions.bone_age.radiograph import read, read_header
 from radstack.cli import make_context
 from radstack.context import Context, Options
 from radstack.dicom import Unreadable
+from radstack.radiograph import read, read_header
 from radstack.shards import Shards
 from radstack.stages.apply import apply
 

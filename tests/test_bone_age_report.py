@@ -34,7 +34,7 @@ def cases():
 
 
 def test_each_hand_has_its_age_interval_regions_and_flag(cases):
-    table = report.hands(cases).set_index("id")
+    table = report.hands(cases, None).set_index("id")
     assert table.index.tolist() == ["t0", "t1", "t2", "t3", "t4"]
     assert table.loc["t0", ["A", "B", "C", "spread"]].tolist() == [102, 112, 122, 20]
     assert table["sex"].tolist() == ["female", "male", "female", "male", "male"]
@@ -59,7 +59,7 @@ def test_localization_is_scored_in_pixels_of_the_frame(tmp_path):
     mask[20:80, 30:70] = 255
     (paths.input / "annotations").mkdir(parents=True)
     cv2.imwrite(str(paths.input / "annotations" / "a.png"), mask)
-    write_shard(shard_path(paths.cache / "maps", 0), [lambda: mask, lambda: mask], (100, 100), "uint8")
+    write_shard(shard_path(paths.cache / "maps", 0), [lambda: mask[None], lambda: mask[None]], (1, 100, 100), "uint8")
     true = [40.0, 25, 60, 40, 50, 70]
     names = [f"p{point}{axis}" for point in (1, 2, 3) for axis in "xy"]
     found = pd.DataFrame({"id": ["a", "b"], "flag": "", "mirrored": [False, True], "mask": ["annotations/a.png", ""],

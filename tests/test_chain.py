@@ -27,11 +27,12 @@ CENTER = change(BASE, name="disc_center", loss=Points(), train__epochs=3, backbo
     "radstack/vgg_elu", pretrained=False, args={"size": (SIDE, SIDE), "widths": (8, 8, 8), "dense": (16, 16)}))
 
 
-def prepare(path: Path, side: int):
+def prepare(folder: Path, rows: pd.DataFrame, side: int):
+    path = folder / rows["path"].iloc[0]
     picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise Unreadable("damaged", path.name)
-    return picture, {"scale": 1.0}
+    return picture[None], {"scale": 1.0}
 
 
 class Discs:
@@ -63,7 +64,8 @@ def only_the_disc(picture, probability):
     return np.where(probability > 127, picture, 0).astype(np.uint8)
 
 
-def settle(row, picture, probability):
+def settle(row, picture, maps):
+    probability, = maps
     return {"flag": "" if probability.max() > 127 else "nothing found", "area": int((probability > 127).sum())}
 
 

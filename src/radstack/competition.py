@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.experiment import Experiment
-from radstack.localizer import Chain, Classical
+from radstack.localizer import Chain, Classical, Detection
 from radstack.paths import Paths
 from radstack.sequence.recipe import Sequence
 from radstack.stack.recipe import Stacker
@@ -34,6 +34,8 @@ class CacheRecipe:
     """``int16`` for physical units, ``uint8`` for gray levels."""
     per_shard: int = 2048
     """Pictures in one shard file."""
+    keep: str = ""
+    """A pandas query on the localization table for the rows that later stages work on; empty for all."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,14 @@ class Competition:
     get_demo: Callable[..., None]
     """``get_demo(folder, series=, workers=)`` draws phantoms in the organizer's layout."""
     kaggle: str
-    """Name of the competition at Kaggle."""
+    """Name of the competition at Kaggle, ``owner/name`` of a data set; empty where the data are nobody's to give."""
     disk: Mapping[str, int]
     """Bytes needed on disk for ``input``."""
     index: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
     """``index(folder, workers, parts, report=) -> (index, quarantine)``."""
     label_files: Callable[[Path], tuple[Path, ...]]
     """The organizer's tables below ``input/<name>``, whose content enters the keys."""
-    localizer: Classical | Chain
+    localizer: Classical | Chain | Detection
     """How the anatomy is found."""
     picture: Callable[[Paths, Any, CacheRecipe], np.ndarray]
     """``picture(paths, row, cache)``: what is cached of a row of the localization table, [height, width]."""
@@ -131,12 +133,15 @@ class Competition:
     """Labeled rows -> bool or text columns, same order; each part gets a score of its own."""
     published: tuple[Published, ...] = ()
     """Scores of others, printed below ours."""
-    case_tables: Mapping[str, Callable[[Cases], pd.DataFrame]] = field(default_factory=dict)
+    case_tables: Mapping[str, Callable[[Cases, Paths], pd.DataFrame]] = field(default_factory=dict)
     """Tables for people: ``reports/<comp>/<name>.csv`` -> what writes it."""
     case_pictures: Callable[[Cases, Paths], list[Path]] | None = None
     """Draws a few cases worth a look below ``reports/<comp>/``; gives the files."""
     localization_score: Callable[[Paths, pd.DataFrame, pd.DataFrame], Mapping[str, float]] | None = None
     """``(paths, localization table, truth)`` -> what stage 02 reached on phantoms, by name."""
+    annotate: Callable[..., str] | None = None
+    """``annotate(context, picture, file)`` draws what the trained competition says of a new picture into a PNG file, and
+    says it in one line."""
     on_call: tuple[Experiment, ...] = ()
     """Experiments that run only when ``--only`` names them: in a demo, the full recipes."""
     demo_size: int = 0

@@ -1,4 +1,4 @@
-"""How a competition finds its anatomy: by rules, or by a chain of networks trained on the competition's own folds."""
+"""How a competition finds its anatomy: by rules, or by networks trained on its own folds, a chain of them or a detector."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from radstack.detector import Detector
 from radstack.experiment import Experiment
 
 
@@ -58,14 +59,38 @@ class Chain:
 
     side: int
     """Height and width in pixels of the small pictures that the networks see."""
-    prepare: Callable[[Path, int], tuple[np.ndarray, dict[str, Any]]]
-    """``prepare(file, side)``: the small picture, uint8 [side, side], and columns that lead back to raw pixels."""
+    prepare: Callable[[Path, pd.DataFrame, int], tuple[np.ndarray, dict[str, Any]]]
+    """``prepare(input folder, rows, side)`` of the index rows of one file: their small pictures, uint8 [rows, side, side],
+    and columns that lead back to raw pixels, one value for all or one a row."""
     steps: tuple[Step, ...]
     """In order."""
     settle: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
-    """``settle(row, picture, map)``: columns of the localization table, from the answers (in ``row``), the small picture
-    and the probability map of the chain's mask, both uint8 [side, side]. ``flag`` says what is wrong, "" for nothing."""
+    """``settle(row, picture, maps)``: columns of the localization table, from the answers (in ``row``), the small picture,
+    uint8 [side, side], and the probability maps of the steps that find masks, uint8 [masks, side, side]. ``flag`` says what
+    is wrong, "" for nothing."""
     show: Callable[..., None]
-    """``show(paths, row, picture, map, file)`` draws the steps of one picture into a PNG file."""
+    """``show(paths, row, picture, maps, file)`` draws the steps of one picture into a PNG file."""
     per_shard: int = 512
-    """Small pictures in one file."""
+    """Small pictures in one file; those of one raw file stay together."""
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Names of the steps that find masks, in the order of their maps."""
+        return tuple(step.experiment.name for step in self.steps if step.experiment.loss.label == "mask")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detector of one box a class. Fold k's never meets fold k, and boxes fold k and the test pictures."""
+
+    detector: Detector
+    read: Callable[[Path], np.ndarray]
+    """Pixels of one raw file: uint8 [height, width]."""
+    drawn: Callable[[pd.DataFrame], np.ndarray]
+    """Index rows -> the hand-made boxes that are learned from, float [rows, classes, 4] in raw pixels, NaN where there are
+    none."""
+    settle: Callable[[pd.DataFrame], pd.DataFrame]
+    """The index rows with what was found (see :func:`radstack.stages.detect.found_columns`) and ``flag``, "" for nothing
+    wrong -> the localization table, with whatever the crops need beside."""
+    show: Callable[..., None]
+    """``show(picture, row, file)`` draws the boxes of one row of that table on its raw picture into a PNG file."""

@@ -14,14 +14,14 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.npy"
 
 
-def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: tuple[int, int],
+def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: tuple[int, ...],
                 dtype: str = "int16") -> None:
-    """Write [n, height, width], one picture at a time, atomically.
+    """Write [n, height, width] (or [n, maps, height, width]), one picture at a time, atomically.
 
     Args:
         path: the ``.npy`` file.
-        pictures: each gives [height, width] of ``dtype`` when called.
-        size: height and width in pixels.
+        pictures: each gives an array of ``size`` and ``dtype`` when called.
+        size: height and width in pixels, of maps their number before.
         dtype: ``int16`` for physical units, ``uint8`` for gray levels.
     """
     with replacing(path) as part:
@@ -71,7 +71,7 @@ class Shards:
         self._maps: dict[int, np.ndarray] = {}
 
     def __call__(self, shard: int, slot: int) -> np.ndarray:
-        """Return [height, width], a view into the map."""
+        """Return [height, width] or [maps, height, width], a view into the map."""
         if shard not in self._maps:
             self._maps[shard] = np.load(shard_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
         return self._maps[shard][slot]

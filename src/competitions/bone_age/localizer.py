@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age import frame
-from competitions.bone_age.radiograph import prepare, read
 from radstack import masks
 from radstack.competition import CacheRecipe
 from radstack.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, PointMaps, Points, Schedule, Train
 from radstack.localizer import Chain, Step
 from radstack.paths import Paths
+from radstack.radiograph import prepare, read
 from radstack.shards import Shards
 from radstack.similarity import Similarity, resized, warp
 from radstack.views import Whole
@@ -79,6 +79,12 @@ HAND_LANDMARKS_FINE = Experiment(
     note="a second look at the hand that the first network registered, so that five fingertips are not alike any more; "
          "the article has no such step (DECISIONS.md)",
 )
+
+
+def small_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray, dict[str, float]]:
+    """The radiograph of the one row in ``rows`` as :func:`radstack.radiograph.prepare` shrinks it."""
+    small, place = prepare(folder / rows["path"].iloc[0], side)
+    return small[None], place
 
 
 class Masks:
@@ -166,8 +172,9 @@ def hand_only(picture: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return masks.equalize(255 - picture if masks.is_inverted(picture, mask) else picture, mask)
 
 
-def settle(row: Any, picture: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+def settle(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
     """Landmarks in raw pixels, the similarity into the frame, what is wrong (``flag``, "" for nothing)."""
+    probability, = maps
     cleaned = masks.clean(probability)
     side, size = len(picture), (row.height, row.width)
     small = to_pixels(np.array([getattr(row, name) for name in FINE]), side)
@@ -198,18 +205,24 @@ def similarity(row: Any) -> Similarity:
     return Similarity(np.array([getattr(row, name) for name in MATRIX], float).reshape(2, 3))
 
 
+def hand_map(paths: Paths, row: Any) -> np.ndarray:
+    """Probability of the hand in the small picture of a row of the localization table, uint8 [side, side]."""
+    return Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))[0]
+
+
 def registered_hand(paths: Paths, row: Any, cache: CacheRecipe) -> np.ndarray:
     """The hand in the canonical frame at the cache's scale, uint8 [height, width], background 0."""
-    probability = Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))
+    probability = hand_map(paths, row)
     raw, mask = read(paths.input / row.path), raw_mask(probability, row)
     whole = mask if mask.any() else np.ones(raw.shape, bool)
     return frame.place(raw, whole, bool(row.inverted), similarity(row), cache.size[0] / frame.FRAME[0])
 
 
-def show(paths: Paths, row: Any, picture: np.ndarray, probability: np.ndarray, file: Path) -> None:
+def show(paths: Paths, row: Any, picture: np.ndarray, maps: np.ndarray, file: Path) -> None:
     """Draw every step of one hand side by side."""
     from competitions.bone_age.pictures import strip
 
+    probability, = maps
     cleaned = masks.clean(probability).mask
     turned = 255 - picture if row.inverted else picture
     equal = hand_only(picture, probability)
@@ -224,7 +237,7 @@ def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LAN
           fine: Experiment = HAND_LANDMARKS_FINE) -> Chain:
     """The three networks on small pictures of ``side`` pixels, which each may shrink further."""
     return Chain(
-        side=side, prepare=prepare, settle=settle, show=show,
+        side=side, prepare=small_hand, settle=settle, show=show,
         steps=(Step(mask, has_mask, partial(Masks, seen=mask.view.size[0]), follow=hand_only),
                Step(coarse, has_points, point_labels, COARSE, follow=coarse_hand),
                Step(fine, has_points, fine_labels, FINE, back=fine_back)))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from competitions.bone_age import frame
 from competitions.bone_age.annotations import read_mask
-from competitions.bone_age.localizer import LANDMARKS, raw_mask, similarity
+from competitions.bone_age.localizer import LANDMARKS, hand_map, raw_mask, similarity
 from radstack import masks
 from radstack.competition import Cases, Published
 from radstack.intervals import conformal
@@ -50,7 +50,7 @@ def strata(rows: pd.DataFrame) -> pd.DataFrame:
                          "stage": np.array(STAGES)[stage]}, index=rows.index)
 
 
-def hands(cases: Cases) -> pd.DataFrame:
+def hands(cases: Cases, paths: Paths) -> pd.DataFrame:
     """One row a test hand.
 
     Returns:
@@ -91,7 +91,7 @@ def draw_hands(cases: Cases, paths: Paths, count: int = 4) -> list[Path]:
     """Pictures of the test hands whose regions disagree most and of the flagged ones, with what each region says."""
     from competitions.bone_age.pictures import hand
 
-    table = hands(cases)
+    table = hands(cases, paths)
     chosen = pd.concat([table.nlargest(count, "spread"), table[table["flag"] != ""].head(count)]).drop_duplicates("id")
     rows = cases.localized.merge(cases.cached[["id", "shard", "slot"]], on="id").set_index("id", drop=False)
     shards, files = Shards(paths.cache), []
@@ -133,6 +133,5 @@ def frame_errors(row: object) -> np.ndarray:
 
 def mask_dice(paths: Paths, row: object) -> float:
     """Dice index of a hand's found mask and its hand-made one, in raw pixels."""
-    probability = Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))  # type: ignore[attr-defined]
     made = read_mask(paths.input / row.mask)  # type: ignore[attr-defined]
-    return masks.dice(raw_mask(probability, row), made)
+    return masks.dice(raw_mask(hand_map(paths, row), row), made)

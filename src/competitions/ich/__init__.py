@@ -68,7 +68,7 @@ def truth(folder: Path) -> pd.DataFrame | None:
     return read_truth(folder) if (folder / "truth.npz").exists() else None
 
 
-def series_table(cases: Cases) -> pd.DataFrame:
+def series_table(cases: Cases, paths: Paths) -> pd.DataFrame:
     """What each test series shows, by the final model: for people, never for the submission."""
     from radstack.stack.vote import series_report
 

@@ -10,10 +10,11 @@ import pandas as pd
 from radstack.context import Context
 from radstack.experiment import Experiment
 from radstack.files import write_table
-from radstack.localizer import Chain
+from radstack.localizer import Chain, Classical, Detection
 from radstack.paths import Paths
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages import chain as chain_stage
+from radstack.stages import detect as detect_stage
 from radstack.stages.cache import cache
 from radstack.stages.stack import members_of, stack_folds, task_of
 from radstack.stages.tables import read_folds, read_rows
@@ -35,12 +36,7 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
     there = _there(context, pictures, out)
     write_table(there.paths.folds / "index.parquet", rows.assign(split="test"))
     write_table(there.paths.folds / "folds.csv", read_folds(context))
-    chain = context.competition.localizer
-    assert isinstance(chain, Chain), "only competitions with trained localizers can be applied so far"
-    chain_stage.prepare(there, chain)
-    for fold in range(context.competition.folds.count):
-        _find(context, there, chain, fold)
-    chain_stage.settle(there, chain)
+    _localize(context, there)
     cache(there)
     new_rows = pd.read_parquet(there.paths.cache / "rows.parquet")
     predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.experiments}
@@ -57,6 +53,33 @@ def _there(context: Context, pictures: Path, out: Path) -> Context:
     return replace(context, paths=paths, options=replace(context.options, force=True))
 
 
+def _localize(context: Context, there: Context) -> None:
+    """Stage 02 on the new pictures, by the networks of every fold."""
+    localizer, folds = context.competition.localizer, range(context.competition.folds.count)
+    assert not isinstance(localizer, Classical), "only competitions with trained localizers can be applied so far"
+    stage: Any = detect_stage if isinstance(localizer, Detection) else chain_stage
+    stage.prepare(there, localizer)
+    for fold in folds:
+        if isinstance(localizer, Detection):
+            _detect(context, there, localizer, fold)
+        else:
+            _find(context, there, localizer, fold)
+    stage.settle(there, localizer)
+
+
+def _detect(context: Context, there: Context, localizer: Detection, fold: int) -> None:
+    """What fold ``fold``'s detector finds in the new pictures."""
+    import torch
+
+    from radstack.nets.detection import read_detector
+    from radstack.stages.detect_fold import look, weights_file
+
+    rows, _ = chain_stage.prepared_rows(there)
+    net, prior = read_detector(weights_file(context, localizer, fold), localizer.detector)
+    found = look(localizer, net, prior, there.paths.input, rows, torch.device(context.options.device or "cpu"))
+    write_table(detect_stage.found_file(there.paths, fold), found)
+
+
 def _find(context: Context, there: Context, chain: Chain, fold: int) -> None:
     """What fold ``fold``'s chain finds in the new pictures."""
     import torch
@@ -67,7 +90,7 @@ def _find(context: Context, there: Context, chain: Chain, fold: int) -> None:
     scene = open_scene(there, rows, fold_of_row)
     for step in chain.steps:
         weights = context.paths.weights / step.experiment.name / f"fold{fold}.safetensors"
-        look(chain, step, scene, weights, torch.device(context.options.device or "cpu"))
+        look(chain, step, scene, weights, torch.device(context.options.device or "cpu"), np.ones(len(rows), bool))
     write_found(chain_stage.found_files(there.paths, fold), chain, scene, np.ones(len(rows), bool))
 
 
@@ -78,14 +101,14 @@ def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.
     from radstack.inference import load_net, predict
     from radstack.shards import Shards
 
-    targets, parts = context.competition.targets, []
+    targets, parts = experiment.answers(context.competition.targets), []
     for fold in context.folds_of(experiment):
         weights = weights_artifact(context, experiment, fold).files[0]
         net = load_net(experiment, targets, weights, torch.device(context.options.device or "cpu"))
         found = predict(experiment, net, targets, rows, np.arange(len(rows)), Shards(there.paths.cache),
                         np.empty((0, net.width), np.float16), workers=0, report=_quiet)
         parts.append(pd.DataFrame(found, columns=list(targets)).assign(id=rows["id"].to_numpy(), fold=fold))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).reindex(columns=["id", "fold", *context.competition.targets])
 
 
 def _stack(context: Context, rows: pd.DataFrame, predicted: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

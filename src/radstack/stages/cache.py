@@ -24,6 +24,7 @@ def cache(context: Context) -> None:
     """Write ``cache/<comp>/shard-*.npy`` (restarts at the first missing shard), then ``rows.parquet``."""
     paths, recipe = context.paths, context.competition.cache
     boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = boxes.query(recipe.keep).reset_index(drop=True) if recipe.keep else boxes
     rows = boxes.assign(shard=np.arange(len(boxes)) // recipe.per_shard, slot=np.arange(len(boxes)) % recipe.per_shard)
     todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]
     if not context.options.dry_run:

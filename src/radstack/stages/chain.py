@@ -1,6 +1,8 @@
 """Stage 02 with networks: small pictures of everything, one chain of networks a fold, one table of what they found."""
 
+import shutil
 import zlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,14 @@ from radstack.errors import UserError
 from radstack.files import need_disk, read_table, sweep, write_table
 from radstack.folds import fold_of
 from radstack.localizer import Chain
-from radstack.parallel import in_processes
+from radstack.parallel import in_processes, mapped_rows
 from radstack.paths import Paths
 from radstack.progress import track
 from radstack.shards import Shards, shard_path, write_shard
 from radstack.stages.tables import command, raw_files, read_folds, read_index
 from radstack.stages.work import Work, finish
 
-VERSION = 1
+VERSION = 2
 JOB = "competitions:localize"
 
 
@@ -36,58 +38,81 @@ def follow_chain(context: Context, chain: Chain) -> None:
 
 
 def prepare(context: Context, chain: Chain) -> None:
-    """Decode every picture once: ``prepared/shard-*.npy`` and ``prepared/rows.parquet`` (index rows of what is readable)."""
-    paths = context.paths
+    """Decode every file once: ``prepared/shard-*.npy`` and ``prepared/rows.parquet`` (index rows of what is readable)."""
+    paths, index = context.paths, read_index(context)
     folder = paths.cache / "prepared"
-    index = read_index(context)
-    shards = (shard_path(folder, number) for number in range(-(-len(index) // chain.per_shard)))
-    files = (folder / "rows.parquet", paths.cache / "quarantine.csv", *shards)
-    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side, "per_shard": chain.per_shard},
-                        (paths.folds / "index.parquet",), raw_files(context))
+    shards = shards_of(index["path"], chain.per_shard)
+    stores = (shard_path(folder, one) for one in np.unique(shards))
+    files = (folder / "rows.parquet", paths.cache / "quarantine.csv", *stores)
+    recipe = {"side": chain.side, "per_shard": chain.per_shard, "prepare": _settings(chain.prepare)}
+    artifact = Artifact("02_localize", VERSION, files, recipe, (paths.folds / "index.parquet",), raw_files(context))
 
     def build() -> dict[str, Any]:
         sweep(folder)
         need_disk(paths.cache, 2 * len(index) * chain.side**2, "02_localize")
-        rows = index.join(_prepare_all(chain, paths, index, context.options.workers))
+        parts = folder / f"parts-{artifact.key}"
+        rows = index.join(_prepare_all(chain, paths, shards, parts, context.options.workers))
         bad = rows["reason"] != ""
         write_table(files[0], rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True))
         write_table(files[1], rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
+        shutil.rmtree(parts, ignore_errors=True)
         print(f"  {len(rows) - bad.sum():,} pictures prepared, {bad.sum():,} cannot be decoded ({files[1]})")
         return {"rows": int((~bad).sum()), "quarantined": int(bad.sum())}
 
     context.make(artifact, build)
 
 
-def _prepare_all(chain: Chain, paths: Paths, index: pd.DataFrame, workers: int) -> pd.DataFrame:
-    """Facts of every picture: ``shard``, ``slot``, ``crc``, ``reason``, ``detail`` and what the competition adds."""
-    pieces = list(enumerate(index["path"].to_numpy()[start:start + chain.per_shard].tolist()
-                            for start in range(0, len(index), chain.per_shard)))
-    facts: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
-    with track(len(index), "prepare") as steps:
-        for number, table in in_processes(partial(_prepare_piece, chain, paths), pieces, workers):
-            facts[number] = table
-            steps.step(len(table))
-    return pd.concat(facts, ignore_index=True)
+def shards_of(path: pd.Series, per_shard: int) -> np.ndarray:
+    """Shard number of every row, int [rows]: about ``per_shard`` rows each, the rows of a file (adjacent) in one."""
+    first = pd.Series(np.arange(len(path))).groupby(path.to_numpy(), sort=False).transform("min")
+    return first.to_numpy() // per_shard
 
 
-def _prepare_piece(chain: Chain, paths: Paths, piece: tuple[int, list[str]]) -> pd.DataFrame:
-    shard, names = piece
-    facts: list[dict[str, Any]] = []
+def _settings(function: Any) -> Any:
+    """What distinguishes a function with settings, as JSON values."""
+    return [function.func.__name__, function.keywords] if isinstance(function, partial) else function.__name__
 
-    def picture(slot: int, name: str) -> np.ndarray:
-        fact: dict[str, Any] = {"shard": shard, "slot": slot, "reason": "", "detail": "", "crc": 0}
-        try:
-            small, found = chain.prepare(paths.input / name, chain.side)
-            fact |= {"crc": zlib.crc32(small.tobytes()), **found}
-        except Unreadable as error:
-            small = np.zeros((chain.side, chain.side), np.uint8)
-            fact |= {"reason": error.reason, "detail": error.detail}
-        facts.append(fact)
-        return small
 
-    write_shard(shard_path(paths.cache / "prepared", shard),
-                [partial(picture, slot, name) for slot, name in enumerate(names)], (chain.side, chain.side), "uint8")
-    return pd.DataFrame(facts)
+def _prepare_all(chain: Chain, paths: Paths, shards: np.ndarray, parts: Path, workers: int) -> pd.DataFrame:
+    """Facts of every picture: ``shard``, ``slot``, ``crc``, ``reason``, ``detail`` and what the competition adds.
+
+    ``parts`` keeps those of finished shards: a volume's bias field takes minutes, and a killed run must not lose it.
+    """
+    numbers, starts, counts = np.unique(shards, return_index=True, return_counts=True)
+    pieces = np.stack([numbers, starts, starts + counts], axis=1).tolist()
+    return mapped_rows(partial(_prepare_pieces, chain, paths), pieces, parts, workers, "prepare", 1)
+
+
+def _prepare_pieces(chain: Chain, paths: Paths, pieces: list[list[int]]) -> pd.DataFrame:
+    """Write the shard of each piece (number, first index row, first one after) and return its facts."""
+    index = pd.read_parquet(paths.folds / "index.parquet")
+    return pd.concat([_prepare_shard(chain, paths, shard, index[start:stop]) for shard, start, stop in pieces])
+
+
+def _prepare_shard(chain: Chain, paths: Paths, shard: int, rows: pd.DataFrame) -> pd.DataFrame:
+    facts: list[pd.DataFrame] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for _, own in rows.groupby("path", sort=False):
+            made, fact = _prepare_file(chain, paths, own)
+            facts.append(fact)
+            yield from made
+
+    stream = pictures()
+    write_shard(shard_path(paths.cache / "prepared", shard), [partial(next, stream)] * len(rows), (chain.side, chain.side),
+                "uint8")
+    return pd.concat(facts, ignore_index=True).assign(shard=shard, slot=np.arange(len(rows)))
+
+
+def _prepare_file(chain: Chain, paths: Paths, rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    try:
+        made, found = chain.prepare(paths.input, rows, chain.side)
+        assert len(made) == len(rows), f"{rows['path'].iloc[0]}: {len(made)} pictures of {len(rows)} rows"
+        checks = [zlib.crc32(one.tobytes()) for one in made]
+        return made, pd.DataFrame({"reason": "", "detail": "", "crc": checks, **found})
+    except Unreadable as error:
+        blank = np.zeros((len(rows), chain.side, chain.side), np.uint8)
+        return blank, pd.DataFrame({"reason": error.reason, "detail": error.detail, "crc": 0}, index=range(len(rows)))
 
 
 def prepared_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
@@ -97,7 +122,7 @@ def prepared_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def found_files(paths: Paths, fold: int) -> tuple[Path, Path]:
-    """Answers of fold ``fold``'s chain for its own rows and the test rows: a table, and maps uint8 [rows, side, side]."""
+    """Answers of fold ``fold``'s chain for its own and the test rows: a table, and maps uint8 [rows, masks, side, side]."""
     return paths.cache / "found" / f"fold{fold}.parquet", paths.cache / "found" / f"fold{fold}_maps.npy"
 
 
@@ -141,9 +166,10 @@ def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -
     answers, maps = joined(paths, folds, piece["id"])
     pictures = Shards(paths.cache / "prepared")
     shard = int(piece["shard"].iloc[0])
-    store = np.zeros((int(piece["slot"].max()) + 1, chain.side, chain.side), np.uint8)  # unreadable pictures leave gaps
+    size = (len(chain.masks), chain.side, chain.side)
+    store = np.zeros((int(piece["slot"].max()) + 1, *size), np.uint8)  # unreadable pictures leave gaps
     store[piece["slot"]] = maps
-    write_shard(shard_path(paths.cache / "maps", shard), [one.copy for one in store], (chain.side, chain.side), "uint8")
+    write_shard(shard_path(paths.cache / "maps", shard), [one.copy for one in store], size, "uint8")
     whole = piece.reset_index(drop=True).join(answers)
     return pd.DataFrame([{**answer, "map_crc": zlib.crc32(one.tobytes()),
                           **chain.settle(row, pictures(row.shard, row.slot), one)}
@@ -152,7 +178,9 @@ def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -
 
 
 def joined(paths: Paths, folds: int, ids: pd.Series) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """The answers for ``ids`` in order: a row's own fold, or all folds for a test row."""
+    """The answers for ``ids`` in order, a table and maps uint8 [masks, side, side]: a row's own fold's, or of all folds for
+    a test row.
+    """
     tables = [pd.read_parquet(found_files(paths, fold)[0]) for fold in range(folds)]
     stores = [np.load(found_files(paths, fold)[1], mmap_mode="r", allow_pickle=False) for fold in range(folds)]
     places = [pd.Index(table["id"]).get_indexer(pd.Index(ids)) for table in tables]

@@ -1,6 +1,6 @@
 """The chain of one fold: train each network without the fold, then answer for the fold and the test pictures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ from radstack.context import Context
 from radstack.errors import UserError
 from radstack.files import replacing, write_table
 from radstack.inference import answers
-from radstack.localizer import Chain, Step
+from radstack.localizer import Chain, Step, same_picture
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.say import say
 from radstack.shards import Shards
 from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
 from radstack.stages.tables import raw_files
-from radstack.stages.train import write_weights
+from radstack.stages.train import started_from, starting, write_weights
 from radstack.stages.work import has_gpu
 from radstack.training import checkpoint
-from radstack.training.fit import Run, fit, seed_everything
+from radstack.training.fit import Run
+from radstack.training.restart import train
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Scene:
     """int [rows], -1 for test."""
     pictures: np.ndarray
     """uint8 [rows, side, side]"""
-    maps: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
-    """Probability of the chain's mask, uint8 [rows, side, side]; empty before a network found one."""
+    maps: np.ndarray
+    """Probability of each mask found so far, uint8 [rows, masks, side, side]."""
 
 
 def localize_fold(context: Context, fold: int) -> None:
@@ -50,22 +51,32 @@ def localize_fold(context: Context, fold: int) -> None:
 def _follow(context: Context, chain: Chain, fold: int) -> dict[str, Any]:
     device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
     scene = _scene(context, chain, fold)
+    scored = (scene.fold == fold) | (scene.fold < 0)
     before: list[Path] = []
-    for step in chain.steps:
-        before.append(_train(context, step, scene, fold, before, device))
-        look(chain, step, scene, before[-1], device)
-    write_found(found_files(context.paths, fold), chain, scene, (scene.fold == fold) | (scene.fold < 0))
+    for number, step in enumerate(chain.steps):
+        before.append(_train(context, step, scene, fold, before if _guides(chain, number) else [], device))
+        last = not _guides(chain, number + 1)
+        look(chain, step, scene, before[-1], device, scored if last else np.ones_like(scored))
+    write_found(found_files(context.paths, fold), chain, scene, scored)
     return {"rows": len(scene.rows)}
 
 
-def look(chain: Chain, step: Step, scene: Scene, weights: Path, device: torch.device) -> None:
-    """Let one network answer for every row of ``scene``, which then is as the next network sees it."""
-    answer = answers(step.experiment, step.targets, weights, scene.pictures, device)
+def _guides(chain: Chain, number: int) -> bool:
+    """Whether step ``number``, if there is one, meets anything that the steps before it found."""
+    return number < len(chain.steps) and any(step.targets or step.follow is not same_picture
+                                             for step in chain.steps[:number])
+
+
+def look(chain: Chain, step: Step, scene: Scene, weights: Path, device: torch.device, wanted: np.ndarray) -> None:
+    """Let one network answer for the rows ``wanted`` (bool) of ``scene``, which then is as the next network sees it."""
+    found = answers(step.experiment, step.targets, weights, scene.pictures[wanted], device)
+    answer = np.zeros((len(wanted), *found.shape[1:]), found.dtype)
+    answer[wanted] = found
     if step.targets:
         places = step.back(scene.rows, answer, chain.side)
         scene.rows = scene.rows.join(pd.DataFrame(places, columns=list(step.targets)))
     else:
-        scene.maps = answer
+        scene.maps = np.concatenate([scene.maps, answer[:, None]], axis=1)
     scene.pictures = np.stack([step.follow(picture, one) for picture, one in zip(scene.pictures, answer)])
 
 
@@ -92,14 +103,16 @@ def _scene(context: Context, chain: Chain, fold: int) -> Scene:
 def open_scene(context: Context, rows: pd.DataFrame, fold_of_row: np.ndarray) -> Scene:
     """The prepared pictures of ``rows`` as the first network sees them."""
     shards = Shards(context.paths.cache / "prepared")
-    return Scene(rows, fold_of_row, np.stack([shards(shard, slot) for shard, slot in zip(rows["shard"], rows["slot"])]))
+    pictures = np.stack([shards(shard, slot) for shard, slot in zip(rows["shard"], rows["slot"])])
+    return Scene(rows, fold_of_row, pictures, pictures[:, None][:, :0])
 
 
 def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[Path], device: torch.device) -> Path:
     """Train one step's network unless that is done; return its weights."""
     experiment = step.experiment
     path = context.paths.weights / experiment.name / f"fold{fold}.safetensors"
-    inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv", *before)
+    inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv", *before,
+              *started_from(context, experiment, fold))
     artifact = Artifact("02_localize", VERSION, (path,), {"experiment": experiment, "fold": fold}, inputs,
                         raw_files(context))
     if not context.why(artifact):
@@ -116,11 +129,10 @@ def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[P
                   path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels)
         if not context.options.resume:
             checkpoint.remove(run.checkpoint)
-        seed_everything(experiment.train.seed, fold)
-        folder = Path(context.options.weights) if context.options.weights else None
-        net = build(experiment.backbone, objective(experiment.loss, step.targets).outputs, len(experiment.view.mean),
-                    folder, context.options.offline, experiment.head)
-        learner, facts = fit(run, net)
+        backbone, folder = starting(context, experiment, fold)
+        outputs = objective(experiment.loss, step.targets).outputs
+        learner, facts = train(run, lambda: build(backbone, outputs, len(experiment.view.mean), folder,
+                                                  context.options.offline, experiment.head))
         write_weights(path, learner.result)
         checkpoint.remove(run.checkpoint)
         return facts

@@ -10,8 +10,10 @@ def get_demo(context: Context, size: int) -> None:
     """Draw the phantoms, unless as many are there already; a killed run goes on where it was."""
     competition = context.competition
     if not competition.demo_size:
-        raise UserError(f"say which data: --demo draws phantoms, --kaggle fetches the archive of {competition.kaggle} "
-                        f"({competition.disk['input'] / 1e9:,.0f} GB on disk)")
+        needed = f"({competition.disk['input'] / 1e9:,.0f} GB on disk)"
+        archive = (f", --kaggle fetches the archive of {competition.kaggle} {needed}" if competition.kaggle else
+                   f"; your own belong into {context.paths.input}")
+        raise UserError(f"say which data: --demo draws phantoms{archive}")
     folder, size = context.paths.input, size or competition.demo_size
     done = manifest_of(folder)
     if folder.exists() and done.exists() and read_json(done) == {"series": size}:
@@ -29,6 +31,9 @@ def get_kaggle(context: Context) -> None:
     from radstack.kaggle_client import download
 
     competition, folder = context.competition, context.paths.input
+    if not competition.kaggle:
+        raise UserError(f"the data of {competition.name} are not at Kaggle: put them into {folder} yourself (README, \"Add "
+                        "your own\"), or draw phantoms with --demo")
     if context.options.dry_run:
         print(f"  would download {competition.kaggle} into {folder}")
         return

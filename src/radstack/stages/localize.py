@@ -12,9 +12,9 @@ from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.dicom import Unreadable
 from radstack.files import write_table
-from radstack.localizer import Chain, Classical
+from radstack.localizer import Chain, Classical, Detection
 from radstack.parallel import mapped_rows
-from radstack.stages.chain import follow_chain
+from radstack.stages import chain, detect
 from radstack.stages.tables import raw_files, read_index
 
 VERSION = 1
@@ -26,12 +26,24 @@ def localize(context: Context) -> None:
     """Write ``cache/<comp>/boxes.parquet`` and ``quarantine.csv``, the pictures that cannot be decoded."""
     localizer = context.competition.localizer
     if isinstance(localizer, Chain):
-        follow_chain(context, localizer)
+        chain.follow_chain(context, localizer)
+        return
+    if isinstance(localizer, Detection):
+        detect.find_boxes(context, localizer)
         return
     paths = context.paths
     files = (paths.cache / "boxes.parquet", paths.cache / "quarantine.csv")
     artifact = Artifact("02_localize", VERSION, files, {}, (paths.folds / "index.parquet",), raw_files(context))
     context.make(artifact, partial(_build, context, localizer, files))
+
+
+def show(context: Context, count: int) -> None:
+    """Draw what was found in ``count`` pictures of each split; a UserError where no network did it."""
+    localizer = context.competition.localizer
+    if isinstance(localizer, Detection):
+        detect.show(context, localizer, count)
+    else:
+        chain.show(context, count)
 
 
 def _build(context: Context, localizer: Classical, files: tuple[Path, Path]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def report(context: Context) -> None:
         write_table(files[0], pd.concat([score_table(context, names), published_table(context)], ignore_index=True))
         cases = _cases(context, names)
         for path, make in zip(files[1:], competition.case_tables.values()):
-            write_table(path, make(cases) if cases else pd.DataFrame({"id": []}))
+            write_table(path, make(cases, paths) if cases else pd.DataFrame({"id": []}))
         if competition.localization_score:
             write_table(files[-1], localization_table(context))
         if competition.case_pictures and cases:

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.files import write_table
@@ -34,11 +36,21 @@ def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, A
     layout = context.competition.submission
     targets, sample = context.competition.targets, context.competition.sample_file(context.paths.input)
     member = read_member(context.paths.oof / name, stack_folds(context, name))
-    filled = write_predictions(files[0], mean_over_folds(member.test, targets), sample, targets, layout)
+    predicted = by_row(context, mean_over_folds(member.test, targets))
+    filled = write_predictions(files[0], predicted, sample, targets, layout)
     write_table(files[1], filled)
     rows = validate(files[0], sample, layout)
     print(f"  {files[0]}: {rows:,} rows, {len(filled):,} of them had no prediction ({files[1].name})")
     return {"rows": rows, "filled": len(filled), "folds_hash": member.folds_hash}
+
+
+def by_row(context: Context, predictions: pd.DataFrame) -> pd.DataFrame:
+    """``id`` and targets of the submission's rows: the predictions themselves, or the mean over each volume's slices."""
+    layout, targets = context.competition.submission, list(context.competition.targets)
+    if layout.row == "id":
+        return predictions
+    whole = predictions.merge(read_index(context)[["id", layout.row]], on="id", validate="one_to_one")
+    return whole.groupby(layout.row, sort=False)[targets].mean().rename_axis("id").reset_index()
 
 
 def submit_constant(context: Context) -> None:
