@@ -220,3 +220,19 @@ def test_a_full_size_file_takes_seconds(tmp_path: Path) -> None:
     write_long(tmp_path / "out.csv", table.iloc[1:], sample, targets)
     assert validate(tmp_path / "out.csv", sample) == 727_392
     assert time.perf_counter() - start < 20
+
+
+def test_names_of_several_columns_are_joined_and_taken_apart(tmp_path):
+    layout = Layout("subject,visit", ("age",), 10, 30, form="wide", row="series")
+    sample, out = tmp_path / "sample.csv", tmp_path / "out.csv"
+    sample.write_text("subject,visit,age\nEpi_0001,2,0\nEpi_0001,1,0\nB,1,0\n")
+    predictions = pd.DataFrame({"id": ["B_1", "Epi_0001_1", "Epi_0001_2"], "age": [17.0, 18.0, 19.0]})
+    assert write_predictions(out, predictions, sample, ("age",), layout).empty
+    assert out.read_text().splitlines() == ["subject,visit,age", "Epi_0001,2,19.0", "Epi_0001,1,18.0", "B,1,17.0"]
+    assert validate(out, sample, layout) == 3
+    out.write_text("subject,visit,age\nEpi_0001,2,19\nEpi_0001,3,18\nB,1,17\n")
+    with pytest.raises(UserError, match="line 3, id Epi_0001_3: is not in the sample file"):
+        validate(out, sample, layout)
+    sample.write_text("subject,age\nB,1\n")
+    with pytest.raises(UserError, match="no column subject,visit"):
+        validate(out, sample, layout)

@@ -15,6 +15,7 @@ import pandas as pd
 from radstack.errors import UserError
 from radstack.files import write_table
 from radstack.metrics import CLIP
+from radstack.metrics_classes import TOLERANCE, ClassGroup, by_group, coarse
 
 DECIMALS = 8
 """Digits written; far below what the metric can see, and a fifth less to upload than float64 in full."""
@@ -25,7 +26,8 @@ class Layout:
     """Columns and range of a submission CSV."""
 
     id_column: str = "ID"
-    """Column that names the row."""
+    """Column that names the row; several, with commas between, name it together, joined by ``_``. Only the first of these
+    may hold a ``_`` itself."""
     values: tuple[str, ...] = ("Label",)
     """Columns of numbers."""
     low: float = CLIP
@@ -36,6 +38,20 @@ class Layout:
     """What the organizer's sample file calls that column, where not ``id_column``; the first that it has counts."""
     form: str = "long"
     """A name of ``radstack.submit_forms.FORMS``: one row a picture and target, or one a picture."""
+    row: str = "id"
+    """Column of the index that the rows' names are of: ``id``, or ``series`` for one row a volume."""
+    calls: tuple[ClassGroup, ...] = ()
+    """Columns of words between the name and the values: the likeliest class of each group of ``values``, in their order."""
+
+    @property
+    def id_columns(self) -> list[str]:
+        """The columns of the row's name."""
+        return self.id_column.split(",")
+
+    @property
+    def header(self) -> list[str]:
+        """All columns in order."""
+        return [*self.id_columns, *(group.name for group in self.calls), *self.values]
 
 
 LONG = Layout()
@@ -50,13 +66,18 @@ def read_ids(sample_path: Path, layout: Layout = LONG) -> pd.Series:
     """
     table = _read(sample_path)
     names = (*layout.sample_ids, layout.id_column)
-    column = next((name for name in names if name in table), "")
+    column = next((name for name in names if set(name.split(",")) <= set(table)), "")
     if not column:
         raise UserError(f"{sample_path} has no column {' or '.join(names)}; is it the organizer's list of test pictures?")
-    ids = table[column]
+    ids = row_names(table, column)
     if not ids.is_unique:
         raise UserError(f"{sample_path} lists {ids[ids.duplicated()].iloc[0]} twice; download it again")
     return ids
+
+
+def row_names(table: pd.DataFrame, column: str) -> pd.Series:
+    """The names of a table's rows: its ``column``, or several (``a,b``) joined by ``_``."""
+    return table[column.split(",")].agg("_".join, axis=1) if "," in column else table[column]
 
 
 def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG) -> None:
@@ -70,8 +91,10 @@ def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG)
     if bad.any():
         raise UserError(f"the prediction for {ids.iloc[int(bad.argmax())]} is not finite; predict again before submitting")
     table = pd.DataFrame(np.clip(wide, layout.low, layout.high).round(DECIMALS), columns=list(layout.values))
-    table.insert(0, layout.id_column, ids.to_numpy())
-    write_table(path, table)
+    for place, (group, chances) in enumerate(zip(layout.calls, coarse(wide, layout.calls) if layout.calls else ())):
+        table.insert(place, group.name, np.array(group.coarse)[chances.argmax(axis=1)])
+    parts = ids.str.rsplit("_", n=len(layout.id_columns) - 1, expand=True) if "," in layout.id_column else ids.to_frame()
+    write_table(path, pd.concat([parts.set_axis(layout.id_columns, axis=1).reset_index(drop=True), table], axis=1))
 
 
 def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
@@ -81,14 +104,14 @@ def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
         UserError: names the first wrong line, its id, what is wrong and what is expected.
     """
     table, expected = _read(path), read_ids(sample_path, layout)
-    header = [layout.id_column, *layout.values]
-    if list(table.columns) != header:
-        raise UserError(f"{path} line 1: header is {','.join(table.columns)}; expected {','.join(header)}")
-    place = pd.Index(expected).get_indexer(pd.Index(table[layout.id_column]))
+    if list(table.columns) != layout.header:
+        raise UserError(f"{path} line 1: header is {','.join(table.columns)}; expected {','.join(layout.header)}")
+    names = row_names(table, layout.id_column)
+    place = pd.Index(expected).get_indexer(pd.Index(names))
     faults = list(_faults(table, place, layout))
     if faults:
         row, fault = min(faults, key=lambda found: found[0])
-        raise UserError(f"{path} line {row + 2}, id {table[layout.id_column].iloc[row]}: {fault}")
+        raise UserError(f"{path} line {row + 2}, id {names.iloc[row]}: {fault}")
     missing = expected.drop(expected.index[place])
     if len(missing):
         raise UserError(f"{path} lacks {len(missing)} of {len(expected)} ids, first {missing.iloc[0]} (line "
@@ -108,6 +131,18 @@ def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[
         yield from _first(~finite, f"{column} is '{{}}'; expected a finite number", text)
         yield from _first(finite & ((number < layout.low - slack) | (number > layout.high + slack)),
                           f"{column} is {{}}; expected a number from {layout.low:g} to {layout.high:.9g}", text)
+    yield from _call_faults(table, layout)
+
+
+def _call_faults(table: pd.DataFrame, layout: Layout) -> Iterator[tuple[int, str]]:
+    """Words that are no class of their group, and groups whose values do not sum to 1."""
+    values = table[list(layout.values)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    for group, chances in zip(layout.calls, by_group(values, tuple(len(one.classes) for one in layout.calls))
+                              if layout.calls else ()):
+        yield from _first(~table[group.name].isin(group.coarse),
+                          f"{group.name} is '{{}}'; expected one of {', '.join(group.coarse)}", table[group.name])
+        total = pd.Series(chances.sum(axis=1))
+        yield from _first((total - 1).abs() > TOLERANCE, f"the values of {group.name} sum to {{:.4g}}; expected 1", total)
 
 
 def _first(wrong: pd.Series, fault: str, text: pd.Series | None = None) -> Iterator[tuple[int, str]]:

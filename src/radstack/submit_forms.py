@@ -1,6 +1,7 @@
 """The forms of a submission: predictions become rows of the organizer's CSV, in the order of his sample file.
 
-``long`` is that of RSNA 2019, ``<id>_<target>,probability``; ``wide`` has one row a picture and one column a target.
+``long`` is that of RSNA 2019, ``<id>_<target>,probability``; ``wide`` has one row a picture and one column a target,
+``classes`` likewise, the targets being probabilities of classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,11 +61,26 @@ def write_wide(path: Path, predictions: pd.DataFrame, sample_path: Path, targets
     Returns:
         The filled rows: ``id`` and the values; empty when all were predicted.
     """
+    return _write_rows(path, predictions, sample_path, targets, layout, np.nanmedian)
+
+
+def write_classes(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
+                  layout: Layout) -> pd.DataFrame:
+    """Like :func:`write_wide` for probabilities of classes, with the layout's ``calls`` before them.
+
+    A row without a prediction gets the mean, which sums to 1 in each group as every prediction does.
+    """
+    return _write_rows(path, predictions, sample_path, targets, layout, np.nanmean)
+
+
+def _write_rows(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...], layout: Layout,
+                fill: Callable[..., np.ndarray]) -> pd.DataFrame:
+    """One row a picture; ``fill(table, axis=0)`` stands where there is no prediction."""
     ids = read_ids(sample_path, layout)
     table = predictions[list(targets)].to_numpy(np.float64)
     place = _places(ids, predictions["id"], ("",))
     missing = place < 0
-    values = np.where(missing[:, None], np.nanmedian(table, axis=0), table[place])
+    values = np.where(missing[:, None], fill(table, axis=0), table[place])
     write(path, ids, values, layout)
     filled = pd.DataFrame(values[missing], columns=list(layout.values))
     filled.insert(0, layout.id_column, ids[missing].to_numpy())
@@ -73,7 +89,7 @@ def write_wide(path: Path, predictions: pd.DataFrame, sample_path: Path, targets
 
 Form = Callable[[Path, pd.DataFrame, Path, tuple[str, ...], Layout], pd.DataFrame]
 
-FORMS: dict[str, Form] = {"long": write_long, "wide": write_wide}
+FORMS: dict[str, Form] = {"long": write_long, "wide": write_wide, "classes": write_classes}
 
 
 def write_constant(path: Path, sample_path: Path, constant: Mapping[str, float], layout: Layout = LONG) -> None:
