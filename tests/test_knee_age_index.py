@@ -20,7 +20,6 @@ from competitions.knee_age.volume import (
     crop_box,
     cut_masks,
     decode_mask,
-    erode,
     joint_center,
     n4,
     normalize,
@@ -100,7 +99,7 @@ def test_a_whole_archive_has_a_row_a_slice(tmp_path):
     assert first == {"id": "A_1_00", "split": "train", "group": "A", "series": "A_1", "position": 0,
                      "path": f"{JOPP}/a1_ORIG.mhd", "mask": "data/Jopp_Study/VOI_LABEL/a1_LABEL.mhd", "age_years": 16.5,
                      "visit": 1, "source": "jopp", "slices": 24, "height": 8, "width": 8, "spacing_row": 0.5,
-                     "spacing_column": 0.5, "spacing_slice": 4.0}  # fmt: skip
+                     "spacing_column": 0.5, "spacing_slice": 4.0, "z": 0.0}  # fmt: skip
     assert last["id"] == "C_1_40" and last["split"] == "test" and np.isnan(last["age_years"]) and last["mask"] == ""
     assert (index.groupby("series")["position"].max() + 1).to_dict() == {"A_1": 24, "A_2": 20, "B_1": 41, "C_1": 41}
     assert lines == ["epi: 2 volumes, 0 with masks, of 41 slices", "jopp: 2 volumes, 1 with masks, of 20 or 24 slices"]
@@ -337,7 +336,7 @@ def test_pictures_and_masks_are_cut_alike(side):
     assert abs(masks[0, 0].sum() / area - 1) < 0.05 and (masks[0] ^ masks[1]).mean() > 0.99
 
 
-# -- bias field, normalization, erosion ------------------------------------------------------------------------------
+# -- bias field, normalization ------------------------------------------------------------------------------
 
 
 def test_n4_takes_off_a_smooth_field():
@@ -359,15 +358,6 @@ def test_a_volume_is_normalized_by_itself():
     assert made.dtype == np.float32 and abs(made.mean()) < 1e-5 and abs(made.std() - 1) < 1e-5
     np.testing.assert_allclose(made, normalize(pixels), atol=1e-5)
     assert not normalize(np.full((2, 3, 4), 9, np.float32)).any()
-
-
-def test_the_soft_mask_is_eroded_and_the_frames_edge_is_not():
-    soft = np.zeros((2, 40, 40), np.float32)
-    soft[0, 10:30, 10:30], soft[1] = 0.8, 1
-    made = erode(np.full((2, 40, 40), 2, np.float32), soft)
-    assert made.dtype == np.float32 and (made[0, 13:27, 13:27] == np.float32(1.6)).all()
-    assert made[0].sum() == pytest.approx(1.6 * 14 * 14) and (made[1] == 2).all()
-    assert erode(np.ones((1, 40, 40), np.float32), soft[:1], kernel=3).sum() == pytest.approx(0.8 * 18 * 18)
 
 
 # -- slices and masks ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from radstack.cli import reopen
 from radstack.competition import Competition
 from radstack.registry import check_name
 
-NAMES = ("ich", "bone_age")
+NAMES = ("ich", "bone_age", "knee_age", "radius_ulna")
 VARIANTS = ("demo", "ablation")
 """``<name>-<variant>`` is in ``<name>/<variant>.py``."""
 
@@ -31,6 +31,13 @@ def localize(context: dict[str, Any], fold: int) -> None:
     from radstack.stages.chain_fold import localize_fold
 
     localize_fold(reopen(context, load), fold)
+
+
+def detect(context: dict[str, Any], fold: int) -> None:
+    """Job of stage 02: train the detector of one fold, and let it look."""
+    from radstack.stages.detect_fold import detect_fold
+
+    detect_fold(reopen(context, load), fold)
 
 
 def train(context: dict[str, Any], experiment: str, fold: int) -> None:

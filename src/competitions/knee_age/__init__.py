@@ -1,1 +1,78 @@
-"""Age of young men from 3-D knee MRI: years from coronal T1 volumes, mean absolute error."""
+"""Age of young men from 3-D knee MRI: years from a coronal volume, mean absolute error (Pietz and Proeve 2018)."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competitions.knee_age import localizer
+from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
+from competitions.knee_age.index import build_index
+from competitions.knee_age.labels import label_files, sample_file
+from competitions.knee_age.localizer import MASKS
+from competitions.knee_age.report import PUBLISHED, bones, decision, draw_volumes, strata, volumes
+from competitions.knee_age.volume import CENTRAL, MOST
+from radstack.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.progress import counter
+from radstack.submit import Layout
+from radstack.task import Metric
+
+YEARS = (15, 16, 17, 18, 19)
+"""Inner edges of the age groups that folds share evenly."""
+
+
+def balance(rows: pd.DataFrame) -> pd.DataFrame:
+    """Source and age group of each row, and whether it has a mask, as 0/1 columns ``epi``, ``15-16`` ..."""
+    group = np.digitize(rows["age_years"], YEARS)
+    names = ["younger", *(f"{year}-{year + 1}" for year in YEARS[:-1]), "older"]
+    columns = {name: group == place for place, name in enumerate(names)}
+    columns |= {source: rows["source"] == source for source in sorted(rows["source"].unique())}
+    return pd.DataFrame(columns | {"annotated": rows["mask"] != ""}, index=rows.index).astype(int)
+
+
+def draw_demo(folder: Path, *, series: int, workers: int, size: int = SIDE, seed: int = 0, tau: float = 0.63) -> None:
+    """Draw ``series`` phantom volumes (imported late: nothing else needs the drawing code)."""
+    from competitions.knee_age.phantom import draw
+
+    draw(folder, volumes=series, size=size, seed=seed, workers=workers, tau=tau, progress=counter("phantoms"))
+
+
+def truth(folder: Path) -> pd.DataFrame | None:
+    """What was drawn, a row for each slice that a volume can have, for the report alone; None where volumes are real."""
+    from competitions.knee_age.phantom import read_truth
+
+    if not (folder / "truth.csv").exists():
+        return None
+    known = read_truth(folder)
+    slices = known.loc[known.index.repeat(MOST)].assign(position=np.tile(np.arange(MOST), len(known)))
+    return slices.assign(id=slices["series"] + "_" + slices["position"].map("{:02d}".format)).reset_index(drop=True)
+
+
+COMPETITION = Competition(
+    name="knee_age",
+    title="Age of young men from knee MRI",
+    targets=("age_years",),
+    metric=Metric("mean absolute error", (1,), "years"),
+    get_demo=partial(draw_demo, size=SIDE),
+    kaggle="",
+    disk={"input": 5_000_000_000},
+    index=build_index,
+    label_files=label_files,
+    localizer=localizer.chain(SIDE),
+    picture=localizer.planes,
+    cache=CacheRecipe(size=(SIDE, SIDE * (1 + len(MASKS))), fill=0, by=("map_crc",), dtype="uint8",
+                      per_shard=CENTRAL * 16, keep="central"),
+    folds=FoldRecipe(count=5),
+    balance=balance,
+    experiments=EXPERIMENTS,
+    sequences=(ATTENTION,),
+    stackers=STACKERS,
+    final="final",
+    sample_file=sample_file,
+    submission=Layout("subject,visit", ("age_years",), 10, 30, form="wide", row="series"),
+    strata=strata,
+    published=PUBLISHED,
+    case_tables={"volumes": volumes, "decision": decision, "bones": bones},
+    case_pictures=draw_volumes,
+)

@@ -1,15 +1,13 @@
 """The decision that the age is asked for: of age or not, with intervals; and the error of the age. Numbers a volume."""
 
 import numpy as np
-from scipy.stats import binomtest
 
 from radstack.bootstrap import standard_error
 from radstack.errors import UserError
+from radstack.intervals import wilson
 
 ADULT = 18.0
 """Years of life from which a person is of age in Germany (civil code, section 2)."""
-LEVEL = 0.95
-"""Confidence of the intervals."""
 
 
 def majority(truth: np.ndarray, predicted: np.ndarray, threshold: float = ADULT) -> dict[str, float]:
@@ -75,14 +73,6 @@ def mean_error(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray | No
     groups = np.arange(len(errors)) if person is None else np.asarray(person)
     return {"mae": float(errors.mean()), "standard_error": standard_error(errors, groups), "sd": float(errors.std()),
             "worst": float(errors.max()), "volumes": len(errors), "persons": len(np.unique(groups))}
-
-
-def wilson(hits: int, among: int) -> tuple[float, float, float]:
-    """Share ``hits / among`` and the bounds of its 95 % score interval (Wilson 1927); NaN where ``among`` is 0."""
-    if not among:
-        return float("nan"), float("nan"), float("nan")
-    bounds = binomtest(hits, among).proportion_ci(LEVEL, method="wilson")
-    return hits / among, float(bounds.low), float(bounds.high)
 
 
 def _checked(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

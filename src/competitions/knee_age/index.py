@@ -18,7 +18,7 @@ from radstack.parallel import mapped_rows
 from radstack.volumes import Volume, read_volume
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "mask", "age_years", "visit", "source", "slices", "height",
-           "width", "spacing_row", "spacing_column", "spacing_slice"]
+           "width", "spacing_row", "spacing_column", "spacing_slice", "z"]
 """Of the index."""
 VERSION = 1
 """Part of the folder of the parts; raise it when the columns change."""
@@ -147,6 +147,7 @@ def _slices(volumes: pd.DataFrame) -> pd.DataFrame:
     """One row a slice, in the columns and row order of an index table."""
     index = volumes.loc[volumes.index.repeat(volumes["slices"])].rename(columns={"subject": "group", "file": "path"})
     index["position"] = index.groupby("series").cumcount()
+    index["z"] = index["position"] * index["spacing_slice"]
     index["id"] = (index["series"] + "_" + index["position"].astype(str).str.zfill(2)).astype("str")
     index["last"] = index["split"] == "test"
     return index.sort_values(["last", "series", "position"], ignore_index=True)[COLUMNS]

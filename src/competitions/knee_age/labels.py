@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.errors import UserError
+from radstack.files import read_text_table
 
 TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
 """The list of the volumes; the list of the test volumes (its rows are those to submit)."""
@@ -85,18 +86,7 @@ def sample_file(folder: Path) -> Path:
 
 def _from_table(path: Path) -> pd.DataFrame:
     """``COLUMNS`` as text."""
-    return _read(path, COLUMNS)
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is not a CSV file ({' '.join(str(error).split())}); save it again") from error
-    missing = [name for name in columns if name not in raw.columns]
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}; it needs {','.join(columns)}")
-    return raw[list(columns)].apply(lambda column: column.str.strip()).astype("str")
+    return read_text_table(path, COLUMNS)
 
 
 def _from_names(folder: Path) -> pd.DataFrame:
@@ -125,7 +115,7 @@ def _sample_series(folder: Path) -> list[str]:
     """``<subject>_<visit>`` of the sample, each once; [] without a sample."""
     if not (folder / SAMPLE).exists():
         return []
-    sample = _read(folder / SAMPLE, ("subject", "visit"))
+    sample = read_text_table(folder / SAMPLE, ("subject", "visit"))
     return (sample["subject"] + "_" + sample["visit"]).drop_duplicates().tolist()
 
 

@@ -113,20 +113,6 @@ def normalize(pixels: np.ndarray) -> np.ndarray:
     return ((pixels - pixels.mean(dtype=np.float64)) / (spread or 1.0)).astype(np.float32)
 
 
-def erode(pictures: np.ndarray, probability: np.ndarray, kernel: int = KERNEL) -> np.ndarray:
-    """Multiply normalized pictures by their soft mask after a gray erosion by a square: float32 [slices, side, side].
-
-    The erosion takes off what a mask includes of the soft tissue around the bone. A frame's edge is no edge of the bone.
-
-    Args:
-        pictures: float32 [slices, side, side].
-        probability: likewise, 0..1.
-        kernel: side of the square, pixels; ``KERNEL`` at a side of 224.
-    """
-    square = np.ones((kernel, kernel), np.uint8)
-    return np.stack([picture * cv2.erode(soft, square) for picture, soft in zip(pictures, probability.astype(np.float32))])
-
-
 def central(count: int) -> np.ndarray:
     """Numbers of the ``CENTRAL`` central slices of a volume of ``count``, int64 [18].
 
