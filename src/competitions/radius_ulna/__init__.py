@@ -1,0 +1,74 @@
+"""Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy."""
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from competitions.radius_ulna import localizer
+from competitions.radius_ulna.annotate import annotate
+from competitions.radius_ulna.experiments import EXPERIMENTS, IN_PHASE, ON_CALL, STACKERS
+from competitions.radius_ulna.index import BOX_COLUMNS, build_index
+from competitions.radius_ulna.labels import label_files, sample_file
+from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS, phase_of
+from competitions.radius_ulna.report import PUBLISHED, confusion, draw_cases, drawn_boxes, pictures, scores
+from competitions.radius_ulna.views import BONES, STORED
+from radstack.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.metrics_classes import ClassGroup
+from radstack.progress import counter
+from radstack.submit import Layout
+from radstack.task import Metric
+
+GROUPS = tuple(ClassGroup(bone, tuple(phase_of(bone, int(stage[1:])) for stage in TARGETS[bone])) for bone in BONES)
+"""The phase in which each stage of a bone is scored."""
+
+
+def balance(rows: pd.DataFrame) -> pd.DataFrame:
+    """The phase of each bone as 0/1 columns ``radius_pre`` .. ``ulna_mature``, and ``boxed``: both were boxed by hand."""
+    columns = {f"{bone}_{phase}": rows[list(stages)].sum(axis=1) for bone in BONES
+               for phase, stages in zip(LEARNED_PHASES[bone], IN_PHASE[bone])}
+    return pd.DataFrame(columns | {"boxed": rows[BOX_COLUMNS].notna().all(axis=1)}, index=rows.index).astype(int)
+
+
+def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1302, seed: int = 0, noise: str = "default") -> None:
+    """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
+    from competitions.radius_ulna.phantom import draw
+
+    draw(folder, pictures=series, size=size, seed=seed, workers=workers, noise=noise, progress=counter("phantoms"))
+
+
+def truth(folder: Path) -> pd.DataFrame | None:
+    """What was drawn, for the report alone; None where pictures are real."""
+    from competitions.radius_ulna.phantom import read_truth
+
+    return read_truth(folder) if (folder / "truth.npz").exists() else None
+
+
+COMPETITION = Competition(
+    name="radius_ulna",
+    title="Maturity phase of the distal radius and ulna",
+    targets=ALL_TARGETS,
+    metric=Metric("classification error", (1, 1), groups=GROUPS),
+    get_demo=partial(draw_demo, size=1302),
+    kaggle="",
+    disk={"input": 5_000_000_000},
+    index=build_index,
+    label_files=label_files,
+    localizer=localizer.detection(),
+    picture=localizer.crops,
+    cache=CacheRecipe(size=STORED, fill=0, by=(*localizer.FOUND, *BOX_COLUMNS, "mirrored"), dtype="uint8"),
+    folds=FoldRecipe(count=5),
+    balance=balance,
+    experiments=EXPERIMENTS,
+    sequences=(),
+    stackers=STACKERS,
+    final="final",
+    sample_file=sample_file,
+    submission=Layout("file", ALL_TARGETS, 0, 1, form="classes", row="path",
+                      calls=tuple(ClassGroup(f"{group.name}_phase", group.classes) for group in GROUPS)),
+    published=PUBLISHED,
+    case_tables={"accuracy": scores, "confusion": confusion, "boxes": drawn_boxes, "pictures": pictures},
+    case_pictures=draw_cases,
+    annotate=annotate,
+    on_call=ON_CALL,
+)

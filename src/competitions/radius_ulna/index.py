@@ -1,0 +1,140 @@
+"""The index of the radiographs: one row a picture with its stages and hand-made boxes; and the quarantine of the rest."""
+
+from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from competitions.radius_ulna.boxes import BONES, CORNERS, read_boxes
+from competitions.radius_ulna.labels import QUARANTINE_COLUMNS, TABLE, read_labels
+from competitions.radius_ulna.phases import ALL_TARGETS, TARGETS, one_hot
+from radstack.dicom import Unreadable
+from radstack.errors import UserError
+from radstack.parallel import mapped_rows
+from radstack.radiograph import read_picture
+
+BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
+"""``radius_x1`` .. ``ulna_y2``: edges in raw pixels, x to the right, y down."""
+COLUMNS = ["id", "split", "group", "series", "position", "path", "height", "width", "channels", "radius_stage", "ulna_stage",
+           "sex", "age", *ALL_TARGETS, *BOX_COLUMNS]
+"""Of the index."""
+VERSION = 1
+"""Part of the folder of the parts; raise it when the columns change."""
+CHUNK = 100
+"""Pictures in one piece of work: some seconds."""
+
+Report = Callable[[str], None]
+
+
+def build_index(folder: Path, workers: int, parts_folder: Path,
+                report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index every listed picture; each is in the index or in the quarantine.
+
+    Every picture is decoded once, so that a cut-off file costs a row here and not a run later. A faulty box costs the box,
+    not the picture: it is in the quarantine under the picture's id, and the picture is in the index.
+
+    Args:
+        folder: holds ``labels.csv``, ``sample_submission.csv``, boxes (see :func:`read_boxes`) and the pictures.
+        workers: processes that read pictures.
+        parts_folder: keeps what is read, see :func:`radstack.parallel.mapped_rows`.
+        report: given a line for each thing worth knowing.
+
+    Returns:
+        The index: ``COLUMNS``, train first, then by id; ``group`` is the child, or the id where no child is named; stages
+        are -1, ``ALL_TARGETS`` and boxes NaN in test, boxes also where nobody drew them. The quarantine:
+        ``QUARANTINE_COLUMNS``; reasons are those of :func:`read_labels`, :func:`read_picture`, those of :func:`read_boxes`
+        after ``box-``, ``flat`` (all pixels alike) and ``duplicate-picture`` (a train picture with the pixels of another).
+
+    Raises:
+        UserError: tables are faulty, or no picture is usable.
+    """
+    labels = read_labels(folder)
+    if labels.repeated:
+        report(f"rows of {TABLE} that repeat another, dropped: {labels.repeated}")
+    pictures = _read_all(folder, labels.table, workers, parts_folder)
+    usable = pictures["reason"] == ""
+    if not usable.any():
+        first = pd.concat([_faults(pictures), labels.quarantine]).head(1)
+        told = "".join(f"; the first says: {row.path}: {row.reason} ({row.detail})" for row in first.itertuples())
+        raise UserError(f"no usable picture below {folder}{told}")
+    index, bad_boxes = _add_boxes(folder, _add_labels(pictures[usable]), report)
+    quarantine = pd.concat([labels.quarantine, _faults(pictures)])
+    lost = bad_boxes["id"].isin(quarantine["id"]) & (bad_boxes["reason"] == "box-no-picture")
+    quarantine = pd.concat([quarantine, bad_boxes[~lost]], ignore_index=True)
+    _summarize(index, quarantine, report)
+    return index, quarantine
+
+
+def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Path) -> pd.DataFrame:
+    """``table`` with what :func:`_look` found, train first, then by id; copies of another picture are marked."""
+    stats = [(folder / file).stat() for file in table["file"]]
+    items = [[key, file, stat.st_size, stat.st_mtime_ns] for key, file, stat in zip(table["id"], table["file"], stats)]
+    if not items:
+        return table.assign(reason="", detail="")
+    found = mapped_rows(partial(_look, folder), items, parts_folder / f"pictures-v{VERSION}", workers, "pictures", CHUNK)
+    pictures = table.merge(found, on="id", validate="one_to_one").sort_values(["split", "id"])
+    # A copy in train of a test picture would be trained on; of two copies in train one is enough.
+    copies = (pictures["reason"] == "") & pictures.duplicated(["reason", "content"]) & (pictures["split"] == "train")
+    pictures.loc[copies, "reason"], pictures.loc[copies, "detail"] = "duplicate-picture", "another file has the same pixels"
+    return pictures.sort_values(["split", "id"], ascending=[False, True], ignore_index=True)
+
+
+def _look(folder: Path, chunk: list[list[Any]]) -> pd.DataFrame:
+    """One row a picture: its size, a digest of its pixels and its fault; nothing about it raises."""
+    rows = []
+    for key, file, *_ in chunk:
+        row: dict[str, Any] = {"id": key, "height": 0, "width": 0, "channels": 0, "content": "", "reason": "", "detail": ""}
+        try:
+            pixels, row["channels"] = read_picture(folder / file)
+            row["height"], row["width"] = pixels.shape
+            row["content"] = blake2b(pixels.tobytes() + bytes(str(pixels.shape), "ascii"), digest_size=8).hexdigest()
+            if pixels.min() == pixels.max():
+                raise Unreadable("flat", f"all pixels are {pixels.flat[0]}")
+        except Unreadable as error:
+            row |= {"reason": error.reason, "detail": error.detail}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _faults(pictures: pd.DataFrame) -> pd.DataFrame:
+    return pictures[pictures["reason"] != ""].rename(columns={"file": "path"})[QUARANTINE_COLUMNS]
+
+
+def _add_labels(pictures: pd.DataFrame) -> pd.DataFrame:
+    hot = {bone: one_hot(bone, pictures[f"{bone}_stage"].to_numpy()) for bone in BONES}
+    columns = {name: hot[bone][:, place] for bone in BONES for place, name in enumerate(TARGETS[bone])}
+    group = pictures["child"].where(pictures["child"] != "", pictures["id"])
+    return pictures.rename(columns={"file": "path"}).assign(**columns, group=group, series=pictures["id"], position=0)
+
+
+def _add_boxes(folder: Path, pictures: pd.DataFrame, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The index, and the faulty boxes and box files as quarantine rows."""
+    boxes, faults = read_boxes(folder, pictures[["id", "height", "width"]])
+    wide = boxes.pivot(index="id", columns="bone", values=CORNERS)
+    wide.columns = [f"{bone}_{corner}" for corner, bone in wide.columns]
+    index = pictures.merge(wide.reindex(columns=BOX_COLUMNS), left_on="id", right_index=True, how="left")
+    in_test = (index["split"] == "test") & index[BOX_COLUMNS].notna().any(axis=1)
+    if in_test.any():
+        report(f"test pictures with boxes, which are not used: {in_test.sum()}")
+        index.loc[in_test, BOX_COLUMNS] = np.nan
+    split = index.set_index("id")["split"]
+    bad = faults.assign(id=[Path(file).stem for file in faults["file"]], path=faults["file"])
+    bad = bad.assign(split=bad["id"].map(split).fillna("train"), reason="box-" + bad["reason"])
+    return index[COLUMNS].reset_index(drop=True), bad[QUARANTINE_COLUMNS]
+
+
+def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
+    color = index.loc[index["channels"] > 1, "path"]
+    if len(color):
+        report(f"pictures with color channels, turned to gray: {len(color)} (the first: {color.iloc[0]})")
+    train = index[index["split"] == "train"]
+    for bone in BONES:
+        unboxed = int(train[f"{bone}_x1"].isna().sum())
+        if unboxed:
+            report(f"train pictures without a box of the {bone}: {unboxed}")
+    for split, reason, count in quarantine.groupby(["split", "reason"]).size().reset_index().itertuples(index=False):
+        report(f"{split}: {count} quarantined as {reason}")

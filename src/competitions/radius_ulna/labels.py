@@ -1,0 +1,121 @@
+"""Which radiographs there are, whose, and at which stage: ``labels.csv`` and the list of the test pictures."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from competitions.radius_ulna.boxes import box_files
+from competitions.radius_ulna.phases import LEARNED, LETTER, stage_number
+from radstack.errors import UserError
+from radstack.files import read_text_table
+
+TABLE, SAMPLE = "labels.csv", "sample_submission.csv"
+"""The list of the pictures; the list of the test pictures (its rows are those to submit)."""
+COLUMNS = ("file", "date", "serial", "child", "radius_stage", "ulna_stage", "sex", "age")
+"""Of ``labels.csv``; date and serial only say where a row comes from (see :mod:`competitions.radius_ulna.join`)."""
+NEEDED = ("file", "child", "radius_stage", "ulna_stage")
+"""Those that must be there."""
+SEX = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
+"""Every way in which sex is written, lower case; it may be left blank."""
+OLDEST = 30.0
+"""Years. U9 is reached at 17.3 on average (Luk et al. 2014); an age above this is a slip of the pen."""
+QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
+"""``path`` is "" where no file is named."""
+
+
+class Labels(NamedTuple):
+    """All listed pictures, checked."""
+
+    table: pd.DataFrame
+    """``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" where unknown),
+    ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or ""), ``age`` (years or NaN)."""
+    quarantine: pd.DataFrame
+    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
+    repeated: int
+    """Rows dropped because they repeat another exactly."""
+
+
+def read_labels(folder: Path) -> Labels:
+    """Read ``labels.csv``; a picture is test if ``sample_submission.csv`` lists it, and its stages are left out.
+
+    A picture of the sample needs no row in ``labels.csv``. Rows are quarantined as ``no-name`` (the file is blank),
+    ``duplicate-file`` (rows of one file that disagree, all of them), ``duplicate-name`` (files of one name in two folders,
+    which is the id), ``no-stage`` (of one bone or both, in train), ``unknown-stage``, ``young-stage`` (below R5 or U4, see
+    :data:`competitions.radius_ulna.phases.LEARNED`), ``unknown-sex``, ``bad-age`` (not a number of years up to ``OLDEST``)
+    and ``no-file``.
+
+    Raises:
+        UserError: there is no table, or a damaged one.
+    """
+    if not (folder / TABLE).exists():
+        raise UserError(f"{folder} has no {TABLE}; get the data with: python src/00_get_data.py radius_ulna --demo, or make "
+                        "one from your spreadsheets with competitions.radius_ulna.join")
+    rows = read_text_table(folder / TABLE, NEEDED)
+    repeated = rows.duplicated()
+    rows = rows[~repeated]
+    sample = sample_files(folder)
+    unlisted = pd.DataFrame({"file": [file for file in sample if file not in set(rows["file"])]}, dtype="str")
+    rows = pd.concat([rows, unlisted], ignore_index=True).reindex(columns=list(COLUMNS)).fillna("").astype("str")
+    rows = _judge(folder, rows.assign(split=np.where(rows["file"].isin(sample), "test", "train")))
+    usable = rows["reason"] == ""
+    table = rows.loc[usable, ["id", "split", "file", "child", "radius_stage", "ulna_stage", "sex", "age"]]
+    bad = rows[~usable].rename(columns={"file": "path"})[QUARANTINE_COLUMNS]
+    return Labels(table.reset_index(drop=True), bad.reset_index(drop=True), int(repeated.sum()))
+
+
+def label_files(folder: Path) -> tuple[Path, ...]:
+    """The tables that are there, and the boxes: all that is learned from pictures."""
+    return (*(folder / name for name in (TABLE, SAMPLE) if (folder / name).exists()), *box_files(folder))
+
+
+def sample_file(folder: Path) -> Path:
+    """The list of the test pictures.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (folder / SAMPLE).exists():
+        raise UserError(f"{folder} has no {SAMPLE}; write one with a column file that lists the test pictures")
+    return folder / SAMPLE
+
+
+def sample_files(folder: Path) -> list[str]:
+    """Files of the sample, each once, in its order; [] without a sample."""
+    if not (folder / SAMPLE).exists():
+        return []
+    return read_text_table(folder / SAMPLE, ("file",))["file"].drop_duplicates().tolist()
+
+
+def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Values as numbers; added ``id``, ``reason`` and ``detail``, the last two "" where usable."""
+    train, name = rows["split"] == "train", pd.Series([Path(file).stem for file in rows["file"]], rows.index, dtype="str")
+    there = pd.Series([bool(file) and (folder / file).is_file() for file in rows["file"]], rows.index, dtype=bool)
+    sex, age = rows["sex"].str.lower().map(SEX), pd.to_numeric(rows["age"], errors="coerce")
+    wrong = {
+        "no-name": (rows["file"] == "", "the file is blank"),
+        "duplicate-file": (rows.duplicated("file", keep=False), "rows of this file disagree"),
+        "duplicate-name": (name.duplicated(keep=False), "another file has the same name: rename one"),
+        **{f"{bone} {reason}": fault for bone in LETTER for reason, fault in _judge_stage(bone, rows, train).items()},
+        "unknown-sex": (train & sex.isna(), "sex is '" + rows["sex"] + "'"),
+        "bad-age": (train & (rows["age"] != "") & ~age.between(0, OLDEST), "age is '" + rows["age"] + "' years"),
+        "no-file": (~there, "there is no such file"),
+    }  # fmt: skip
+    found = [bad for bad, _ in wrong.values()]
+    reason = np.select(found, [key.split()[-1] for key in wrong], default="")
+    detail = np.select(found, [text for _, text in wrong.values()], default="")
+    stages = {f"{bone}_stage": _numbers(bone, rows).where(train, -1) for bone in LETTER}
+    return rows.assign(**stages, id=name, sex=sex.fillna(""), age=age, reason=reason, detail=detail)
+
+
+def _judge_stage(bone: str, rows: pd.DataFrame, train: pd.Series) -> dict[str, tuple[pd.Series, pd.Series | str]]:
+    text, number, first = rows[f"{bone}_stage"], _numbers(bone, rows), LEARNED[bone][0]
+    young = f" of the {bone} is younger than {LETTER[bone]}{first}, the first that is learned"
+    return {"no-stage": (train & (text == ""), f"the stage of the {bone} is blank"),
+            "unknown-stage": (train & (number == 0), f"stage of the {bone} is '" + text + "'"),
+            "young-stage": (train & (number < first), "'" + text + "'" + young)}
+
+
+def _numbers(bone: str, rows: pd.DataFrame) -> pd.Series:
+    return rows[f"{bone}_stage"].map(lambda text: stage_number(bone, text)).astype(int)

@@ -1,0 +1,131 @@
+"""Pictures for people: the boxes of both bones, and a radiograph with its phases, their probabilities and the hint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from competitions.radius_ulna.phases import LEARNED_PHASES, TARGETS, hint
+from competitions.radius_ulna.views import BONES
+from radstack.files import replacing
+
+if TYPE_CHECKING:  # half a second to import, and only pictures need it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = {"radius": "#ff922b", "ulna": "#5fb4ff"}
+BACK, INK, WARNING = "#111111", "#eeeeee", "#ff6b5e"
+"""Dark, as on a viewing station."""
+TALL = 7.8
+"""Inches of a figure."""
+DPI = 110, 300
+"""Least and most dots an inch: between them a picture keeps its own pixels."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is said of one radiograph."""
+
+    boxes: np.ndarray
+    """Float [bones, 4], raw pixels."""
+    scores: np.ndarray
+    """The detector's, 0 to 1, [bones]; NaN where it found none."""
+    stages: dict[str, np.ndarray]
+    """Probabilities of the stages of ``TARGETS`` by bone."""
+    phases: dict[str, str]
+    """The likeliest phase by bone."""
+    chances: dict[str, np.ndarray]
+    """Probabilities of the phases of ``LEARNED_PHASES`` by bone."""
+    flag: str = ""
+    """What is doubtful about the boxes, "" for nothing."""
+    labels: tuple[str, ...] = ()
+    """The label of each bone, where it is known."""
+
+    @property
+    def hint(self) -> str:
+        """What the pair of phases means."""
+        return hint(*(self.phases[bone] for bone in BONES))
+
+
+def boxed(picture: np.ndarray, found: np.ndarray, file: Path, drawn: np.ndarray | None = None, note: str = "") -> None:
+    """Draw a radiograph (uint8 [height, width]) with its found boxes, and dotted those drawn by hand, into a PNG file.
+
+    ``found`` and ``drawn`` are [bones, 4] in pixels; NaN is left out. ``note`` says why the picture was flagged.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(TALL * picture.shape[1] / picture.shape[0], TALL), facecolor=BACK, layout="constrained")
+    ax = figure.subplots()
+    _gray(ax, picture)
+    for place, bone in enumerate(BONES):
+        _box(ax, found[place], COLORS[bone], bone)
+        if drawn is not None and np.isfinite(drawn[place]).all():
+            _box(ax, drawn[place], INK, "", ":")
+    if note:
+        figure.suptitle(note, color=WARNING, fontsize=11)
+    _save(figure, file, picture.shape)
+
+
+def annotated(picture: np.ndarray, findings: Findings, file: Path, title: str = "") -> None:
+    """Draw a radiograph (uint8 [height, width]) with boxes, phases, probabilities of the stages and the hint into a PNG."""
+    from matplotlib.figure import Figure
+
+    wide = TALL * picture.shape[1] / picture.shape[0]
+    figure = Figure(figsize=(wide + 3.0, TALL), facecolor=BACK, layout="constrained")
+    ax, side = figure.subplots(1, 2, width_ratios=(wide, 3.0))
+    _gray(ax, picture)
+    for place, bone in enumerate(BONES):
+        chance = findings.chances[bone].max()
+        _box(ax, findings.boxes[place], COLORS[bone], f"{bone}: {findings.phases[bone]} {chance:.0%}")
+    side.axis("off")
+    side.set(xlim=(0, 1), ylim=(0, 1))
+    side.text(0, 0.99, title, color=INK, fontsize=9, va="top")
+    for place in range(len(BONES)):
+        _bone(side, findings, place, 0.93 - 0.34 * place)
+    lines = [(line, INK) for line in wrap(findings.hint, 34)]
+    lines += [(line, WARNING) for doubt in findings.flag.split(", ") if doubt for line in wrap(f"boxes: {doubt}", 34)]
+    for row, (line, color) in enumerate(lines):
+        side.text(0, 0.24 - 0.028 * row, line, color=color, fontsize=10, va="top")
+    _save(figure, file, picture.shape)
+
+
+def _bone(side: "Axes", findings: Findings, place: int, top: float) -> None:
+    """Phase of one bone and a bar for each of its stages, from ``top`` down."""
+    bone = BONES[place]
+    score = findings.scores[place]
+    seen = "not found, a usual place" if np.isnan(score) else f"box {score:.2f}"
+    label = f", label {findings.labels[place]}" if findings.labels else ""
+    side.text(0, top, f"{bone}: {findings.phases[bone]}", color=COLORS[bone], fontsize=15, va="top")
+    words = "  ".join(f"{phase} {chance:.0%}" for phase, chance in zip(LEARNED_PHASES[bone], findings.chances[bone]))
+    side.text(0, top - 0.042, f"{words}\n{seen}{label}", color=INK, fontsize=7, va="top")
+    for row, (stage, chance) in enumerate(zip(TARGETS[bone], findings.stages[bone])):
+        y = top - 0.1 - 0.027 * row
+        side.text(0, y, stage, color=INK, fontsize=8, va="center")
+        side.barh(y, 0.65 * chance, left=0.14, height=0.019, color=COLORS[bone])
+        side.text(0.16 + 0.65 * chance, y, f"{chance:.0%}", color=INK, fontsize=7, va="center")
+
+
+def _gray(ax: "Axes", image: np.ndarray) -> None:
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255)
+    ax.axis("off")
+
+
+def _box(ax: "Axes", box: np.ndarray, color: str, words: str, style: str = "-") -> None:
+    """Outline a box (edges: half a pixel off matplotlib's centers), its words above it."""
+    from matplotlib.patches import Rectangle
+
+    x1, y1, x2, y2 = box - 0.5
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.4, linestyle=style))
+    # The radius's words above its box, the ulna's below: the boxes stand side by side.
+    above = words.startswith(BONES[0])
+    ax.annotate(words, ((x1 + x2) / 2, y1 if above else y2), (0, 4 if above else -4), textcoords="offset points",
+                color=color, fontsize=8, ha="center", va="bottom" if above else "top", annotation_clip=True,
+                bbox={"facecolor": BACK, "edgecolor": "none", "alpha": 0.7, "pad": 1})
+
+
+def _save(figure: "Figure", path: Path, shape: tuple[int, ...]) -> None:
+    dpi = float(np.clip(shape[0] / TALL, *DPI))
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=dpi, facecolor=BACK)

@@ -1,0 +1,39 @@
+"""What a network sees of a cached row: the crop of one bone, or both side by side, by found or by hand-made boxes."""
+
+from radstack.views import Box
+
+CROP = (128, 96)
+"""Height and width in pixels of a bone's crop (the article's, whose order is taken as the bone's end is taller)."""
+BONES = ("radius", "ulna")
+KINDS = ("found", "drawn")
+"""Boxes by which the cache holds crops, in its order: those of stage 02, and the hand-made ones (found where none are).
+
+Networks learn from found boxes, each by a detector that had not met the picture, so that they know its errors; crops by
+hand-made boxes are there to measure what these errors cost.
+"""
+STORED = (CROP[0], CROP[1] * len(BONES) * len(KINDS))
+"""Height and width of a row of the cache: radius and ulna by found boxes, the same by hand-made boxes."""
+GRAY = ((150.0,), (40.0,))
+"""About the mean and standard deviation of a crop's gray levels."""
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""Of the pictures that pretrained networks know, channel by channel; the gray crop is repeated."""
+
+
+def bone(name: str, kind: str = "found", size: tuple[int, int] = CROP) -> Box:
+    """The crop of one bone of ``BONES`` by boxes of ``KINDS``, brought to ``size`` (height, width), one channel."""
+    return _view((name,), kind, size, GRAY)
+
+
+def both(kind: str = "found", size: tuple[int, int] = (CROP[0], 2 * CROP[1])) -> Box:
+    """Radius and ulna side by side."""
+    return _view(BONES, kind, size, GRAY)
+
+
+def in_color(view: Box, size: tuple[int, int]) -> Box:
+    """The same crop at ``size`` as three channels of ImageNet's statistics."""
+    return Box(view.box, size, *IMAGENET)
+
+
+def _view(names: tuple[str, ...], kind: str, size: tuple[int, int], gray: tuple[tuple[float], tuple[float]]) -> Box:
+    first = KINDS.index(kind) * len(BONES) + BONES.index(names[0])
+    return Box((0, first * CROP[1], CROP[0], len(names) * CROP[1]), size, *gray)
