@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All stages in order:  bash run_all.sh [competition] [--demo] [any option of the stages]
-# Competitions: ich, bone_age. With none it runs the demo of ich: phantoms, small recipes, a checked submission in minutes.
+# Competitions: ich, bone_age, knee_age, radius_ulna. With none it runs the demo of ich: phantoms, small recipes, a checked submission in minutes.
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
