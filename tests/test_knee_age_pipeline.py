@@ -20,6 +20,7 @@ from radstack.cli import make_context
 from radstack.context import Options
 from radstack.data import Batch
 from radstack.dicom import Unreadable
+from radstack.errors import UserError
 from radstack.files import write_table
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
@@ -27,6 +28,7 @@ from radstack.recipe import change
 from radstack.stages import cache, folds, get_data, predict, sequence, stack, submit, train
 from radstack.stages import chain as chain_stage
 from radstack.stages import report as report_stage
+from radstack.stages.apply import apply
 from radstack.stages.chain_fold import localize_fold
 from radstack.stages.train import weights_artifact
 from radstack.training.learner import Learner
@@ -199,6 +201,13 @@ def run_stages(context, volumes: int) -> None:
         stack.stack(context, stacker)
     submit.submit(context, context.competition.final)
     report_stage.report(context)
+
+
+def test_what_cannot_be_applied_to_other_pictures_says_so(tmp_path):
+    for name in ("knee_age", "ich"):
+        context = make_context(load(name, demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+        with pytest.raises(UserError, match="cannot be applied"):
+            apply(context, tmp_path, pd.DataFrame(), tmp_path)
 
 
 @pytest.mark.slow

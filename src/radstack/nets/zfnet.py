@@ -5,8 +5,6 @@ from torch import nn
 
 WIDTHS = (96, 256, 384, 384, 256)
 """Channels of the five convolutions."""
-STRIDE = 16
-"""Pixels of the picture between two cells of the map."""
 
 
 class Zfnet(nn.Module):

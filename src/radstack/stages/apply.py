@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.context import Context
+from radstack.errors import UserError
 from radstack.experiment import Experiment
 from radstack.files import write_table
 from radstack.localizer import Chain, Classical, Detection
@@ -32,7 +33,13 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
 
     Returns:
         The localization table, and each model's predictions of the readable rows (``id`` and targets).
+
+    Raises:
+        UserError: the competition finds its anatomy by rules, or has sequence models: neither can be applied so far.
     """
+    if isinstance(context.competition.localizer, Classical) or context.competition.sequences:
+        raise UserError(f"{context.competition.name} cannot be applied to other pictures: only competitions with trained "
+                        "localizers and without sequence models can")
     there = _there(context, pictures, out)
     write_table(there.paths.folds / "index.parquet", rows.assign(split="test"))
     write_table(there.paths.folds / "folds.csv", read_folds(context))
@@ -56,7 +63,7 @@ def _there(context: Context, pictures: Path, out: Path) -> Context:
 def _localize(context: Context, there: Context) -> None:
     """Stage 02 on the new pictures, by the networks of every fold."""
     localizer, folds = context.competition.localizer, range(context.competition.folds.count)
-    assert not isinstance(localizer, Classical), "only competitions with trained localizers can be applied so far"
+    assert isinstance(localizer, Chain | Detection)
     stage: Any = detect_stage if isinstance(localizer, Detection) else chain_stage
     stage.prepare(there, localizer)
     for fold in folds:

@@ -66,10 +66,10 @@ def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float
     """
     rows = training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
-    learner.net.eval()
+    net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
     for batch in loader(training_pictures(run), plain_batches(rows, batch_size), run.workers, run.device.type == "cuda"):
         told = (batch.columns.to(run.device),) if batch.columns.shape[1] else ()
-        outputs = learner.net(learner.normalize(batch.images), *told)
+        outputs = net(learner.normalize(batch.images), *told)
         losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
     return same_everywhere(float(torch.cat(losses).mean()) / learner.loss.constant(torch.from_numpy(labels)))
