@@ -29,10 +29,13 @@ from radstack.folds import check_folds, fold_hash, fold_of, make_folds
 from radstack.metrics import logit, prior_log_loss, sigmoid
 from radstack.stack.nested import fit_stack
 from radstack.stack.recipe import Stacker
-from radstack.stack.rows import Member, Task, mean_over_folds
-from radstack.submit import validate, write_long
+from radstack.stack.rows import Member, mean_over_folds
+from radstack.submit import validate
+from radstack.submit_forms import write_long
+from radstack.task import Metric, Task
 
-TASK = Task(("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any"), (1, 1, 1, 1, 1, 2))
+TASK = Task(("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any"),
+            Metric("weighted log loss", (1, 1, 1, 1, 1, 2)))
 POSITIVES = np.array([3145, 36118, 26205, 35675, 47166]) / 752803
 TRAIN, TEST, SERIES, SERIES_A_PATIENT = 752_803, 121_232, 21_744, 1.15
 T = TypeVar("T")
@@ -51,7 +54,7 @@ def main() -> None:
     known = index[index["split"] == "train"]
     folds = timed("folds by patient, checked", lambda: deal(known), lambda made: f"{len(made):,} patients")
     members = timed(f"draw {options.members} members", lambda: draw_members(index, folds, logits, options.members, rng))
-    print(f"| constant prior | | | {prior_log_loss(known[list(TASK.targets)].mean().to_numpy(), TASK.weights):.5f} |")
+    print(f"| constant prior | | | {prior_log_loss(known[list(TASK.targets)].mean().to_numpy(), TASK.metric.weights):.5f} |")
     stacks = {"mean": {}, "weights": {}, "climb": {}, "calibrate": {}, "smooth": {},
               "lightgbm": {"rounds": options.rounds}}
     for method, args in stacks.items():
