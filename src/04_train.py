@@ -1,7 +1,7 @@
 """Stage 04: train every experiment on every fold (mixed precision, resumable).
 
 reads    cache/<competition>/, folds/<competition>/folds.csv
-writes   weights/<competition>/<experiment>/fold0.safetensors, fold0.csv (losses, speed), TensorBoard events
+writes   weights/<competition>/<experiment>/fold0.safetensors, fold0_log/ (figures.csv, TensorBoard events)
 command  python src/04_train.py ich --demo --only se_resnext50 --folds 0,1
          python src/04_train.py ich --only se_resnext50 --set optim.lr=1e-4 --name se_resnext50_hot
          python src/04_train.py ich --gpus 4              (torchrun: four processes share each job)

@@ -1,11 +1,18 @@
 import csv
 import io
+import json
+import sys
+import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from radstack import progress
+from radstack import kaggle_client, progress
+from radstack.artifact import Artifact
 from radstack.job import Job, attempt
-from radstack.progress import Log, Meter, track
+from radstack.progress import Log, Meter, titled, track
+from radstack.say import say
 
 
 class Clock:
@@ -69,20 +76,96 @@ def test_lines_go_through_the_running_job_by_default(clock):
     assert lines == ["fold 3: count: 2/2, done after 0:00"]
 
 
+def test_a_brief_stage_says_nothing_unless_it_takes_long_and_one_of_unknown_length_counts(clock):
+    lines = []
+    for seconds in (1, 4):
+        with track(None, "list", report=lines.append, brief=True) as steps:
+            for _ in range(4):
+                clock.now += seconds
+                steps.step(100)
+    assert lines == ["list: 300", "list: 400, done after 0:16"]
+    with track(0, "nothing to do", report=lines.append):
+        pass
+    assert len(lines) == 2
+
+
+def test_pictures_that_keep_a_loop_waiting_are_told_of(clock):
+    def slow():
+        for number in range(6):
+            clock.now += 3
+            yield number
+
+    lines, seen = [], []
+    with track(6, "look", report=lines.append) as steps:
+        for number in steps.over(slow()):
+            clock.now += 1
+            seen.append(number)
+    assert seen == list(range(6))
+    assert lines == [f"look: {told}, 0.25 images/s, 75% waiting for data"
+                     for told in ("3/6, 0:12 left", "6/6, 0:00 left", "6/6, done after 0:24")]
+
+
+def test_a_download_says_how_much_is_missing_once_its_size_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(kaggle_client, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    (tmp_path / "all.zip").write_bytes(bytes(3_000_000))
+    lines = []
+    with kaggle_client._watched(tmp_path, "download", lines.append):
+        (tmp_path / f"all.zip{kaggle_client.MARKER_SUFFIX}").write_text('{"validator": "x", "size": 8000000}')
+        with (tmp_path / "all.zip").open("ab") as handle:
+            handle.write(bytes(2_000_000))
+        while not any(line.startswith("download, MB: 5/8, 0:00 left") for line in lines):
+            time.sleep(0.01)
+        (tmp_path / "all.zip").write_bytes(bytes(8_000_000))
+    assert lines[-1].startswith("download, MB: 8/8, done after 0:0")
+
+
+def test_a_manifest_holds_the_peak_of_memory_and_its_key_does_not(tmp_path, monkeypatch):
+    made = [Artifact("test", 1, (tmp_path / name,), {}) for name in "ab"]
+    filled = np.ones(50_000_000, np.uint8)  # the peak is of resident memory
+    made[0].make(lambda: made[0].files[0].touch())
+    peak = json.loads(made[0].manifest.read_text())["peak_mb"]
+    assert len(filled) / 1e6 < peak < 100_000
+    cuda = SimpleNamespace(is_initialized=lambda: True, device_count=lambda: 2, max_memory_allocated=lambda n: 3e6 + n)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    made[1].make(lambda: made[1].files[0].touch())
+    assert json.loads(made[1].manifest.read_text())["peak_gpu_mb"] == 3
+    assert made[0].key == made[1].key
+
+
 def count_to_two():
     with track(2, "count") as steps:
         steps.step(2)
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    with titled("train net fold 0"), track(4, "train", report=say) as steps, track(9, "classes", brief=True) as inner:
+        inner.step()
+        steps.step(3, loss=0.25, lr=1e-4)
+    shown = terminal.getvalue()
+    assert all(words in shown for words in ("train net fold 0: train", "3/4", "0:00 left, loss 0.25, lr 0.0001", "1/9"))
+
+
+def test_lines_wanted_elsewhere_or_in_a_file_make_no_bar(monkeypatch, capsys):
+    terminal, lines = a_terminal(monkeypatch), []
+    with track(1, "count", report=lines.append) as steps:
+        steps.step()
+    monkeypatch.setattr("sys.stdout", file := io.StringIO())
+    with track(1, "count") as steps:
+        steps.step()
+    assert lines == ["count: 1/1, done after 0:00"] and file.getvalue() == f"{lines[0]}\n" and not terminal.getvalue()
+
+
+def a_terminal(monkeypatch):
+    """What is shown on a terminal that takes standard output and error from now on."""
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setenv("TERM", "xterm")
-    with track(4, "localize") as steps:
-        steps.step(3, loss=0.25, lr=1e-4)
-    assert "localize" in terminal.getvalue() and "3/4" in terminal.getvalue() and "loss 0.25" in terminal.getvalue()
+    return terminal
 
 
 def test_log_appends_and_a_resumed_run_drops_what_it_repeats(tmp_path):
@@ -110,20 +193,19 @@ def scalars(folder, name):
     return {event.step: event.value for event in events.Scalars(name)}
 
 
-def test_track_writes_the_log_at_the_pace_of_its_lines(clock, tmp_path):
-    log = Log(tmp_path)
-    with track(30, "train", report=lambda _: None, log=log) as steps:
+@pytest.mark.parametrize(("total", "steps"), [(10_000, (10, 12)), (300, (3, 6, 9, 10, 12)), (12, range(1, 13))])
+def test_track_writes_the_log_at_the_pace_of_its_lines_and_short_runs_a_curve(clock, tmp_path, total, steps):
+    with track(total, "train", report=lambda _: None, log=Log(tmp_path)) as track_of_it:
         for _ in range(12):
             clock.now += 1
-            steps.step(loss=1.0)
+            track_of_it.step(loss=1.0)
     rows = list(csv.DictReader((tmp_path / "figures.csv").open()))
-    assert [(row["step"], row["name"], float(row["value"])) for row in rows] == [
-        ("10", "loss", 1.0), ("12", "loss", 1.0)]
+    assert [(row["step"], row["name"], float(row["value"])) for row in rows] == [(str(step), "loss", 1.0) for step in steps]
 
 
-def test_counter_says_the_end(clock, capsys):
-    tell = progress.counter("draw")
-    for done in range(1, 13):
-        clock.now += 1
-        tell(done, 12)
-    assert capsys.readouterr().out.split("\n") == ["draw: 10/12", "draw: 12/12", ""]
+def test_counter_says_the_time_left_and_the_end_and_leaves_out_what_was_there(clock, capsys):
+    with progress.counter("draw") as tell:
+        for done in range(9, 21):
+            clock.now += 1
+            tell(done, 20)
+    assert capsys.readouterr().out.split("\n") == ["draw: 18/20, 0:02 left", "draw: 20/20, done after 0:12", ""]

@@ -470,21 +470,43 @@ def test_reverse_tta_is_unreversed():
     np.testing.assert_allclose(predict(Place(), feed, picks, amp, True)[:, 0], both, atol=1e-6)
 
 
+def logged(folder, name="loss"):
+    """Steps and values of ``name`` in the log of fold 0."""
+    table = pd.read_csv(folder / "fold0_log" / "figures.csv")
+    table = table[table["name"] == name]
+    return table["step"].tolist(), table["value"].tolist()
+
+
+def test_loss_rate_speed_and_waiting_are_logged_from_the_first_step_to_the_last(tmp_path):
+    recipe, lines = change(BASE, epochs=3, lr=2e-3, gamma=0.5), []
+    fit_fold(recipe, made(), 0, (1, 1), tmp_path, "cpu", lines.append)
+    steps, rates = logged(tmp_path, "lr")
+    assert steps == list(range(1, 10)) and rates == pytest.approx([2e-3] * 3 + [1e-3] * 3 + [5e-4] * 3)
+    assert np.isfinite(logged(tmp_path)[1]).all() and min(logged(tmp_path, "images/s")[1]) > 0
+    assert 0 < logged(tmp_path, "waiting")[1][-1] < 1 and list((tmp_path / "fold0_log").glob("events.*"))
+    assert len(lines) == 1 and lines[0].startswith("train: 9/9, done after 0:0") and "lr 0.0005" in lines[0]
+
+
 @pytest.mark.parametrize("kind", TINY)
-def test_a_killed_run_ends_with_the_same_bits(kind, tmp_path):
+def test_a_killed_run_ends_with_the_same_bits(kind, tmp_path, monkeypatch):
     recipe = replace(BASE, model=replace(TINY[kind], dropout=0.3), epochs=4, bag=3, crop=8, reverse=0.5)
     arrays = made()
 
-    def killed_after_two(line):
-        if "epoch 2/" in line:
+    def killed_after_two(trainer):
+        save(trainer)
+        if len(trainer.losses) == 2:
             raise KeyboardInterrupt
 
+    save = Trainer.save
     whole_run = fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "whole", "cpu", lambda _: None)
-    with pytest.raises(KeyboardInterrupt):
-        fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", killed_after_two)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "save", killed_after_two)
+        fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", lambda _: None)
     lines = []
     resumed = fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", lines.append)
-    assert "goes on after epoch 2" in lines[0] and len(lines) == 3
+    assert "goes on after epoch 2" in lines[0] and len(lines) == 2
+    steps, _ = logged(tmp_path / "whole")
+    assert logged(tmp_path / "cut")[0] == steps == sorted(steps), "the log of a resumed run has each step once"
     assert resumed.losses == whole_run.losses
     np.testing.assert_array_equal(resumed.predictions, whole_run.predictions)
     np.testing.assert_array_equal(resumed.test_predictions, whole_run.test_predictions)
@@ -495,13 +517,13 @@ def test_a_checkpoint_of_other_work_is_not_taken_up_and_a_broken_one_is_named(tm
     recipe, arrays, lines = change(BASE, epochs=1), made(), []
     fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
     fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
-    assert len(lines) == 2 and "goes on" in lines[1], "finished work is kept"
+    assert len(lines) == 3 and "goes on" in lines[1], "finished work is kept"
     arrays.embeddings["net"][0][:] += 1
     fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
     fit_fold(change(recipe, lr=1e-4), arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
     fit_fold(change(recipe, lr=1e-4), arrays, 0, (1, 2), tmp_path, "cpu", lines.append)
-    assert [line.split(":")[0] for line in lines[2::2]] == ["base fold 0 starts over"] * 3
-    assert all("epoch 1/1" in line for line in lines[3::2])
+    assert [line.split(":")[0] for line in lines[3::2]] == ["base fold 0 starts over"] * 3
+    assert all(line.startswith("train: 3/3, done") for line in lines[4::2])
     path = checkpoint_path(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"fold0\.checkpoint\.pt is not a checkpoint"):

@@ -4,6 +4,7 @@ The key is a hash of recipe, stage version and the inputs' content. Work whose k
 made again, and a file that no longer matches its manifest is an error that names it.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,11 +70,14 @@ class Artifact:
         return "" if known["key"] == key else self._what_changed(known)
 
     def record(self, seconds: float, **facts: Any) -> None:
-        """Write the manifest, beside each file so that whoever reads one alone can check it; the first file's comes last."""
+        """Write the manifest, beside each file so that whoever reads one alone can check it; the first file's comes last.
+
+        Beside ``seconds`` it holds :func:`peaks`; neither enters the key.
+        """
         content = {
             "key": self.key, "stage": self.stage, "version": self.version, "recipe": as_dict(self.recipe),
             "inputs": self.input_hashes, "files": {path.name: _stamp(path) for path in self.files},
-            "seconds": round(seconds, 2), "packages": _packages(), **facts}
+            "seconds": round(seconds, 2), **peaks(), "packages": _packages(), **facts}
         for path in reversed(self.files):
             write_json(manifest_of(path), content)
 
@@ -130,6 +134,28 @@ def check_unedited(path: Path, recorded: dict[str, Any]) -> str:
     if found != recorded.get("sha256"):
         raise UserError(f"{path} was edited or damaged after it was made; put it back, or delete it and run the stage "
                         "again")
+    return found
+
+
+def peaks() -> dict[str, int]:
+    """Peak memory in MB of this process up to now: ``peak_mb``, with CUDA in use also ``peak_gpu_mb``.
+
+    ``peak_mb`` is resident memory, the larger of this process's and of its largest finished child's (getrusage(2); nothing
+    on Windows). It is the artifact's own where its job has a process of its own, as on Ray; else it may be from work before.
+    ``peak_gpu_mb`` is what torch allocated on its fullest GPU.
+    """
+    found = {}
+    try:
+        import resource
+        unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024  # Linux counts kibibytes
+        used = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        found["peak_mb"] = round(max(used) / unit)
+    except ImportError:
+        pass
+    torch = sys.modules.get("torch")  # never imported for this: most stages do without
+    if torch and torch.cuda.is_initialized():
+        allocated = (torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+        found["peak_gpu_mb"] = round(max(allocated) / 1e6)
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from radstack.archive import unzip, wraps
 from radstack.errors import UserError
 from radstack.files import need_disk, read_json, write_json
+from radstack.progress import track
 
 Report = Callable[[str], None]
 
@@ -27,9 +28,10 @@ RECORD = ".downloaded.json"
 EVERYTHING = "all files"
 """Name in the record of the archive that holds the whole competition."""
 MARKER_SUFFIX = ".kaggle-partial"
-"""Of the file by which the kaggle package knows a partial download."""
-WATCH_SECONDS = 10.0
-"""Time between two lines on a download."""
+"""Of the file by which the kaggle package knows a partial download; it holds the whole one's size."""
+WATCH_SECONDS = 1.0
+"""Time between two looks at a download."""
+MB = 1_000_000
 HOW_TO_SIGN_IN = ("make a token at https://www.kaggle.com/settings/api, then save it as ~/.kaggle/kaggle.json or set "
                   "KAGGLE_USERNAME and KAGGLE_KEY (a newer token: KAGGLE_API_TOKEN)")
 
@@ -151,21 +153,31 @@ def _fetch(client: Any, competition: str, name: str, place: Path, report: Report
 
 @contextlib.contextmanager
 def _watched(place: Path, what: str, report: Report) -> Iterator[None]:
-    """Report every ten seconds how much lies in ``place``."""
-    done = threading.Event()
+    """Report how much lies in ``place``, and how long the rest will take where its size is known."""
+    over = threading.Event()
+    with track(None, f"{what}, MB", done=_size(place) // MB, report=report) as steps:
 
-    def watch() -> None:
-        while not done.wait(WATCH_SECONDS):
-            report(f"{what}: {_size(place) / 1e9:.2f} GB")
+        def watch() -> None:
+            while not over.wait(WATCH_SECONDS):
+                steps.total = steps.total or _expected(place)
+                steps.step(_size(place) // MB - steps.done)
 
-    report(f"{what}: {_size(place) / 1e9:.2f} GB are here already")
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+            steps.step(_size(place) // MB - steps.done)
+
+
+def _expected(place: Path) -> int | None:
+    """MB that the download into ``place`` will have; None where the kaggle package has not noted it."""
+    for marker in place.glob(f"*{MARKER_SUFFIX}"):
+        with contextlib.suppress(UserError, KeyError, TypeError):  # it is written and deleted meanwhile
+            return read_json(marker)["size"] // MB
+    return None
 
 
 def _place(source: Path, target: Path) -> None:

@@ -10,6 +10,8 @@ from radstack.errors import UserError
 from radstack.sequence.batches import Picks, ordered_batches
 from radstack.sequence.feed import Batch, Feed
 
+Tell = Callable[..., None]
+"""Takes figures of a step, see :meth:`radstack.progress.Track.step`."""
 Answer = Callable[[torch.Tensor], torch.Tensor]
 """Outputs [rows, targets] -> predictions."""
 PREDICT_SERIES = 32
@@ -33,11 +35,11 @@ def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
 
 @torch.inference_mode()
 def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast, reverse: bool,
-            answer: Answer = torch.sigmoid) -> np.ndarray:
+            answer: Answer = torch.sigmoid, tell: Tell = lambda *_, **__: None) -> np.ndarray:
     """Predictions float32 [index rows, targets] of the rows of ``picks``, NaN elsewhere; ``answer`` makes them of outputs.
 
     With ``reverse`` the mean of the series read forward and backward. Rows carry their numbers, so nothing has to be
-    turned back.
+    turned back. ``tell`` takes the count of ``images`` of each batch.
     """
     model.eval()
     out = np.full(feed.labels.shape, np.nan, np.float32)
@@ -47,6 +49,7 @@ def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast,
         if reverse:
             rows, backward = _direction(model, feed.batch(chosen.reversed()), amp, answer)
             out[rows] = (out[rows] + backward) / 2
+        tell(images=len(rows))
     return out
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ from radstack.loss import Loss, Value
 from radstack.metrics import normalized
 from radstack.nets.losses import Objective
 from radstack.nets.objectives import objective
+from radstack.progress import Log, track
 from radstack.sequence import checkpoint
 from radstack.sequence.arrays import Arrays, check_arrays
 from radstack.sequence.batches import epoch_batches, whole
 from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.models import build
-from radstack.sequence.predict import autocast, predict
+from radstack.sequence.predict import Tell, autocast, predict
 from radstack.sequence.recipe import Sequence
 
 BAD_STEPS = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
 
-Log = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,20 @@ class Fitted:
 
 
 def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
-             device: str | torch.device, log: Log) -> Fitted:
+             device: str | torch.device, report: Report) -> Fitted:
     """Train on the rows of all folds but ``fold``; average the last ``recipe.bag`` epochs' predictions.
 
     A checkpoint in ``folder`` is written after every epoch; a killed run goes on from it, on the CPU to the same bits.
+    ``fold<n>_log/`` beside it gets the figures (:class:`radstack.progress.Log`).
 
     Args:
         recipe: what to train.
         arrays: embeddings, probabilities, labels, folds and series.
         fold: the fold that is held out and scored.
         class_weights: one a target, of any sum.
-        folder: for the checkpoint.
+        folder: for the checkpoint and the log.
         device: ``cpu`` or ``cuda:n``.
-        log: takes a line an epoch.
+        report: takes progress lines.
 
     Raises:
         LeakError: a patient of ``fold`` is also trained on.
@@ -69,7 +72,7 @@ def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[f
     check_arrays(arrays, recipe.members, fold)
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trainer = Trainer(recipe, arrays, fold, class_weights, folder, device, log)
+        trainer = Trainer(recipe, arrays, fold, class_weights, folder, device, report)
         trainer.run()
     return trainer.result()
 
@@ -78,9 +81,9 @@ class Trainer:
     """Model, optimizer and progress of one fold; randomness is drawn anew each epoch from (seed, fold, epoch)."""
 
     def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
-                 device: torch.device, log: Log):
+                 device: torch.device, report: Report):
         """Build the model and take up the checkpoint, if there is one."""
-        self.recipe, self.arrays, self.fold, self.log = recipe, arrays, fold, log
+        self.recipe, self.arrays, self.fold, self.report = recipe, arrays, fold, report
         self.name = f"{recipe.name} fold {fold}"
         self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(recipe.precision, device)
         targets = arrays.labels.shape[1]
@@ -95,20 +98,22 @@ class Trainer:
         self.wanted_picks = series[(fold_of_series == fold) | (fold_of_series < 0)]
         self.wanted = np.flatnonzero((arrays.fold == fold) | arrays.is_test)
         self.bag, self.losses = np.zeros((len(self.wanted), targets), np.float32), list[float]()
-        self.path = checkpoint.checkpoint_path(folder, fold)
+        self.path, self.logs = checkpoint.checkpoint_path(folder, fold), folder / f"fold{fold}_log"
+        self.tell: Tell = lambda *_, **__: None
         self.key = checkpoint.key_of(recipe, arrays, fold, normalized(class_weights))
         self.resume()
 
     def run(self) -> None:
         """Train the epochs that are left."""
-        for epoch in range(len(self.losses), self.recipe.epochs):
-            began = time.perf_counter()
-            self.losses.append(self.train_epoch(epoch))
-            if epoch >= self.recipe.epochs - self.recipe.bag:
-                self.bag += self.predict()
-            self.save()
-            self.log(f"{self.name} epoch {epoch + 1}/{self.recipe.epochs} loss {self.losses[-1]:.4f} "
-                     f"lr {rate(self.recipe, epoch):.2g} {time.perf_counter() - began:.1f} s")
+        batches, epochs = -(-len(self.train_picks) // self.recipe.batch_size), self.recipe.epochs
+        done = len(self.losses) * batches
+        with track(epochs * batches, "train", done=done, report=self.report, log=Log(self.logs, done)) as steps:
+            self.tell = steps.step
+            for epoch in range(len(self.losses), epochs):
+                self.losses.append(self.train_epoch(epoch))
+                if epoch >= epochs - self.recipe.bag:
+                    self.bag += self.predict()
+                self.save()
 
     def train_epoch(self, epoch: int) -> float:
         """Every training series once; the mean loss."""
@@ -118,8 +123,12 @@ class Trainer:
         self.model.train()
         losses, bad = [], 0
         for picks in epoch_batches(self.train_picks, self.recipe, rng):
+            start = time.perf_counter()
             batch = self.feed.batch(picks)
+            wait = time.perf_counter() - start
             value, fine = self.step(batch)
+            self.tell(loss=float(value) if fine else None, lr=rate(self.recipe, epoch), images=int(picks.count.sum()),
+                      wait=wait)
             losses.append(value if fine else torch.full_like(value, torch.nan))
             bad = 0 if fine else bad + 1
             if not fine:
@@ -149,16 +158,17 @@ class Trainer:
         return value.detach(), fine
 
     def complain(self, epoch: int, batch: Batch, bad: int) -> None:
-        """Log a skipped step; after too many in a row raise. The last good epoch is in the checkpoint."""
+        """Say that a step is skipped; after too many in a row raise. The last good epoch is in the checkpoint."""
         rows = ", ".join(str(row) for row in batch.rows[:, 0])
         said = f"{self.name} epoch {epoch + 1}: loss or gradient not finite, series from index rows {rows}"
         if bad > BAD_STEPS:
             raise UserError(f"{said}, as in {BAD_STEPS} steps before; use --set precision=fp32 or a lower lr")
-        self.log(f"{said}; step skipped")
+        self.report(f"{said}; step skipped")
 
     def predict(self) -> np.ndarray:
         """Predictions of the scored and test rows with the weights as they are, float32 [wanted rows, targets]."""
-        out = predict(self.model, self.feed, self.wanted_picks, self.amp, self.recipe.reverse_tta, self.objective.answer)
+        out = predict(self.model, self.feed, self.wanted_picks, self.amp, self.recipe.reverse_tta, self.objective.answer,
+                      partial(self.tell, 0))  # no step of the training, but shown while it lasts
         out = out[self.wanted]
         bad = self.wanted[~np.isfinite(out).all(axis=1)]
         if len(bad):
@@ -183,12 +193,12 @@ class Trainer:
         state: dict[str, Any] | None = checkpoint.load(self.path, self.key)
         if state is None:
             if self.path.exists():
-                self.log(f"{self.name} starts over: {self.path} is of another recipe or other data")
+                self.report(f"{self.name} starts over: {self.path} is of another recipe or other data")
             return
         for part in ("model", "optimizer", "scaler"):
             getattr(self, part).load_state_dict(state[part])
         self.bag, self.losses = state["bag"].numpy(), state["losses"]
-        self.log(f"{self.name} goes on after epoch {len(self.losses)}")
+        self.report(f"{self.name} goes on after epoch {len(self.losses)}")
 
     def result(self) -> Fitted:
         """Mean over the bag, split into scored and test rows."""

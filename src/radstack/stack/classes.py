@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 
 from radstack.errors import UserError
 from radstack.metrics_classes import by_group, group_sizes, log_shares, shares
+from radstack.progress import track
 from radstack.stack.features import index_column
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
@@ -78,7 +79,11 @@ class ClassLightGBM:
         """Boost each group; ``notes``: its number of rounds and temperature, or why the blend stands."""
         sizes = group_sizes(self.groups, len(rows.task.targets))
         x, blends = self._features(rows), _blends(rows, sizes)
-        fits = [self._fit_group(rows, x, blend, truth) for blend, truth in zip(blends, by_group(rows.truth, sizes))]
+        fits = []
+        with track(len(sizes), "trees of the fold, groups", brief=True) as steps:
+            for blend, truth in zip(blends, by_group(rows.truth, sizes)):
+                fits.append(self._fit_group(rows, x, blend, truth))
+                steps.step()
 
         def predict(scored: Rows) -> np.ndarray:
             features, starts = self._features(scored), _blends(scored, sizes)

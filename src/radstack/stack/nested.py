@@ -6,7 +6,7 @@ from models that did see fold k, so that the fit is not wholly blind to it. A fu
 folds^2 times.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 from radstack.bootstrap import Interval, difference, interval
 from radstack.errors import UserError
 from radstack.folds import fold_hash
+from radstack.progress import track
 from radstack.stack.method import Fitted, Method
 from radstack.stack.recipe import Stacker
 from radstack.stack.registry import check_handles, method_of
@@ -47,8 +48,8 @@ class StackResult:
                 "folds_hash": self.member.folds_hash}
 
 
-def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame, task: Task,
-              report: Callable[[str], None] = lambda _: None) -> StackResult:
+def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame,
+              task: Task) -> StackResult:
     """Fit ``stacker`` once a fold and predict everything out of fold.
 
     Args:
@@ -57,7 +58,6 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
         index: the index table.
         folds: the fold table.
         task: targets and their metric.
-        report: gets a line a fold.
 
     Raises:
         LeakError: a member does not fit the index and the fold table.
@@ -75,12 +75,13 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
         raise UserError(f"stacker {stacker.name} learns from other folds, but its members share fold {numbers[0]} alone; "
                         "train and predict another fold")
     tables, tests, learned = [], [], {}
-    for number in numbers:
-        fitted = method.fit(_others(method, train, number))
-        tables.append(_predicted(fitted, train.take(train.fold == number), number))
-        tests.append(_predicted(fitted, test, number))
-        learned[f"fold{number}"] = fitted.notes
-        report(f"{stacker.name}: fold {number} of {len(numbers)} done")
+    with track(len(numbers), f"{stacker.name}, folds", brief=True) as steps:
+        for number in numbers:
+            fitted = method.fit(_others(method, train, number))
+            tables.append(_predicted(fitted, train.take(train.fold == number), number))
+            tests.append(_predicted(fitted, test, number))
+            learned[f"fold{number}"] = fitted.notes
+            steps.step()
     stacked = Member(pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True), fold_hash(folds))
     return _result(stacker, stacked, train, learned)
 

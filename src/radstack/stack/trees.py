@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from radstack.metrics import sigmoid
+from radstack.progress import track
 from radstack.stack.adjust import platt
 from radstack.stack.features import class_features
 from radstack.stack.method import Fitted
@@ -130,13 +131,15 @@ def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: boo
     """Fit a model for each class that has enough positive patients; one class's features are in memory at a time."""
     models: dict[int, Model] = {}
     notes: dict[str, Any] = {}
-    for target, name in enumerate(rows.task.targets):
-        patients = min(len(np.unique(rows.group[rows.truth[:, target] == label])) for label in (0, 1))
-        if patients < ENOUGH:
-            notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
-            continue
-        features, names = class_features(rows, target, reach, columns, each_member)
-        models[target], notes[name] = fit_class(rows, target, features, names)
+    with track(len(rows.task.targets), "trees of the fold, classes", brief=True) as steps:
+        for target, name in enumerate(rows.task.targets):
+            patients = min(len(np.unique(rows.group[rows.truth[:, target] == label])) for label in (0, 1))
+            if patients < ENOUGH:
+                notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
+            else:
+                features, names = class_features(rows, target, reach, columns, each_member)
+                models[target], notes[name] = fit_class(rows, target, features, names)
+            steps.step()
 
     def predict(scored: Rows) -> np.ndarray:
         out = sigmoid(scored.blend)

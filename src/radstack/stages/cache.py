@@ -58,7 +58,7 @@ def _write_shards(context: Context, todo: list[tuple[Artifact, pd.DataFrame]]) -
     build = partial(_build_shard, context.competition, context.paths)
     with track(sum(len(piece) for _, piece in todo), "cache") as steps:
         for number, _ in in_processes(build, todo, context.options.workers):
-            steps.step(len(todo[number][1]))
+            steps.step(len(todo[number][1]), images=len(todo[number][1]))
 
 
 def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, pd.DataFrame]) -> None:

@@ -16,6 +16,7 @@ from radstack.inference import answers
 from radstack.localizer import Chain, Step, same_picture
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
+from radstack.progress import titled, track
 from radstack.say import say
 from radstack.shards import Shards
 from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
@@ -25,6 +26,9 @@ from radstack.stages.work import has_gpu
 from radstack.training import checkpoint
 from radstack.training.fit import Run
 from radstack.training.restart import train
+
+PIECE = 1024
+"""Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""
 
 
 @dataclass
@@ -45,7 +49,8 @@ def localize_fold(context: Context, fold: int) -> None:
     """Train and answer; writes the weights of every step and :func:`radstack.stages.chain.found_files`."""
     chain = context.competition.localizer
     assert isinstance(chain, Chain)
-    found_artifact(context, chain, fold).make(lambda: _follow(context, chain, fold))
+    with titled(f"localize fold {fold}"):
+        found_artifact(context, chain, fold).make(lambda: _follow(context, chain, fold))
 
 
 def _follow(context: Context, chain: Chain, fold: int) -> dict[str, Any]:
@@ -69,15 +74,24 @@ def _guides(chain: Chain, number: int) -> bool:
 
 def look(chain: Chain, step: Step, scene: Scene, weights: Path, device: torch.device, wanted: np.ndarray) -> None:
     """Let one network answer for the rows ``wanted`` (bool) of ``scene``, which then is as the next network sees it."""
-    found = answers(step.experiment, step.targets, weights, scene.pictures[wanted], device)
-    answer = np.zeros((len(wanted), *found.shape[1:]), found.dtype)
-    answer[wanted] = found
+    found, rows = [], np.flatnonzero(wanted)
+    with track(len(rows), f"look {step.experiment.name}", brief=True) as steps:
+        for piece in np.split(rows, range(PIECE, len(rows), PIECE)):
+            found.append(answers(step.experiment, step.targets, weights, scene.pictures[piece], device))
+            steps.step(len(piece), images=len(piece))
+    answer = np.zeros((len(wanted), *found[0].shape[1:]), found[0].dtype)
+    answer[rows] = np.concatenate(found)
     if step.targets:
         places = step.back(scene.rows, answer, chain.side)
         scene.rows = scene.rows.join(pd.DataFrame(places, columns=list(step.targets)))
     else:
         scene.maps = np.concatenate([scene.maps, answer[:, None]], axis=1)
-    scene.pictures = np.stack([step.follow(picture, one) for picture, one in zip(scene.pictures, answer)])
+    with track(len(wanted), f"follow {step.experiment.name}", brief=True) as steps:
+        seen = []
+        for picture, one in zip(scene.pictures, answer):
+            seen.append(step.follow(picture, one))
+            steps.step(images=1)
+    scene.pictures = np.stack(seen)
 
 
 def write_found(files: tuple[Path, Path], chain: Chain, scene: Scene, scored: np.ndarray) -> None:
@@ -126,7 +140,8 @@ def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[P
         workers = context.options.workers if device.type == "cuda" else 0
         labels = step.labels(context.paths.input, scene.rows, scene.pictures.shape[1])
         run = Run(experiment, fold, step.targets, scene.rows, teaches, scene.pictures, artifact.key,
-                  path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels)
+                  path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels,
+                  f"train {experiment.name}")
         if not context.options.resume:
             checkpoint.remove(run.checkpoint)
         backbone, folder = starting(context, experiment, fold)

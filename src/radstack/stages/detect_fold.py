@@ -19,6 +19,7 @@ from radstack.files import write_table
 from radstack.localizer import Detection
 from radstack.nets.detection import detect, read_detector, write_detector
 from radstack.nets.trunks import Weights
+from radstack.progress import titled, track
 from radstack.say import say
 from radstack.similarity import resized, warp
 from radstack.stages.chain import prepared_rows
@@ -33,7 +34,8 @@ def detect_fold(context: Context, fold: int) -> None:
     """Train and look; writes the weights of fold ``fold`` and :func:`radstack.stages.detect.found_file`."""
     localizer = context.competition.localizer
     assert isinstance(localizer, Detection)
-    found_artifact(context, localizer, fold).make(lambda: _find(context, localizer, fold))
+    with titled(f"detect fold {fold}"):
+        found_artifact(context, localizer, fold).make(lambda: _find(context, localizer, fold))
 
 
 def weights_file(context: Context, localizer: Detection, fold: int) -> Path:
@@ -50,7 +52,8 @@ def look(localizer: Detection, net: FasterRCNN, prior: Prior, folder: Path, rows
     """
     classes = localizer.detector.classes
     pictures = (localizer.read(folder / path) for path in rows["path"])
-    boxes, scores = detect(net, localizer.detector, pictures, device)
+    with track(len(rows), "look", brief=True) as steps:
+        boxes, scores = detect(net, localizer.detector, steps.over(pictures), device)
     whole = complete(boxes, rows[["height", "width"]].to_numpy(float), prior)
     values = np.hstack([boxes.reshape(len(rows), -1), scores, whole.reshape(len(rows), -1)])
     columns = [*found_columns(classes), *score_columns(classes), *prior_columns(classes)]
@@ -110,8 +113,10 @@ def _lessons(context: Context, localizer: Detection, fold: int) -> tuple[pd.Data
 
 def _shrunk(localizer: Detection, folder: Path, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, float]]:
     """Pictures at the size in which they are learned from, kept in memory, and their scale."""
-    for path in rows["path"]:
-        yield smaller(localizer.read(folder / path), localizer.detector)
+    with track(len(rows), "read", brief=True) as steps:
+        for path in rows["path"]:
+            yield smaller(localizer.read(folder / path), localizer.detector)
+            steps.step(images=1)
 
 
 def smaller(picture: np.ndarray, recipe: Detector) -> tuple[np.ndarray, float]:

@@ -14,6 +14,7 @@ from radstack.context import Context
 from radstack.errors import UserError
 from radstack.files import write_table
 from radstack.folds import check_folds, make_folds, patients_on_both_sides
+from radstack.progress import track
 from radstack.stages.tables import in_words, read_folds, read_index
 
 
@@ -88,11 +89,13 @@ def first_groups(index: pd.DataFrame, limit: int) -> pd.DataFrame:
 def listing_digest(folder: Path) -> str:
     """Digest of names, sizes and times of all files below ``folder``: 460 GB of raw data are not read to see a change."""
     lines = []
-    for where, _, names in os.walk(folder):
-        for entry in os.scandir(where) if names else ():
-            if entry.is_file():
-                stat = entry.stat()
-                lines.append(f"{entry.path[len(str(folder)):]!r} {stat.st_size} {stat.st_mtime_ns}")
+    with track(None, "list raw files", brief=True) as steps:
+        for where, _, names in os.walk(folder):
+            for entry in os.scandir(where) if names else ():
+                if entry.is_file():
+                    stat = entry.stat()
+                    lines.append(f"{entry.path[len(str(folder)):]!r} {stat.st_size} {stat.st_mtime_ns}")
+            steps.step(len(lines) - steps.done)
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 

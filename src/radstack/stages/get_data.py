@@ -4,6 +4,7 @@ from radstack.artifact import manifest_of
 from radstack.context import Context
 from radstack.errors import UserError
 from radstack.files import read_json, write_json
+from radstack.say import say
 
 
 def get_demo(context: Context, size: int) -> None:
@@ -37,4 +38,4 @@ def get_kaggle(context: Context) -> None:
     if context.options.dry_run:
         print(f"  would download {competition.kaggle} into {folder}")
         return
-    download(competition.kaggle, folder, report=print, needed_bytes=competition.disk["input"])
+    download(competition.kaggle, folder, report=say, needed_bytes=competition.disk["input"])

@@ -14,6 +14,7 @@ from radstack.experiment import Experiment
 from radstack.files import need_disk, replacing
 from radstack.folds import fold_hash
 from radstack.predictions import fold_files, prediction_table, write_fold
+from radstack.progress import titled
 from radstack.stages.tables import read_folds, read_rows
 from radstack.stages.train import weights_artifact
 from radstack.stages.work import Work, has_gpu
@@ -53,7 +54,8 @@ def predict_fold(context: Context, name: str, fold: int) -> None:
     """Predict and write."""
     experiment = next(item for item in context.experiments if item.name == name)
     artifact = predictions_artifact(context, experiment, fold)
-    artifact.make(lambda: _predict(context, experiment, fold))
+    with titled(f"predict {name} fold {fold}"):
+        artifact.make(lambda: _predict(context, experiment, fold))
 
 
 def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, Any]:

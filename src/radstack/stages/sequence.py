@@ -10,6 +10,7 @@ from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.folds import fold_hash
 from radstack.predictions import fold_files, prediction_table, write_fold
+from radstack.progress import titled
 from radstack.sequence.recipe import Sequence
 from radstack.stages.predict import embeddings_file
 from radstack.stages.tables import read_folds, read_rows
@@ -45,7 +46,8 @@ def member_folds(context: Context, member: str) -> list[int]:
 def sequence_fold(context: Context, name: str, fold: int) -> None:
     """Fit, predict and write."""
     recipe = next(item for item in context.sequences if item.name == name)
-    sequence_artifact(context, recipe, fold).make(lambda: _fit(context, recipe, fold))
+    with titled(f"sequence {name} fold {fold}"):
+        sequence_artifact(context, recipe, fold).make(lambda: _fit(context, recipe, fold))
 
 
 def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:

@@ -87,4 +87,5 @@ def push(context: Context, path: Path, message: str) -> None:
     from radstack.submit import validate
 
     validate(path, context.competition.sample_file(context.paths.input), context.competition.submission)
+    print(f"  uploading {path}, {path.stat().st_size / 1e6:.1f} MB", flush=True)
     print(upload(path, context.competition.kaggle, message))

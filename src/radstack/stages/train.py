@@ -6,6 +6,7 @@ from typing import Any
 from radstack.artifact import Artifact
 from radstack.context import Context
 from radstack.experiment import Backbone, Experiment
+from radstack.progress import titled
 from radstack.recipe import change
 from radstack.stages.tables import read_rows
 from radstack.stages.work import Work, has_gpu, in_torchrun, script_arguments
@@ -39,7 +40,7 @@ def train_fold(context: Context, name: str, fold: int) -> None:
         return
     experiment = next(item for item in context.experiments if item.name == name)
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
-    with launch.joined(context.options.gpus, kind) as device:
+    with launch.joined(context.options.gpus, kind) as device, titled(f"train {name} fold {fold}"):
         if launch.distributed()[0] == 0:
             weights_artifact(context, experiment, fold).make(lambda: _train(context, experiment, fold, device))
         else:

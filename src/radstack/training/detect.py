@@ -65,7 +65,7 @@ def train(run: DetectRun) -> tuple[FasterRCNN, dict[str, Any]]:
                 learner.advance(guard, steps.step)
             except RollBack:
                 learner.roll_back(guard)
-    log.close()
+                steps.done = learner.done
     seconds = max(time.monotonic() - start, 1e-9)
     rate = (total - first) * run.recipe.batch_size / seconds
     return learner.net, {"images_per_second": round(rate, 1), "started_from": learner.start}
@@ -122,10 +122,11 @@ class DetectLearner:
         number, begun = self._place()
         phase, saved = self.phases[number], time.monotonic()
         for step in range(begun, phase.iterations):
-            rows, loss, moved = self.step(phase, step / phase.iterations)
+            rows, loss, moved, wait = self.step(phase, step / phase.iterations)
             guard.judge(moved, torch.from_numpy(rows), torch.full((len(rows),), loss))
             self.done += 1
-            tell(loss=loss if moved else None, lr=float(self.optimizer.param_groups[0]["lr"]), images=len(rows))
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            tell(loss=loss if moved else None, lr=rate, images=len(rows), wait=wait)
             if time.monotonic() - saved >= self.run.checkpoint_seconds and guard.bad == 0:
                 self.save()
                 saved = time.monotonic()
@@ -133,17 +134,22 @@ class DetectLearner:
         if number + 1 < len(self.phases):
             self._enter()
 
-    def step(self, phase: Phase, fraction: float) -> tuple[np.ndarray, float, bool]:
-        """One optimizer step at ``fraction`` of the phase: row numbers met, the loss, and whether the weights moved."""
-        recipe = self.run.recipe
+    def step(self, phase: Phase, fraction: float) -> tuple[np.ndarray, float, bool, float]:
+        """One optimizer step at ``fraction`` of the phase.
+
+        Returns:
+            Row numbers met, the loss, whether the weights moved, and the seconds that the pictures took to come.
+        """
+        recipe, start = self.run.recipe, time.perf_counter()
         set_rate(self.optimizer, recipe.optim.lr * self.rate_factor * schedule(recipe.rate, fraction, 1.0))
         rows, images, targets = self._batch()
+        wait = time.perf_counter() - start
         seen, known = self.net.transform(images, targets)
         found = losses(self.modules, phase, seen, known, self.precision.autocast)
         loss = torch.stack(list(found.values())).sum()
         self.precision.backward(loss, self.optimizer)
         norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
-        return rows, float(loss.detach()), bool(np.isfinite(norm))
+        return rows, float(loss.detach()), bool(np.isfinite(norm)), wait
 
     def _place(self) -> tuple[int, int]:
         """The phase that the next step belongs to, and the steps done in it."""

@@ -44,6 +44,8 @@ class Run:
     report: Callable[[str], None]
     labels: Labels | None = None
     """What is learned of each row; None for the columns ``targets`` of ``rows``."""
+    what: str = "train"
+    """Starts each progress line, after the job's name."""
 
 
 def fit(run: Run, net: Net) -> tuple[Learner, dict[str, Any]]:
@@ -114,20 +116,22 @@ def training_pictures(run: Run) -> Pictures:
 
 
 def _epochs(run: Run, learner: Learner, guard: Guard, position: dict[str, int]) -> int:
-    """Run to the last epoch; return the number of pictures seen."""
-    recipe = run.experiment.train
+    """Run to the last epoch; return the number of pictures seen. Of several processes rank 0 alone says how far it is."""
+    recipe, first = run.experiment.train, distributed()[0] == 0
     pictures = training_pictures(run)
     total = recipe.epochs * (len(epoch_batches(run, 0)) // recipe.accumulate)
-    log = Log(run.checkpoint.parent / f"fold{run.fold}_log", position["done"]) if distributed()[0] == 0 else None
+    log = Log(run.checkpoint.parent / f"fold{run.fold}_log", position["done"]) if first else None
     images = 0
-    with track(total, "train", done=position["done"], report=run.report, log=log) as steps:
+    with track(total, run.what, done=position["done"], report=run.report if first else _nobody, log=log) as steps:
         while position["epoch"] < recipe.epochs:
             images += _one_epoch(run, learner, guard, position, pictures, steps.step)
             position |= {"epoch": position["epoch"] + 1, "step": 0}
             _save(run, learner, position)
-    if log:
-        log.close()
     return images
+
+
+def _nobody(line: str) -> None:
+    """Takes the lines of all ranks but the first."""
 
 
 def _one_epoch(run: Run, learner: Learner, guard: Guard, position: dict[str, int], pictures: Pictures,

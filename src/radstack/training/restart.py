@@ -10,6 +10,7 @@ import torch
 from radstack.data import loader, plain_batches, training_rows
 from radstack.launch import same_everywhere
 from radstack.nets.backbones import Net
+from radstack.progress import track
 from radstack.recipe import change
 from radstack.training import checkpoint
 from radstack.training.fit import Run, fit, seed_everything, training_pictures
@@ -68,8 +69,11 @@ def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
     net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
-    for batch in loader(training_pictures(run), plain_batches(rows, batch_size), run.workers, run.device.type == "cuda"):
-        told = (batch.columns.to(run.device),) if batch.columns.shape[1] else ()
-        outputs = net(learner.normalize(batch.images), *told)
-        losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
+    batches = loader(training_pictures(run), plain_batches(rows, batch_size), run.workers, run.device.type == "cuda")
+    with track(len(rows), "look whether it converged", report=run.report, brief=True) as steps:
+        for batch in batches:
+            told = (batch.columns.to(run.device),) if batch.columns.shape[1] else ()
+            outputs = net(learner.normalize(batch.images), *told)
+            losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
+            steps.step(len(batch.rows), images=len(batch.rows))
     return same_everywhere(float(torch.cat(losses).mean()) / learner.loss.constant(torch.from_numpy(labels)))
