@@ -80,6 +80,8 @@ class Cases:
     """The localization table."""
     cached: pd.DataFrame
     """The row table: where the picture of each row lies in the cache (``shard``, ``slot``)."""
+    experiments: tuple[Experiment, ...] = ()
+    """Networks that are trained and predicted; their weights lie in ``paths.weights / name``."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,10 @@ class Competition:
     """Scores of others, printed below ours."""
     case_tables: Mapping[str, Callable[[Cases, Paths], pd.DataFrame]] = field(default_factory=dict)
     """Tables for people: ``reports/<comp>/<name>.csv`` -> what writes it."""
-    case_pictures: Callable[[Cases, Paths], list[Path]] | None = None
-    """Draws a few cases worth a look below ``reports/<comp>/``; gives the files."""
+    case_by: str = "id"
+    """Column of the row table whose values are the cases of the report: ``id``, or ``series`` for stacks of slices."""
+    case_view: Callable[[Any, Cases, Paths], list[Any]] | None = None
+    """``(radstack.report.cases.Case, cases, paths)`` -> the pictures of a case, as blocks of ``radstack.report.blocks``."""
     localization_score: Callable[[Paths, pd.DataFrame, pd.DataFrame], Mapping[str, float]] | None = None
     """``(paths, localization table, truth)`` -> what stage 02 reached on phantoms, by name."""
     annotate: Callable[..., str] | None = None

@@ -1,0 +1,147 @@
+"""Which cases are worth a look: the worst, those on which the models disagree most, and some at random."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from radstack.metrics import normalized
+from radstack.metrics_classes import coarse, coarse_log_losses
+from radstack.report.blocks import Block, Section, Table
+from radstack.report.evidence import Evidence
+from radstack.scores import parts_of
+from radstack.task import CLASSES, NUMBERS, PROBABILITIES, Metric
+
+EACH = 10
+"""Cases of each reason."""
+PER_LABEL = 2
+"""Worst cases of each label, so that a rare one is seen at all."""
+ACROSS: dict[str, Callable[..., np.ndarray]] = {PROBABILITIES: np.max, NUMBERS: np.mean, CLASSES: np.mean}
+"""How a model's predictions of a case's rows become one; NaN stays NaN."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one entry of the browser shows: a picture, or all pictures of a series."""
+
+    key: str
+    """Value of the competition's ``case_by`` column."""
+    why: tuple[str, ...]
+    """Why it was chosen."""
+    labels: tuple[str, ...]
+    """What the filter knows it by."""
+    fold: int
+    loss: float
+    """Of the final model, mean over its rows; see :func:`row_losses`."""
+    dispute: float
+    """Standard deviation between the networks' predictions, mean over rows of the largest over targets."""
+    rows: pd.DataFrame
+    """Its rows of the row table, in order, with labels."""
+    predicted: dict[str, np.ndarray]
+    """Model -> out-of-fold predictions float32 [rows, targets], in the same order; NaN where it does not answer."""
+    blocks: tuple[Block, ...] = ()
+
+
+def choose(evidence: Evidence, each: int = EACH) -> list[Case]:
+    """At most ``each`` cases of each reason, the worst first; a case may have several. Random ones by a fixed seed."""
+    table = case_table(evidence)
+    reasons: dict[str, list[str]] = {}
+    for why, keys in (("worst", table.nlargest(each, "loss").index), ("disputed", table.nlargest(each, "dispute").index),
+                      ("worst of its label", worst_of_labels(table)),
+                      ("random", table.sample(min(each, len(table)), random_state=0).index)):
+        for key in keys:
+            reasons.setdefault(key, []).append(why)
+    places = evidence.train.groupby(evidence.context.competition.case_by, sort=False).indices
+    chosen = table.loc[list(reasons)].sort_values("loss", ascending=False)
+    return [Case(str(row.Index), tuple(reasons[row.Index]), row.labels, int(evidence.fold[places[row.Index][0]]), row.loss,
+                 row.dispute, evidence.train.iloc[places[row.Index]],
+                 {name: predicted[places[row.Index]] for name, predicted in evidence.oof.items()})
+            for row in chosen.itertuples()]
+
+
+def case_table(evidence: Evidence) -> pd.DataFrame:
+    """Every case that the final model answers: ``loss``, ``dispute``, ``labels`` (tuple), by key."""
+    answered = evidence.answered(evidence.final)
+    keys = evidence.train.loc[answered, evidence.context.competition.case_by]
+    losses = row_losses(evidence.task.metric, evidence.truth[answered], evidence.oof[evidence.final][answered])
+    rows = pd.DataFrame({"loss": losses, "dispute": disputes(evidence)[answered], "key": keys.to_numpy()})
+    table = rows.groupby("key", sort=False).mean()
+    words = label_words(evidence).loc[answered].set_axis(keys.to_numpy(), axis=0)
+    held = words.groupby(level=0, sort=False).any().loc[table.index]
+    names = held.columns.to_numpy()
+    return table.assign(labels=[tuple(names[row]) or ("none",) for row in held.to_numpy(bool)])
+
+
+def row_losses(metric: Metric, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What cases are ranked by, float64 [rows]: the metric's loss, of classes their log loss.
+
+    The share of errors would call all wrong ones equally bad; the log loss puts those first that were surest.
+    """
+    if metric.groups:
+        return coarse_log_losses(truth, predicted, metric.groups, metric.clip) @ normalized(metric.weights)
+    return metric.row_losses(truth, predicted)
+
+
+def disputes(evidence: Evidence) -> np.ndarray:
+    """Standard deviation between the networks that answer a target, largest over targets, float64 [n]."""
+    count, total, squares = (np.zeros(evidence.truth.shape) for _ in range(3))
+    for name in evidence.experiments:
+        answered = np.isfinite(evidence.oof[name])
+        told = np.where(answered, evidence.oof[name], 0).astype(np.float64)
+        count, total, squares = count + answered, total + told, squares + told**2
+    count = np.maximum(count, 1)
+    return np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).max(axis=1)
+
+
+def label_words(evidence: Evidence) -> pd.DataFrame:
+    """One bool column a word of the filter, rows as ``evidence.train``: positive targets, true classes, or strata."""
+    task, competition = evidence.task, evidence.context.competition
+    if task.metric.kind.predicts == PROBABILITIES:
+        return evidence.train[list(task.targets)] > 0.5
+    if task.metric.groups:
+        return _classes(evidence)
+    return parts_of(competition.strata(evidence.train)) if competition.strata else pd.DataFrame(index=evidence.train.index)
+
+
+def _classes(evidence: Evidence) -> pd.DataFrame:
+    parts = coarse(evidence.truth, evidence.task.metric.groups)
+    return pd.DataFrame({f"{group.name} {name}": part[:, place] > 0.5
+                         for group, part in zip(evidence.task.metric.groups, parts)
+                         for place, name in enumerate(group.coarse)}, index=evidence.train.index)
+
+
+def worst_of_labels(table: pd.DataFrame) -> list[str]:
+    """Keys of the ``PER_LABEL`` worst cases of each label."""
+    by_label = table.explode("labels").sort_values("loss", ascending=False).groupby("labels").head(PER_LABEL)
+    return list(dict.fromkeys(by_label.index))
+
+
+def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
+    """The section and what its browser shows; the pictures are the competition's own."""
+    view, chosen = evidence.context.competition.case_view, []
+    for case in choose(evidence):
+        own = view(case, evidence.cases, evidence.context.paths) if view and evidence.cases else []
+        chosen.append(replace(case, blocks=(*own, models_table(evidence, case))))
+    listed = Table(pd.DataFrame({"case": [case.key for case in chosen], "why": [", ".join(case.why) for case in chosen],
+                                 "labels": [", ".join(case.labels) for case in chosen],
+                                 "fold": [case.fold for case in chosen], "loss": [case.loss for case in chosen],
+                                 "disagreement": [case.dispute for case in chosen]}), "The list", folded=True)
+    lead = (f"Out-of-fold predictions of {evidence.final}: the worst cases, those on which the networks disagree most, the "
+            "worst of each label, and some at random. Filter them; left and right arrow turn the pages.")
+    return Section("cases", "Cases", lead, (listed,)), chosen
+
+
+def models_table(evidence: Evidence, case: Case) -> Table:
+    """What every model says of a case, the final one first."""
+    targets, final = list(evidence.task.targets), evidence.final
+    said = {"label": case.rows[targets].to_numpy(float), final: case.predicted[final], **case.predicted}
+    values = {name: _as_one(evidence, predicted) for name, predicted in said.items() if np.isfinite(predicted).any()}
+    table = pd.DataFrame(values, index=targets).T.rename_axis("model").reset_index()
+    note = "" if len(case.rows) == 1 else "Of a case's slices: the largest probability, or the mean."
+    return Table(table, "Every model", dict.fromkeys(targets, ".3f"), note, folded=True, strong=("label", final))
+
+
+def _as_one(evidence: Evidence, predicted: np.ndarray) -> np.ndarray:
+    """Predictions of a case's rows as one, float [targets]; NaN where a target is not answered."""
+    return ACROSS[evidence.task.metric.kind.predicts](predicted, axis=0)

@@ -1,0 +1,68 @@
+"""Drawings by matplotlib as SVG whose colors are those of the page, so that light and dark need no second one."""
+
+import io
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # half a second to import, and only the report needs it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, SOFT, BACK = "#010203", "#010204", "#010205"
+"""Text; frame, grid and what is beside the point; the page behind. :func:`svg` puts the page's own colors in their place."""
+COLORS = tuple(f"#01021{digit}" for digit in range(8))
+"""Of curves, in the order of ``--c1`` ... of ``page.css``; distinct to color-blind eyes (Okabe and Ito 2008)."""
+PAGE = {INK: "currentColor", SOFT: "var(--soft)", BACK: "var(--back)",
+        **{color: f"var(--c{place})" for place, color in enumerate(COLORS, start=1)}}
+LEFT, RIGHT = 0.08, 0.99
+"""Where the axes of :func:`along` begin and end, in widths of the drawing; ``--left`` and ``--right`` of ``page.css``."""
+SERIAL = count()
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": SOFT, "axes.labelcolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": SOFT, "grid.linewidth": 0.4,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "legend.frameon": False,
+    "legend.fontsize": 8, "axes.titlesize": 10, "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.facecolor": "none", "lines.linewidth": 1.5, "path.simplify_threshold": 0.5,
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Matplotlib's settings within the block: those of the page."""
+    import matplotlib as mpl
+    from cycler import cycler
+
+    settings: Any = {**STYLE, "axes.prop_cycle": cycler(color=COLORS)}
+    return mpl.rc_context(settings)
+
+
+def figure(width: float = 5.2, height: float = 3.4, down: int = 1, across: int = 1, **how: Any) -> "tuple[Figure, Any]":
+    """A figure (inches) in the page's style and its axes, as ``Figure.subplots(down, across, **how)`` gives them."""
+    from matplotlib.figure import Figure
+
+    with style():
+        made = Figure(figsize=(width, height), layout="constrained")
+        return made, made.subplots(down, across, **how)
+
+
+def along(slices: int, height: float = 2.3, width: float = 9.0) -> "tuple[Figure, Axes]":
+    """A figure whose x axis is the slices 0 ... ``slices`` - 1, placed so that the page's cursor meets them."""
+    made, ax = figure(width, height)
+    made.set_layout_engine("none")
+    ax.set_position((LEFT, 0.2, RIGHT - LEFT, 0.74))
+    ax.set(xlim=(-0.5, slices - 0.5))
+    return made, ax
+
+
+def svg(made: "Figure", dpi: int = 110) -> str:
+    """The figure as an ``<svg>`` element; what was drawn with ``rasterized=True`` is a picture of ``dpi`` in it."""
+    import matplotlib as mpl
+
+    # Every drawing gets names of its own: two of one name would share clips, and a hidden one's do not work.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": str(next(SERIAL))}):
+        text = io.StringIO()
+        made.savefig(text, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
+    drawn = text.getvalue()[text.getvalue().index("<svg"):]
+    for color, own in PAGE.items():
+        drawn = drawn.replace(color, own)
+    return drawn

@@ -1,0 +1,49 @@
+"""Evidence of a small made-up competition, for tests of the page's sections."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+from radstack.paths import Paths
+from radstack.report.evidence import Evidence
+from radstack.scores import score_rows
+from radstack.stack.recipe import Stacker
+from radstack.task import Metric, Task
+
+TARGETS = ("bleed", "any")
+LOSS = Metric("weighted log loss", (1, 2))
+
+
+def experiment(name: str) -> object:
+    """A recipe that counts as level one."""
+    from tiny import EXPERIMENT
+
+    from radstack.recipe import change
+    return change(EXPERIMENT, name=name)
+
+
+def evidence(folder: Path, oof: dict[str, np.ndarray], truth: np.ndarray, *,
+             members: dict[str, tuple[str, ...]] | None = None, metric: Metric = LOSS, targets: tuple[str, ...] = TARGETS,
+             per_series: int = 4, **fields: object) -> Evidence:
+    """Evidence of ``truth`` [n, targets] and predictions; models in ``members`` are stackers of those, others networks."""
+    count, members = len(truth), members or {}
+    series = np.arange(count) // per_series
+    train = pd.DataFrame({"id": [f"r{row}" for row in range(count)], "series": [f"s{one}" for one in series],
+                          "group": [f"p{one}" for one in series], "position": np.arange(count) % per_series,
+                          "split": "train"})
+    train[list(targets)] = truth
+    experiments = tuple(experiment(name) for name in oof if name not in members)
+    stackers = tuple(Stacker(name, "mean", own) for name, own in members.items())
+    known = {"title": "Small", "name": "small", "targets": targets, "metric": metric, "experiments": experiments,
+             "on_call": (), "sequences": (), "stackers": stackers, "final": next(reversed(oof)), "case_by": "series",
+             "case_view": None,
+             "strata": None, "labels": {}, "published": (), "truth": None, "localization_score": None}
+    competition, task = SimpleNamespace(**known | fields), Task(targets, metric)
+    tables = {name: train[["id"]].assign(**dict(zip(targets, predicted.T))) for name, predicted in oof.items()}
+    scores = score_rows("out of fold", tables, train, competition.metric.constant(train[list(targets)]), None, task)
+    context = SimpleNamespace(competition=competition, paths=Paths(folder, folder, "small", "small"))
+    nothing = pd.DataFrame(columns=["stage", "split", "path", "reason", "detail"])
+    return Evidence(context, task, list(oof), train, nothing, train, train, series % 3, oof, scores,
+                    pd.DataFrame({"measure": [], "value": []}), SimpleNamespace())
