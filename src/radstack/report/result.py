@@ -1,0 +1,129 @@
+"""Section Result: how good it is, how sure that is, and what each addition brought."""
+
+import numpy as np
+import pandas as pd
+
+from radstack.experiment import Experiment
+from radstack.report import plots
+from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
+from radstack.report.evidence import Evidence
+from radstack.report.gains import additions
+from radstack.sequence.recipe import Sequence
+
+LIMITS = ("constant", "floor")
+"""Rows of the score table that are no model."""
+
+
+def result(evidence: Evidence) -> Section:
+    """Constant, models, sequence models, stacks and floor; the verdict on each addition; the scores of others."""
+    blocks: list[Block] = [headline(evidence), ranking(evidence), scores_table(evidence)]
+    added = additions(evidence)
+    if len(added):
+        blocks.append(verdicts(added))
+    blocks += published(evidence)
+    lead = ("Each row is scored by models that never saw its patient, and by stacks fitted on the other folds. Intervals "
+            "are 95 %, from a bootstrap over patients. Lower is better.")
+    return Section("result", "Result", lead, tuple(blocks))
+
+
+def headline(evidence: Evidence) -> Figures:
+    """The four or five numbers that a reader looks for first."""
+    table, final = evidence.scored(), evidence.final
+    networks = table.loc[[name for name in evidence.experiments if name in table.index], "score"].dropna()
+    shown = {"Constant prediction": _score(table, "constant")}
+    if len(networks):
+        shown["Best single network"] = _score(table, networks.idxmin(), f"{networks.idxmin()}, ")
+    shown["Submitted"] = _score(table, final, f"{final}, ")
+    if "floor" in table.index:
+        shown["Floor"] = (f"{table.loc['floor', 'score']:.4f}", "the best that is possible")
+        shown["Efficiency"] = (f"{table.loc[final, 'efficiency']:.0%}", "of the way from constant to floor")
+    tested = evidence.scored("test")
+    if final in tested.index:
+        shown["On test phantoms"] = _score(tested, final)
+    return Figures(shown)
+
+
+def _score(table: pd.DataFrame, name: str, before: str = "") -> tuple[str, str]:
+    row = table.loc[name]
+    sure = "" if pd.isna(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
+    return f"{row['score']:.4f}", before + sure
+
+
+def ranking(evidence: Evidence) -> Plot:
+    """Every model's score with its interval, in the order of the recipes."""
+    splits = [split for split in ("out of fold", "test") if len(evidence.scored(split))]
+    names = [name for name in evidence.scored().index if name not in LIMITS]
+    made, ax = plots.figure(9.5, 0.9 + 0.24 * len(names))
+    for place, split in enumerate(splits):
+        table = evidence.scored(split).reindex(names)
+        y = np.arange(len(names)) + 0.22 * (place - (len(splits) - 1) / 2)
+        reach = (table[["low", "high"]].sub(table["score"], axis=0).abs()).to_numpy().T
+        ax.errorbar(table["score"], y, xerr=reach, fmt="o", markersize=4, linewidth=1.2, color=plots.COLORS[place],
+                    label=split)
+    _limits(evidence, ax)
+    ax.set(yticks=np.arange(len(names)), yticklabels=names, xlabel=str(evidence.task.metric), ylim=(len(names) - 0.5, -0.5),
+           xlim=_range(evidence, names))
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    caption = ("Every model with its 95 % interval over patients. Two intervals may overlap where one model is surely "
+               "better: both met the same patients, and the table of additions compares them in pairs.")
+    return Plot(plots.svg(made), caption, wide=True)
+
+
+def _limits(evidence: Evidence, ax: object) -> None:
+    table = evidence.scored()
+    for name, style in zip(LIMITS, ("--", ":")):
+        if name in table.index:
+            ax.axvline(table.loc[name, "score"], color=plots.COLORS[7], linestyle=style, label=name)  # type: ignore[attr-defined]
+
+
+def _range(evidence: Evidence, names: list[str]) -> tuple[float, float]:
+    """Limits of the score axis: a model far worse than the constant (a vote, a network that failed) must not squeeze all."""
+    table = evidence.scored()
+    worst = min(1.35 * table.loc["constant", "score"], table.loc[["constant", *names], "high"].max())
+    best = np.nanmin(table[["low", "score"]].to_numpy())
+    return best - 0.04 * (worst - best), worst + 0.04 * (worst - best)
+
+
+def scores_table(evidence: Evidence) -> Table:
+    """Scores of both splits side by side."""
+    table = evidence.scored()
+    kinds = {name: _kind(recipe) for name, recipe in evidence.recipes.items()}
+    shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],
+                          "out of fold": table["score"], "low": table["low"], "high": table["high"]})
+    if "efficiency" in table:
+        shown["efficiency"] = table["efficiency"]
+    tested = evidence.scored("test")
+    if len(tested):
+        tested = tested.reindex(table.index)
+        shown = shown.assign(**{"test": tested["score"], "test low": tested["low"], "test high": tested["high"],
+                                "test efficiency": tested["efficiency"]})
+    notes = [f"{split}: {labels}" for split, labels in evidence.context.competition.labels.items()]
+    note = "Efficiency is (constant - score) / (constant - floor). " if "efficiency" in shown else ""
+    efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
+    return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),
+                 strong=(evidence.final,))
+
+
+def _kind(recipe: object) -> str:
+    return "network" if isinstance(recipe, Experiment) else "sequence model" if isinstance(recipe, Sequence) else "stack"
+
+
+def verdicts(added: pd.DataFrame) -> Table:
+    """The additions with what they are worth in words."""
+    words = added["verdict"].replace({"better": "better, more than noise", "worse": "worse, more than noise"})
+    return Table(added[["model", "over", "gain", "low", "high"]].assign(verdict=words),
+                 "What each addition brought over its best member", dict.fromkeys(("gain", "low", "high"), "+.4f"),
+                 "Paired by patient, out of fold; noise: the 95 % interval holds zero. The best member is chosen on these "
+                 "very rows, so that gains are understated rather than overstated.")
+
+
+def published(evidence: Evidence) -> list[Block]:
+    """The scores of others, each with its data named."""
+    table = evidence.scores[evidence.scores["split"] == "published"]
+    if not len(table):
+        return []
+    shown = table[["model", "score", "labels", "source"]].rename(columns={"labels": "data"})
+    warning = ("Phantoms are another competition than the real one: their scores and those of others do not compare."
+               if evidence.context.competition.truth else "Scores of other rows or other labels do not compare.")
+    return [Heading("Scores of others"), Words(warning, "warn"),
+            Table(shown, "By the same metric, each on its own data", {"score": ".4g"})]
