@@ -1,5 +1,7 @@
 """What the report says of hands: intervals that cover, ages of regions, flags, pictures, what localization reached."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -7,10 +9,12 @@ import pytest
 
 from competitions import load
 from competitions.bone_age import report
+from competitions.bone_age.cases import view
 from competitions.bone_age.localizer import FINE, MATRIX
 from radstack.cli import make_context
 from radstack.competition import Cases
 from radstack.context import Options
+from radstack.report.cases import Case
 from radstack.shards import shard_path, write_shard
 
 
@@ -44,13 +48,32 @@ def test_each_hand_has_its_age_interval_regions_and_flag(cases):
     np.testing.assert_allclose(table["age"] - table["low"], table["high"] - table["age"])
 
 
-def test_pictures_show_the_hands_whose_regions_disagree_and_the_flagged(cases, tmp_path):
-    paths = make_context(load("bone_age", demo=True), Options(out_dir=str(tmp_path))).paths
+def case_of(train, models):
+    """The first training hand with the same age by every model of ``models``."""
+    row = train.iloc[:1].assign(shard=0, slot=0, map_shard=0, map_slot=0, path="a0.png", flag="", mirrored=True,
+                                inverted=False, height=100, width=80, scale=1.0, offset_x=10.0, offset_y=0.0,
+                                **dict(zip([f"raw_{name}" for name in FINE], (30.0, 20, 60, 40, 40, 70))))
+    return Case("a0", ("worst",), ("female",), 0, 30.0, 2.0, row, {
+        name: np.full((1, 1), 90.0 + place, np.float32) for place, name in enumerate(models)})
+
+
+def test_a_hand_of_the_page_shows_regions_models_and_localization_as_far_as_they_are_there(cases, tmp_path):
+    paths = make_context(load("bone_age", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path))).paths
+    case = case_of(cases.oof_rows, ["A_regression_male", "A_regression_own", "B_regression_own", "final"])
+    block, = view(case, cases, paths)  # neither pixels nor maps
+    assert "A_regression_own" in block.svg and "A_regression_male" not in block.svg
     gradient = np.tile(np.arange(160, dtype=np.uint8), (208, 1))
-    write_shard(shard_path(paths.cache, 0), [lambda: gradient] * 4, (208, 160), "uint8")
-    files = report.draw_hands(cases, paths, count=1)
-    assert {path.stem for path in files} == {"t0", "t1"}
-    assert all(cv2.imread(str(path)).std() > 5 for path in files)
+    write_shard(shard_path(paths.cache, 0), [lambda: gradient], (208, 160), "uint8")
+    paths.input.mkdir(parents=True)
+    cv2.imwrite(str(paths.input / "a0.png"), np.tile(np.arange(80, dtype=np.uint8), (100, 1)))
+    assert [block.kind for block in view(case, cases, paths)] == ["picture", "plot", "picture"]
+    hand = np.zeros((1, 100, 100), np.uint8)
+    hand[:, 15:80, 20:80] = 255
+    write_shard(shard_path(paths.cache / "maps", 0), [lambda: hand], (1, 100, 100), "uint8")
+    registered, _, found = view(case, cases, paths)
+    assert "mirrored" in found.caption and all(len(block.src) < 160_000 for block in (registered, found))
+    assert found.src != view(replace(case, rows=case.rows.assign(flag="two hands")), cases, paths)[2].src
+    assert [block.kind for block in view(case, None, paths)] == ["picture"]  # the final model is not predicted yet
 
 
 def test_localization_is_scored_in_pixels_of_the_frame(tmp_path):

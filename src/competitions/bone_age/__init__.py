@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age import localizer
+from competitions.bone_age.cases import view
 from competitions.bone_age.experiments import EXPERIMENTS, SCALE, STACKERS
 from competitions.bone_age.frame import FRAME
 from competitions.bone_age.index import build_index
 from competitions.bone_age.labels import label_files, sample_file
-from competitions.bone_age.report import PUBLISHED, draw_hands, hands, strata
+from competitions.bone_age.report import PUBLISHED, hands, strata
 from radstack.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.progress import counter
 from radstack.submit import Layout
@@ -32,7 +33,8 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1300, seed
     """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
     from competitions.bone_age.phantom import draw
 
-    draw(folder, hands=series, size=size, seed=seed, workers=workers, progress=counter("phantoms"))
+    with counter("phantoms") as tell:
+        draw(folder, hands=series, size=size, seed=seed, workers=workers, progress=tell)
 
 
 def truth(folder: Path) -> pd.DataFrame | None:
@@ -68,5 +70,5 @@ COMPETITION = Competition(
     strata=strata,
     published=PUBLISHED,
     case_tables={"hands": hands},
-    case_pictures=draw_hands,
+    case_view=view,
 )

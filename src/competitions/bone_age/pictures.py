@@ -21,6 +21,8 @@ POINTS = {"fingertip": "#ffd43b", "thumb": "#ff922b", "capitate": "#f06595"}
 BACK, INK = "#111111", "#eeeeee"
 """Dark, as on a viewing station: the eye adapts to the bones."""
 NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges"}
+FOUND_INCHES = 4.4
+"""Longer side of a radiograph with what was found on it."""
 
 
 def strip(steps: dict[str, np.ndarray], path: Path, points: np.ndarray | None = None, note: str = "") -> None:
@@ -48,30 +50,52 @@ def strip(steps: dict[str, np.ndarray], path: Path, points: np.ndarray | None = 
     _save(figure, path)
 
 
-def hand(registered: np.ndarray, ages: dict[str, float], answer: tuple[float, float, float], path: Path, *,
-         sex: str, truth: float | None = None, flags: str = "") -> None:
-    """Draw a registered hand with its regions, the age that each shows, and the answer, into a PNG file.
+def hand(registered: np.ndarray, ages: dict[str, float], answer: tuple[float, float, float], *, sex: str,
+         truth: float | None = None, flags: str = "") -> "Figure":
+    """A registered hand with its regions, the age that each shows, and the answer.
 
     Args:
         registered: uint8 [height, width], the frame at any scale.
         ages: months by region of ``REGIONS``; regions without an age, or with NaN, are drawn without one.
         answer: age, lower and upper end of the prediction interval, months.
-        path: the file.
         sex: as it is to be written.
         truth: the label in months, None if unknown.
         flags: what is doubtful about the hand, comma-joined, or "".
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 7.8), facecolor=BACK, layout="constrained")
-    ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
+    figure = Figure(figsize=(7.2, 6.9), facecolor=BACK)
+    ax, side = figure.add_axes((0.01, 0.01, 0.74, 0.98)), figure.add_axes((0.765, 0.01, 0.235, 0.98))
     ages = {name: age for name, age in ages.items() if np.isfinite(age)}
     _gray(ax, registered)
     _boxes(ax, registered.shape, ages)
     side.axis("off")
     for row, (text, color, size) in enumerate(_findings(ages, answer, sex, truth, flags)):
         side.text(0, 0.97 - 0.05 * row, text, color=color, fontsize=size, transform=side.transAxes, va="top")
-    _save(figure, path)
+    return figure
+
+
+def found(raw: np.ndarray, points: np.ndarray, outline: np.ndarray | None = None, note: str = "") -> "Figure":
+    """A radiograph with what localization found on it.
+
+    Args:
+        raw: uint8 [height, width].
+        points: float [3, 2] in its pixels: fingertip, thumb, capitate; NaN is left out.
+        outline: float or bool [height, width], whose contour at one half is drawn, None for none.
+        note: why the hand was flagged, if it was.
+    """
+    from matplotlib.figure import Figure
+
+    height, width = raw.shape
+    figure = Figure(figsize=(FOUND_INCHES * width / max(raw.shape), FOUND_INCHES * height / max(raw.shape)), facecolor=BACK)
+    ax = figure.add_axes((0, 0, 1, 1))
+    _gray(ax, raw)
+    if outline is not None and outline.min() < 0.5 < outline.max():
+        ax.contour(outline, levels=[0.5], colors=COLORS["C"], linewidths=0.9)
+    _mark(ax, points)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    ax.text(0.02, 0.99, note, color=COLORS["B"], fontsize=9, transform=ax.transAxes, va="top")
+    return figure
 
 
 def age_words(months: float) -> str:
@@ -122,7 +146,8 @@ def _boxes(ax: "Axes", shape: tuple[int, ...], ages: dict[str, float] | None = N
         top, left, height, width = region_box(name, shape[0] / FRAME[0])
         ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=COLORS[name], linewidth=1))
         age = "" if ages is None or name not in ages else f"  {age_words(ages[name])}"
-        ax.text(left + 0.01 * shape[1], top + 0.01 * shape[0], name + age, color=COLORS[name], fontsize=8, va="top")
+        ax.text(left + 0.01 * shape[1], top + 0.01 * shape[0], name + age, color=COLORS[name], fontsize=8, va="top",
+                bbox={"facecolor": BACK, "edgecolor": "none", "alpha": 0.6, "pad": 1})
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -1,7 +1,5 @@
 """What the report says of bone ages beyond the score: stages of development, intervals, regions, the article's numbers."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -12,7 +10,6 @@ from radstack import masks
 from radstack.competition import Cases, Published
 from radstack.intervals import conformal
 from radstack.paths import Paths
-from radstack.shards import Shards
 
 COVERAGE = 0.9
 """Share of true ages that the prediction intervals hold."""
@@ -85,22 +82,6 @@ def region_ages(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                if model.startswith(f"{name}_") and model.endswith("_own")]
         ages[name] = pd.concat(own, axis=1).mean(axis=1) if own else pd.Series(dtype=float)
     return pd.DataFrame(ages).rename_axis("id").reset_index()
-
-
-def draw_hands(cases: Cases, paths: Paths, count: int = 4) -> list[Path]:
-    """Pictures of the test hands whose regions disagree most and of the flagged ones, with what each region says."""
-    from competitions.bone_age.pictures import hand
-
-    table = hands(cases, paths)
-    chosen = pd.concat([table.nlargest(count, "spread"), table[table["flag"] != ""].head(count)]).drop_duplicates("id")
-    rows = cases.localized.merge(cases.cached[["id", "shard", "slot"]], on="id").set_index("id", drop=False)
-    shards, files = Shards(paths.cache), []
-    for one in chosen[chosen["id"].isin(rows.index)].itertuples():
-        place = rows.loc[one.id]
-        files.append(paths.reports / "hands" / f"{one.id}.png")
-        hand(shards(place["shard"], place["slot"]), {name: getattr(one, name) for name in frame.REGIONS},
-             (one.age, one.low, one.high), files[-1], sex=one.sex, flags=one.flag)
-    return files
 
 
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

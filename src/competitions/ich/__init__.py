@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from competitions.ich import head, hu
+from competitions.ich.cases import view
 from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
 from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
 from competitions.ich.labels import TARGETS
-from radstack.competition import CacheRecipe, Cases, Competition, FoldRecipe
+from competitions.ich.report import PUBLISHED, series_table
+from radstack.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.dicom import read_stored
 from radstack.localizer import Classical
 from radstack.paths import Paths
@@ -58,7 +60,8 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed:
     """Draw phantoms (imported late: nothing else needs the drawing code)."""
     from competitions.ich.phantom import draw
 
-    draw(folder, series=series, size=size, seed=seed, workers=workers, progress=counter("phantoms"))
+    with counter("phantoms") as tell:
+        draw(folder, series=series, size=size, seed=seed, workers=workers, progress=tell)
 
 
 def truth(folder: Path) -> pd.DataFrame | None:
@@ -66,14 +69,6 @@ def truth(folder: Path) -> pd.DataFrame | None:
     from competitions.ich.phantom import read_truth
 
     return read_truth(folder) if (folder / "truth.npz").exists() else None
-
-
-def series_table(cases: Cases, paths: Paths) -> pd.DataFrame:
-    """What each test series shows, by the final model: for people, never for the submission."""
-    from radstack.stack.vote import series_report
-
-    places = cases.test_rows[["id", "group", "series", "position"]]
-    return series_report(places.merge(cases.test[cases.final], on="id"), TARGETS)
 
 
 COMPETITION = Competition(
@@ -97,5 +92,8 @@ COMPETITION = Competition(
     stackers=STACKERS,
     final="final",
     sample_file=sample_file,
+    published=PUBLISHED,
     case_tables={"series": series_table},
+    case_by="series",
+    case_view=view,
 )

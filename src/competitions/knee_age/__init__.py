@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from competitions.knee_age import localizer
+from competitions.knee_age.cases import view
 from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
 from competitions.knee_age.index import build_index
 from competitions.knee_age.labels import label_files, sample_file
 from competitions.knee_age.localizer import MASKS
-from competitions.knee_age.report import PUBLISHED, bones, decision, draw_volumes, strata, volumes
+from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
 from competitions.knee_age.volume import CENTRAL, MOST
 from radstack.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.progress import counter
@@ -35,7 +36,8 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = SIDE, seed
     """Draw ``series`` phantom volumes (imported late: nothing else needs the drawing code)."""
     from competitions.knee_age.phantom import draw
 
-    draw(folder, volumes=series, size=size, seed=seed, workers=workers, tau=tau, progress=counter("phantoms"))
+    with counter("phantoms") as tell:
+        draw(folder, volumes=series, size=size, seed=seed, workers=workers, tau=tau, progress=tell)
 
 
 def truth(folder: Path) -> pd.DataFrame | None:
@@ -73,6 +75,7 @@ COMPETITION = Competition(
     submission=Layout("subject,visit", ("age_years",), 10, 30, form="wide", row="series"),
     strata=strata,
     published=PUBLISHED,
+    case_by="series",
+    case_view=view,
     case_tables={"volumes": volumes, "decision": decision, "bones": bones},
-    case_pictures=draw_volumes,
 )

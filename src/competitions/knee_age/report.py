@@ -1,7 +1,5 @@
 """What the report says of knees beyond the score: masks bone by bone, ages volume by volume, the decision at eighteen."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -11,7 +9,6 @@ from radstack import masks
 from radstack.competition import Cases, Published
 from radstack.intervals import conformal
 from radstack.paths import Paths
-from radstack.shards import Shards
 
 COVERAGE = 0.9
 """Share of true ages that the prediction intervals hold."""
@@ -159,28 +156,3 @@ def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> 
     scores = {mask: overlap(*(np.concatenate(part) for part in zip(*both)))["dice"] for mask, both in pairs.items()}
     return {**{f"{mask} Dice": score for mask, score in scores.items()},
             "flagged slices": float((localized["flag"] != "").sum()), "slices": len(localized)}
-
-
-def draw_volumes(cases: Cases, paths: Paths, count: int = 3) -> list[Path]:
-    """For the volumes whose slices disagree most: each slice's age, the combined one, the label; and outlines of the bones.
-
-    Out-of-fold volumes, so that there is a label.
-    """
-    from competitions.knee_age.pictures import slice_ages, volume_with_bones
-
-    model = slice_model(cases)
-    slices = cases.oof_rows.merge(cases.oof[model][["id", "age_years"]], on="id", suffixes=("", "_slice"))
-    spread = slices.groupby("series")["age_years_slice"].std().nlargest(count).index
-    combined = known(cases, cases.final).set_index("series")
-    places = cases.localized.set_index("id", drop=False)
-    files = []
-    for series in spread:
-        own = slices[slices["series"] == series].sort_values("position")
-        rows = list(places.loc[own["id"]].itertuples())
-        files += [paths.reports / "volumes" / f"{series}_{what}.png" for what in ("ages", "bones")]
-        slice_ages(own["position"].to_numpy(), own["age_years_slice"].to_numpy(), float(combined.loc[series, "age"]),
-                   float(combined.loc[series, "truth"]), files[-2], title=series)
-        prepared = Shards(paths.cache / "prepared")
-        volume_with_bones([prepared(int(row.map_shard), int(row.map_slot)) for row in rows],
-                          [found_maps(paths, row) for row in rows], files[-1], title=series)
-    return files

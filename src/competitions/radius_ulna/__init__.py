@@ -7,11 +7,12 @@ import pandas as pd
 
 from competitions.radius_ulna import localizer
 from competitions.radius_ulna.annotate import annotate
+from competitions.radius_ulna.cases import view
 from competitions.radius_ulna.experiments import EXPERIMENTS, IN_PHASE, ON_CALL, STACKERS
 from competitions.radius_ulna.index import BOX_COLUMNS, build_index
 from competitions.radius_ulna.labels import label_files, sample_file
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS, phase_of
-from competitions.radius_ulna.report import PUBLISHED, confusion, draw_cases, drawn_boxes, pictures, scores
+from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
 from competitions.radius_ulna.views import BONES, STORED
 from radstack.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.metrics_classes import ClassGroup
@@ -34,7 +35,8 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1302, seed
     """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
     from competitions.radius_ulna.phantom import draw
 
-    draw(folder, pictures=series, size=size, seed=seed, workers=workers, noise=noise, progress=counter("phantoms"))
+    with counter("phantoms") as tell:
+        draw(folder, pictures=series, size=size, seed=seed, workers=workers, noise=noise, progress=tell)
 
 
 def truth(folder: Path) -> pd.DataFrame | None:
@@ -68,7 +70,7 @@ COMPETITION = Competition(
                       calls=tuple(ClassGroup(f"{group.name}_phase", group.classes) for group in GROUPS)),
     published=PUBLISHED,
     case_tables={"accuracy": scores, "confusion": confusion, "boxes": drawn_boxes, "pictures": pictures},
-    case_pictures=draw_cases,
+    case_view=view,
     annotate=annotate,
     on_call=ON_CALL,
 )

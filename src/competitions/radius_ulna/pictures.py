@@ -20,6 +20,10 @@ BACK, INK, WARNING = "#111111", "#eeeeee", "#ff6b5e"
 """Dark, as on a viewing station."""
 TALL = 7.8
 """Inches of a figure."""
+SIDE = 3.0
+"""Inches beside the radiograph, for what is said of it."""
+LOWEST = 0.85
+"""Of ``TALL``: what is said of a radiograph needs that much height."""
 DPI = 110, 300
 """Least and most dots an inch: between them a picture keeps its own pixels."""
 
@@ -65,20 +69,33 @@ def boxed(picture: np.ndarray, found: np.ndarray, file: Path, drawn: np.ndarray 
             _box(ax, drawn[place], INK, "", ":")
     if note:
         figure.suptitle(note, color=WARNING, fontsize=11)
-    _save(figure, file, picture.shape)
+    _save(figure, file, picture.shape[0])
 
 
 def annotated(picture: np.ndarray, findings: Findings, file: Path, title: str = "") -> None:
-    """Draw a radiograph (uint8 [height, width]) with boxes, phases, probabilities of the stages and the hint into a PNG."""
+    """Draw :func:`marked` into a PNG file."""
+    _save(marked(picture, findings, title), file, max(picture.shape))
+
+
+def marked(picture: np.ndarray, findings: Findings, title: str = "", drawn: np.ndarray | None = None) -> "Figure":
+    """A radiograph (uint8 [height, width]) with boxes, phases, probabilities of the stages and the hint.
+
+    ``drawn`` are boxes by hand, [bones, 4] in raw pixels, which are dotted; NaN is left out.
+    """
     from matplotlib.figure import Figure
 
-    wide = TALL * picture.shape[1] / picture.shape[0]
-    figure = Figure(figsize=(wide + 3.0, TALL), facecolor=BACK, layout="constrained")
-    ax, side = figure.subplots(1, 2, width_ratios=(wide, 3.0))
+    # A picture that is wider than tall is as wide as others are tall, so that the words keep their size beside it.
+    tall = TALL * float(np.clip(picture.shape[0] / picture.shape[1], LOWEST, 1.0))
+    wide = tall * picture.shape[1] / picture.shape[0]
+    figure = Figure(figsize=(wide + SIDE, tall), facecolor=BACK)
+    ax = figure.add_axes((0, 0, wide / (wide + SIDE), 1))
+    side = figure.add_axes(((wide + 0.15) / (wide + SIDE), 0.01, (SIDE - 0.25) / (wide + SIDE), 0.98))
     _gray(ax, picture)
     for place, bone in enumerate(BONES):
         chance = findings.chances[bone].max()
         _box(ax, findings.boxes[place], COLORS[bone], f"{bone}: {findings.phases[bone]} {chance:.0%}")
+        if drawn is not None and np.isfinite(drawn[place]).all():
+            _box(ax, drawn[place], INK, "", ":")
     side.axis("off")
     side.set(xlim=(0, 1), ylim=(0, 1))
     side.text(0, 0.99, title, color=INK, fontsize=9, va="top")
@@ -88,7 +105,7 @@ def annotated(picture: np.ndarray, findings: Findings, file: Path, title: str = 
     lines += [(line, WARNING) for doubt in findings.flag.split(", ") if doubt for line in wrap(f"boxes: {doubt}", 34)]
     for row, (line, color) in enumerate(lines):
         side.text(0, 0.24 - 0.028 * row, line, color=color, fontsize=10, va="top")
-    _save(figure, file, picture.shape)
+    return figure
 
 
 def _bone(side: "Axes", findings: Findings, place: int, top: float) -> None:
@@ -99,7 +116,7 @@ def _bone(side: "Axes", findings: Findings, place: int, top: float) -> None:
     label = f", label {findings.labels[place]}" if findings.labels else ""
     side.text(0, top, f"{bone}: {findings.phases[bone]}", color=COLORS[bone], fontsize=15, va="top")
     words = "  ".join(f"{phase} {chance:.0%}" for phase, chance in zip(LEARNED_PHASES[bone], findings.chances[bone]))
-    side.text(0, top - 0.042, f"{words}\n{seen}{label}", color=INK, fontsize=7, va="top")
+    side.text(0, top - 0.042, f"{words}\n{seen}{label}", color=INK, fontsize=8, va="top")
     for row, (stage, chance) in enumerate(zip(TARGETS[bone], findings.stages[bone])):
         y = top - 0.1 - 0.027 * row
         side.text(0, y, stage, color=INK, fontsize=8, va="center")
@@ -125,7 +142,8 @@ def _box(ax: "Axes", box: np.ndarray, color: str, words: str, style: str = "-") 
                 bbox={"facecolor": BACK, "edgecolor": "none", "alpha": 0.7, "pad": 1})
 
 
-def _save(figure: "Figure", path: Path, shape: tuple[int, ...]) -> None:
-    dpi = float(np.clip(shape[0] / TALL, *DPI))
+def _save(figure: "Figure", path: Path, pixels: int) -> None:
+    """Write a PNG file whose ``TALL`` inches hold as many ``pixels``, within the limits of ``DPI``."""
+    dpi = float(np.clip(pixels / TALL, *DPI))
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=dpi, facecolor=BACK)

@@ -1,7 +1,6 @@
 """What the report says of wrists beyond the score: accuracy bone by bone, what is confused, found against drawn boxes."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,9 @@ import pandas as pd
 
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.localizer import FOUND, read
+from competitions.radius_ulna.localizer import FOUND
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, TARGETS, hint, most_probable, phase_probabilities
-from competitions.radius_ulna.pictures import Findings, annotated
+from competitions.radius_ulna.pictures import Findings
 from competitions.radius_ulna.views import BONES
 from radstack.bootstrap import difference
 from radstack.boxes import GOOD, iou, score_boxes
@@ -155,21 +154,6 @@ def findings_of(row: Any, predicted: pd.Series) -> Findings:
                     np.array([row[name] for name in score_columns(BONES)], float), stages,
                     {bone: str(called[f"{bone}_phase"]) for bone in BONES},
                     dict(zip(BONES, np.split(chances[0], [4]))), str(row["flag"]))
-
-
-def draw_cases(cases: Cases, paths: Paths, count: int = 3) -> list[Path]:
-    """Annotated test pictures: those that were flagged, the least certain and the most certain ones, ``count`` of each."""
-    table = pictures(cases, paths).dropna(subset=["hint"])
-    sure = table[["radius_probability", "ulna_probability"]].min(axis=1).sort_values()
-    chosen = [*table.index[table["flag"] != ""][:count], *sure.index[:count], *sure.index[::-1][:count]]
-    rows = cases.localized.set_index("id", drop=False)
-    predicted = cases.test[cases.final].set_index("id")
-    files = []
-    for name in table.loc[chosen, "id"].drop_duplicates():
-        files.append(paths.reports / "pictures" / f"{name}.png")
-        own = findings_of(rows.loc[name], predicted.loc[name])
-        annotated(read(paths.input / rows.loc[name, "path"]), own, files[-1], name)
-    return files
 
 
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

@@ -1,0 +1,30 @@
+"""What the report says of head CT beyond the score: what each series shows, and the scores of others."""
+
+import pandas as pd
+
+from competitions.ich.labels import TARGETS
+from radstack.competition import Cases, Published
+from radstack.paths import Paths
+
+VALID = "stage 1, own validation split by study"
+PRIVATE = "stage 2 test, labels of several readers (private leaderboard)"
+PUBLISHED = (
+    Published("article: ResNeXt-101 32x8d", 0.084, VALID, "the source article"),
+    Published("article: InceptionV3", 0.078, VALID, "the source article"),
+    Published("article: EfficientNet-B3", 0.076, VALID, "the source article"),
+    Published("article: SE-ResNeXt50", 0.071, VALID, "the source article"),
+    Published("second place, cross-validation", 0.0562, "stage 2 training, best fold by patient", "darraghdog's log"),
+    Published("first place (SeuTao)", 0.04383, PRIVATE, "Kaggle"),
+    Published("third place, one member's stacking (okotaku)", 0.04393, PRIVATE, "Kaggle"),
+    Published("second place (NoBrainer)", 0.044, PRIVATE, "Kaggle"),
+    Published("small CNN and LSTM at 256 pixels", 0.04989, PRIVATE, "Burduja 2020"),
+)
+"""The same models have .056 in cross-validation and .044 on the private test: scores of different rows do not compare."""
+
+
+def series_table(cases: Cases, paths: Paths) -> pd.DataFrame:
+    """What each test series shows, by the final model: for people, never for the submission."""
+    from radstack.stack.vote import series_report
+
+    places = cases.test_rows[["id", "group", "series", "position"]]
+    return series_report(places.merge(cases.test[cases.final], on="id"), TARGETS)
