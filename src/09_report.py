@@ -1,9 +1,10 @@
-"""Stage 09: the score table (and a report of every case): each model and stack against the constant predictor.
+"""Stage 09: the report, one self-contained page, and the tables behind it.
 
-reads    oof/<competition>/, the label file; for phantoms also input/<competition>-demo/truth.npz, the only reader of it
-writes   reports/<competition>/scores.csv; series.csv (ich), hands.csv, localization.csv and hands/ (bone_age)
+reads    everything above: tables, manifests, logs, pixels, weights (Grad-CAM), the label file; for phantoms also
+         input/<competition>-demo/truth.npz, the only reader of it
+writes   reports/<competition>/index.html, scores.csv, the competition's own tables
 command  python src/09_report.py ich --demo
-takes    seconds
+takes    under a minute for the demo; minutes for RSNA 2019
 """
 
 from competitions import load

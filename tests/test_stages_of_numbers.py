@@ -48,7 +48,7 @@ def competition(truth: pd.DataFrame):
         labels={"out of fold": "one reading", "test": "mean of six readings"},
         strata=lambda rows: pd.DataFrame({"sex": np.where(rows["male"] == 1, "male", "female")}, index=rows.index),
         published=(Published("someone", 6.1, "1,000 others, one reading", "an article"),),
-        case_tables={"cases": age_cases})
+        case_tables={"cases": age_cases}, case_by="id", case_view=None)
 
 
 @pytest.fixture(scope="module")

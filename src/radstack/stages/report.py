@@ -1,4 +1,6 @@
-"""Stage 09: the score table, and the competition's tables for people."""
+"""Stage 09: the score table, the competition's tables for people, and the page that shows it all."""
+
+from pathlib import Path
 
 import pandas as pd
 
@@ -6,46 +8,81 @@ from radstack.artifact import Artifact, manifest_of
 from radstack.competition import Cases
 from radstack.context import Context, all_recipes, make_variants
 from radstack.errors import UserError
-from radstack.files import read_table, write_table
+from radstack.experiment import Experiment
+from radstack.files import read_table, write_table, write_text
 from radstack.predictions import fold_files, read_member
+from radstack.report.evidence import Evidence, aligned
+from radstack.report.sections import write_page
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
 from radstack.stages.tables import command, raw_files, read_index, read_rows
 from radstack.task import Task
 
-VERSION = 1
+VERSION = 2
 
 
 def report(context: Context) -> None:
-    """Print the scores and write them as ``scores.csv``; the competition's case tables lie beside it."""
+    """Write ``scores.csv``, the competition's case tables and ``index.html``; print the scores."""
+    paths, competition = context.paths, context.competition
+    artifact = report_artifact(context)
+    files = {path.name: path for path in artifact.files}
+    context.make(artifact, lambda: _build(context, files))
+    if not context.options.dry_run or files["scores.csv"].exists():
+        if competition.localization_score:
+            print(pd.read_csv(files["localization.csv"]).to_string(index=False, header=False, float_format="{:.4g}".format))
+        print_scores(context, pd.read_csv(files["scores.csv"]))
+        print(f"\nsubmission: {paths.submissions / competition.final}.csv\nreport: {files['index.html']}")
+
+
+def report_artifact(context: Context) -> Artifact:
+    """What stage 09 makes, from what."""
     paths, names, competition = context.paths, models(context), context.competition
-    files = (paths.reports / "scores.csv", *(paths.reports / f"{name}.csv" for name in competition.case_tables),
-             *([paths.reports / "localization.csv"] if competition.localization_score else []))
     tables = [path for name in names for fold in made_folds(context, name) for path in fold_files(paths.oof / name, fold)]
+    own = ("scores.csv", *(f"{name}.csv" for name in competition.case_tables),
+           *(["localization.csv"] if competition.localization_score else []), "index.html")
     recipe = {"models": names, "final": competition.final, "published": competition.published, "labels": competition.labels}
-    inputs = (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv")
-    artifact = Artifact("09_report", VERSION, files, recipe, inputs, raw_files(context))
+    return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
+                    (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv"),
+                    raw_files(context))
 
-    def build() -> None:
-        write_table(files[0], pd.concat([score_table(context, names), published_table(context)], ignore_index=True))
-        cases = _cases(context, names)
-        for path, make in zip(files[1:], competition.case_tables.values()):
-            write_table(path, make(cases, paths) if cases else pd.DataFrame({"id": []}))
-        if competition.localization_score:
-            write_table(files[-1], localization_table(context))
-        if competition.case_pictures and cases:
-            drawn = competition.case_pictures(cases, paths)
-            print(f"  {len(drawn)} pictures of cases: {drawn[0].parent if drawn else paths.reports}")
 
-    context.make(artifact, build)
-    if files[0].exists():
-        if competition.localization_score:
-            print(pd.read_csv(files[-1]).to_string(index=False, header=False, float_format="{:.4g}".format))
-        print_scores(context, pd.read_csv(files[0]))
+def _build(context: Context, files: dict[str, Path]) -> None:
+    competition, paths = context.competition, context.paths
+    names = models(context)
+    scores = pd.concat([score_table(context, names), published_table(context)], ignore_index=True)
+    localization = localization_table(context)
+    write_table(files["scores.csv"], scores)
+    if competition.localization_score:
+        write_table(files["localization.csv"], localization)
+    evidence = gather(context, names, scores, localization)
+    for name, make in competition.case_tables.items():
+        write_table(files[f"{name}.csv"], make(evidence.cases, paths) if evidence.cases else pd.DataFrame({"id": []}))
+    write_text(files["index.html"], write_page(evidence))
+
+
+def gather(context: Context, names: list[str], scores: pd.DataFrame, localization: pd.DataFrame) -> Evidence:
+    """Everything that the page is made from."""
+    task, oof = task_of(context), predictions(context, names, "train")
+    rows, folds = read_rows(context)
+    train = (rows["split"] == "train").to_numpy()
+    labeled = rows[train].reset_index(drop=True)
+    localized = read_table(context.paths.cache / "boxes.parquet", command(context, "02_localize"))
+    return Evidence(context, task, names, read_index(context), quarantined(context), localized, labeled, folds[train],
+                    {name: aligned(labeled, table, task.targets) for name, table in oof.items()}, scores, localization,
+                    _cases(context, names, oof))
+
+
+def quarantined(context: Context) -> pd.DataFrame:
+    """What stages 01 and 02 set aside: ``stage``, ``split``, ``path``, ``reason``, ``detail``."""
+    tables = [pd.DataFrame(columns=["stage", "split", "path", "reason", "detail"])]
+    tables += [pd.read_csv(folder / "quarantine.csv", dtype=str).assign(stage=stage)
+               for stage, folder in (("01", context.paths.folds), ("02", context.paths.cache))
+               if (folder / "quarantine.csv").exists()]
+    return pd.concat(tables, ignore_index=True)[list(tables[0])]
 
 
 def print_scores(context: Context, scores: pd.DataFrame) -> None:
-    """The score table of each split, and where everything lies."""
+    """Print the score table of each split."""
     competition = context.competition
     for split, table in scores.groupby("split", sort=False):
         labels = competition.labels.get(str(split), "")
@@ -53,8 +90,6 @@ def print_scores(context: Context, scores: pd.DataFrame) -> None:
         shown = table.drop(columns=["split", *(["labels"] if labels else [])]).dropna(axis=1, how="all")
         shown = shown.astype({"rows": int} if "rows" in shown else {})  # the published rows made it a float column
         print(shown.to_string(index=False, float_format="{:.4f}".format, na_rep=""))
-    print(f"\nscores and tables: {context.paths.reports}; submission: "
-          f"{context.paths.submissions / competition.final}.csv")
 
 
 def models(context: Context) -> list[str]:
@@ -118,15 +153,17 @@ def localization_table(context: Context) -> pd.DataFrame:
     return pd.Series(competition.localization_score(paths, boxes, truth)).rename_axis("measure").reset_index(name="value")
 
 
-def _cases(context: Context, names: list[str]) -> Cases | None:
+def _cases(context: Context, names: list[str], oof: dict[str, pd.DataFrame]) -> Cases | None:
     """What tables and pictures for people are made from; None as long as the final model is not predicted."""
     final = context.competition.final
     if final not in names:
         return None
     index, (rows, _) = read_index(context), read_rows(context)
     boxes = read_table(context.paths.cache / "boxes.parquet", command(context, "02_localize"))
-    return Cases(final, predictions(context, names, "test"), predictions(context, names, "train"),
-                      index[index["split"] == "test"], rows[rows["split"] == "train"], boxes, rows)
+    everyone = [*all_recipes(context.competition), *make_variants(context.competition, context.paths)]
+    networks = tuple(recipe for recipe in everyone if isinstance(recipe, Experiment) and recipe.name in names)
+    return Cases(final, predictions(context, names, "test"), oof, index[index["split"] == "test"],
+                 rows[rows["split"] == "train"], boxes, rows, networks)
 
 
 def made_folds(context: Context, name: str) -> list[int]:
