@@ -20,7 +20,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     """Arguments of every stage; ``doc``, the script's docstring, is the help text."""
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = arguments.add_argument
-    add("competition", nargs="?", default="ich", help="ich (default) or bone_age")
+    add("competition", nargs="?", default="ich", help="ich (default), bone_age, knee_age or radius_ulna")
     add("--demo", action="store_true", help="work on the phantoms with the small recipes")
     add("--only", default="", help="comma-separated recipe names instead of all")
     add("--folds", default="", help="comma-separated folds instead of all")

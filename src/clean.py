@@ -1,0 +1,25 @@
+"""What can be remade, with sizes and the command that remakes it; deleted only with --yes. Real data are never touched.
+
+reads    names and sizes below input/<competition>-demo folds/ cache/ weights/ oof/ submissions/ reports/ of one competition
+writes   nothing; with --yes it deletes what it lists
+command  python src/clean.py ich --demo [--keep weights,oof] [--yes]
+takes    some seconds
+"""
+
+from competitions import load
+from radstack.cli import open_context, parser, run
+from radstack.commands.clean import FOLDERS, clean
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--keep", default="", help=f"comma-separated folders to keep, of {', '.join(FOLDERS)}; what no "
+                           "stage reads (temporary files, parts and checkpoints of finished work) is listed all the same")
+    arguments.add_argument("--yes", action="store_true", help="delete what is listed")
+    args = arguments.parse_args()
+    clean(open_context(args, load), tuple(filter(None, args.keep.split(","))), args.yes and not args.dry_run)
+
+
+if __name__ == "__main__":
+    run(main)

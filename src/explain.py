@@ -1,0 +1,23 @@
+"""One row from its pixels to the submitted value: every model, every stacking step, what was learned, what is in the CSV.
+
+reads    folds/ cache/ oof/ submissions/ of the competition
+writes   nothing
+command  python src/explain.py ich --demo ID_6e9908a72      (where a series is submitted as one row, its name works, too)
+takes    seconds
+"""
+
+from competitions import load
+from radstack.cli import open_context, parser, run
+from radstack.commands.explain import explain
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parser(__doc__)
+    arguments.add_argument("id", help="of a picture, or of a row of the submission")
+    args = arguments.parse_intermixed_args()  # --demo may stand between the names
+    print(explain(open_context(args, load), args.id))
+
+
+if __name__ == "__main__":
+    run(main)

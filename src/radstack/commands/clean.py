@@ -1,0 +1,180 @@
+"""What can be remade, with sizes and the command that remakes it; nothing is deleted unless asked."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from radstack.artifact import manifest_of
+from radstack.commands.products import localizer_names, size_of
+from radstack.context import Context, all_recipes, make_variants
+from radstack.experiment import Experiment
+from radstack.files import read_json
+from radstack.paths import Paths
+from radstack.registry import check_name
+from radstack.sequence.recipe import Sequence
+from radstack.stack.recipe import Stacker
+from radstack.stages.tables import command
+
+FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports")
+"""What ``--keep`` may name."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that can go."""
+
+    folder: str
+    """One of ``FOLDERS``: where it lies."""
+    path: Path
+    why: str
+    """The command that remakes it, or why nothing reads it."""
+    junk: bool = False
+    """Nothing reads it, whatever is kept."""
+
+
+def clean(context: Context, keep: tuple[str, ...], delete: bool) -> None:
+    """List what can be remade but for the folders ``keep``, and junk everywhere; with ``delete``, delete that.
+
+    Raises:
+        UserError: ``keep`` names no folder.
+    """
+    for name in keep:
+        check_name(FOLDERS, name, "folder to keep")
+    chosen = _outermost([item for item in items(context) if item.junk or item.folder not in keep])
+    sizes = [size_of(item.path) for item in chosen]
+    for item, size in zip(chosen, sizes):
+        print(f"{size / 1e6:12,.1f} MB  {item.path}: {item.why}")
+        if delete:
+            _remove(item.path)
+    verb = "deleted" if delete else "can go: the same command with --yes deletes it" if chosen else "can go"
+    print(f"{sum(sizes) / 1e6:12,.1f} MB  in all {verb}")
+    if not context.competition.demo_size:
+        print(f"never touched: {context.paths.input}, real data")
+
+
+def _outermost(chosen: list[Item]) -> list[Item]:
+    """Without what goes with a folder above it."""
+    places = {item.path for item in chosen}
+    return [item for item in chosen if places.isdisjoint(item.path.parents)]
+
+
+def items(context: Context) -> list[Item]:
+    """All that can go: whole results by stage, then junk that lies outside of them or in them."""
+    return [*_results(context), *_strangers(context), *junk(context)]
+
+
+def _results(context: Context) -> Iterator[Item]:
+    """What stages made, one item a folder, below ``weights/`` and ``oof/`` one a recipe; never real data."""
+    paths = context.paths
+    if context.competition.demo_size and not context.options.limit:
+        drawn = manifest_of(paths.input)
+        size = f" --demo-size {read_json(drawn)['series']}" if drawn.exists() else ""
+        for path in (paths.input, drawn):
+            yield from _there("input", path, command(context, "00_get_data") + size)
+    yield from _there("folds", paths.folds, command(context, "01_make_folds"))
+    yield from _there("cache", paths.cache, f"{command(context, '02_localize')}, then 03_cache.py")
+    makers = _makers(context)
+    for path in _children(paths.weights, makers):
+        yield Item("weights", path, makers[path.name])
+    for path in _children(paths.oof, makers):
+        yield Item("oof", path, makers[path.name].replace("04_train", "05_predict"))
+    yield from _there("submissions", paths.submissions, command(context, "08_submit"))
+    yield from _there("reports", paths.reports, command(context, "09_report"))
+
+
+def _strangers(context: Context) -> Iterator[Item]:
+    """Folders below ``weights/`` and ``oof/`` that bear no recipe's name; they cost training, so that ``--keep`` holds."""
+    known = _makers(context)
+    for name, folder in (("weights", context.paths.weights), ("oof", context.paths.oof)):
+        for path in sorted(folder.iterdir()) if folder.exists() else ():
+            if path.is_dir() and path.name not in known:
+                yield Item(name, path, "no recipe or variant has this name")
+
+
+def junk(context: Context) -> Iterator[Item]:
+    """Left over: temporary files of dead processes, parts and checkpoints of finished work, shards that no row is in."""
+    paths = context.paths
+    for name in FOLDERS[1:]:
+        folder = getattr(paths, name)
+        for path in sorted(folder.rglob(".*.part")) if folder.exists() else ():
+            if not _alive(path):
+                yield Item(name, path, "a killed run left it", True)
+    for name, path, result in _parts(paths):
+        if manifest_of(result).exists():
+            yield Item(name, path, f"pieces of {result.name}, which is whole", True)
+    yield from _checkpoints(paths)
+    yield from _shards(paths)
+
+
+def _parts(paths: Paths) -> Iterator[tuple[str, Path, Path]]:
+    """Folders of finished pieces, by which a killed stage goes on, and the file that they become."""
+    for name, folder, result in (("folds", paths.folds, "index.parquet"), ("cache", paths.cache, "boxes.parquet"),
+                                 ("cache", paths.cache / "prepared", "rows.parquet")):
+        for path in sorted(folder.glob("parts*")):
+            yield name, path, folder / result
+
+
+def _checkpoints(paths: Paths) -> Iterator[Item]:
+    """Checkpoints of finished networks, and the older of the two that an unfinished one keeps."""
+    for path in sorted(paths.weights.glob("*/fold*.checkpoint*")):
+        stem = path.name.partition(".")[0]
+        results = (path.with_name(f"{stem}.safetensors"), paths.oof / path.parent.name / f"{stem}.parquet")
+        if any(manifest_of(result).exists() for result in results):
+            yield Item("weights", path, "the checkpoint of a finished network", True)
+        elif path.suffix == ".previous" and path.with_suffix("").exists():
+            yield Item("weights", path, "the checkpoint before the newest", True)
+
+
+def _shards(paths: Paths) -> Iterator[Item]:
+    """Shards beyond the row table that names shards, with their manifests."""
+    for folder, table, column in ((paths.cache, paths.cache / "rows.parquet", "shard"),
+                                  (paths.cache / "prepared", paths.cache / "prepared" / "rows.parquet", "shard"),
+                                  (paths.cache / "maps", paths.cache / "boxes.parquet", "map_shard")):
+        shards = sorted(folder.glob("shard-*.npy*"))
+        if shards and manifest_of(table).exists():
+            used = set(pd.read_parquet(table, columns=[column])[column])
+            yield from (Item("cache", path, f"no row of {table.name} is in it", True) for path in shards
+                        if int(path.name[6:11]) not in used)
+
+
+def _makers(context: Context) -> dict[str, str]:
+    """Name below ``weights/`` or ``oof/`` -> the command that makes it: of every recipe, variant and localizing network."""
+    scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
+    recipes = [*all_recipes(context.competition), *make_variants(context.competition, context.paths)]
+    made = {one.name: f"{command(context, scripts[type(one)])} --only {one.name}" for one in recipes}
+    return made | dict.fromkeys(localizer_names(context), command(context, "02_localize"))
+
+
+def _children(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Folders called so; ``variants.json`` stays, since no stage can write it again."""
+    return [folder / name for name in sorted(names) if (folder / name).is_dir()]
+
+
+def _there(folder: str, path: Path, why: str) -> Iterator[Item]:
+    if path.exists():
+        yield Item(folder, path, why)
+
+
+def _alive(part: Path) -> bool:
+    """Whether the process that writes a temporary file (its number is in the name) still runs on this machine."""
+    number = re.search(r"\.(\d+)\.part$", part.name)
+    try:
+        os.kill(int(number.group(1)) if number else 0, 0)
+        return bool(number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or folder; links are deleted, never what they point to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""What a demo reached, stage by stage, as numbers and digests that another run can be held against."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.artifact import check_unedited, manifest_of
+from radstack.commands.products import products
+from radstack.context import Context
+from radstack.errors import UserError
+from radstack.files import read_json, read_table
+from radstack.folds import check_folds, fold_hash
+from radstack.metrics import normalized
+from radstack.predictions import read_member
+from radstack.recipe import digest
+from radstack.shards import Shards, shard_path
+from radstack.stages.stack import stack_folds
+from radstack.stages.tables import command, read_folds, read_index, read_rows
+from radstack.submit import validate
+
+Fact = tuple[Any, float | None]
+"""A value and how far another may be from it: 0 for equal, None where a difference is only worth a note (bits)."""
+Facts = dict[str, Fact | UserError]
+"""Name -> what was reached, or why nothing was."""
+
+SEED_NOISE = 0.15
+"""Share of a score by which a good run may miss it. Six demo networks trained again with another seed moved by 1 to 11 %;
+on the same machine scores are equal to the bit, and another CPU or library should move them no more than a seed does."""
+CONSTANT_NOISE = 0.1
+"""The same as a share of the constant predictor's score, for scores that are near zero."""
+PICTURES, SHARE, LENGTH = 0.02, 0.05, 0.25
+"""Relative tolerance of sizes and gray levels; absolute one of what lies within 0 and 1 (Dice, overlap, rates); relative one
+of other measures of localization (pixels, degrees)."""
+
+
+def reached(context: Context) -> dict[str, Facts]:
+    """Stage (``00`` .. ``08``) -> its facts. No file of truth is read."""
+    return {stage: _caught(gather, context) for stage, gather in GATHERERS.items()}
+
+
+def _caught(gather: Callable[[Context], Facts], context: Context) -> Facts:
+    try:
+        return gather(context)
+    except UserError as error:
+        return {"stage": error}
+
+
+def raw_files(context: Context) -> Facts:
+    """Names and total size; time stamps differ from machine to machine, and compressed sizes a little."""
+    folder = context.paths.input
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise UserError(f"{folder} is empty; make it with: {command(context, '00_get_data')} --demo-size N")
+    size = sum(path.stat().st_size for path in files) / 1e6
+    return {"files": (len(files), 0), "names": (digest([path.relative_to(folder).as_posix() for path in files]), 0),
+            "megabytes": _near(size, PICTURES)}
+
+
+def folds(context: Context) -> Facts:
+    """Rows, labels and folds are equal everywhere: they hang on seeds and counting alone."""
+    index, table, targets = read_index(context), read_folds(context), list(context.competition.targets)
+    check_folds(table, index, targets)
+    quarantine = read_table(context.paths.folds / "quarantine.csv", command(context, "01_make_folds"))
+    splits, reasons = index["split"].value_counts(), quarantine["reason"].value_counts()
+    labels = index[targets].astype(float).round(3).fillna(-1).to_numpy().tolist()
+    return {"fold table": (fold_hash(table), 0), "index": (digest(index[["id", "split", "group"]].to_numpy().tolist()), 0),
+            "labels": (digest(labels), 0), **{f"{split} rows": (int(splits[split]), 0) for split in sorted(splits.index)},
+            **{f"quarantine {reason}": (int(reasons[reason]), 0) for reason in sorted(reasons.index)}}
+
+
+def localized(context: Context) -> Facts:
+    """Rows, flags, and the measures of ``reports/<comp>/localization.csv``, which stage 09 writes."""
+    paths = context.paths
+    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    bad = read_table(paths.cache / "quarantine.csv", command(context, "02_localize"))
+    flags = [name for name in boxes if name.endswith("flag")]
+    flagged = int((boxes[flags] != "").any(axis=1).sum()) if flags else 0
+    facts: Facts = {"rows": (len(boxes), 0), "quarantined": (len(bad), 0), "flagged": (flagged, max(3, flagged // 2)),
+                    "bits of pictures": (digest(boxes["crc"].tolist()), None)}
+    if not context.competition.localization_score:
+        return facts
+    try:
+        return facts | measures(read_table(paths.reports / "localization.csv", command(context, "09_report")))
+    except UserError as error:
+        return {**facts, "stage": error}
+
+
+def measures(table: pd.DataFrame) -> Facts:
+    """``measure`` and ``value`` as facts; counts are left out, as rows and flags are counted from the table itself."""
+    chosen = table[~(table["measure"].str.startswith("flagged") | ((table["value"] > 1) & (table["value"] % 1 == 0)))]
+    return {name: (_digits(value), SHARE if 0 <= value <= 1 else _digits(LENGTH * abs(value)))
+            for name, value in zip(chosen["measure"], chosen["value"])}
+
+
+def cached(context: Context) -> Facts:
+    """Rows, mean and spread of the cached pictures; their bits hang on the CPU's rounding."""
+    rows, _ = read_rows(context)
+    folder, numbers = context.paths.cache, sorted(set(rows["shard"]))
+    pictures = Shards(folder)
+    means = [float(np.mean(pictures(shard, slot))) for shard, slot in zip(rows["shard"], rows["slot"])]
+    spread = [float(np.std(pictures(shard, slot))) for shard, slot in zip(rows["shard"], rows["slot"])]
+    return {"rows": (len(rows), 0), "shards": (len(numbers), 0), "mean": _near(float(np.mean(means)), PICTURES),
+            "spread": _near(float(np.mean(spread)), PICTURES),
+            "bits": (digest([_hash(shard_path(folder, number)) for number in numbers]), None)}
+
+
+def networks(context: Context) -> Facts:
+    """How many are trained; what they are worth is stage 05's to say."""
+    files = [product.files[0] for product in products(context) if product.script == "04_train"]
+    there = [file for file in files if manifest_of(file).exists() and file.exists()]
+    return {"networks": (len(there), 0), "bits": (digest([_hash(file) for file in there]), None)}
+
+
+def scores(context: Context, recipes: tuple[Any, ...]) -> Facts:
+    """Out-of-fold score of each recipe's tables; of those that answer some groups of classes, the mean over these."""
+    rows, _ = read_rows(context)
+    targets, metric = list(context.competition.targets), context.competition.metric
+    labels = rows.loc[rows["split"] == "train", ["id", *targets]].set_index("id")[targets].astype(float)
+    constant = metric.score(labels.to_numpy(), np.tile(metric.constant(labels).to_numpy(float), (len(labels), 1)))
+    facts: Facts = {}
+    for name in (recipe.name for recipe in recipes):
+        try:
+            table = read_member(context.paths.oof / name, stack_folds(context, name)).oof
+        except UserError as error:
+            facts[name] = error
+            continue
+        losses = metric.target_losses(labels.loc[table["id"]].to_numpy(), table[targets].to_numpy(float))
+        parts = np.isfinite(losses)
+        score = float(losses[parts] @ normalized(np.array(metric.weights, float)[parts]))
+        facts[name] = (_digits(score), _digits(max(SEED_NOISE * score, CONSTANT_NOISE * constant)))
+    return facts
+
+
+def submission(context: Context) -> Facts:
+    """What the validator counts, how many rows had no prediction, mean of the values."""
+    paths, competition = context.paths, context.competition
+    sample, layout = competition.sample_file(paths.input), competition.submission
+    file, constant = paths.submissions / f"{competition.final}.csv", paths.submissions / "constant.csv"
+    rows = validate(file, sample, layout)
+    values = read_table(file, command(context, "08_submit"))[list(layout.values)].to_numpy(float)
+    filled = read_table(file.with_name(f"{competition.final}_filled.csv"), command(context, "08_submit"))
+    known: pd.DataFrame = read_table(constant, command(context, "08_submit"))[list(layout.values)]
+    return {"rows": (rows, 0), "filled": (len(filled), 0), "constant": (digest(known.round(6).to_numpy().tolist()), 0),
+            "mean": (_digits(values.mean()), _digits(values.std() / 4)), "bits": (_hash(file), None)}
+
+
+GATHERERS: dict[str, Callable[[Context], Facts]] = {
+    "00": raw_files, "01": folds, "02": localized, "03": cached, "04": networks,
+    "05": lambda context: scores(context, context.competition.experiments),
+    "06": lambda context: scores(context, context.competition.sequences),
+    "07": lambda context: scores(context, context.competition.stackers),
+    "08": submission,
+}
+"""Stage -> what gathers its facts, in order."""
+
+
+def _near(value: float, share: float) -> Fact:
+    return _digits(value), _digits(share * abs(value))
+
+
+def _digits(value: float) -> float:
+    """Six digits: more would differ with the order of a sum."""
+    return float(f"{value:.6g}")
+
+
+def _hash(path: Path) -> str:
+    """The hash that the file's manifest recorded, checked against the file."""
+    return check_unedited(path, read_json(manifest_of(path))["files"][path.name])

@@ -1,0 +1,151 @@
+"""What the next stage needs and no stage makes: disk, credentials, annotations, pretrained weights."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radstack.commands.environment import GIGA, MISSING, OK, WARN, Check
+from radstack.commands.products import input_there, next_stage, products, size_of
+from radstack.context import Context
+from radstack.errors import UserError
+from radstack.experiment import Backbone
+from radstack.localizer import Chain, Detection
+from radstack.stages.tables import command, read_index
+
+
+def disk(context: Context) -> Iterator[Check]:
+    """Free disk against what the data and the pictures of the cache still need."""
+    competition, paths, stage = context.competition, context.paths, next_stage(context)
+    data, out = _existing(paths.data), _existing(paths.out)
+    raw = 0 if input_there(context) else max(competition.disk["input"] - size_of(paths.input), 0)
+    yield _space("disk for input", data, raw, stage == "00")
+    cache = cache_bytes(context)
+    if cache is None:
+        yield Check(OK, "disk for cache", f"{shutil.disk_usage(out).free / GIGA:,.1f} GB free below {out}; the need is "
+                    "known after stage 01")
+        return
+    shared = data.stat().st_dev == out.stat().st_dev
+    yield _space("disk for cache", out, cache + (raw if shared and cache else 0), stage in ("02", "03"))
+
+
+def _space(name: str, folder: Path, needed: int, now: bool) -> Check:
+    free = shutil.disk_usage(folder).free
+    words = f"{free / GIGA:,.1f} GB free below {folder}, {needed / GIGA:,.2f} GB still needed"
+    if free >= needed:
+        return Check(OK, name, words)
+    option = "--data-dir" if name.endswith("input") else "--out-dir"
+    return Check(MISSING if now else WARN, name, f"{words}; free some (src/clean.py), or point {option} at a larger disk")
+
+
+def _existing(folder: Path) -> Path:
+    """``folder``, or the nearest folder above it that exists."""
+    folder = folder.resolve()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def cache_bytes(context: Context) -> int | None:
+    """Bytes that stages 02 and 03 will still write as pictures; None before stage 01 has counted them.
+
+    A cached picture has the recipe's size and type; a chain keeps a small one of each row, and its masks (three times: one
+    a row and fold that answers, and joined).
+    """
+    competition, folder = context.competition, context.paths.cache
+    if (folder / "rows.parquet").exists():
+        return 0
+    if not (context.paths.folds / "index.parquet").exists():
+        return None
+    recipe, rows = competition.cache, len(read_index(context))
+    needed = rows * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize
+    if isinstance(competition.localizer, Chain) and not (folder / "boxes.parquet").exists():
+        needed += rows * competition.localizer.side**2 * (1 + 3 * len(competition.localizer.masks))
+    return needed
+
+
+def sign_in(context: Context, variables: Mapping[str, str], home: Path) -> list[Check]:
+    """Whether the kaggle package will find credentials (places and names only, nothing is read or shown).
+
+    Places as in kaggle 2 and kagglesdk: a token in ``KAGGLE_API_TOKEN`` or ``~/.kaggle/access_token``, else name and key in
+    ``KAGGLE_USERNAME`` and ``KAGGLE_KEY`` or ``kaggle.json``.
+    """
+    from radstack.kaggle_client import HOW_TO_SIGN_IN
+
+    if context.competition.demo_size or not context.competition.kaggle:
+        return [Check(OK, "Kaggle", "not needed: " + (
+            "phantoms are drawn" if context.competition.demo_size else "the data are your own"))]
+    pair = ("KAGGLE_USERNAME", "KAGGLE_KEY")
+    folder = Path(variables.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
+    files = (home / ".kaggle" / "access_token", folder / "kaggle.json",
+             Path(variables.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle" / "kaggle.json")
+    if variables.get("KAGGLE_API_TOKEN") or all(variables.get(name) for name in pair):
+        return [Check(OK, "Kaggle", "credentials in the environment")]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        state = MISSING if next_stage(context) == "00" else WARN
+        half = next((name for name in pair if variables.get(name)), "")
+        lacks = f"{half} is set alone" if half else f"no {files[0].name} and no kaggle.json"
+        return [Check(state, "Kaggle", f"{lacks}; {HOW_TO_SIGN_IN}")]
+    open_to_all = found.stat().st_mode & 0o077
+    return [Check(WARN if open_to_all else OK, "Kaggle", str(found) + (
+        f" can be read by others; chmod 600 {found}" if open_to_all else ""))]
+
+
+def annotations(context: Context) -> Iterator[Check]:
+    """Whether there are hand-made masks, points or boxes to learn from, before stage 02 trains on them."""
+    localizer = context.competition.localizer
+    if next_stage(context) != "02" or not isinstance(localizer, (Chain, Detection)):
+        return
+    index = read_index(context)
+    train: Any = index[index["split"] == "train"]
+    known = ({step.experiment.name: int(step.known(train).sum()) for step in localizer.steps}
+             if isinstance(localizer, Chain) else
+             {localizer.detector.name: int(np.isfinite(localizer.drawn(train)).all(-1).any(-1).sum())})
+    for name, count in known.items():
+        yield (Check(OK, f"annotations of {name}", f"{count:,} pictures") if count else
+               Check(MISSING, f"annotations of {name}", f"none below {context.paths.input}; see README, Add your own, then "
+                     f"{command(context, '01_make_folds')}"))
+
+
+def weights(context: Context) -> Iterator[Check]:
+    """Pretrained weights that stages 02 and 04 will ask for: where they are, or where to put them."""
+    wanted = {(one.name, one.weights): (stage, one) for stage, one in
+              (*_localizer_backbones(context), *_experiment_backbones(context))}
+    for stage, backbone in wanted.values():
+        yield _found(context, backbone, stage)
+
+
+def _found(context: Context, backbone: Backbone, stage: str) -> Check:
+    from radstack.nets.pretrained import find
+    from radstack.nets.sources import SOURCES
+
+    name, folder = f"weights of {backbone.name}", Path(context.options.weights) if context.options.weights else None
+    source, _, model = backbone.name.partition("/")
+    origin = SOURCES[source].make(model, 3, backbone.args).origin
+    try:
+        return Check(OK, name, str(find(backbone, origin, folder, offline=True)))
+    except UserError as error:
+        if backbone.weights:
+            return Check(MISSING if next_stage(context) == stage else WARN, name, str(error))
+        return Check(WARN, name, f"stage {stage} will download {origin.url}; offline, put it as {origin.file} into a folder "
+                     "and name that with --weights")
+
+
+def _experiment_backbones(context: Context) -> list[tuple[str, Backbone]]:
+    lacking = {product.recipe for product in products(context) if product.script == "04_train" and not product.made}
+    return [("04", one.backbone) for one in context.competition.experiments
+            if one.name in lacking and one.backbone.pretrained and not one.backbone.start]
+
+
+def _localizer_backbones(context: Context) -> list[tuple[str, Backbone]]:
+    localizer = context.competition.localizer
+    if (context.paths.cache / "boxes.parquet").exists():
+        return []
+    if isinstance(localizer, Chain):
+        chosen = [step.experiment.backbone for step in localizer.steps]
+        return [("02", one) for one in chosen if one.pretrained and not one.start]
+    if isinstance(localizer, Detection) and localizer.detector.trunk.endswith("_fpn"):
+        recipe = localizer.detector
+        return [("02", Backbone(f"torchvision/{recipe.trunk.removesuffix('_fpn')}", weights=recipe.weights))]
+    return []

@@ -1,0 +1,28 @@
+"""Expected against reached, stage by stage, for a demo: the first stage that diverges is named.
+
+reads    what a demo leaves below input/ folds/ cache/ weights/ oof/ submissions/, reports/<competition>/localization.csv;
+         expected values: src/competitions/<competition>/expected.json
+writes   that file, with --record; the exit status is 1 on divergence
+command  python src/verify.py ich --demo [--record]
+takes    some seconds
+"""
+
+from pathlib import Path
+
+from competitions import load
+from radstack.cli import open_context, parser, run
+from radstack.commands.verify import record, verify
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--record", action="store_true", help="take what is there as what is expected")
+    args = arguments.parse_args()
+    context = open_context(args, load)
+    file = Path(__file__).parent / "competitions" / args.competition.partition("-")[0] / "expected.json"
+    (record if args.record else verify)(context, file)
+
+
+if __name__ == "__main__":
+    run(main)
