@@ -1,0 +1,189 @@
+"""Shuffled-label canary: what is fitted to labels that belong to other patients must not beat the constant predictor.
+
+A stack, or a network, that does has met the labels that it is scored on. Labels that are hidden in a picture or in a column
+are not found this way, since they are not shuffled with the targets.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from radstack.bootstrap import Interval, difference
+from radstack.context import Context
+from radstack.errors import UserError
+from radstack.experiment import Experiment
+from radstack.files import write_table
+from radstack.metrics import normalized
+from radstack.predictions import fold_files
+from radstack.recipe import change
+from radstack.stack.recipe import Stacker
+from radstack.stack.rows import Member
+from radstack.stages.stack import members_of, task_of
+from radstack.stages.tables import read_folds, read_rows
+from radstack.task import Task
+
+SEEDS = (0, 1)
+"""Of the shuffles. One honest fit in forty beats a 95 % interval by chance, so that a hit is tried with the next seed."""
+
+
+@dataclass(frozen=True)
+class Song:
+    """What one fit to shuffled labels reached."""
+
+    name: str
+    score: float
+    """Out of fold, by the metric, on the shuffled labels."""
+    constant: float
+    """Of the constant that the other folds' shuffled labels give."""
+    gain: Interval
+    """Loss of the constant less that of the fit, paired by patient; positive is better than it can honestly be."""
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the fit beats the constant by more than noise."""
+        return self.gain.low > 0
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.score:.4f}, constant {self.constant:.4f}, gain {self.gain}"
+
+
+def shuffled(rows: pd.DataFrame, targets: list[str], seed: int) -> pd.DataFrame:
+    """``rows`` with the ``targets`` of every training patient taken from another training patient.
+
+    Each patient gives to one and takes from one other, all his series from the other's (in turn, where he has more of
+    them). Within a series the labels come in random order, repeated where it is longer: a slice's place in its series tells
+    much about its label, and would let an honest fit beat the constant.
+
+    Raises:
+        UserError: there are fewer than two training patients.
+    """
+    rng, train = np.random.default_rng(seed), np.flatnonzero((rows["split"] == "train").to_numpy())
+    series = rows.iloc[train].groupby(["group", "series"], sort=False).indices
+    patients: dict[str, list[np.ndarray]] = {}
+    for (group, _), places in series.items():
+        patients.setdefault(group, []).append(train[places])
+    if len(patients) < 2:
+        raise UserError("labels cannot be shuffled between fewer than two patients; index more of them")
+    order, labels = rng.permutation(len(patients)), rows[targets].to_numpy()
+    owners, dealt = list(patients.values()), labels.copy()
+    for taker, giver in zip(order, np.roll(order, 1)):
+        for number, places in enumerate(owners[taker]):
+            given = owners[giver][number % len(owners[giver])]
+            dealt[places] = labels[np.resize(rng.permutation(given), len(places))]
+    return rows.assign(**{target: dealt[:, column] for column, target in enumerate(targets)})
+
+
+def built_on(context: Context) -> list[Stacker]:
+    """The stackers that learn and that the final model is built on, in the order they are run."""
+    from radstack.stack.registry import method_of
+
+    stackers = {stacker.name: stacker for stacker in context.competition.stackers}
+    wanted, todo = set(), [context.competition.final]
+    while todo:
+        name = todo.pop()
+        if name in stackers and name not in wanted:
+            wanted.add(name)
+            todo += stackers[name].members
+    return [stacker for name, stacker in stackers.items() if name in wanted and method_of(stacker).learns]
+
+
+def stacks(context: Context) -> Iterator[Song]:
+    """Refit each of :func:`built_on` out of fold to shuffled labels, on its members' tables as they are."""
+    from radstack.stack.nested import fit_stack
+
+    (rows, fold), folds, task = read_rows(context), read_folds(context), task_of(context)
+    for stacker in built_on(context):
+        members = members_of(context, stacker.members)
+
+        def once(seed: int, stacker: Stacker = stacker, members: dict[str, Member] = members) -> Song:
+            labeled = shuffled(rows, list(task.targets), seed)
+            stacked = fit_stack(stacker, members, labeled, folds, task).member.oof
+            return judged(stacker.name, stacked, labeled, fold, task)
+
+        yield heard(once)
+
+
+def trained(context: Context, name: str) -> Song:
+    """Train the experiment ``name`` on its first fold to shuffled labels, in a temporary folder, and judge it.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
+    competition = context.competition
+    known = {one.name: one for one in (*competition.on_call, *competition.experiments, *context.experiments)}
+    if name not in known:
+        raise UserError(f"--train {name}: no such experiment; known: {', '.join(known)}")
+    return heard(lambda seed: _train(context, known[name], seed))
+
+
+def heard(once: Callable[[int], Song]) -> Song:
+    """``once(seed)`` of the first seed, or, as long as it leaks, of the next."""
+    for seed in SEEDS:
+        song = once(seed)
+        if not song.leaks:
+            break
+    return song
+
+
+def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray, task: Task) -> Song:
+    """Set a prediction table beside the constant predictor.
+
+    Args:
+        name: of the model.
+        table: ``id`` and the targets, out of fold; targets that are never answered do not count.
+        rows: the row table with the labels that were learned.
+        fold: int [rows], -1 for test.
+        task: targets and metric.
+    """
+    targets = list(task.targets)
+    place = pd.Index(rows["id"]).get_indexer(pd.Index(table["id"]))
+    truth, own = rows[targets].to_numpy(np.float64), fold[place]
+    constant = np.empty((len(place), len(targets)))
+    for number in np.unique(own):
+        constant[own == number] = task.metric.constant(rows.loc[(fold >= 0) & (fold != number), targets]).to_numpy()
+    losses = [task.metric.kind.losses(truth[place], predicted, task.metric)
+              for predicted in (constant, table[targets].to_numpy(np.float64))]
+    answered = ~np.isnan(losses[1]).any(axis=0)
+    weights = normalized(np.where(answered, task.metric.weights, 0.0).tolist())
+    plain, model = (np.where(answered, one, 0.0) @ weights for one in losses)
+    return Song(name, float(model.mean()), float(plain.mean()), difference(plain, model, rows["group"].iloc[place]))
+
+
+def _train(context: Context, experiment: Experiment, seed: int) -> Song:
+    from radstack.stages.predict import predict_fold
+    from radstack.stages.train import train_fold
+
+    rows, fold = read_rows(context)
+    number = context.folds_of(experiment)[0]
+    with tempfile.TemporaryDirectory(prefix="leak-audit-") as folder:
+        own = _elsewhere(context, experiment, Path(folder))
+        labeled = shuffled(rows, list(context.competition.targets), seed)
+        write_table(own.paths.cache / "rows.parquet", labeled)
+        train_fold(own, experiment.name, number)
+        predict_fold(own, experiment.name, number)
+        table = pd.read_parquet(fold_files(own.paths.oof / experiment.name, number)[0])
+    return judged(f"{experiment.name} fold {number}", table, labeled, fold, task_of(context))
+
+
+def _elsewhere(context: Context, experiment: Experiment, folder: Path) -> Context:
+    """The context whose results go below ``folder``: folds and pictures are links, the row table is left out.
+
+    A network that starts from another one's weights starts from them here; a restart, which honest training to shuffled
+    labels would always ask for, is not made.
+    """
+    recipe = change(experiment, train__restarts=0)
+    own = replace(context, competition=replace(context.competition, experiments=(recipe,), on_call=(), sequences=()),
+                  paths=replace(context.paths, out=folder),
+                  options=replace(context.options, only=(recipe.name,), out_dir=str(folder), resume=False))
+    links = [*context.paths.folds.iterdir(), *context.paths.cache.iterdir()]
+    links = [path for path in links if not path.name.startswith("rows.parquet")]
+    links += [context.paths.weights / experiment.backbone.start] if experiment.backbone.start else []
+    for path in links:
+        link = folder / path.relative_to(context.paths.out)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+    return own

@@ -1,0 +1,250 @@
+"""Audit of a competition for leaks: what the stages refuse to do is looked for again in what they left.
+
+The truth of phantoms is not read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from radstack.artifact import check_unedited, content_hash, manifest_of
+from radstack.context import Context
+from radstack.errors import LeakError, UserError
+from radstack.files import read_json, write_table
+from radstack.folds import fold_hash, fold_of, patients_on_both_sides
+from radstack.predictions import read_member
+from radstack.stack.rows import Member
+from radstack.stages.report import made_folds, models
+from radstack.stages.tables import command, read_folds, read_index
+
+OK, LEAK, WARN = "ok", "LEAK", "warn"
+NAMED = 10
+"""Pairs of near duplicates that are printed; the table holds all."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the audit."""
+
+    check: str
+    status: str
+    """``OK``, ``LEAK`` or ``WARN``."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"  {self.status:4}  {self.check}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every check is held against."""
+
+    context: Context
+    index: pd.DataFrame
+    folds: pd.DataFrame
+    part: pd.Series
+    """id -> fold of its patient, -1 for test."""
+    rows: pd.DataFrame | None
+    """The row table of stage 03, once it is made."""
+
+
+def leak_audit(context: Context, distance: int, train: str = "") -> None:
+    """Make every check, print a line each, write ``leak_audit.csv`` and ``near_duplicates.csv``.
+
+    Levels that are not made yet are said to be so. The hashes of near duplicates may differ by ``distance`` bits of 255;
+    the experiment ``train`` is trained on shuffled labels, "" for none.
+
+    Raises:
+        LeakError: something leaks; all checks are made before.
+        UserError: stage 01 was not run, ``distance`` is out of range, or ``train`` is unknown.
+    """
+    if not 0 <= distance <= 64:
+        raise UserError(f"--distance {distance} is not between 0 and 64; 10 is the default")
+    scene = open_scene(context)
+    checks: list[Callable[[Scene], list[Finding]]] = [
+        patients, cached, localized, trained_networks, prediction_tables, lambda scene: pictures(scene, distance),
+        stack_canaries, *([lambda scene: [network_canary(scene, train)]] if train else [])]
+    findings: list[Finding] = []
+    for check in checks:
+        findings += (found := check(scene))
+        print("\n".join(map(str, found)), flush=True)
+    file = context.paths.reports / "leak_audit.csv"
+    write_table(file, pd.DataFrame([vars(finding) for finding in findings]))
+    leaks = sum(finding.status == LEAK for finding in findings)
+    if leaks:
+        raise LeakError(f"{leaks} of {len(findings)} checks found a leak; see {file}")
+    print(f"  no leak in {len(findings)} checks; {file}")
+
+
+def open_scene(context: Context) -> Scene:
+    """The tables of stage 01."""
+    index, folds = read_index(context), read_folds(context)
+    once = folds.drop_duplicates("group")  # a patient in two folds is a finding, and no reason to stop
+    file = context.paths.cache / "rows.parquet"
+    return Scene(context, index, folds, pd.Series(fold_of(index, once).to_numpy(), index["id"]).groupby(level=0).first(),
+                 pd.read_parquet(file) if file.exists() else None)
+
+
+def patients(scene: Scene) -> list[Finding]:
+    """No patient in two folds, or in train and test; no id twice; every training patient has a fold."""
+    twice = sorted(scene.folds.loc[scene.folds["group"].duplicated(), "group"])
+    train = scene.index.loc[scene.index["split"] == "train", "group"]
+    missing = sorted(set(train) - set(scene.folds["group"]))
+    ids = scene.index.loc[scene.index["id"].duplicated(), "id"].tolist()
+    both = patients_on_both_sides(scene.index)
+    # What an organizer dealt so cannot be dealt again; out-of-fold scores do not suffer, test scores do.
+    status = WARN if scene.context.competition.kaggle else LEAK
+    return [_none("patients in two folds", twice, f"{scene.folds['group'].nunique():,} patients, each in one fold"),
+            _none("patients without a fold", missing, f"{train.nunique():,} training patients have one"),
+            _none("ids twice in the index", ids, f"{len(scene.index):,} ids"),
+            _none("patients in train and test", both, "none", status)]
+
+
+def cached(scene: Scene) -> list[Finding]:
+    """The cached rows have the index's patients and splits."""
+    if scene.rows is None:
+        return [_not_made("cached rows", scene, "03_cache")]
+    rows, known = scene.rows, scene.index.drop_duplicates("id").set_index("id").reindex(scene.rows["id"])
+    wrong = (known[["group", "split"]].to_numpy() != rows[["group", "split"]].to_numpy()).any(axis=1)
+    return [_none("cached rows", rows.loc[wrong | rows["id"].duplicated().to_numpy(), "id"].tolist(),
+                  f"{len(rows):,} rows, patient and split as in the index")]
+
+
+def localized(scene: Scene) -> list[Finding]:
+    """What fold k's localization networks found is of fold k and of test alone, on this fold table."""
+    files = sorted((scene.context.paths.cache / "found").glob("fold*.parquet"))
+    problems = []
+    for file in files:
+        fold, ids = _number(file), pd.read_parquet(file, columns=["id"])["id"]
+        told = (_other_folds(scene, file, fold), _strangers(scene, ids, {fold, -1}), _twice(ids))
+        problems += [f"{file.name}: {text}" for text in told if text]
+    done = f"{len(files)} folds' networks answer for their fold and test alone" if files else "by rules, nothing is trained"
+    return [_none("localization", problems, done)]
+
+
+def trained_networks(scene: Scene) -> list[Finding]:
+    """Every weights file is the one its manifest recorded, of the fold in its name, trained on this fold table."""
+    files = sorted(scene.context.paths.weights.glob("*/fold*.safetensors"))
+    problems = [f"{file.parent.name}/{file.name}: {text}" for file in files
+                if (text := _other_folds(scene, file, _number(file)))]
+    return [_none("weights", problems, f"{len(files)} files, all trained on this fold table")]
+
+
+def prediction_tables(scene: Scene) -> list[Finding]:
+    """Every model's rows come from their patient's fold, once each, on this fold table, without test rows."""
+    try:
+        names = models(scene.context)
+    except UserError:
+        return [_not_made("predictions", scene, "04_train")]
+    problems, count = [], 0
+    for name in names:
+        folds = made_folds(scene.context, name)
+        try:
+            member = read_member(scene.context.paths.oof / name, folds)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        count += len(member.oof)
+        problems += [f"{name}: {text}" for text in member_problems(scene, member) if text]
+    return [_none("predictions", problems, f"{len(names)} models, {count:,} rows, each out of its patient's fold")]
+
+
+def member_problems(scene: Scene, member: Member) -> list[str]:
+    """What is wrong with the tables of one model, a line each; "" for nothing."""
+    own = member.oof["id"].map(scene.part)
+    moved = member.oof.loc[own.notna() & (own >= 0) & (own != member.oof["fold"]), "id"]
+    other = fold_hash(scene.folds) != member.folds_hash
+    return ["made on another fold table" if other else "",
+            f"{moved.iloc[0]} is not scored in its patient's fold ({len(moved)} rows)" if len(moved) else "",
+            _strangers(scene, member.oof["id"], set(range(scene.folds["fold"].max() + 1))), _twice(member.oof["id"]),
+            _strangers(scene, member.test["id"], {-1}), _twice(member.test["fold"].astype(str) + " " + member.test["id"])]
+
+
+def pictures(scene: Scene, distance: int) -> list[Finding]:
+    """Equal and nearly equal pictures of different patients across folds and across train and test; writes the pairs."""
+    from radstack.commands.duplicates import EXACT, duplicates
+
+    if scene.rows is None:
+        return [_not_made("copies", scene, "03_cache")]
+    context, rows = scene.context, scene.rows
+    part = rows["id"].map(scene.part).fillna(-1).to_numpy(int)
+    pairs, counts = duplicates(context.paths.cache, rows, part, distance, context.options.workers)
+    write_table(context.paths.reports / "near_duplicates.csv", pairs)
+    seen = f"{counts['pictures'] - counts['empty']:,} pictures, {counts['empty']:,} empty ones left out"
+    lines = [f"{pair.id} ({pair.group}, {_place(pair.fold)}) and {pair.other_id} ({pair.other_group}, "
+             f"{_place(pair.other_fold)}), {pair.kind}{', mirrored' * pair.mirrored}, correlation {pair.correlation:.3f}"
+             for pair in pairs.itertuples()]
+    copies = [line for line, kind in zip(lines, pairs["kind"]) if kind in EXACT]
+    alike = [line for line, kind in zip(lines, pairs["kind"]) if kind not in EXACT]
+    left = [f"{counts['left']:,} pairs were not compared; use a smaller --distance"] if counts["left"] else []
+    return [_none("copies across folds", copies, f"none among {seen}"),
+            _none("near duplicates across folds", left + alike,
+                  f"none; {counts['pairs']:,} pairs within {distance} bits are different pictures", WARN)]
+
+
+def stack_canaries(scene: Scene) -> list[Finding]:
+    """The stackers below the final model, refitted to shuffled labels, must not beat the constant predictor."""
+    from radstack.commands.canary import stacks
+
+    try:
+        songs = list(stacks(scene.context))
+    except UserError as error:
+        return [Finding("shuffled labels", LEAK if isinstance(error, LeakError) else WARN, f"not tried: {error}")]
+    if not songs:
+        return [Finding("shuffled labels", OK, "the final model is built on no stacker that learns")]
+    return [Finding("shuffled labels", LEAK if song.leaks else OK, str(song)) for song in songs]
+
+
+def network_canary(scene: Scene, name: str) -> Finding:
+    """One network trained on shuffled labels must not beat the constant predictor."""
+    from radstack.commands.canary import trained
+
+    song = trained(scene.context, name)
+    return Finding("shuffled labels, trained", LEAK if song.leaks else OK, str(song))
+
+
+def _none(check: str, problems: list[str], fine: str, status: str = LEAK) -> Finding:
+    """A finding that is fine without ``problems``, and else names the first of them and their number."""
+    if not problems:
+        return Finding(check, OK, fine)
+    return Finding(check, status, f"{len(problems)}: {'; '.join(problems[:NAMED])}{' ...' * (len(problems) > NAMED)}")
+
+
+def _not_made(check: str, scene: Scene, script: str) -> Finding:
+    return Finding(check, WARN, f"not made yet; make it with: {command(scene.context, script)}")
+
+
+def _number(file: Path) -> int:
+    return int(file.stem.removeprefix("fold"))
+
+
+def _place(fold: int) -> str:
+    return "test" if fold < 0 else f"fold {fold}"
+
+
+def _twice(ids: pd.Series) -> str:
+    return f"{ids[ids.duplicated()].iloc[0]} is there twice" if ids.duplicated().any() else ""
+
+
+def _strangers(scene: Scene, ids: pd.Series, allowed: set[int]) -> str:
+    """Which of ``ids`` is unknown or of a part that is not ``allowed``; "" for none."""
+    wrong = ids[~ids.map(scene.part).isin(allowed)]
+    return f"{wrong.iloc[0]} does not belong here ({len(wrong)} rows)" if len(wrong) else ""
+
+
+def _other_folds(scene: Scene, file: Path, fold: int) -> str:
+    """Whether ``file`` was made for another fold or fold table, or differs from its manifest; "" if all is well."""
+    manifest = read_json(manifest_of(file)) if manifest_of(file).exists() else {}
+    if not manifest:
+        return "has no manifest"
+    try:
+        check_unedited(file, manifest["files"][file.name])
+    except UserError:
+        return "was edited after it was made"
+    if manifest["recipe"].get("fold") != fold:
+        return f"was made for fold {manifest['recipe'].get('fold')}"
+    table = scene.context.paths.folds / "folds.csv"
+    same = manifest["inputs"].get("/".join(table.parts[-2:])) == content_hash(table)
+    return "" if same else "was made on another fold table"
