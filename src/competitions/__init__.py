@@ -1,13 +1,20 @@
 """One folder a competition; here is how a script, or a job on another machine, gets hold of one."""
 
 import importlib
+import os
+import pkgutil
+from pathlib import Path
 from typing import Any
 
 from radstack.cli import reopen
 from radstack.competition import Competition
 from radstack.registry import check_name
 
-NAMES = ("ich", "bone_age", "knee_age", "radius_ulna")
+OWN = [str(Path(folder).resolve()) for folder in os.environ.get("RADSTACK_COMPETITIONS", "").split(os.pathsep) if folder]
+"""Folders of competitions that live outside the repository; jobs in other processes inherit the variable."""
+__path__ += OWN
+
+NAMES = ("ich", "bone_age", "knee_age", "radius_ulna", *(module.name for module in pkgutil.iter_modules(OWN)))
 VARIANTS = ("demo", "ablation")
 """``<name>-<variant>`` is in ``<name>/<variant>.py``."""
 

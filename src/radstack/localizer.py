@@ -12,15 +12,25 @@ from radstack.detector import Detector
 from radstack.experiment import Experiment
 
 
+def nothing_found(pixels: np.ndarray) -> dict[str, Any]:
+    """No finding: the whole picture is the anatomy."""
+    return {}
+
+
+def as_found(findings: pd.DataFrame) -> pd.DataFrame:
+    """Each picture's finding stands as it is."""
+    return findings
+
+
 @dataclass(frozen=True)
 class Classical:
     """Rules that look at one picture at a time; nothing is trained."""
 
     read: Callable[[Path], np.ndarray]
     """Pixels of one raw file: int16 [height, width] in physical units."""
-    look: Callable[[np.ndarray], dict[str, Any]]
+    look: Callable[[np.ndarray], dict[str, Any]] = nothing_found
     """Where the anatomy is in one picture, and cheap features of it."""
-    settle: Callable[[pd.DataFrame], pd.DataFrame]
+    settle: Callable[[pd.DataFrame], pd.DataFrame] = as_found
     """All pictures' findings -> the crop of each, in pixels of the raw picture."""
 
 
