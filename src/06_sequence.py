@@ -1,7 +1,7 @@
 """Stage 06: model a patient's slices in order, over embeddings and out-of-fold predictions of level one.
 
 reads    oof/<competition>/<experiment>/ (embeddings and predictions)
-writes   oof/<competition>/<sequence model>/fold0.parquet, fold0_test.parquet; the log in weights/<competition>/<sequence model>/
+writes   oof/<competition>/<sequence model>/fold0.parquet, fold0_test.parquet; weights/.../fold0_log/
 command  python src/06_sequence.py ich --demo [--only two_level] [--folds 0]
 takes    about a minute for the demo on two cores; hours on one GPU for RSNA 2019
 """

@@ -1,4 +1,4 @@
-"""The helper commands on a tiny competition of numbers that has been through all stages without training a network."""
+"""The commands beside the stages on a tiny competition of numbers that has been through all stages without training a network."""
 
 import ast
 import dataclasses
@@ -359,7 +359,7 @@ def test_an_unknown_row_names_the_nearest(whole):
 
 
 @pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain"])
-def test_a_helper_script_is_short_and_says_what_it_does(name):
+def test_a_script_is_short_and_says_what_it_does(name):
     text = (ROOT / "src" / f"{name}.py").read_text()
     doc = ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) <= 40 and all(word in doc for word in ("reads", "writes", "command", "takes"))

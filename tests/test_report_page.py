@@ -8,7 +8,7 @@ from evidences import evidence
 
 from radstack.errors import UserError
 from radstack.metrics_classes import ClassGroup
-from radstack.report import images, page, plots
+from radstack.report import cases, images, page, plots
 from radstack.report.blocks import Figures, Heading, Picture, Plot, Section, Table, Words
 from radstack.report.cases import case_table, choose, models_table, row_losses
 from radstack.report.gains import additions
@@ -88,6 +88,16 @@ def test_cases_are_the_worst_the_disputed_and_the_rare_ones(tmp_path: Path) -> N
     assert case_table(made).loc["s15", "dispute"] == pytest.approx(0.4 / 4)
     said = models_table(made, chosen["s20"]).frame
     assert list(said["model"]) == ["label", "final", "good", "other"] and said.loc[1, "any"] == pytest.approx(0.95)
+
+
+def test_pictures_stop_when_the_page_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    truth = labels(rng)
+    made = evidence(tmp_path, {"only": noisy(truth, rng, 1.0)}, truth,
+                    case_view=lambda case, cases, paths: [Picture("data:" + "x" * 100, "")])
+    monkeypatch.setattr(cases, "BUDGET", 250)
+    _, chosen = cases.cases(made)
+    assert [len(case.blocks) for case in chosen[:4]] == [2, 2, 2, 1] and len(chosen) > 4
 
 
 def test_wrong_classes_are_ranked_by_how_sure_they_were() -> None:

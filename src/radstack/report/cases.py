@@ -17,6 +17,8 @@ EACH = 10
 """Cases of each reason."""
 PER_LABEL = 2
 """Worst cases of each label, so that a rare one is seen at all."""
+BUDGET = 24_000_000
+"""Bytes of pictures, of the page's 30 MB; cases after these, the less bad ones, have their table alone."""
 ACROSS: dict[str, Callable[..., np.ndarray]] = {PROBABILITIES: np.max, NUMBERS: np.mean, CLASSES: np.mean}
 """How a model's predictions of a case's rows become one; NaN stays NaN."""
 
@@ -119,9 +121,10 @@ def worst_of_labels(table: pd.DataFrame) -> list[str]:
 
 def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
     """The section and what its browser shows; the pictures are the competition's own."""
-    view, chosen = evidence.context.competition.case_view, []
+    view, chosen, left = evidence.context.competition.case_view, [], BUDGET
     for case in choose(evidence):
-        own = view(case, evidence.cases, evidence.context.paths) if view and evidence.cases else []
+        own = view(case, evidence.cases, evidence.context.paths) if view and evidence.cases and left > 0 else []
+        left -= sum(len(getattr(block, "src", "")) + len(getattr(block, "svg", "")) for block in own)
         chosen.append(replace(case, blocks=(*own, models_table(evidence, case))))
     listed = Table(pd.DataFrame({"case": [case.key for case in chosen], "why": [", ".join(case.why) for case in chosen],
                                  "labels": [", ".join(case.labels) for case in chosen],
