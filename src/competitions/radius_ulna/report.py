@@ -31,7 +31,7 @@ LATER = {"attention, segmentation and classification together": {"radius": 94.3,
 """Liu 2024, all grades of puberty."""
 PUBLISHED = tuple(
     Published(f"{who}: {step}, {bone}", round(1 - percent / 100, 4), f"{pictures}, {bone} alone", source)
-    for table, who, source, pictures in ((ARTICLE, "article", "the article (specification §4)", "test pictures"),
+    for table, who, source, pictures in ((ARTICLE, "article", "the source article", "test pictures"),
                                          (LATER, "later", "Liu 2024", "all grades"))
     for step, bones in table.items() for bone, percent in bones.items())
 """Shares of errors. Pictures, readers and classes differ: none of these is to be ranked against another."""

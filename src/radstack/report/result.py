@@ -52,7 +52,8 @@ def _score(table: pd.DataFrame, name: str, before: str = "") -> tuple[str, str]:
 def ranking(evidence: Evidence) -> Plot:
     """Every model's score with its interval, in the order of the recipes."""
     splits = [split for split in ("out of fold", "test") if len(evidence.scored(split))]
-    names = [name for name in evidence.scored().index if name not in LIMITS]
+    scored = evidence.scored()["score"].dropna()  # networks of one group of classes have no score
+    names = [name for name in scored.index if name not in LIMITS]
     made, ax = plots.figure(9.5, 0.9 + 0.24 * len(names))
     for place, split in enumerate(splits):
         table = evidence.scored(split).reindex(names)
@@ -63,6 +64,10 @@ def ranking(evidence: Evidence) -> Plot:
     _limits(evidence, ax)
     ax.set(yticks=np.arange(len(names)), yticklabels=names, xlabel=str(evidence.task.metric), ylim=(len(names) - 0.5, -0.5),
            xlim=_range(evidence, names))
+    for place, score in enumerate(scored[names]):
+        if score > ax.get_xlim()[1]:  # as a vote's, whose probabilities are 0 and 1
+            ax.annotate(f"{score:.3g} \N{RIGHTWARDS ARROW}", (0.995, place), xycoords=("axes fraction", "data"), ha="right",
+                        va="center", fontsize=8, color=plots.COLORS[0])
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     caption = ("Every model with its 95 % interval over patients. Two intervals may overlap where one model is surely "
                "better: both met the same patients, and the table of additions compares them in pairs.")
@@ -92,6 +97,7 @@ def scores_table(evidence: Evidence) -> Table:
                           "out of fold": table["score"], "low": table["low"], "high": table["high"]})
     if "efficiency" in table:
         shown["efficiency"] = table["efficiency"]
+    shown = shown.assign(**{group.name: table[f"loss {group.name}"] for group in evidence.task.metric.groups})
     tested = evidence.scored("test")
     if len(tested):
         tested = tested.reindex(table.index)
