@@ -5,6 +5,7 @@ import pandas as pd
 
 from radstack.bootstrap import interval
 from radstack.metrics import efficiency
+from radstack.progress import track
 from radstack.task import Task
 
 
@@ -30,8 +31,12 @@ def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, 
     always = rows[["id"]].assign(**constant.to_dict())
     tables = {"constant": always, **models} | ({"floor": best} if best is not None else {})
     parts = rows[["id"]].join(parts_of(strata).set_index(rows.index)) if strata is not None else rows[["id"]]
-    scored = pd.DataFrame([{"split": split, "model": name, **_scores(table, rows, parts, task)}
-                           for name, table in tables.items()])
+    found = []
+    with track(len(tables), f"scores {split}, models", brief=True) as steps:
+        for name, table in tables.items():
+            found.append({"split": split, "model": name, **_scores(table, rows, parts, task)})
+            steps.step()
+    scored = pd.DataFrame(found)
     if best is not None:
         limits = scored.set_index("model")["score"]
         efficient = efficiency(scored["score"].to_numpy(), limits["constant"], limits["floor"])

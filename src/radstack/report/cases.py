@@ -8,6 +8,7 @@ import pandas as pd
 
 from radstack.metrics import normalized
 from radstack.metrics_classes import coarse, coarse_log_losses
+from radstack.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
 from radstack.scores import parts_of
@@ -122,10 +123,13 @@ def worst_of_labels(table: pd.DataFrame) -> list[str]:
 def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
     """The section and what its browser shows; the pictures are the competition's own."""
     view, chosen, left = evidence.context.competition.case_view, [], BUDGET
-    for case in choose(evidence):
-        own = view(case, evidence.cases, evidence.context.paths) if view and evidence.cases and left > 0 else []
-        left -= sum(len(getattr(block, "src", "")) + len(getattr(block, "svg", "")) for block in own)
-        chosen.append(replace(case, blocks=(*own, models_table(evidence, case))))
+    worth = choose(evidence)
+    with track(len(worth), "cases", brief=True) as steps:
+        for case in worth:
+            own = view(case, evidence.cases, evidence.context.paths) if view and evidence.cases and left > 0 else []
+            left -= sum(len(getattr(block, "src", "")) + len(getattr(block, "svg", "")) for block in own)
+            chosen.append(replace(case, blocks=(*own, models_table(evidence, case))))
+            steps.step()
     listed = Table(pd.DataFrame({"case": [case.key for case in chosen], "why": [", ".join(case.why) for case in chosen],
                                  "labels": [", ".join(case.labels) for case in chosen],
                                  "fold": [case.fold for case in chosen], "loss": [case.loss for case in chosen],

@@ -27,7 +27,7 @@ def report(context: Context) -> None:
     artifact = report_artifact(context)
     files = {path.name: path for path in artifact.files}
     context.make(artifact, lambda: _build(context, files))
-    if not context.options.dry_run or files["scores.csv"].exists():
+    if files["scores.csv"].exists():
         if competition.localization_score:
             print(pd.read_csv(files["localization.csv"]).to_string(index=False, header=False, float_format="{:.4g}".format))
         print_scores(context, pd.read_csv(files["scores.csv"]))
