@@ -229,9 +229,10 @@ def test_the_steps_are_drawn(tmp_path):
 def test_a_hand_is_drawn_with_its_ages(tmp_path):
     image, _ = drawn_hand()
     answer = (112.6, 98.0, 127.0)
-    pictures.hand(image, {"A": 112.0, "B": 118.0, "C": 109.0}, answer, tmp_path / "hand.png", sex="female", truth=120.0,
-                  flags="thumb on the axis")
-    pictures.hand(image, {"B": np.nan}, answer, tmp_path / "bare.png", sex="male")
+    told = pictures.hand(image, {"A": 112.0, "B": 118.0, "C": 109.0}, answer, sex="female", truth=120.0,
+                         flags="thumb on the axis")
+    told.savefig(tmp_path / "hand.png")
+    pictures.hand(image, {"B": np.nan}, answer, sex="male").savefig(tmp_path / "bare.png")
     assert colors(tmp_path / "hand.png") > colors(tmp_path / "bare.png") > 50
 
 

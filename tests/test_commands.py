@@ -1,4 +1,4 @@
-"""The commands beside the stages on a tiny competition of numbers that has been through all stages without training a network."""
+"""The commands beside the stages, on a tiny competition of numbers that has been through all stages without training."""
 
 import ast
 import dataclasses
