@@ -1,9 +1,9 @@
 """Stage 09 at the size of RSNA 2019: 20,000 series with generated predictions of every model of ``ich``.
 
-    python benchmarks/report_scale.py                 # full size: minutes, 6 GB of memory, 3 GB of temporary files
+    python benchmarks/report_scale.py                 # full size: minutes, 4 GB of memory, 3 GB of temporary files
     python benchmarks/report_scale.py --series 2000   # a tenth
 
-Labels, patients and correlated predictions are drawn as in ``tabular_scale.py``; pictures are a few drawn gradients that all
+Labels, patients and correlated predictions are drawn as in ``tabular_scale.py``; pictures are a few noisy gradients that all
 rows share, so that the case browser has something to show. Prints seconds, peak memory and bytes of the page.
 """
 
@@ -78,12 +78,15 @@ def generate(context: Context, scale: float) -> int:
 
 
 def draw_pictures(context: Context) -> None:
-    """One shard of gradients that turn, in Hounsfield units around the brain window."""
+    """One shard of gradients that turn, in Hounsfield units around the brain window, with the noise of a CT (which is what
+    pictures take room for).
+    """
     size = context.competition.cache.size
     y, x = np.mgrid[-1:1:complex(size[0]), -1:1:complex(size[1])]
-    angles = np.linspace(0, 2 * np.pi, PICTURES)
+    angles, rng = np.linspace(0, 2 * np.pi, PICTURES), np.random.default_rng(0)
     write_shard(shard_path(context.paths.cache, 0), [
-        lambda angle=angle: (40 + 60 * (x * np.cos(angle) + y * np.sin(angle))).astype(np.int16) for angle in angles], size)
+        lambda angle=angle: (40 + 60 * (x * np.cos(angle) + y * np.sin(angle)) + rng.normal(0, 8, size)).astype(np.int16)
+        for angle in angles], size)
 
 
 def write_model(context: Context, name: str, ids: np.ndarray, fold: np.ndarray, key: str, predicted: np.ndarray) -> None:
