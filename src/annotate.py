@@ -10,13 +10,13 @@ takes    some seconds on a CPU
 from pathlib import Path
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.cli import command_parser, open_context, run
 from radstack.errors import UserError
 
 
 def main() -> None:
     """Annotate."""
-    arguments = parser(__doc__)
+    arguments = command_parser(__doc__)
     arguments.add_argument("picture", type=Path, help="PNG or JPEG")
     arguments.add_argument("out", type=Path, help="PNG file to write")
     arguments.add_argument("--device", default="cpu", help="cpu or cuda")

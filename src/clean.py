@@ -7,18 +7,18 @@ takes    some seconds
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.cli import command_parser, open_context, run
 from radstack.commands.clean import FOLDERS, clean
 
 
 def main() -> None:
     """Run the command."""
-    arguments = parser(__doc__)
+    arguments = command_parser(__doc__)
     arguments.add_argument("--keep", default="", help=f"comma-separated folders to keep, of {', '.join(FOLDERS)}; what no "
                            "stage reads (temporary files, parts and checkpoints of finished work) is listed all the same")
     arguments.add_argument("--yes", action="store_true", help="delete what is listed")
     args = arguments.parse_args()
-    clean(open_context(args, load), tuple(filter(None, args.keep.split(","))), args.yes and not args.dry_run)
+    clean(open_context(args, load), tuple(filter(None, args.keep.split(","))), args.yes)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from radstack.commands.environment import INSTALL, absent
 def main() -> None:
     """Run the command."""
     from competitions import load
-    from radstack.cli import open_context, parser
+    from radstack.cli import command_parser, open_context
     from radstack.commands.doctor import doctor
 
-    arguments = parser(__doc__)
+    arguments = command_parser(__doc__)
     arguments.add_argument("--weights", default="", help="folder with pretrained weights (see README)")
     doctor(open_context(arguments.parse_args(), load))
 

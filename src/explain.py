@@ -7,13 +7,13 @@ takes    seconds
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.cli import command_parser, open_context, run
 from radstack.commands.explain import explain
 
 
 def main() -> None:
     """Run the command."""
-    arguments = parser(__doc__)
+    arguments = command_parser(__doc__)
     arguments.add_argument("id", help="of a picture, or of a row of the submission")
     args = arguments.parse_intermixed_args()  # --demo may stand between the names
     print(explain(open_context(args, load), args.id))

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.cli import command_parser, open_context, run
 from radstack.errors import UserError
 
 
 def main() -> None:
     """Join."""
-    arguments = parser(__doc__)
+    arguments = command_parser(__doc__)
     arguments.add_argument("sheets", type=Path, nargs="+", help="spreadsheets with date, serial number and both stages")
     args = arguments.parse_args()
     context = open_context(args, load)

@@ -10,13 +10,13 @@ takes    some seconds
 from pathlib import Path
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.cli import command_parser, open_context, run
 from radstack.commands.verify import record, verify
 
 
 def main() -> None:
     """Run the command."""
-    arguments = parser(__doc__)
+    arguments = command_parser(__doc__)
     arguments.add_argument("--record", action="store_true", help="take what is there as what is expected")
     args = arguments.parse_args()
     context = open_context(args, load)

@@ -365,6 +365,14 @@ def test_a_script_is_short_and_says_what_it_does(name):
     assert len(text.splitlines()) <= 40 and all(word in doc for word in ("reads", "writes", "command", "takes"))
 
 
+@pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain", "leak_audit", "annotate", "join_labels"])
+def test_a_command_has_no_option_of_a_stage_that_nothing_would_read(name):
+    said = subprocess.run([sys.executable, ROOT / "src" / f"{name}.py", "--help"], capture_output=True, text=True,
+                          check=True)
+    assert "--demo" in said.stdout and "--limit" in said.stdout
+    assert not any(option in said.stdout.split() for option in ("--only", "--folds", "--name", "--force", "--dry-run"))
+
+
 def test_the_scripts_end_in_one_line_and_a_status(tmp_path):
     folders = ("--data-dir", str(tmp_path), "--out-dir", str(tmp_path))
     cases = {"doctor": ((), 0, "to do   stage 00: python src/00_get_data.py ich --demo"),

@@ -16,24 +16,38 @@ from radstack.recipe import change, parse_edits
 Load = Callable[[str, bool], Competition]
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Arguments of every stage; ``doc``, the script's docstring, is the help text."""
+def command_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Arguments of every script: which competition, and where it lies; ``doc``, the script's docstring, is the help text."""
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = arguments.add_argument
     add("competition", nargs="?", default="ich", help="ich (default), bone_age, knee_age or radius_ulna")
     add("--demo", action="store_true", help="work on the phantoms with the small recipes")
-    add("--only", default="", help="comma-separated recipe names instead of all")
-    add("--folds", default="", help="comma-separated folds instead of all")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe field (with --name), or one of "
-        "the competition (folds.count=3, cache.size=[512,512]) for all stages of a run")
-    add("--name", default="", help="name of the new variant made by --set from the one recipe of --only")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the competition (folds.count=3, "
+        "cache.size=[512,512]) for all scripts of a run; in a stage with --name, one of a recipe")
     add("--limit", type=int, default=0, help="smoke run: only the first N patients of train and test, kept apart from "
         "the full run")
-    add("--dry-run", action="store_true", help="say what would be made and why, make nothing")
-    add("--force", action="store_true", help="make again what is there")
-    add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes that read and decode")
     add("--data-dir", default=".", help="folder that holds input/")
     add("--out-dir", default=".", help="folder that receives folds/ cache/ weights/ oof/ submissions/ reports/")
+    arguments.set_defaults(only="", folds="", name="")
+    return arguments
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Arguments of every stage; see :func:`command_parser`."""
+    arguments = command_parser(doc)
+    add = arguments.add_argument
+    add("--only", default="", help="comma-separated recipe names instead of all")
+    add("--folds", default="", help="comma-separated folds instead of all")
+    add("--name", default="", help="name of the new variant made by --set from the one recipe of --only")
+    add("--dry-run", action="store_true", help="say what would be made and why, make nothing")
+    add("--force", action="store_true", help="make again what is there")
+    return with_workers(arguments)
+
+
+def with_workers(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the number of processes that read pictures."""
+    arguments.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8),
+                           help="processes that read and decode")
     return arguments
 
 
