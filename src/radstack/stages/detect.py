@@ -1,5 +1,6 @@
 """Stage 02 with a detector: every picture decoded once, one detector a fold, one table of the boxes that they found."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def prepare(context: Context, localizer: Detection) -> None:
         bad = rows["reason"] != ""
         write_table(files[0], rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True))
         write_table(files[1], rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
+        shutil.rmtree(parts, ignore_errors=True)
         print(f"  {len(rows) - bad.sum():,} pictures decoded, {bad.sum():,} cannot be ({files[1]})")
         return {"rows": int((~bad).sum()), "quarantined": int(bad.sum())}
 
