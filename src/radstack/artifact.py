@@ -77,7 +77,7 @@ class Artifact:
         content = {
             "key": self.key, "stage": self.stage, "version": self.version, "recipe": as_dict(self.recipe),
             "inputs": self.input_hashes, "files": {path.name: _stamp(path) for path in self.files},
-            "seconds": round(seconds, 2), **peaks(), "packages": _packages(), **facts}
+            "seconds": round(seconds, 2), **peaks(), "packages": packages(), **facts}
         for path in reversed(self.files):
             write_json(manifest_of(path), content)
 
@@ -164,5 +164,6 @@ def _stamp(path: Path) -> dict[str, Any]:
     return {"sha256": sha256(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """Version of each of ``PACKAGES``, as manifests hold it."""
     return {name: metadata.version(name) for name in PACKAGES}

@@ -1,11 +1,10 @@
 """A demo held against recorded values, stage by stage: the first divergence says where to look."""
 
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from radstack.artifact import PACKAGES, manifest_of
+from radstack.artifact import manifest_of, packages
 from radstack.commands.facts import Fact, Facts, reached
 from radstack.commands.products import STAGES
 from radstack.context import Context
@@ -60,7 +59,7 @@ def record(context: Context, file: Path) -> None:
     if failures:
         raise UserError(f"nothing recorded: stage {failures[0][0]} is not done ({failures[0][1]})")
     known = read_json(file) if file.exists() else {}
-    entry = {"packages": _packages(), "stages": facts}
+    entry = {"packages": packages(), "stages": facts}
     write_json(file, dict(sorted({**known, size: entry}.items(), key=lambda item: int(item[0]))))
     print(f"recorded {sum(map(len, facts.values()))} values of {size} series in {file}")
 
@@ -123,12 +122,9 @@ def _record_command(context: Context) -> str:
     return f"python src/verify.py {in_words(context.competition.name)} --record"
 
 
-def _packages() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES}
-
-
 def _say_packages(recorded: dict[str, str]) -> None:
-    other = [f"{name} {version} (here {_packages().get(name, 'none')})" for name, version in recorded.items()
-             if _packages().get(name) != version]
+    here = packages()
+    other = [f"{name} {version} (here {here.get(name, 'none')})" for name, version in recorded.items()
+             if here.get(name) != version]
     if other:
         print(f"recorded with other packages: {', '.join(other)}")

@@ -11,7 +11,7 @@ from radstack.report.classes import class_blocks
 from radstack.report.evidence import Evidence
 from radstack.report.learning import learning, panels
 from radstack.report.numbers import number_blocks
-from radstack.report.plots import COLORS, figure, style, svg
+from radstack.report.plots import COLORS, figure, svg
 from radstack.report.probabilities import probability_blocks
 from radstack.stack.recipe import Stacker
 from radstack.task import CLASSES, NUMBERS, PROBABILITIES
@@ -40,9 +40,8 @@ def models(evidence: Evidence) -> Section:
              NUMBERS: lambda: number_blocks(evidence, single, strata), CLASSES: lambda: class_blocks(evidence, single)}
     lead = ("How the networks learned, what each model scores by class and by part of the data, and how far the predictions "
             f"of {evidence.final} can be trusted: all on training rows, each predicted by a model that never met its fold.")
-    with style():
-        blocks = (*learning(evidence), *score_blocks(evidence), *part_blocks(evidence, strata),
-                  *kinds[evidence.task.metric.kind.predicts]())
+    blocks = (*learning(evidence), *score_blocks(evidence), *part_blocks(evidence, strata),
+              *kinds[evidence.task.metric.kind.predicts]())
     return Section("models", "Models", lead, blocks)
 
 
