@@ -1,6 +1,7 @@
 """Several processes for one job: torchrun as a child, and what its processes need to find each other."""
 
 import ctypes
+import gc
 import logging
 import os
 import shlex
@@ -73,7 +74,9 @@ def joined(processes: int, device: str = "cpu") -> Iterator[torch.device]:
     else:
         yield torch.device(device)
     if together:  # left open, its threads can abort a process that was done; after an error it could wait forever
+        gc.collect()  # a wrapped model in a cycle of references would hold it beyond its end
         dist.destroy_process_group()
+        gc.collect()
 
 
 def assert_world(expected: int) -> None:
