@@ -21,13 +21,13 @@ sys.path.insert(0, str(SRC))
 
 from competitions import load
 from competitions.ich.ablation import WINDOWS
-from radstack.bootstrap import difference
-from radstack.cli import make_context
-from radstack.context import Context, Options
-from radstack.metrics import prior_log_loss, row_log_losses, weighted_log_loss
-from radstack.stages.report import models, predictions, score_table
+from radstack.report.stage import models, predictions, score_table
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options
+from radstack.running.tables import read_rows
+from radstack.scoring.bootstrap import difference
+from radstack.scoring.metrics import prior_log_loss, row_log_losses, weighted_log_loss
 from radstack.stages.stack import task_of
-from radstack.stages.tables import read_rows
 
 STAGES = ("01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack")
 PAIRS = (
@@ -105,10 +105,10 @@ def shuffled(context: Context) -> str:
     """Train on labels permuted over rows: whoever scores better than their prior has found a leak."""
     import torch
 
-    from radstack.inference import predict
+    from radstack.images.shards import Shards
     from radstack.nets.backbones import build
-    from radstack.shards import Shards
     from radstack.training.fit import Run, fit
+    from radstack.training.inference import predict
 
     rows, fold = read_rows(context)
     targets, train = list(context.competition.targets), np.flatnonzero(fold >= 0)

@@ -15,7 +15,7 @@ from scipy.stats import gaussian_kde, norm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from competitions.bone_age.phantom import latents, law
+from phantoms.bone_age import latents, law
 
 MEAN_ABSOLUTE = (2 / np.pi) ** 0.5
 """Of a standard normal deviate."""

@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions import load
 from competitions.bone_age.localizer import similarity
-from radstack.cli import make_context
-from radstack.context import Context, Options
-from radstack.dicom import Unreadable
-from radstack.radiograph import read, read_header
-from radstack.shards import Shards
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import read, read_header
+from radstack.images.shards import Shards
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options
 from radstack.stages.apply import apply
 
 DEGREES = 20

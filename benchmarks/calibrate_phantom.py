@@ -20,8 +20,8 @@ from scipy.optimize import lsq_linear
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions.ich.labels import TARGETS
-from competitions.ich.phantom.law import NOISE, SCENARIOS, WEIGHTS, Noise, entropy, marked, with_any
-from competitions.ich.phantom.render import draw_series, draw_study
+from phantoms.ich.law import NOISE, SCENARIOS, WEIGHTS, Noise, entropy, marked, with_any
+from phantoms.ich.render import draw_series, draw_study
 
 REAL = np.array([0.004, 0.048, 0.035, 0.048, 0.063, 0.144])
 """Shares of positive slices in the real archive, in the order of the classes (§2)."""

@@ -25,8 +25,8 @@ import SimpleITK as sitk
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions.ich.hu import WINDOWS, to_hu
-from radstack.dicom import Header, Unreadable, read_header, read_stored
-from radstack.windows import apply, reference
+from radstack.images.dicom import Header, Unreadable, read_header, read_stored
+from radstack.images.windows import apply, reference
 
 THREE = (WINDOWS["brain"], WINDOWS["subdural"], WINDOWS["bone"])
 

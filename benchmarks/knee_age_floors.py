@@ -17,8 +17,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from competitions.knee_age.phantom import oracle, read_truth
-from competitions.knee_age.phantom.law import (
+from phantoms.knee_age import oracle, read_truth
+from phantoms.knee_age.law import (
     BONES,
     CLOSED,
     CLOSING_FROM,

@@ -19,17 +19,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from competitions import load
 from competitions.knee_age.localizer import THRESHOLD, made_masks
 from competitions.knee_age.volume import KERNEL
-from radstack import masks
-from radstack.cli import make_context, parser
-from radstack.context import Context, Options
-from radstack.inference import answers
-from radstack.localizer import Chain
+from radstack.images import masks
 from radstack.nets.backbones import build
+from radstack.recipes.localizer import Chain
+from radstack.running.cli import make_context, parser
+from radstack.running.context import Context, Options
 from radstack.stages.chain import prepared_rows
 from radstack.stages.chain_fold import Scene, open_scene
 from radstack.stages.train import write_weights
 from radstack.training import checkpoint
 from radstack.training.fit import Run
+from radstack.training.inference import answers
 from radstack.training.restart import train
 
 

@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions import load
 from competitions.ich import head
-from radstack.augment import pipeline
-from radstack.cli import make_context
-from radstack.context import Context, Options
-from radstack.data import Pictures, loader
-from radstack.dicom import Header, read_header
-from radstack.shards import Shards, crop_square, resize
-from radstack.stages.tables import read_rows
-from radstack.windows import reference
+from radstack.images.dicom import Header, read_header
+from radstack.images.shards import Shards, crop_square, resize
+from radstack.images.windows import reference
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options
+from radstack.running.tables import read_rows
+from radstack.training.augment import pipeline
+from radstack.training.loader import Pictures, loader
 
 
 def plain_picture(context: Context, row: object, view: object, header: Header) -> np.ndarray:

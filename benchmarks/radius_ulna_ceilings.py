@@ -16,9 +16,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from competitions.radius_ulna.phantom import read_truth
-from competitions.radius_ulna.phantom.law import NOISE, ceilings, phase_probabilities, stage_probabilities
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES
+from phantoms.radius_ulna import read_truth
+from phantoms.radius_ulna.law import NOISE, ceilings, phase_probabilities, stage_probabilities
 
 SPECIFIED = {0.08: (96.9, 97.9, 94.6, 94.7), 0.10: (96.1, 97.4, 93.2, 93.4), 0.12: (95.3, 96.9, 91.8, 92.1),
              0.15: (94.1, 96.1, 89.8, 90.1), 0.19: (92.5, 95.0, 87.1, 87.4), 0.25: (90.1, 93.4, 83.0, 83.4),

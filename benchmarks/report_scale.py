@@ -23,15 +23,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tabular_scale import SERIES, TASK, deal, draw
 
 from competitions import load
-from radstack.artifact import Artifact
-from radstack.cli import make_context
-from radstack.context import Context, Options, all_recipes
-from radstack.files import write_table
-from radstack.folds import fold_hash, fold_of
-from radstack.metrics import sigmoid
-from radstack.predictions import fold_files, write_fold
-from radstack.shards import shard_path, write_shard
-from radstack.stages.report import report
+from radstack.core.artifact import Artifact
+from radstack.core.files import write_table
+from radstack.core.folds import fold_hash, fold_of
+from radstack.images.shards import shard_path, write_shard
+from radstack.report.stage import report
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options, all_recipes
+from radstack.scoring.metrics import sigmoid
+from radstack.stack.predictions import fold_files, write_fold
 
 PICTURES = 64
 """Drawn once; row r shows the r-th of them, modulo."""

@@ -24,15 +24,15 @@ from scipy.optimize import brentq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from radstack.errors import LeakError
-from radstack.folds import check_folds, fold_hash, fold_of, make_folds
-from radstack.metrics import logit, prior_log_loss, sigmoid
+from radstack.core.errors import LeakError
+from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.metrics import logit, prior_log_loss, sigmoid
+from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
-from radstack.stack.recipe import Stacker
 from radstack.stack.rows import Member, mean_over_folds
-from radstack.submit import validate
-from radstack.submit_forms import write_long
-from radstack.task import Metric, Task
+from radstack.submission.files import validate
+from radstack.submission.forms import write_long
 
 TASK = Task(("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any"),
             Metric("weighted log loss", (1, 1, 1, 1, 1, 2)))

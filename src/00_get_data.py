@@ -7,7 +7,7 @@ takes    a minute for the demo on two cores; hours for the 180 GB archive of RSN
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.running.cli import open_context, parser, run
 from radstack.stages.get_data import get_demo, get_kaggle
 
 

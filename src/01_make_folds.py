@@ -7,7 +7,7 @@ takes    seconds for the demo; about ten minutes for the 874,035 headers of RSNA
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.running.cli import open_context, parser, run
 from radstack.stages.folds import deal_folds, make_index
 
 

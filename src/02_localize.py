@@ -9,7 +9,7 @@ takes    seconds for the demo of ich, two minutes for that of bone_age; about an
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run, training_arguments
+from radstack.running.cli import open_context, parser, run, training_arguments
 from radstack.stages.localize import localize, show
 
 

@@ -8,7 +8,7 @@ takes    seconds for the demo; for RSNA 2019 about half an hour on 8 cores and 2
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.running.cli import open_context, parser, run
 from radstack.stages.cache import cache
 
 

@@ -10,9 +10,9 @@ takes    about three minutes for the demo on two cores; for RSNA 2019 see benchm
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run, training_arguments
+from radstack.running.cli import open_context, parser, run, training_arguments
+from radstack.running.work import finish
 from radstack.stages.train import train_job
-from radstack.stages.work import finish
 
 
 def main() -> None:

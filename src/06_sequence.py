@@ -7,9 +7,9 @@ takes    about a minute for the demo on two cores; hours on one GPU for RSNA 201
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run, training_arguments
+from radstack.running.cli import open_context, parser, run, training_arguments
+from radstack.running.work import finish
 from radstack.stages.sequence import sequence_job
-from radstack.stages.work import finish
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ takes    half a minute for the demo; minutes to an hour for RSNA 2019 on 16 core
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.running.cli import open_context, parser, run
 from radstack.stages.stack import stack
 
 

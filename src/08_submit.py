@@ -9,7 +9,7 @@ takes    seconds
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
+from radstack.running.cli import open_context, parser, run
 from radstack.stages.submit import check, push, submit, submit_constant
 
 

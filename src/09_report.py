@@ -8,8 +8,8 @@ takes    under a minute for the demo; minutes for RSNA 2019
 """
 
 from competitions import load
-from radstack.cli import open_context, parser, run
-from radstack.stages.report import report
+from radstack.report.stage import report
+from radstack.running.cli import open_context, parser, run
 
 
 def main() -> None:

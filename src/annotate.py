@@ -10,8 +10,8 @@ takes    some seconds on a CPU
 from pathlib import Path
 
 from competitions import load
-from radstack.cli import command_parser, open_context, run
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.running.cli import command_parser, open_context, run
 
 
 def main() -> None:

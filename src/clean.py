@@ -7,8 +7,8 @@ takes    some seconds
 """
 
 from competitions import load
-from radstack.cli import command_parser, open_context, run
 from radstack.commands.clean import FOLDERS, clean
+from radstack.running.cli import command_parser, open_context, run
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from radstack.commands.environment import INSTALL, absent
 def main() -> None:
     """Run the command."""
     from competitions import load
-    from radstack.cli import command_parser, open_context
     from radstack.commands.doctor import doctor
+    from radstack.running.cli import command_parser, open_context
 
     arguments = command_parser(__doc__)
     arguments.add_argument("--weights", default="", help="folder with pretrained weights (see README)")
@@ -25,6 +25,6 @@ def main() -> None:
 if __name__ == "__main__":
     if absent():  # then nothing else could be imported
         sys.exit(f"error: not installed: {', '.join(absent())}; {INSTALL}")
-    from radstack.cli import run
+    from radstack.running.cli import run
 
     run(main)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from competitions import load
-from radstack.cli import command_parser, open_context, run
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.running.cli import command_parser, open_context, run
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ takes    half a minute on the phantoms; with 750,000 slices of 256 pixels seven 
 """
 
 from competitions import load
-from radstack.cli import command_parser, open_context, run, with_workers
 from radstack.commands.duplicates import DISTANCE
 from radstack.commands.leak_audit import leak_audit
+from radstack.running.cli import command_parser, open_context, run, with_workers
 
 
 def main() -> None:

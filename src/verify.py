@@ -10,8 +10,8 @@ takes    some seconds
 from pathlib import Path
 
 from competitions import load
-from radstack.cli import command_parser, open_context, run
 from radstack.commands.verify import record, verify
+from radstack.running.cli import command_parser, open_context, run
 
 
 def main() -> None:

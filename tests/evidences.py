@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.recipes.stacker import Stacker
 from radstack.report.evidence import Evidence
-from radstack.scores import score_rows
-from radstack.stack.recipe import Stacker
-from radstack.task import Metric, Task
+from radstack.scoring.scores import score_rows
+from radstack.scoring.task import Metric, Task
 
 TARGETS = ("bleed", "any")
 LOSS = Metric("weighted log loss", (1, 2))
@@ -20,7 +20,7 @@ def experiment(name: str) -> object:
     """A recipe that counts as level one."""
     from tiny import EXPERIMENT
 
-    from radstack.recipe import change
+    from radstack.core.recipe import change
     return change(EXPERIMENT, name=name)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from radstack.augment import pipeline, transform
-from radstack.errors import UserError
-from radstack.experiment import Op
-from radstack.tta import TTA, tta
+from radstack.core.errors import UserError
+from radstack.recipes.experiment import Op
+from radstack.training.augment import pipeline, transform
+from radstack.training.tta import TTA, tta
 
 SIZE = (64, 64)
 LABEL = np.zeros(1, np.float32)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from radstack.errors import UserError
-from radstack.experiment import Backbone
+from radstack.core.errors import UserError
 from radstack.nets import Net, build
 from radstack.nets.sources import SOURCES, pretrainedmodels_body, torchvision_body
+from radstack.recipes.experiment import Backbone
 
 SMALL_EFFICIENTNET = {"width_coefficient": 0.25, "depth_coefficient": 0.25}
 SMALL = {

@@ -18,8 +18,8 @@ from competitions.bone_age.frame import (
     register,
     unregistered,
 )
-from radstack.masks import clean
-from radstack.similarity import Similarity, resized
+from radstack.images.masks import clean
+from radstack.images.similarity import Similarity, resized
 
 HAND = np.array([[800.0, 100.0], [1380.0, 700.0], [800.0, 1600.0]])
 """Fingertip, thumb and capitate of a hand in the frame."""

@@ -13,9 +13,9 @@ import pytest
 from competitions.bone_age.annotations import LANDMARKS, read_landmarks, read_mask
 from competitions.bone_age.index import COLUMNS, build_index
 from competitions.bone_age.labels import QUARANTINE_COLUMNS, label_files, read_labels, sample_file, sample_ids
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.radiograph import Header, prepare, read, read_header
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import Header, prepare, read, read_header
 
 KAGGLE = "boneage-training-dataset/boneage-training-dataset"
 KAGGLE_TEST = "boneage-test-dataset/boneage-test-dataset"

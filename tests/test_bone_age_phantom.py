@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from competitions.bone_age.phantom import anatomy, archive, draw, growth, latents, law, plan, read_truth
-from competitions.bone_age.phantom.imaging import expose
-from competitions.bone_age.phantom.pose import field_mask
-from competitions.bone_age.phantom.render import draw_hand
-from radstack.errors import UserError
+from phantoms.bone_age import anatomy, archive, draw, growth, latents, law, plan, read_truth
+from phantoms.bone_age.imaging import expose
+from phantoms.bone_age.pose import field_mask
+from phantoms.bone_age.render import draw_hand
+from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bone_age_floors

@@ -14,14 +14,14 @@ from competitions.bone_age import balance, frame
 from competitions.bone_age.experiments import EXPERIMENTS
 from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, settle, to_unit
 from competitions.bone_age.report import STAGES, strata
-from radstack.cli import make_context
-from radstack.context import Options
-from radstack.data import Batch
+from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
-from radstack.recipe import change
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 from radstack.stages.apply import apply
 from radstack.training.learner import Learner
+from radstack.training.loader import Batch
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,11 +11,11 @@ from competitions import load
 from competitions.bone_age import report
 from competitions.bone_age.cases import view
 from competitions.bone_age.localizer import FINE, MATRIX
-from radstack.cli import make_context
-from radstack.competition import Cases
-from radstack.context import Options
+from radstack.images.shards import shard_path, write_shard
+from radstack.recipes.competition import Cases
 from radstack.report.cases import Case
-from radstack.shards import shard_path, write_shard
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 
 from competitions import load
-from radstack.cli import make_context
-from radstack.context import Options
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, Points, Train
-from radstack.localizer import Chain, Step
-from radstack.recipe import change
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
+from radstack.images.dicom import Unreadable
+from radstack.images.views import Whole
+from radstack.recipes.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, Points, Train
+from radstack.recipes.localizer import Chain, Step
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 from radstack.stages import chain as stage
 from radstack.stages.chain_fold import localize_fold
-from radstack.views import Whole
 
 SIDE = 32
 BASE = Experiment("disc_mask", Whole((SIDE, SIDE)), Backbone("radstack/unet", pretrained=False, args={"widths": (4, 8, 16)}),

@@ -9,9 +9,10 @@ from scipy.special import expit
 from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional
 
-from radstack.errors import UserError
-from radstack.loss_classes import Classes, Ordinal
-from radstack.metrics_classes import (
+from radstack.core.errors import UserError
+from radstack.nets.classes import LEAST_STEP, CrossEntropy, SharedLinear, ordinal
+from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.scoring.metrics_classes import (
     ClassGroup,
     by_group,
     class_details,
@@ -23,7 +24,6 @@ from radstack.metrics_classes import (
     log_shares,
     shares,
 )
-from radstack.nets.classes import LEAST_STEP, CrossEntropy, SharedLinear, ordinal
 
 NAMES = tuple("abcdefg")
 LINKS = ["coral", "cumulative"]

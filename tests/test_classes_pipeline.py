@@ -6,23 +6,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from radstack.data import Batch
-from radstack.errors import UserError
-from radstack.experiment import Backbone, Experiment, Optim, Train
-from radstack.folds import fold_hash, make_folds
-from radstack.inference import load_net
-from radstack.loss_classes import Classes, Ordinal
-from radstack.metrics_classes import ClassGroup
+from radstack.core.errors import UserError
+from radstack.core.folds import fold_hash, make_folds
+from radstack.images.views import Whole
 from radstack.nets import build
 from radstack.nets.classes import SharedLinear
 from radstack.nets.objectives import objective
-from radstack.scores import score_rows
+from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
+from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.scores import score_rows
+from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
-from radstack.stack.recipe import Stacker
 from radstack.stack.rows import Member, mean_over_folds
-from radstack.task import Metric, Task
+from radstack.training.inference import load_net
 from radstack.training.learner import Learner
-from radstack.views import Whole
+from radstack.training.loader import Batch
 
 TARGETS, SIZES = tuple("abcdefg"), (4, 3)
 GROUPS = (ClassGroup("left", ("low", "low", "mid", "high")), ClassGroup("right", ("low", "high", "high")))

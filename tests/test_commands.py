@@ -16,8 +16,6 @@ import pytest
 from test_stages_of_numbers import PATIENTS, context  # noqa: F401 (a fixture)
 
 from competitions import NAMES, load
-from radstack.artifact import Artifact, manifest_of
-from radstack.cli import make_context
 from radstack.commands import environment as machine
 from radstack.commands.clean import clean, items, junk
 from radstack.commands.doctor import doctor, stages
@@ -27,11 +25,13 @@ from radstack.commands.facts import measures, reached
 from radstack.commands.prerequisites import annotations, disk, sign_in, weights
 from radstack.commands.products import input_there, next_stage
 from radstack.commands.verify import compare, record, verify
-from radstack.context import Context, Options, add_variant
-from radstack.errors import UserError
-from radstack.files import read_json, write_json, write_table, write_text
-from radstack.recipe import change
-from radstack.shards import shard_path, write_shard
+from radstack.core.artifact import Artifact, manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, write_json, write_table, write_text
+from radstack.core.recipe import change
+from radstack.images.shards import shard_path, write_shard
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options, add_variant
 from radstack.stages.stack import stack
 from radstack.stages.submit import submit, submit_constant
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radstack.artifact import Artifact, content_hash
-from radstack.errors import LeakError, UserError
-from radstack.files import need_disk, replacing, sweep, write_text
-from radstack.folds import check_folds, fold_hash, fold_of, make_folds
-from radstack.recipe import as_dict, change, digest, parse_edits
+from radstack.core.artifact import Artifact, content_hash
+from radstack.core.errors import LeakError, UserError
+from radstack.core.files import need_disk, replacing, sweep, write_text
+from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
+from radstack.core.recipe import as_dict, change, digest, parse_edits
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ import torch
 
 import competitions
 from competitions import load
-from radstack.cli import make_context
-from radstack.competition import FoldRecipe
-from radstack.context import Options
-from radstack.detector import Detector, Joint
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.experiment import Optim
-from radstack.files import write_table
-from radstack.localizer import Detection
-from radstack.recipe import change
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.recipe import change
+from radstack.images.dicom import Unreadable
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.detector import Detector, Joint
+from radstack.recipes.experiment import Optim
+from radstack.recipes.localizer import Detection
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 from radstack.stages.chain import prepared_rows
 from radstack.stages.detect import find_boxes, found_columns, joined, show
 from radstack.stages.detect_fold import _lessons, smaller

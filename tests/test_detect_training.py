@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from radstack.boxes import score_boxes
-from radstack.detector import Detector, FourSteps, Joint
-from radstack.errors import UserError
-from radstack.experiment import Optim, Schedule
-from radstack.nets.detection import detect
-from radstack.nets.trunks import Weights
-from radstack.recipe import change
-from radstack.training import detect as training
-from radstack.training.detect import DetectLearner, DetectRun, train
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
+from radstack.detection import train as training
+from radstack.detection.nets import detect
+from radstack.detection.train import DetectLearner, DetectRun, train
+from radstack.detection.trunks import Weights
+from radstack.images.boxes import score_boxes
+from radstack.recipes.detector import Detector, FourSteps, Joint
+from radstack.recipes.experiment import Optim, Schedule
 
 CPU = torch.device("cpu")
 RECIPE = Detector("toy", ("disk", "block"), args={"widths": (12, 24, 32, 32, 24)}, dense=96, short_side=80, long_side=120,

@@ -7,16 +7,16 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from radstack.box_augment import augmented, drawn, moved, shrunk
-from radstack.boxes import average_precision, complete, fit_prior, flags, iou, score_boxes
-from radstack.detector import Detector, FourSteps, Jitter
-from radstack.errors import UserError
-from radstack.nets.detection import as_input, build, detect, losses, parts, phases, read_detector, write_detector
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
+from radstack.detection.augment import augmented, drawn, moved, shrunk
+from radstack.detection.nets import as_input, build, detect, losses, parts, phases, read_detector, write_detector
+from radstack.detection.trunks import Weights
+from radstack.detection.zfnet import Zfnet
+from radstack.images.boxes import average_precision, complete, fit_prior, flags, iou, score_boxes
+from radstack.images.similarity import Similarity
 from radstack.nets.precision import precision
-from radstack.nets.trunks import Weights
-from radstack.nets.zfnet import Zfnet
-from radstack.recipe import change
-from radstack.similarity import Similarity
+from radstack.recipes.detector import Detector, FourSteps, Jitter
 
 NONE = [np.nan] * 4
 CPU = torch.device("cpu")

@@ -12,12 +12,12 @@ import pytest
 from dicom_files import make_dicom, noise
 from pydicom import uid
 
-from radstack.dicom import Unreadable, fault, invert, read_header, read_stored
-from radstack.dicom import header as walker
-from radstack.dicom import pixels as reader
-from radstack.dicom.order import ORIENTATION, POSITION, order
-from radstack.dicom.scan import scan
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable, fault, invert, read_header, read_stored
+from radstack.images.dicom import header as walker
+from radstack.images.dicom import pixels as reader
+from radstack.images.dicom.order import ORIENTATION, POSITION, order
+from radstack.images.dicom.scan import scan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 
@@ -225,14 +225,14 @@ def test_scan_has_a_row_for_every_file(folder, tmp_path):
 
 
 def test_scan_with_workers_is_the_same(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("radstack.dicom.scan.CHUNK", 4)
+    monkeypatch.setattr("radstack.images.dicom.scan.CHUNK", 4)
     one = scan(folder, 1, tmp_path / "one")
     pd.testing.assert_frame_equal(one, scan(folder, 2, tmp_path / "two"))
     assert len(list((tmp_path / "two").rglob("*.parquet"))) == 3
 
 
 def test_a_killed_scan_restarts_where_it_was(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("radstack.dicom.scan.CHUNK", 4)
+    monkeypatch.setattr("radstack.images.dicom.scan.CHUNK", 4)
     real, parts = walker.read_header, tmp_path / "parts"
     calls: list[str] = []
 
@@ -242,7 +242,7 @@ def test_a_killed_scan_restarts_where_it_was(folder, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path)
 
-    monkeypatch.setattr("radstack.dicom.scan.read_header", counting)
+    monkeypatch.setattr("radstack.images.dicom.scan.read_header", counting)
     with pytest.raises(KeyboardInterrupt):
         scan(folder, 1, parts)
     whole = scan(folder, 1, parts)

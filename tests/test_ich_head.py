@@ -7,7 +7,7 @@ import pytest
 from competitions.ich import head
 from competitions.ich.head import measure, remove_head_rest, series_boxes
 from competitions.ich.hu import HIGHEST, LOWEST, to_hu, wrong_intercept
-from radstack.dicom import Header
+from radstack.images.dicom import Header
 
 
 def header(**changes) -> Header:

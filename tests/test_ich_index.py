@@ -10,7 +10,7 @@ from dicom_files import make_dicom, noise
 
 from competitions.ich.index import QUARANTINE_COLUMNS, build_index
 from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 
 def label_rows(labels: dict[str, str]) -> list[str]:

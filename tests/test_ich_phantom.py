@@ -7,9 +7,9 @@ import pydicom
 import pytest
 
 from competitions.ich.labels import TARGETS
-from competitions.ich.phantom import archive, draw, read_truth
-from competitions.ich.phantom.plan import TRUNCATED, plan, slice_id
-from radstack.errors import UserError
+from phantoms.ich import archive, draw, read_truth
+from phantoms.ich.plan import TRUNCATED, plan, slice_id
+from radstack.core.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 SERIES, SIZE = 6, 64

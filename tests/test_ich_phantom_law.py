@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from competitions.ich.phantom import archive, draw, law, oracle
+from phantoms.ich import archive, draw, law, oracle
 
 
 def test_labels_are_drawn_with_the_stated_probability():

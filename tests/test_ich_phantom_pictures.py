@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from competitions.ich.phantom.brain import paint_brain
-from competitions.ich.phantom.fields import patch
-from competitions.ich.phantom.grid import Grid
-from competitions.ich.phantom.head import depth, grid_of, head_window
-from competitions.ich.phantom.outer import Epidural, within
-from competitions.ich.phantom.render import draw_series, draw_study
-from competitions.ich.phantom.scene import EPIDURAL, INTRAVENTRICULAR, Scene
-from competitions.ich.phantom.skull import calvaria, cavity, paint_skull
+from phantoms.ich.brain import paint_brain
+from phantoms.ich.fields import patch
+from phantoms.ich.grid import Grid
+from phantoms.ich.head import depth, grid_of, head_window
+from phantoms.ich.outer import Epidural, within
+from phantoms.ich.render import draw_series, draw_study
+from phantoms.ich.scene import EPIDURAL, INTRAVENTRICULAR, Scene
+from phantoms.ich.skull import calvaria, cavity, paint_skull
 
 
 def study_with(part: str, number: int = 0):

@@ -8,14 +8,14 @@ import torch
 from competitions import load
 from competitions.ich.experiments import EXPERIMENTS, SE_RESNEXT50, SEQUENCES, STACKERS
 from competitions.ich.labels import TARGETS
-from radstack.augment import pipeline
-from radstack.data import Batch, epoch_order, training_rows
+from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.nets.optim import schedule
-from radstack.recipe import change
 from radstack.stack.registry import method_of
+from radstack.training.augment import pipeline
 from radstack.training.learner import Learner
-from radstack.tta import tta
+from radstack.training.loader import Batch, epoch_order, training_rows
+from radstack.training.tta import tta
 
 LABEL = np.zeros(6, np.float32)
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}

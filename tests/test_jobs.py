@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from radstack.errors import LeakError, UserError
-from radstack.job import Job
-from radstack.jobs import run_jobs
-from radstack.say import say
+from radstack.core.errors import LeakError, UserError
+from radstack.core.say import say
+from radstack.running.job import Job
+from radstack.running.jobs import run_jobs
 
 STEPS = 10
 

@@ -17,8 +17,9 @@ from types import SimpleNamespace
 import pytest
 from kagglesdk import kaggle_env
 
-from radstack import archive, kaggle_client
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.submission import kaggle as kaggle_client
+from radstack.submission import unzip as archive
 
 COMPETITION = "head-ct"
 SRC = Path(kaggle_client.__file__).parents[1]
@@ -145,7 +146,7 @@ def test_killed_download_resumes_by_range(site, tmp_path):
     site.pause = 0.1
     script = ("import sys; from pathlib import Path; from kagglesdk import kaggle_env as env\n"
               f"env._env_to_endpoint[env.KaggleEnv.PROD] = {site.url!r}\n"
-              "from radstack.kaggle_client import download\n"
+              "from radstack.submission.kaggle import download\n"
               f"download({COMPETITION!r}, Path({str(tmp_path / 'input')!r}), report=lambda _: None)")
     child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(SRC)})
     part = tmp_path / "input/.download/all files" / f"{COMPETITION}.zip"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from competitions.knee_age.decision import majority, mean_error, no_minor_threshold
-from radstack.errors import UserError
-from radstack.intervals import wilson
+from radstack.core.errors import UserError
+from radstack.scoring.intervals import wilson
 
 TRUTH = np.array([15.0, 16.5, 17.9, 18.0, 19.0, 20.5])
 PREDICTED = np.array([15.5, 18.6, 17.0, 17.5, 18.4, 19.8])

@@ -25,9 +25,9 @@ from competitions.knee_age.volume import (
     normalize,
     read_masks,
 )
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.volumes import read_volume
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
+from radstack.images.volumes import read_volume
 
 HEAD = "subject,visit,file,source,sex,age_years"
 DIRECTION = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)

@@ -11,9 +11,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from competitions.knee_age import COMPETITION, balance
 from competitions.knee_age.localizer import prepare
-from competitions.knee_age.phantom import draw, read_truth
-from radstack.errors import LeakError
-from radstack.folds import check_folds, fold_of, make_folds
+from phantoms.knee_age import draw, read_truth
+from radstack.core.errors import LeakError
+from radstack.core.folds import check_folds, fold_of, make_folds
 
 VOLUMES, SIDE = 72, 40
 

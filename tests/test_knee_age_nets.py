@@ -7,15 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from radstack.data import Batch
-from radstack.errors import UserError
-from radstack.experiment import Backbone, Experiment, Optim, Train
-from radstack.loss import Dice, MaskOverlap
+from radstack.core.errors import UserError
+from radstack.images.views import Whole
 from radstack.nets import Dense, Net, build
 from radstack.nets.objectives import objective
 from radstack.nets.own import grow
+from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
+from radstack.recipes.losses import Dice, MaskOverlap
 from radstack.training.learner import Learner
-from radstack.views import Whole
+from radstack.training.loader import Batch
 
 SMALL = {"width": 4, "depth": 2, "dropout": 0.0}
 

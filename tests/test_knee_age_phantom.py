@@ -7,10 +7,10 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from competitions.knee_age.phantom import draw, files, law, oracle, read_masks, read_truth, render
-from competitions.knee_age.phantom.people import draw_ages, draw_person
-from competitions.knee_age.phantom.plan import DEFECTS, plan
-from radstack.errors import UserError
+from phantoms.knee_age import draw, files, law, oracle, read_masks, read_truth, render
+from phantoms.knee_age.people import draw_ages, draw_person
+from phantoms.knee_age.plan import DEFECTS, plan
+from radstack.core.errors import UserError
 
 VOLUMES, SIZE, SEED = 41, 32, 3
 

@@ -13,25 +13,25 @@ from competitions import load
 from competitions.knee_age import COMPETITION, balance, localizer
 from competitions.knee_age.experiments import EXPERIMENTS
 from competitions.knee_age.localizer import BONE_MASKS, LEVELS, MASKS, ZERO, cleaned, made_masks, own_masks, prepare, settle
-from competitions.knee_age.phantom import draw
 from competitions.knee_age.views import Knee, within
 from competitions.knee_age.volume import BONES, CENTRAL
-from radstack.cli import make_context
-from radstack.context import Options
-from radstack.data import Batch
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.files import write_table
+from phantoms.knee_age import draw
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.recipe import change
+from radstack.images.dicom import Unreadable
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
-from radstack.recipe import change
+from radstack.report import stage as report_stage
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 from radstack.stages import cache, folds, get_data, predict, sequence, stack, submit, train
 from radstack.stages import chain as chain_stage
-from radstack.stages import report as report_stage
 from radstack.stages.apply import apply
 from radstack.stages.chain_fold import localize_fold
 from radstack.stages.train import weights_artifact
 from radstack.training.learner import Learner
+from radstack.training.loader import Batch
 
 SIDE = 64
 """Of the phantoms: on coarser ones the slices of Epi are no longer the thickest direction, and are not taken for coronal."""

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from radstack import launch
-from radstack.errors import UserError
-from radstack.say import say
+from radstack.core.errors import UserError
+from radstack.core.say import say
+from radstack.training import distributed as launch
 
 HERE = Path(__file__).resolve()
 
@@ -59,7 +59,7 @@ time.sleep(100)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_its_launcher(tmp_path, number):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    code = ("from pathlib import Path; from radstack.launch import torchrun; "
+    code = ("from pathlib import Path; from radstack.training.distributed import torchrun; "
             f"torchrun(Path({str(tmp_path / 'sleeper.py')!r}), [{str(tmp_path)!r}], 1, print)")
     launcher = subprocess.Popen([sys.executable, "-c", code],
                                 env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")})

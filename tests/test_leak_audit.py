@@ -11,23 +11,23 @@ import pandas as pd
 import pytest
 
 from competitions import load
-from radstack.artifact import Artifact, manifest_of
-from radstack.cli import make_context
 from radstack.commands import canary
 from radstack.commands.duplicates import EXACT, MIRRORED, SHIFTS, correlation, duplicates, hash_pictures, similar
 from radstack.commands.leak_audit import leak_audit
-from radstack.competition import FoldRecipe
-from radstack.context import Context, Options
-from radstack.errors import LeakError, UserError
-from radstack.files import write_json, write_table
-from radstack.folds import fold_hash, make_folds
-from radstack.predictions import fold_files, prediction_table, write_fold
-from radstack.shards import Shards, shard_path, write_shard
+from radstack.core.artifact import Artifact, manifest_of
+from radstack.core.errors import LeakError, UserError
+from radstack.core.files import write_json, write_table
+from radstack.core.folds import fold_hash, make_folds
+from radstack.images.shards import Shards, shard_path, write_shard
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.stacker import Stacker
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options
+from radstack.running.tables import read_rows
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric
 from radstack.stack.method import Fitted
-from radstack.stack.recipe import Stacker
+from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stack.registry import METHODS
-from radstack.stages.tables import read_rows
-from radstack.task import CLASSES, NUMBERS, PROBABILITIES, Metric
 
 SIDE, PATIENTS, SLICES, FOLDS = 64, 60, 3, 3
 COPIES = {"same": lambda one: one, "down and right": lambda one: moved(one, 2, 2), "up": lambda one: moved(one, -1, 0),

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from radstack.errors import UserError
-from radstack.experiment import Loss
+from radstack.core.errors import UserError
 from radstack.nets.losses import WeightedBce
+from radstack.recipes.experiment import Loss
 
 TARGETS = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from radstack.masks import clean, dice, equalize, is_inverted, jaccard
-from radstack.similarity import Similarity, from_points, resized, warp
+from radstack.images.masks import clean, dice, equalize, is_inverted, jaccard
+from radstack.images.similarity import Similarity, from_points, resized, warp
 
 
 def disc(size, center, radius) -> np.ndarray:

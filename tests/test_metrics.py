@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
-from radstack import metrics
-from radstack.bootstrap import difference, interval, standard_error
-from radstack.errors import UserError
-from radstack.intervals import conformal
-from radstack.task import Metric, Task
+from radstack.core.errors import UserError
+from radstack.scoring import metrics
+from radstack.scoring.bootstrap import difference, interval, standard_error
+from radstack.scoring.intervals import conformal
+from radstack.scoring.task import Metric, Task
 
 RSNA = (1, 1, 1, 1, 1, 2)
 STAGE_1 = np.array([2761, 32564, 23766, 32122, 42496, 97103]) / 674258

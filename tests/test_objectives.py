@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from radstack.errors import UserError
-from radstack.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
+from radstack.core.errors import UserError
 from radstack.nets.losses import WeightedBce
 from radstack.nets.objectives import objective
+from radstack.recipes.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
 
 AGE, TWO = ("age",), ("age", "height")
 EVERY = [Loss(), Value(), Expectation(), Expectation(divergence=0.5), MaskOverlap(), Points()]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from radstack.errors import UserError
-from radstack.experiment import Optim, Schedule
+from radstack.core.errors import UserError
 from radstack.nets.ema import moving_average
 from radstack.nets.optim import OPTIMIZERS, optimizer, schedule, set_rate
+from radstack.recipes.experiment import Optim, Schedule
 
 
 def small_net() -> nn.Module:

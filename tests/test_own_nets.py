@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from radstack.data import Batch
-from radstack.errors import UserError
-from radstack.experiment import Backbone, Expectation, Experiment, Head, MaskOverlap, Optim, Points, Train, Value
+from radstack.core.errors import UserError
+from radstack.images.views import Whole
 from radstack.nets import Dense, Net, build
 from radstack.nets.objectives import objective
 from radstack.nets.own import trace
+from radstack.recipes.experiment import Backbone, Expectation, Experiment, Head, MaskOverlap, Optim, Points, Train, Value
 from radstack.training.learner import Learner
-from radstack.tta import TTA, tta, turn
-from radstack.views import Whole
+from radstack.training.loader import Batch
+from radstack.training.tta import TTA, tta, turn
 
 SMALL = {"size": (64, 48), "widths": (4, 8), "dense": (16,)}
 SMALL_UNET = {"widths": (4, 8, 16)}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 from radstack.nets.backbones import Net
 from radstack.nets.body import Body
 from radstack.nets.plain import plain, trace

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from radstack.errors import UserError
-from radstack.experiment import Optim
+from radstack.core.errors import UserError
 from radstack.nets.optim import optimizer
 from radstack.nets.precision import precision
+from radstack.recipes.experiment import Optim
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

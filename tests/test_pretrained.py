@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from radstack.errors import UserError
-from radstack.experiment import Backbone
+from radstack.core.errors import UserError
 from radstack.nets import build, pretrained
 from radstack.nets.body import Origin
+from radstack.recipes.experiment import Backbone
 
 NAME = "timm/test_resnet.r160_in1k"
 FILE = "test_resnet.r160_in1k.safetensors"

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from radstack import kaggle_client, progress
-from radstack.artifact import Artifact
-from radstack.job import Job, attempt
-from radstack.progress import Log, Meter, titled, track
-from radstack.say import say
+from radstack.core import progress
+from radstack.core.artifact import Artifact
+from radstack.core.progress import Log, Meter, titled, track
+from radstack.core.say import say
+from radstack.running.job import Job, attempt
+from radstack.submission import kaggle as kaggle_client
 
 
 class Clock:

@@ -15,10 +15,10 @@ from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, TARGETS
 from competitions.radius_ulna.pictures import annotated
 from competitions.radius_ulna.report import findings_of
 from competitions.radius_ulna.views import STORED
-from radstack.cli import make_context
-from radstack.context import Options
+from radstack.images.shards import shard_path, write_shard
 from radstack.report.cases import Case
-from radstack.shards import shard_path, write_shard
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 
 BOXES = (60.0, 100, 90, 150, 30, 105, 55, 150)
 FINAL = SimpleNamespace(final="final")

@@ -13,9 +13,9 @@ from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.index import BOX_COLUMNS, COLUMNS, build_index
 from competitions.radius_ulna.labels import QUARANTINE_COLUMNS
 from competitions.radius_ulna.phases import ALL_TARGETS
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.radiograph import read_picture
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import read_picture
 
 
 def noise(seed: int, height: int = 90, width: int = 60) -> np.ndarray:

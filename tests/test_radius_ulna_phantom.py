@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from competitions.bone_age.phantom.pose import Pose
-from competitions.bone_age.phantom.skeleton import lay
-from competitions.radius_ulna.phantom import draw, knots, law, people, place, read_truth, render
-from competitions.radius_ulna.phantom.plan import DEFECTS, SHARES, plan
-from competitions.radius_ulna.phantom.tables import BOX
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from radstack.errors import UserError
+from phantoms.bone_age.pose import Pose
+from phantoms.bone_age.skeleton import lay
+from phantoms.radius_ulna import draw, knots, law, people, place, read_truth, render
+from phantoms.radius_ulna.plan import DEFECTS, SHARES, plan
+from phantoms.radius_ulna.tables import BOX
+from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import radius_ulna_ceilings

@@ -21,7 +21,7 @@ from competitions.radius_ulna.phases import (
     phase_probabilities,
     stage_number,
 )
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 
 def test_the_phase_map_is_the_articles():

@@ -21,29 +21,29 @@ from competitions.radius_ulna.localizer import DETECTORS, crop, settle
 from competitions.radius_ulna.phases import ALL_TARGETS, PHASE_COLUMNS, TARGETS
 from competitions.radius_ulna.report import ARTICLE, article, calls, ceiling, known_truth
 from competitions.radius_ulna.views import BONES, CROP, STORED, bone, both
-from radstack.cli import make_context
-from radstack.context import Options
-from radstack.data import Batch, epoch_order
-from radstack.detector import FourSteps
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
+from radstack.detection.nets import build as build_detector
+from radstack.detection.nets import phases
+from radstack.detection.trunks import Weights
 from radstack.nets.backbones import build
-from radstack.nets.detection import build as build_detector
-from radstack.nets.detection import phases
 from radstack.nets.objectives import objective
 from radstack.nets.plain import trace
-from radstack.nets.trunks import Weights
-from radstack.recipe import change
+from radstack.recipes.detector import FourSteps
+from radstack.report.stage import report
+from radstack.running.cli import make_context
+from radstack.running.context import Options
+from radstack.running.work import finish
 from radstack.stages.cache import cache
 from radstack.stages.folds import deal_folds, make_index
 from radstack.stages.localize import localize
 from radstack.stages.predict import predict_job
-from radstack.stages.report import report
 from radstack.stages.stack import stack
 from radstack.stages.submit import submit, submit_constant
 from radstack.stages.train import train_job
-from radstack.stages.work import finish
-from radstack.submit import validate
+from radstack.submission.files import validate
 from radstack.training.learner import Learner
+from radstack.training.loader import Batch, epoch_order
 
 REAL = Path(os.environ.get("RADSTACK_REAL_DATA", ""), "boneage_sample")
 TINY = {"convs": ((4, 3), (4, 3), (4, 3), (4, 3)), "dense": (16,), "dropout": 0.0, "padding": "same"}

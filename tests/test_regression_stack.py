@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radstack.errors import UserError
-from radstack.folds import fold_hash, make_folds
-from radstack.scores import score_rows
+from radstack.core.errors import UserError
+from radstack.core.folds import fold_hash, make_folds
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.scores import score_rows
+from radstack.scoring.task import NUMBERS, Metric, Task
 from radstack.stack.linear import Linear, least_deviations, least_squares
 from radstack.stack.nested import StackResult, fit_stack
-from radstack.stack.recipe import Stacker
 from radstack.stack.registry import METHODS
 from radstack.stack.rows import Member, Rows, join, mean_over_folds
-from radstack.task import NUMBERS, Metric, Task
 
 TASK = Task(("age",), Metric("mean absolute error", (1,), unit="months"))
 FREE = np.array([False, False, True])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from browser import chromium, opened
 
-from radstack.files import replacing
+from radstack.core.files import replacing
 from radstack.report import images, plots
 from radstack.report.blocks import Section, Slices, Table
 from radstack.report.cases import Case

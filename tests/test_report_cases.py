@@ -20,21 +20,21 @@ from competitions.knee_age import cases as knee
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.pictures import COLORS, outlined
 from competitions.knee_age.views import Knee
-from radstack.artifact import manifest_of
-from radstack.competition import Cases
-from radstack.experiment import Backbone, Experiment, Head, Train, Value
-from radstack.files import write_json
+from radstack.core.artifact import manifest_of
+from radstack.core.files import write_json
+from radstack.core.paths import Paths
+from radstack.core.recipe import change
+from radstack.images.shards import Shards, shard_path, write_shard
+from radstack.images.views import Channel
+from radstack.images.views import Slices as View
 from radstack.nets import build
 from radstack.nets.objectives import objective
-from radstack.paths import Paths
-from radstack.recipe import change
+from radstack.recipes.competition import Cases
+from radstack.recipes.experiment import Backbone, Experiment, Head, Train, Value
 from radstack.report import gradcam
 from radstack.report.blocks import Picture, Slices
 from radstack.report.cases import Case
 from radstack.report.gradcam import best_network, channels_first, class_map, heat, last_map
-from radstack.shards import Shards, shard_path, write_shard
-from radstack.views import Channel
-from radstack.views import Slices as View
 
 SIDE, BLOB = 32, (slice(8, 16), slice(16, 24))
 ENCODER = Backbone("radstack/unet_sum_encoder", pretrained=False, args={"width": 1, "depth": 2, "dropout": 0.0})

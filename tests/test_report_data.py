@@ -9,22 +9,22 @@ import pytest
 import tiny
 
 from competitions import load
-from radstack.artifact import Artifact, manifest_of
-from radstack.competition import CacheRecipe
-from radstack.context import Context, Options
-from radstack.files import write_json, write_table
-from radstack.metrics_classes import ClassGroup
-from radstack.paths import Paths
-from radstack.recipe import as_dict
+from radstack.core.artifact import Artifact, manifest_of
+from radstack.core.files import write_json, write_table
+from radstack.core.paths import Paths
+from radstack.core.recipe import as_dict
+from radstack.images.shards import shard_path, write_shard
+from radstack.recipes.competition import CacheRecipe
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Picture, Plot, Table, Words
 from radstack.report.data import LISTED, data, gray
 from radstack.report.evidence import Evidence
 from radstack.report.memory import remember
 from radstack.report.page import page
 from radstack.report.provenance import flattened, in_words, provenance
-from radstack.shards import shard_path, write_shard
-from radstack.stack.recipe import Stacker
-from radstack.task import Metric, Task
+from radstack.running.context import Context, Options
+from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.task import Metric, Task
 
 
 def competition(**edits):

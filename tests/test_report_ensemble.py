@@ -9,20 +9,20 @@ import pandas as pd
 import pytest
 from tiny import EXPERIMENT
 
-from radstack.artifact import manifest_of
-from radstack.bootstrap import difference
-from radstack.files import write_json
-from radstack.metrics import sigmoid
-from radstack.metrics_classes import ClassGroup
-from radstack.paths import Paths
-from radstack.recipe import change
+from radstack.core.artifact import manifest_of
+from radstack.core.files import write_json
+from radstack.core.paths import Paths
+from radstack.core.recipe import change
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Heading, Plot, Table
 from radstack.report.ensemble import compared, ensemble, gain_plot, heat_map, submitted
 from radstack.report.evidence import Evidence
 from radstack.report.level_two import blend_weights, readable
 from radstack.report.page import page
-from radstack.stack.recipe import Stacker
-from radstack.task import Metric, Task
+from radstack.scoring.bootstrap import difference
+from radstack.scoring.metrics import sigmoid
+from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.task import Metric, Task
 
 ROWS, FOLDS = 240, 3
 GROUPS = (ClassGroup("left", ("low", "low", "high")), ClassGroup("right", ("low", "high")))

@@ -6,21 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radstack.competition import FoldRecipe
-from radstack.experiment import Experiment
-from radstack.files import write_json
-from radstack.metrics import calibration_error
-from radstack.metrics_classes import ClassGroup
+from radstack.core.files import write_json
+from radstack.images.views import Whole
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
+from radstack.recipes.stacker import Stacker
 from radstack.report import classes, learning, numbers, probabilities
 from radstack.report.evidence import Evidence
 from radstack.report.models import before_calibration, best_networks, columns_of_parts, models, part_table
 from radstack.report.page import page
 from radstack.report.plots import svg
-from radstack.scores import score_rows
-from radstack.sequence.recipe import Sequence
-from radstack.stack.recipe import Stacker
-from radstack.task import Metric, Task
-from radstack.views import Whole
+from radstack.scoring.metrics import calibration_error
+from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.scores import score_rows
+from radstack.scoring.task import Metric, Task
 
 LOSS = Task(("left", "right"), Metric("weighted log loss", (1, 2)))
 AGE = Task(("age",), Metric("mean absolute error", (1,), "years"))

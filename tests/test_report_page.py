@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from evidences import evidence
 
-from radstack.errors import UserError
-from radstack.metrics_classes import ClassGroup
+from radstack.core.errors import UserError
 from radstack.report import cases, images, page, plots
 from radstack.report.blocks import Figures, Heading, Picture, Plot, Section, Table, Words
 from radstack.report.cases import case_table, choose, models_table, row_losses
 from radstack.report.gains import additions
 from radstack.report.result import result, verdicts
-from radstack.task import Metric
+from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.task import Metric
 
 
 def labels(rng: np.random.Generator, count: int = 120) -> np.ndarray:

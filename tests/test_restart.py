@@ -5,19 +5,19 @@ import pandas as pd
 import pytest
 import torch
 
-from radstack.data import Batch
-from radstack.errors import UserError
-from radstack.experiment import Backbone, Experiment, Optim, Train
-from radstack.loss import Loss, Value
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
+from radstack.images.views import Whole
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
-from radstack.recipe import change
+from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
+from radstack.recipes.losses import Loss, Value
 from radstack.training import checkpoint
 from radstack.training import fit as fit_module
 from radstack.training.fit import Run
 from radstack.training.learner import Learner
+from radstack.training.loader import Batch
 from radstack.training.restart import share_of_constant, train
-from radstack.views import Whole
 
 SIDE, ROWS = 16, 60
 BASE = Experiment("age", Whole((SIDE, SIDE)), Backbone("timm/test_resnet", pretrained=False), loss=Value(10, 5),

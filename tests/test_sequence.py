@@ -7,10 +7,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from radstack.errors import LeakError, UserError
-from radstack.loss import Loss, Value
-from radstack.metrics import weighted_log_loss
-from radstack.recipe import change
+from radstack.core.errors import LeakError, UserError
+from radstack.core.recipe import change
+from radstack.recipes.losses import Loss, Value
+from radstack.recipes.sequence import Attention, DeltasBilstm, Sequence, TwoLevel
+from radstack.scoring.metrics import weighted_log_loss
 from radstack.sequence import train
 from radstack.sequence.arrays import Arrays, arrays_of, held_out_probs, series_bounds
 from radstack.sequence.batches import augmented, buckets, epoch_batches, whole
@@ -19,7 +20,6 @@ from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.layers import Bidirectional, SeriesDropout, SliceNorm, turned
 from radstack.sequence.models import build, with_deltas
 from radstack.sequence.predict import autocast, predict
-from radstack.sequence.recipe import Attention, DeltasBilstm, Sequence, TwoLevel
 from radstack.sequence.space import SPACES, procrustes
 from radstack.sequence.train import Trainer, fit_fold, loss, make_objective, rate
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
-from radstack.errors import UserError
-from radstack.folds import fold_hash, make_folds
+from radstack.core.errors import UserError
+from radstack.core.folds import fold_hash, make_folds
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.task import NUMBERS, Metric, Task
 from radstack.stack.nested import StackResult, fit_stack
-from radstack.stack.recipe import Stacker
 from radstack.stack.registry import METHODS
 from radstack.stack.rows import Member, Rows, join, mean_over_folds
 from radstack.stack.slices import SeriesExtraTrees, SeriesForest, SeriesInner, SeriesMean, SeriesWeights, by_volume
-from radstack.task import NUMBERS, Metric, Task
 
 TASK = Task(("age",), Metric("mean absolute error", (1,), unit="years"))
 TREES = {"trees": 60, "leaf_volumes": 2}

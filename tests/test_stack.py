@@ -7,20 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radstack.errors import LeakError, UserError
-from radstack.folds import fold_hash, make_folds
-from radstack.metrics import prior_log_loss, sigmoid, weighted_log_loss
+from radstack.core.errors import LeakError, UserError
+from radstack.core.folds import fold_hash, make_folds
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.metrics import prior_log_loss, sigmoid, weighted_log_loss
+from radstack.scoring.task import PROBABILITIES, Metric, Task
 from radstack.stack import blend
 from radstack.stack.adjust import Calibrate, RaiseAny, Smooth, platt, raised, smoothed
 from radstack.stack.blend import Climb, Weights
 from radstack.stack.features import class_features, neighbor, relative_position, series_mean
 from radstack.stack.nested import StackResult, fit_stack
-from radstack.stack.recipe import Stacker
 from radstack.stack.registry import METHODS, method_of
 from radstack.stack.rows import Member, Rows, join, mean_over_folds
 from radstack.stack.trees import LightGBM, held_out_rows
 from radstack.stack.vote import series_report, series_vote
-from radstack.task import PROBABILITIES, Metric, Task
 
 TARGETS = ("epidural", "subdural", "any")
 TASK = Task(TARGETS, Metric("weighted log loss", (1, 1, 2)))

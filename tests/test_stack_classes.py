@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.scoring.task import Metric, Task
 from radstack.stack.classes import ClassLightGBM, ClassMean, pooled, sharpness
 from radstack.stack.rows import Rows
-from radstack.task import Metric, Task
 
 TARGETS, SIZES = tuple("abcdefg"), (4, 3)
 # The sizes come from the method's setting, so that any metric with a clip serves.

@@ -8,21 +8,21 @@ import pandas as pd
 import pytest
 
 from competitions import load
-from radstack.artifact import Artifact
-from radstack.cli import make_context
-from radstack.competition import Cases, FoldRecipe, Published
-from radstack.context import Context, Options
-from radstack.errors import UserError
-from radstack.files import write_table
-from radstack.folds import fold_hash, make_folds
-from radstack.paths import Paths
-from radstack.predictions import fold_files, prediction_table, write_fold
-from radstack.stack.recipe import Stacker
-from radstack.stages.report import report
+from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.folds import fold_hash, make_folds
+from radstack.core.paths import Paths
+from radstack.recipes.competition import Cases, FoldRecipe, Published
+from radstack.recipes.stacker import Stacker
+from radstack.recipes.submission import Layout
+from radstack.report.stage import report
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options
+from radstack.scoring.task import Metric
+from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.stack import stack
 from radstack.stages.submit import check, submit, submit_constant
-from radstack.submit import Layout
-from radstack.task import Metric
 
 PATIENTS, FOLDS = 240, 3
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from competitions import load
-from radstack.cli import make_context, reopen
-from radstack.competition import Competition
-from radstack.context import Options, add_variant, all_recipes, make_variants
-from radstack.errors import UserError
-from radstack.experiment import Experiment
-from radstack.recipe import change
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
+from radstack.recipes.competition import Competition
+from radstack.recipes.experiment import Experiment
+from radstack.running.cli import make_context, reopen
+from radstack.running.context import Options, add_variant, all_recipes, make_variants
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "src").glob("[0-9]*.py"))

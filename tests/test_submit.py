@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radstack.errors import UserError
-from radstack.submit import Layout, validate, write
-from radstack.submit_forms import write_constant, write_long, write_predictions, write_wide
+from radstack.core.errors import UserError
+from radstack.recipes.submission import Layout
+from radstack.submission.files import validate, write
+from radstack.submission.forms import write_constant, write_long, write_predictions, write_wide
 
 TARGETS = ("epidural", "subdural", "any")
 

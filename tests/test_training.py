@@ -13,14 +13,14 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from radstack.data import epoch_order, plain_batches, training_batches, training_rows
-from radstack.errors import UserError
-from radstack.experiment import Sampling
-from radstack.inference import Looker, predict
+from radstack.core.errors import UserError
+from radstack.core.recipe import change
 from radstack.nets.backbones import build
-from radstack.recipe import change
+from radstack.recipes.experiment import Sampling
 from radstack.training import checkpoint
 from radstack.training.fit import fit, seed_everything
+from radstack.training.inference import Looker, predict
+from radstack.training.loader import epoch_order, plain_batches, training_batches, training_rows
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radstack.errors import UserError
-from radstack.shards import Shards, crop_square, resize, shard_path, write_shard
-from radstack.views import Channel, Slices, series_ends
+from radstack.core.errors import UserError
+from radstack.images.shards import Shards, crop_square, resize, shard_path, write_shard
+from radstack.images.views import Channel, Slices, series_ends
 
 WIDE = (500.0, 1000.0)  # 0..1000 -> 0..255
 

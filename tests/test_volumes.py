@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import make_dicom
 
-from radstack.dicom import Unreadable
-from radstack.volumes import Grid, read_header, read_volume, same_geometry
+from radstack.images.dicom import Unreadable
+from radstack.images.volumes import Grid, read_header, read_volume, same_geometry
 
 SPACING = (4.0, 0.6, 0.5)
 """Slice, row, column of the knee below, mm."""

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from radstack.errors import UserError
-from radstack.windows import Window, apply, reference
+from radstack.core.errors import UserError
+from radstack.images.windows import Window, apply, reference
 
 EVERY = np.arange(65536, dtype=np.uint16).view(np.int16).reshape(256, 256)
 SETS = [

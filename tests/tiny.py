@@ -12,12 +12,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from radstack.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
+from radstack.images.shards import Shards, shard_path, write_shard
+from radstack.images.views import Channel, Slices
 from radstack.nets.backbones import build
-from radstack.shards import Shards, shard_path, write_shard
+from radstack.recipes.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
 from radstack.stages.train import write_weights
 from radstack.training.fit import Run, fit, seed_everything
-from radstack.views import Channel, Slices
 
 SIDE, TARGETS = 32, ("left", "right")
 

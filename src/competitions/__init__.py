@@ -6,9 +6,9 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from radstack.cli import reopen
-from radstack.competition import Competition
-from radstack.registry import check_name
+from radstack.core.registry import check_name
+from radstack.recipes.competition import Competition
+from radstack.running.cli import reopen
 
 OWN = [str(Path(folder).resolve()) for folder in os.environ.get("RADSTACK_COMPETITIONS", "").split(os.pathsep) if folder]
 """Folders of competitions that live outside the repository; jobs in other processes inherit the variable."""

@@ -13,10 +13,10 @@ from competitions.bone_age.frame import FRAME
 from competitions.bone_age.index import build_index
 from competitions.bone_age.labels import label_files, sample_file
 from competitions.bone_age.report import PUBLISHED, hands, strata
-from radstack.competition import CacheRecipe, Competition, FoldRecipe
-from radstack.progress import counter
-from radstack.submit import Layout
-from radstack.task import Metric
+from radstack.core.progress import counter
+from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.submission import Layout
+from radstack.scoring.task import Metric
 
 YEARS = (0, 3, 6, 9, 12, 15, 21)
 """Edges of the age groups that folds share evenly, in years."""
@@ -31,7 +31,7 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1300, seed: int = 0) -> None:
     """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
-    from competitions.bone_age.phantom import draw
+    from phantoms.bone_age import draw
 
     with counter("phantoms") as tell:
         draw(folder, hands=series, size=size, seed=seed, workers=workers, progress=tell)
@@ -39,7 +39,7 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1300, seed
 
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, for the report alone; None where pictures are real."""
-    from competitions.bone_age.phantom import read_truth
+    from phantoms.bone_age import read_truth
 
     return read_truth(folder) if (folder / "truth.npz").exists() else None
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.radiograph import read
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import read
 
 FOLDER, MASKS = "annotations", "annotations/masks"
 """Below the input folder."""
@@ -58,7 +58,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         size: height and width of its radiograph; not checked where None.
 
     Raises:
-        Unreadable: the reasons of :func:`radstack.radiograph.read`, ``wrong-size``, ``empty-mask``.
+        Unreadable: the reasons of :func:`radstack.images.radiograph.read`, ``wrong-size``, ``empty-mask``.
     """
     mask = read(path) > 127
     if size is not None and mask.shape != size:

@@ -10,15 +10,15 @@ from competitions.bone_age.frame import REGIONS
 from competitions.bone_age.localizer import FINE, hand_map, raw_mask
 from competitions.bone_age.pictures import NAMES, found, hand
 from competitions.bone_age.report import half_widths, region_ages
-from radstack.competition import Cases
-from radstack.dicom import Unreadable
-from radstack.paths import Paths
-from radstack.radiograph import read
+from radstack.core.paths import Paths
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import read
+from radstack.images.shards import Shards, shard_path
+from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Plot
 from radstack.report.cases import Case
 from radstack.report.images import data_uri, drawn, fitted
 from radstack.report.plots import COLORS, INK, SOFT, figure, svg
-from radstack.shards import Shards, shard_path
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

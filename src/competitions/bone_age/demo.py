@@ -8,10 +8,10 @@ from competitions.bone_age.frame import region_box
 from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain
 from competitions.bone_age.report import localization
 from competitions.bone_age.views import region
-from radstack.competition import FoldRecipe
-from radstack.experiment import Expectation, Head, Op, Optim, Schedule, Train
-from radstack.recipe import change
-from radstack.views import Whole
+from radstack.core.recipe import change
+from radstack.images.views import Whole
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.experiment import Expectation, Head, Op, Optim, Schedule, Train
 
 SCALE = 0.1
 """Of the canonical frame: region A is 200 x 150 pixels."""

@@ -7,10 +7,10 @@ specification's section 3 lists.
 from collections.abc import Mapping
 
 from competitions.bone_age.views import region, region_as_color
-from radstack.experiment import Backbone, Expectation, Experiment, Head, Op, Optim, Sampling, Schedule, Train, Value
-from radstack.recipe import change
-from radstack.stack.recipe import Stacker
-from radstack.views import Box
+from radstack.core.recipe import change
+from radstack.images.views import Box
+from radstack.recipes.experiment import Backbone, Expectation, Experiment, Head, Op, Optim, Sampling, Schedule, Train, Value
+from radstack.recipes.stacker import Stacker
 
 SCALE = 0.25
 """Of the 2080 x 1600 frame in the cache; region A is then 500 x 375 pixels."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from radstack.masks import Cleaned, equalize
-from radstack.similarity import Similarity, from_points, resized, warp
+from radstack.images.masks import Cleaned, equalize
+from radstack.images.similarity import Similarity, from_points, resized, warp
 
 FRAME = (2080, 1600)
 """Height and width."""

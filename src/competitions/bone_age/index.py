@@ -9,10 +9,10 @@ import pandas as pd
 
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
 from competitions.bone_age.labels import QUARANTINE_COLUMNS, read_labels
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.parallel import mapped_rows
-from radstack.radiograph import content_crc, scan
+from radstack.core.errors import UserError
+from radstack.core.parallel import mapped_rows
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
            "mask", *LANDMARKS]
@@ -39,13 +39,13 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     Args:
         folder: holds the label tables and the pictures, in folders nested at will.
         workers: processes that read headers and masks.
-        parts_folder: keeps what is read, see :func:`radstack.parallel.mapped_rows`.
+        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
         report: given a line for each thing worth knowing.
 
     Returns:
         The index: ``COLUMNS``, train first, then by id; ``boneage`` months (NaN in test), ``male`` 0 or 1, ``mask`` below
         ``folder`` or "", landmarks in raw pixels or NaN. The quarantine: ``QUARANTINE_COLUMNS``; reasons are those of
-        :func:`read_labels`, :func:`read_mask` and :func:`radstack.radiograph.read_header`, and ``no-file`` (a
+        :func:`read_labels`, :func:`read_mask` and :func:`radstack.images.radiograph.read_header`, and ``no-file`` (a
         label without a picture), ``no-label`` and ``not-in-sample`` (a picture without a label), ``duplicate-picture`` (a
         second file of that name), ``landmark-outside``.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 TABLES = {
     "boneagetrainingdataset": "train", "trainingdataset": "train", "train": "train",

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age import frame
-from radstack import masks
-from radstack.competition import CacheRecipe
-from radstack.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, PointMaps, Points, Schedule, Train
-from radstack.localizer import Chain, Step
-from radstack.paths import Paths
-from radstack.radiograph import prepare, read
-from radstack.shards import Shards
-from radstack.similarity import Similarity, resized, warp
-from radstack.views import Whole
+from radstack.core.paths import Paths
+from radstack.images import masks
+from radstack.images.radiograph import prepare, read
+from radstack.images.shards import Shards
+from radstack.images.similarity import Similarity, resized, warp
+from radstack.images.views import Whole
+from radstack.recipes.competition import CacheRecipe
+from radstack.recipes.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, PointMaps, Points, Schedule, Train
+from radstack.recipes.localizer import Chain, Step
 
 LANDMARKS = ("tip", "thumb", "capitate")
 """Tip of the third distal phalanx, tip of the thumb's, center of the capitate (the article's P1, P2, P3)."""
@@ -82,7 +82,7 @@ HAND_LANDMARKS_FINE = Experiment(
 
 
 def small_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray, dict[str, float]]:
-    """The radiograph of the one row in ``rows`` as :func:`radstack.radiograph.prepare` shrinks it."""
+    """The radiograph of the one row in ``rows`` as :func:`radstack.images.radiograph.prepare` shrinks it."""
     small, place = prepare(folder / rows["path"].iloc[0], side)
     return small[None], place
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from competitions.bone_age.frame import CAPITATE, FRAME, REGIONS, TIP, region_box
-from radstack.files import replacing
-from radstack.similarity import resized
+from radstack.core.files import replacing
+from radstack.images.similarity import resized
 
 if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ import pandas as pd
 from competitions.bone_age import frame
 from competitions.bone_age.annotations import read_mask
 from competitions.bone_age.localizer import LANDMARKS, hand_map, raw_mask, similarity
-from radstack import masks
-from radstack.competition import Cases, Published
-from radstack.intervals import conformal
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.images import masks
+from radstack.recipes.competition import Cases, Published
+from radstack.scoring.intervals import conformal
 
 COVERAGE = 0.9
 """Share of true ages that the prediction intervals hold."""

@@ -1,7 +1,7 @@
 """What the age networks see: a region of the registered hand, as the cache holds it at a share of the canonical frame."""
 
 from competitions.bone_age.frame import region_box
-from radstack.views import Box
+from radstack.images.views import Box
 
 GRAY = 127.5
 """Mean and deviation of the gray levels: pictures enter the networks as (x - 127.5) / 127.5 (the article's code)."""

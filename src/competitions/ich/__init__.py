@@ -13,13 +13,13 @@ from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
 from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
 from competitions.ich.labels import TARGETS
 from competitions.ich.report import PUBLISHED, series_table
-from radstack.competition import CacheRecipe, Competition, FoldRecipe
-from radstack.dicom import read_stored
-from radstack.localizer import Classical
-from radstack.paths import Paths
-from radstack.progress import counter
-from radstack.shards import crop_square
-from radstack.task import Metric
+from radstack.core.paths import Paths
+from radstack.core.progress import counter
+from radstack.images.dicom import read_stored
+from radstack.images.shards import crop_square
+from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.localizer import Classical
+from radstack.scoring.task import Metric
 
 
 def read(path: Path) -> np.ndarray:
@@ -58,7 +58,7 @@ def sample_file(folder: Path) -> Path:
 
 def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed: int = 0) -> None:
     """Draw phantoms (imported late: nothing else needs the drawing code)."""
-    from competitions.ich.phantom import draw
+    from phantoms.ich import draw
 
     with counter("phantoms") as tell:
         draw(folder, series=series, size=size, seed=seed, workers=workers, progress=tell)
@@ -66,7 +66,7 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed:
 
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn: id, split, labels and true probabilities, for the report alone; None where pictures are real."""
-    from competitions.ich.phantom import read_truth
+    from phantoms.ich import read_truth
 
     return read_truth(folder) if (folder / "truth.npz").exists() else None
 

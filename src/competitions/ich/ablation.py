@@ -10,8 +10,8 @@ from competitions.ich import draw_demo
 from competitions.ich.demo import BYOBNET, DEMO, EFFICIENTNET, RESNET, SHUFFLENET, SIDE, TWO_LEVEL
 from competitions.ich.experiments import stackers
 from competitions.ich.views import brain_only, windows_and_neighbors
-from radstack.recipe import change
-from radstack.sequence.recipe import Sequence
+from radstack.core.recipe import change
+from radstack.recipes.sequence import Sequence
 
 WINDOWS = change(RESNET, name="windows", train__epochs=8)
 BRAIN = change(WINDOWS, name="brain", view=brain_only(SIDE))

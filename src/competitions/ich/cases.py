@@ -7,16 +7,16 @@ import numpy as np
 
 from competitions.ich import head, hu
 from competitions.ich.labels import TARGETS
-from radstack import windows
-from radstack.competition import Cases
-from radstack.dicom import read_stored
-from radstack.metrics import log_losses
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.images import windows
+from radstack.images.dicom import read_stored
+from radstack.images.shards import Shards, crop_square
+from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Slices
 from radstack.report.cases import Case
 from radstack.report.images import data_uri, overlaid, sheet
 from radstack.report.plots import COLORS, INK, SOFT, along, svg
-from radstack.shards import Shards, crop_square
+from radstack.scoring.metrics import log_losses
 
 SIDE, LARGE = 192, 320
 """Of a slice in the stack, and of one that is shown alone, in pixels: a series of forty slices takes 0.4 MB."""

@@ -5,10 +5,10 @@ from functools import partial
 from competitions.ich import COMPETITION, draw_demo, truth
 from competitions.ich.experiments import EXTRA_FEATURES, METRIC_LOSS, stackers
 from competitions.ich.views import means_of_three, three_windows, windows_and_neighbors
-from radstack.competition import FoldRecipe
-from radstack.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
-from radstack.recipe import change
-from radstack.sequence.recipe import DeltasBilstm, Sequence, TwoLevel
+from radstack.core.recipe import change
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.sequence import DeltasBilstm, Sequence, TwoLevel
 
 SIDE = 64
 

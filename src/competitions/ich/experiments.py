@@ -5,10 +5,10 @@ each recipe says whose. Scores named are stage-1 validation (spec section 5.1).
 """
 
 from competitions.ich.views import means_of_three, neighbors, three_windows
-from radstack.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
-from radstack.recipe import change
-from radstack.sequence.recipe import DeltasBilstm, Sequence, TwoLevel
-from radstack.stack.recipe import Stacker
+from radstack.core.recipe import change
+from radstack.recipes.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.sequence import DeltasBilstm, Sequence, TwoLevel
+from radstack.recipes.stacker import Stacker
 
 METRIC_LOSS = Loss(class_weights=(1, 1, 1, 1, 1, 2), rare_class="epidural", rare_weight=2.0)
 """The competition's metric as the loss; epidural (0.4 % of slices) counts double (spec section 5.4)."""

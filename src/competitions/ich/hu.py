@@ -5,8 +5,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from radstack.dicom import Header
-from radstack.windows import Window
+from radstack.images.dicom import Header
+from radstack.images.windows import Window
 
 LOWEST, HIGHEST = -1024, 3071
 """Range of 12 bits at intercept -1024, which nearly all slices have. The few 16-bit ones reach above only in metal and

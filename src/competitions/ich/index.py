@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
-from radstack.dicom.order import order
-from radstack.dicom.scan import scan
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.images.dicom.order import order
+from radstack.images.dicom.scan import scan
 
 TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
 """The label file and the list of test slices."""
@@ -34,13 +34,13 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     Args:
         input_folder: holds the two CSV files and the two picture folders.
         workers: processes that read headers.
-        parts_folder: keeps what is read, see :func:`radstack.dicom.scan.scan`.
+        parts_folder: keeps what is read, see :func:`radstack.images.dicom.scan.scan`.
         report: given a line for each thing worth knowing (dropped rows, quarantined files, repeated positions).
 
     Returns:
         The index: ``id``, ``split``, ``group``, ``series``, ``position``, ``z``, ``path``, the targets (float32, NaN in
         test) and ``HEADER_COLUMNS``, sorted by split (train first), series, position. The quarantine:
-        ``QUARANTINE_COLUMNS``; reasons are those of :class:`radstack.dicom.Unreadable` and ``duplicate-sop``,
+        ``QUARANTINE_COLUMNS``; reasons are those of :class:`radstack.images.dicom.Unreadable` and ``duplicate-sop``,
         ``no-label`` and ``not-in-sample`` (a file without a row), ``no-file`` (a row without a file). A test id of
         the quarantine keeps its six rows in the submission, filled there.
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 TARGETS = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
 """In the order of the rows of the file; ``any`` is the OR of the others."""

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from competitions.ich.labels import TARGETS
-from radstack.competition import Cases, Published
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.recipes.competition import Cases, Published
 
 VALID = "stage 1, own validation split by study"
 PRIVATE = "stage 2 test, labels of several readers (private leaderboard)"

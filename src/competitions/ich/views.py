@@ -1,7 +1,7 @@
 """Views of head CT: windows (spec section 4) and neighbors as channels."""
 
 from competitions.ich.hu import WINDOWS
-from radstack.views import Channel, Slices
+from radstack.images.views import Channel, Slices
 
 MEAN, STD = (57.0, 46.4, 64.3), (82.7, 75.4, 79.9)
 """Brain, subdural, bone on the 0-255 scale: (0.2236, 0.1819, 0.2523) and (0.3245, 0.2956, 0.3134) of 255, as measured

@@ -14,10 +14,10 @@ from competitions.knee_age.labels import label_files, sample_file
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
 from competitions.knee_age.volume import CENTRAL, MOST
-from radstack.competition import CacheRecipe, Competition, FoldRecipe
-from radstack.progress import counter
-from radstack.submit import Layout
-from radstack.task import Metric
+from radstack.core.progress import counter
+from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.submission import Layout
+from radstack.scoring.task import Metric
 
 YEARS = (15, 16, 17, 18, 19)
 """Inner edges of the age groups that folds share evenly."""
@@ -34,7 +34,7 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw_demo(folder: Path, *, series: int, workers: int, size: int = SIDE, seed: int = 0, tau: float = 0.63) -> None:
     """Draw ``series`` phantom volumes (imported late: nothing else needs the drawing code)."""
-    from competitions.knee_age.phantom import draw
+    from phantoms.knee_age import draw
 
     with counter("phantoms") as tell:
         draw(folder, volumes=series, size=size, seed=seed, workers=workers, tau=tau, progress=tell)
@@ -42,7 +42,7 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = SIDE, seed
 
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, a row for each slice that a volume can have, for the report alone; None where volumes are real."""
-    from competitions.knee_age.phantom import read_truth
+    from phantoms.knee_age import read_truth
 
     if not (folder / "truth.csv").exists():
         return None

@@ -6,13 +6,13 @@ import numpy as np
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.pictures import outlined, windowed
 from competitions.knee_age.report import slice_model
-from radstack.competition import Cases
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.images.shards import Shards
+from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Slices
 from radstack.report.cases import Case
 from radstack.report.images import data_uri, overlaid, sheet
 from radstack.report.plots import COLORS, INK, along, svg
-from radstack.shards import Shards
 
 SIDE, LARGE = 224, 320
 """Of a slice in the stack, and of one that is shown alone, in pixels: a volume takes 0.2 MB."""

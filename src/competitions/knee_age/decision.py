@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from radstack.bootstrap import standard_error
-from radstack.errors import UserError
-from radstack.intervals import wilson
+from radstack.core.errors import UserError
+from radstack.scoring.bootstrap import standard_error
+from radstack.scoring.intervals import wilson
 
 ADULT = 18.0
 """Years of life from which a person is of age in Germany (civil code, section 2)."""

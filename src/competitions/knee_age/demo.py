@@ -6,9 +6,9 @@ from competitions.knee_age import COMPETITION, draw_demo, truth
 from competitions.knee_age.experiments import MASKED_PRETRAINED, baselines
 from competitions.knee_age.localizer import BONE_MASK, MASKS, chain
 from competitions.knee_age.report import localization
-from radstack.competition import FoldRecipe
-from radstack.experiment import Op, Optim, Sampling, Schedule, Train
-from radstack.recipe import change
+from radstack.core.recipe import change
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.experiment import Op, Optim, Sampling, Schedule, Train
 
 SIDE = 80
 

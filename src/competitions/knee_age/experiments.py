@@ -5,10 +5,10 @@ Where the article is silent, the number is that of the thesis or its shipped cod
 
 from competitions.knee_age.views import Knee
 from competitions.knee_age.volume import BONES
-from radstack.experiment import Backbone, Expectation, Experiment, Op, Optim, Schedule, Train, Value
-from radstack.recipe import change
-from radstack.sequence.recipe import Attention, Sequence
-from radstack.stack.recipe import Stacker
+from radstack.core.recipe import change
+from radstack.recipes.experiment import Backbone, Expectation, Experiment, Op, Optim, Schedule, Train, Value
+from radstack.recipes.sequence import Attention, Sequence
+from radstack.recipes.stacker import Stacker
 
 SIDE = 224
 """Of the cached pictures."""

@@ -12,10 +12,10 @@ import pandas as pd
 
 from competitions.knee_age.labels import QUARANTINE_COLUMNS, SUFFIXES, TABLE, read_labels
 from competitions.knee_age.volume import central, read_masks
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.parallel import mapped_rows
-from radstack.volumes import Volume, read_volume
+from radstack.core.errors import UserError
+from radstack.core.parallel import mapped_rows
+from radstack.images.dicom import Unreadable
+from radstack.images.volumes import Volume, read_volume
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "mask", "age_years", "visit", "source", "slices", "height",
            "width", "spacing_row", "spacing_column", "spacing_slice", "z"]
@@ -38,16 +38,16 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     Args:
         folder: holds ``volumes.csv`` (or the names it stands for), ``sample_submission.csv`` and the volumes.
         workers: processes that read volumes.
-        parts_folder: keeps what is read, see :func:`radstack.parallel.mapped_rows`.
+        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
         report: given a line for each thing worth knowing.
 
     Returns:
         The index: ``COLUMNS``, train first, then by series and position; ``age_years`` NaN in test, ``position`` counts from
         the front, ``path`` and ``mask`` (of train volumes, or "") lie below ``folder``, sizes and spacings (mm) are those of
         the oriented volume. The quarantine: ``QUARANTINE_COLUMNS``, one row a volume; reasons are those of
-        :func:`read_labels`, :func:`radstack.volumes.read_volume` and :func:`read_masks`, and ``not-coronal`` (sagittal
-        volumes were never used for ages), ``slice-count``, ``flat`` (all voxels alike), ``duplicate-volume`` (a train
-        volume with the voxels of another).
+        :func:`read_labels`, :func:`radstack.images.volumes.read_volume` and :func:`read_masks`, and ``not-coronal``
+        (sagittal volumes were never used for ages), ``slice-count``, ``flat`` (all voxels alike), ``duplicate-volume`` (a
+        train volume with the voxels of another).
 
     Raises:
         UserError: tables are faulty, or no volume is usable.

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from radstack.errors import UserError
-from radstack.files import read_text_table
+from radstack.core.errors import UserError
+from radstack.core.files import read_text_table
 
 TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
 """The list of the volumes; the list of the test volumes (its rows are those to submit)."""

@@ -9,14 +9,14 @@ import pandas as pd
 
 from competitions.knee_age import volume
 from competitions.knee_age.volume import BONES, Box
-from radstack.competition import CacheRecipe
-from radstack.experiment import Backbone, Dice, Experiment, Op, Optim, Train
-from radstack.localizer import Chain, Step
-from radstack.paths import Paths
-from radstack.recipe import change
-from radstack.shards import Shards
-from radstack.views import Whole
-from radstack.volumes import read_header, read_volume
+from radstack.core.paths import Paths
+from radstack.core.recipe import change
+from radstack.images.shards import Shards
+from radstack.images.views import Whole
+from radstack.images.volumes import read_header, read_volume
+from radstack.recipes.competition import CacheRecipe
+from radstack.recipes.experiment import Backbone, Dice, Experiment, Op, Optim, Train
+from radstack.recipes.localizer import Chain, Step
 
 MASKS = ("bone", *BONES)
 """What the four networks find: all bones as one, and each alone. One network of three outputs finds no fibula (3.4 % of the
@@ -59,7 +59,7 @@ def prepare(folder: Path, rows: pd.DataFrame, side: int, shrink: int = 4) -> tup
         uint8 [slices, side, side], and where the square was cut: ``top``, ``left``, ``box_side`` in pixels of the volume.
 
     Raises:
-        Unreadable: as :func:`radstack.volumes.read_volume`.
+        Unreadable: as :func:`radstack.images.volumes.read_volume`.
     """
     first = rows.iloc[0]
     raw = read_volume(folder / first["path"])

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from competitions.knee_age.localizer import LEVELS, MASKS, THRESHOLD, ZERO, cleaned
-from radstack.files import replacing
+from radstack.core.files import replacing
 
 if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.figure import Figure

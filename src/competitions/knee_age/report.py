@@ -5,10 +5,10 @@ import pandas as pd
 
 from competitions.knee_age import decision as adult
 from competitions.knee_age.localizer import MASKS, binary, found_maps, made_masks
-from radstack import masks
-from radstack.competition import Cases, Published
-from radstack.intervals import conformal
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.images import masks
+from radstack.recipes.competition import Cases, Published
+from radstack.scoring.intervals import conformal
 
 COVERAGE = 0.9
 """Share of true ages that the prediction intervals hold."""
@@ -140,8 +140,8 @@ def overlap(found: np.ndarray, made: np.ndarray) -> dict[str, float]:
 
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """What stage 02 reached on the phantoms of the test split, against the bones as drawn (label volumes have errors)."""
-    from competitions.knee_age.phantom import read_masks, read_truth
     from competitions.knee_age.volume import Box, cut_masks
+    from phantoms.knee_age import read_masks, read_truth
 
     archive = read_truth(paths.input).set_index("series")
     numbers = pd.Series(np.arange(len(archive)), archive.index)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from competitions.knee_age.localizer import LEVELS, MASKS, ZERO
 from competitions.knee_age.volume import KERNEL
-from radstack.shards import Shards
+from radstack.images.shards import Shards
 
 
 @dataclass(frozen=True)

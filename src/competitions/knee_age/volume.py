@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import uniform_filter1d
 
-from radstack.dicom import Unreadable
-from radstack.volumes import Grid, read_volume, same_geometry
+from radstack.images.dicom import Unreadable
+from radstack.images.volumes import Grid, read_volume, same_geometry
 
 BONES = ("femur", "tibia", "fibula")
 """Channels of a decoded mask."""
@@ -148,7 +148,7 @@ def read_masks(path: Path, grid: Grid) -> np.ndarray:
     """The bones of a label file as :func:`decode_mask` gives them, on the voxels of ``grid``.
 
     Raises:
-        Unreadable: those of :func:`radstack.volumes.read_volume` and :func:`decode_mask`, and ``mask-geometry``.
+        Unreadable: those of :func:`radstack.images.volumes.read_volume` and :func:`decode_mask`, and ``mask-geometry``.
     """
     labels = read_volume(path)
     if not same_geometry(labels, grid):

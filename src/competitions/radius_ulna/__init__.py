@@ -14,11 +14,11 @@ from competitions.radius_ulna.labels import label_files, sample_file
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS, phase_of
 from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
 from competitions.radius_ulna.views import BONES, STORED
-from radstack.competition import CacheRecipe, Competition, FoldRecipe
-from radstack.metrics_classes import ClassGroup
-from radstack.progress import counter
-from radstack.submit import Layout
-from radstack.task import Metric
+from radstack.core.progress import counter
+from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.submission import Layout
+from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.task import Metric
 
 GROUPS = tuple(ClassGroup(bone, tuple(phase_of(bone, int(stage[1:])) for stage in TARGETS[bone])) for bone in BONES)
 """The phase in which each stage of a bone is scored."""
@@ -33,7 +33,7 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1302, seed: int = 0, noise: str = "default") -> None:
     """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
-    from competitions.radius_ulna.phantom import draw
+    from phantoms.radius_ulna import draw
 
     with counter("phantoms") as tell:
         draw(folder, pictures=series, size=size, seed=seed, workers=workers, noise=noise, progress=tell)
@@ -41,7 +41,7 @@ def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1302, seed
 
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, for the report alone; None where pictures are real."""
-    from competitions.radius_ulna.phantom import read_truth
+    from phantoms.radius_ulna import read_truth
 
     return read_truth(folder) if (folder / "truth.npz").exists() else None
 

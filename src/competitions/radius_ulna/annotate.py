@@ -11,10 +11,10 @@ import pandas as pd
 from competitions.radius_ulna.index import COLUMNS
 from competitions.radius_ulna.pictures import annotated
 from competitions.radius_ulna.report import findings_of
-from radstack.context import Context
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.radiograph import read_picture
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import read_picture
+from radstack.running.context import Context
 from radstack.stages.apply import apply
 
 TEXT = ("sex",)

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
 
 FOLDER, NAMES = "boxes", "boxes/classes.txt"
 """Below the input folder: VOC (.xml) or YOLO (.txt) files, one a picture and named like it; the classes of YOLO, a line

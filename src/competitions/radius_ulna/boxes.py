@@ -20,8 +20,8 @@ from competitions.radius_ulna.box_formats import (
     read_voc,
     read_yolo,
 )
-from radstack.boxes import GOOD, center_errors, iou
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.images.boxes import GOOD, center_errors, iou
 
 TABLE = "boxes.csv"
 """Below the input folder."""
@@ -120,8 +120,8 @@ def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a bone: ``bone``, ``pictures``, ``iou_mean``, ``iou_median``, ``above`` (share of pictures with an IoU above
-        ``radstack.boxes.GOOD``), ``center_px`` and ``center_share`` (median distance of the centers, in pixels and as a
-        share of the root of the first box's area), ``width_ratio`` and ``height_ratio`` (medians, second to first: readers
+        ``radstack.images.boxes.GOOD``), ``center_px`` and ``center_share`` (median distance of the centers, in pixels and as
+        a share of the root of the first box's area), ``width_ratio`` and ``height_ratio`` (medians, second to first: readers
         who agree on the place may still differ in how much of the bone they take).
     """
     named = [table[COLUMNS].assign(id=_names(table)) for table in (first, second)]

@@ -13,14 +13,14 @@ from competitions.radius_ulna.phases import LEARNED_PHASES, PHASES, TARGETS, pha
 from competitions.radius_ulna.pictures import marked
 from competitions.radius_ulna.report import findings_of
 from competitions.radius_ulna.views import BONES, CROP
-from radstack.competition import Cases
-from radstack.dicom import Unreadable
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.images.dicom import Unreadable
+from radstack.images.shards import Shards, shard_path
+from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Plot
 from radstack.report.cases import Case
 from radstack.report.images import data_uri, drawn, sheet
 from radstack.report.plots import COLORS, INK, figure, svg
-from radstack.shards import Shards, shard_path
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

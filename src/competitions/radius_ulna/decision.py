@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, LEARNED_PHASES, LETTER, phase_of, phase_probabilities
-from radstack.errors import UserError
-from radstack.intervals import wilson
+from radstack.core.errors import UserError
+from radstack.scoring.intervals import wilson
 
 BONES = tuple(LEARNED_PHASES)
 

@@ -8,11 +8,11 @@ from competitions.radius_ulna.localizer import ZFNET, detection
 from competitions.radius_ulna.phases import TARGETS
 from competitions.radius_ulna.report import localization
 from competitions.radius_ulna.views import BONES, bone, both
-from radstack.competition import FoldRecipe
-from radstack.detector import Joint
-from radstack.experiment import Experiment, Optim, Sampling, Schedule, Train
-from radstack.loss_classes import Ordinal
-from radstack.recipe import change
+from radstack.core.recipe import change
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.detector import Joint
+from radstack.recipes.experiment import Experiment, Optim, Sampling, Schedule, Train
+from radstack.recipes.losses_classes import Ordinal
 
 DETECTOR = change(
     ZFNET,

@@ -6,10 +6,10 @@ that valid convolutions leave nothing of, dropout .5, 100 epochs.
 
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
 from competitions.radius_ulna.views import BONES, bone, both, in_color
-from radstack.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
-from radstack.loss_classes import Classes, Ordinal
-from radstack.recipe import change
-from radstack.stack.recipe import Stacker
+from radstack.core.recipe import change
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.recipes.stacker import Stacker
 
 SIZES = tuple(len(TARGETS[name]) for name in BONES)
 """Stages of the radius and of the ulna: 7 and 6."""

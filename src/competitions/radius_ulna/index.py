@@ -12,10 +12,10 @@ import pandas as pd
 from competitions.radius_ulna.boxes import BONES, CORNERS, read_boxes
 from competitions.radius_ulna.labels import QUARANTINE_COLUMNS, TABLE, read_labels
 from competitions.radius_ulna.phases import ALL_TARGETS, TARGETS, one_hot
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.parallel import mapped_rows
-from radstack.radiograph import read_picture
+from radstack.core.errors import UserError
+from radstack.core.parallel import mapped_rows
+from radstack.images.dicom import Unreadable
+from radstack.images.radiograph import read_picture
 
 BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
 """``radius_x1`` .. ``ulna_y2``: edges in raw pixels, x to the right, y down."""
@@ -40,7 +40,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     Args:
         folder: holds ``labels.csv``, ``sample_submission.csv``, boxes (see :func:`read_boxes`) and the pictures.
         workers: processes that read pictures.
-        parts_folder: keeps what is read, see :func:`radstack.parallel.mapped_rows`.
+        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
         report: given a line for each thing worth knowing.
 
     Returns:

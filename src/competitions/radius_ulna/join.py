@@ -14,8 +14,8 @@ import pandas as pd
 
 from competitions.radius_ulna.labels import COLUMNS, TABLE
 from competitions.radius_ulna.phases import LETTER, stage_number
-from radstack.errors import UserError
-from radstack.files import write_table
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
 
 SPELLINGS = {
     "date": ("date", "examdate", "studydate"), "serial": ("serial", "serialnumber", "serialno", "number", "no"),

@@ -8,8 +8,8 @@ import pandas as pd
 
 from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.phases import LEARNED, LETTER, stage_number
-from radstack.errors import UserError
-from radstack.files import read_text_table
+from radstack.core.errors import UserError
+from radstack.core.files import read_text_table
 
 TABLE, SAMPLE = "labels.csv", "sample_submission.csv"
 """The list of the pictures; the list of the test pictures (its rows are those to submit)."""

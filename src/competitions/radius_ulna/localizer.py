@@ -9,13 +9,13 @@ from PIL import Image
 
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.views import BONES, CROP
-from radstack.competition import CacheRecipe
-from radstack.detector import Detector, FourSteps
-from radstack.experiment import Optim, Schedule
-from radstack.localizer import Detection
-from radstack.paths import Paths
-from radstack.radiograph import read_picture
-from radstack.recipe import change
+from radstack.core.paths import Paths
+from radstack.core.recipe import change
+from radstack.images.radiograph import read_picture
+from radstack.recipes.competition import CacheRecipe
+from radstack.recipes.detector import Detector, FourSteps
+from radstack.recipes.experiment import Optim, Schedule
+from radstack.recipes.localizer import Detection
 from radstack.stages.detect import found_columns
 
 FOUND = found_columns(BONES)
@@ -56,7 +56,7 @@ def detection(detector: Detector = ZFNET) -> Detection:
 
 
 def read(path: Path) -> np.ndarray:
-    """Gray levels of a raw file, uint8 [height, width]; Unreadable as :func:`radstack.radiograph.read_picture`."""
+    """Gray levels of a raw file, uint8 [height, width]; Unreadable as :func:`radstack.images.radiograph.read_picture`."""
     return read_picture(path)[0]
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 PHASES: dict[str, dict[str, tuple[int, ...]]] = {
     "radius": {"pre": (1, 2, 3, 4, 5, 6), "peak": (7,), "stagnation": (8, 9), "mature": (10, 11)},

@@ -9,7 +9,7 @@ import numpy as np
 
 from competitions.radius_ulna.phases import LEARNED_PHASES, TARGETS, hint
 from competitions.radius_ulna.views import BONES
-from radstack.files import replacing
+from radstack.core.files import replacing
 
 if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.axes import Axes

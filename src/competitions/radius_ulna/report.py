@@ -12,11 +12,11 @@ from competitions.radius_ulna.localizer import FOUND
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, TARGETS, hint, most_probable, phase_probabilities
 from competitions.radius_ulna.pictures import Findings
 from competitions.radius_ulna.views import BONES
-from radstack.bootstrap import difference
-from radstack.boxes import GOOD, iou, score_boxes
-from radstack.competition import Cases, Published
-from radstack.intervals import wilson
-from radstack.paths import Paths
+from radstack.core.paths import Paths
+from radstack.images.boxes import GOOD, iou, score_boxes
+from radstack.recipes.competition import Cases, Published
+from radstack.scoring.bootstrap import difference
+from radstack.scoring.intervals import wilson
 from radstack.stages.detect import score_columns
 
 ARTICLE = {
@@ -39,7 +39,7 @@ PUBLISHED = tuple(
 
 def known_truth(paths: Paths) -> pd.DataFrame | None:
     """What was drawn, None where pictures are real; with ``radius_stage`` and ``ulna_stage`` (int), test included."""
-    from competitions.radius_ulna.phantom import read_truth
+    from phantoms.radius_ulna import read_truth
 
     if not (paths.input / "truth.npz").exists():
         return None

@@ -1,6 +1,6 @@
 """What a network sees of a cached row: the crop of one bone, or both side by side, by found or by hand-made boxes."""
 
-from radstack.views import Box
+from radstack.images.views import Box
 
 CROP = (128, 96)
 """Height and width in pixels of a bone's crop (the article's, whose order is taken as the bone's end is taller)."""

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.bootstrap import Interval, difference
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.experiment import Experiment
-from radstack.files import write_table
-from radstack.metrics import normalized
-from radstack.predictions import fold_files
-from radstack.recipe import change
-from radstack.stack.recipe import Stacker
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.recipe import change
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.stacker import Stacker
+from radstack.running.context import Context
+from radstack.running.tables import read_folds, read_rows
+from radstack.scoring.bootstrap import Interval, difference
+from radstack.scoring.metrics import normalized
+from radstack.scoring.task import Task
+from radstack.stack.predictions import fold_files
 from radstack.stack.rows import Member
 from radstack.stages.stack import members_of, task_of
-from radstack.stages.tables import read_folds, read_rows
-from radstack.task import Task
 
 SEEDS = (0, 1)
 """Of the shuffles. One honest fit in forty beats a 95 % interval by chance, so that a hit is tried with the next seed."""

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.artifact import manifest_of
 from radstack.commands.products import localizer_names, size_of
-from radstack.context import Context, all_recipes, make_variants
-from radstack.experiment import Experiment
-from radstack.files import read_json
-from radstack.paths import Paths
-from radstack.registry import check_name
-from radstack.sequence.recipe import Sequence
-from radstack.stack.recipe import Stacker
-from radstack.stages.tables import command
+from radstack.core.artifact import manifest_of
+from radstack.core.files import read_json
+from radstack.core.paths import Paths
+from radstack.core.registry import check_name
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
+from radstack.recipes.stacker import Stacker
+from radstack.running.context import Context, all_recipes, make_variants
+from radstack.running.tables import command
 
 FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports")
 """What ``--keep`` may name."""

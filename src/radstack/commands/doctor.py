@@ -5,14 +5,14 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from radstack.artifact import manifest_of
 from radstack.commands.environment import MISSING, OK, TODO, WARN, Check, environment
 from radstack.commands.prerequisites import annotations, disk, sign_in, weights
 from radstack.commands.products import STAGES, Product, input_there, next_stage, products, remedy
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import read_json
-from radstack.stages.tables import command
+from radstack.core.artifact import manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import read_json
+from radstack.running.context import Context
+from radstack.running.tables import command
 
 
 def doctor(context: Context) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.parallel import in_processes
-from radstack.progress import track
-from radstack.shards import Shards
+from radstack.core.parallel import in_processes
+from radstack.core.progress import track
+from radstack.images.shards import Shards
 
 Read = Callable[[int], np.ndarray]
 """Row number -> its cached picture [height, width]."""

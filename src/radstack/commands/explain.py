@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import manifest_of
 from radstack.commands.submitted import FLOAT32, submitted
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import read_json, read_table
-from radstack.folds import fold_of
-from radstack.predictions import fold_files, read_member
-from radstack.registry import check_name
-from radstack.shards import shard_path
-from radstack.stack.recipe import Stacker
-from radstack.stages.report import made_folds, models
-from radstack.stages.tables import command, read_folds, read_index
+from radstack.core.artifact import manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, read_table
+from radstack.core.folds import fold_of
+from radstack.core.registry import check_name
+from radstack.images.shards import shard_path
+from radstack.recipes.stacker import Stacker
+from radstack.report.stage import made_folds, models
+from radstack.running.context import Context
+from radstack.running.tables import command, read_folds, read_index
+from radstack.stack.predictions import fold_files, read_member
 
 WIDTH = 120
 """Characters of a wrapped line."""

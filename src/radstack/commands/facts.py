@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import check_unedited, manifest_of
 from radstack.commands.products import products
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import read_json, read_table
-from radstack.folds import check_folds, fold_hash
-from radstack.metrics import normalized
-from radstack.predictions import read_member
-from radstack.recipe import digest
-from radstack.shards import Shards, shard_path
+from radstack.core.artifact import check_unedited, manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, read_table
+from radstack.core.folds import check_folds, fold_hash
+from radstack.core.recipe import digest
+from radstack.images.shards import Shards, shard_path
+from radstack.running.context import Context
+from radstack.running.tables import command, read_folds, read_index, read_rows
+from radstack.scoring.metrics import normalized
+from radstack.stack.predictions import read_member
 from radstack.stages.stack import stack_folds
-from radstack.stages.tables import command, read_folds, read_index, read_rows
-from radstack.submit import validate
+from radstack.submission.files import validate
 
 Fact = tuple[Any, float | None]
 """A value and how far another may be from it: 0 for equal, None where a difference is only worth a note (bits)."""

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.artifact import check_unedited, content_hash, manifest_of
-from radstack.context import Context
-from radstack.errors import LeakError, UserError
-from radstack.files import read_json, write_table
-from radstack.folds import fold_hash, fold_of, patients_on_both_sides
-from radstack.predictions import read_member
+from radstack.core.artifact import check_unedited, content_hash, manifest_of
+from radstack.core.errors import LeakError, UserError
+from radstack.core.files import read_json, write_table
+from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
+from radstack.report.stage import made_folds, models
+from radstack.running.context import Context
+from radstack.running.tables import command, read_folds, read_index
+from radstack.stack.predictions import read_member
 from radstack.stack.rows import Member
-from radstack.stages.report import made_folds, models
-from radstack.stages.tables import command, read_folds, read_index
 
 OK, LEAK, WARN = "ok", "LEAK", "warn"
 NAMED = 10

@@ -9,11 +9,11 @@ import numpy as np
 
 from radstack.commands.environment import GIGA, MISSING, OK, WARN, Check
 from radstack.commands.products import input_there, next_stage, products, size_of
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.experiment import Backbone
-from radstack.localizer import Chain, Detection
-from radstack.stages.tables import command, read_index
+from radstack.core.errors import UserError
+from radstack.recipes.experiment import Backbone
+from radstack.recipes.localizer import Chain, Detection
+from radstack.running.context import Context
+from radstack.running.tables import command, read_index
 
 
 def disk(context: Context) -> Iterator[Check]:
@@ -70,7 +70,7 @@ def sign_in(context: Context, variables: Mapping[str, str], home: Path) -> list[
     Places as in kaggle 2 and kagglesdk: a token in ``KAGGLE_API_TOKEN`` or ``~/.kaggle/access_token``, else name and key in
     ``KAGGLE_USERNAME`` and ``KAGGLE_KEY`` or ``kaggle.json``.
     """
-    from radstack.kaggle_client import HOW_TO_SIGN_IN
+    from radstack.submission.kaggle import HOW_TO_SIGN_IN
 
     if context.competition.demo_size or not context.competition.kaggle:
         return [Check(OK, "Kaggle", "not needed: " + (

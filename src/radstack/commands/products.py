@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from radstack.artifact import manifest_of
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.localizer import Chain, Detection
-from radstack.predictions import fold_files
+from radstack.core.artifact import manifest_of
+from radstack.core.errors import UserError
+from radstack.recipes.localizer import Chain, Detection
+from radstack.running.context import Context
+from radstack.running.tables import command
+from radstack.stack.predictions import fold_files
 from radstack.stages.sequence import member_folds
 from radstack.stages.stack import stack_folds
-from radstack.stages.tables import command
 
 STAGES = ("00_get_data", "01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack",
           "08_submit", "09_report")

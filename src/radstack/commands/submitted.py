@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from radstack.context import Context
-from radstack.predictions import read_member
+from radstack.running.context import Context
+from radstack.running.tables import command, read_index
+from radstack.stack.predictions import read_member
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.stack import stack_folds
 from radstack.stages.submit import by_row
-from radstack.stages.tables import command, read_index
-from radstack.submit import DECIMALS, row_names
+from radstack.submission.files import DECIMALS, row_names
 
 FLOAT32 = 1e-6
 """Relative precision of a stored prediction, with some room."""

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radstack.artifact import manifest_of, packages
 from radstack.commands.facts import Fact, Facts, reached
 from radstack.commands.products import STAGES
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import read_json, write_json
-from radstack.stages.tables import command, in_words
+from radstack.core.artifact import manifest_of, packages
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, write_json
+from radstack.running.context import Context
+from radstack.running.tables import command, in_words
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from radstack.errors import UserError
-from radstack.experiment import Backbone, Head
+from radstack.core.errors import UserError
+from radstack.core.registry import check_name, pick
 from radstack.nets import pretrained
 from radstack.nets.body import Body
 from radstack.nets.classes import SharedLinear
 from radstack.nets.sources import SOURCES
-from radstack.registry import check_name, pick
+from radstack.recipes.experiment import Backbone, Head
 
 PLAIN = Head()
 """No columns and no hidden layers."""

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from radstack.errors import UserError
-from radstack.loss_classes import Classes, Ordinal
-from radstack.metrics_classes import group_sizes
+from radstack.core.errors import UserError
+from radstack.core.registry import pick
 from radstack.nets.losses import Objective, above_zero
-from radstack.registry import pick
+from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.scoring.metrics_classes import group_sizes
 
 LEAST_STEP = 1e-3
 """Thresholds of the cumulative link stay this far apart in log odds, so that no class has probability 0."""

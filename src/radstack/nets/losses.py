@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from radstack.errors import UserError
-from radstack.experiment import Loss
-from radstack.registry import check_name
+from radstack.core.errors import UserError
+from radstack.core.registry import check_name
+from radstack.recipes.experiment import Loss
 
 
 class Objective(nn.Module):

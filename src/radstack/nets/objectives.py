@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from radstack.errors import UserError
-from radstack.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
-from radstack.loss import Dice
-from radstack.loss_classes import Classes, Ordinal
+from radstack.core.errors import UserError
 from radstack.nets.classes import CrossEntropy, ordinal
 from radstack.nets.losses import Objective, WeightedBce, above_zero, check_shape
 from radstack.nets.points import PointsOnMaps, SquaredError
+from radstack.recipes.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
+from radstack.recipes.losses import Dice
+from radstack.recipes.losses_classes import Classes, Ordinal
 
 
 class Deviation(Objective):

@@ -9,11 +9,10 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import Optimizer
 
-from radstack.errors import UserError
-from radstack.experiment import Optim, Schedule
+from radstack.core.errors import UserError, reason
+from radstack.core.registry import pick
 from radstack.nets.precision import apex_module
-from radstack.oneline import reason
-from radstack.registry import pick
+from radstack.recipes.experiment import Optim, Schedule
 
 Groups = list[dict[str, Any]]
 """Parameter groups: what decays, and what does not."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 from radstack.nets.body import Body, Origin, State
 from radstack.nets.plain import plain
 from radstack.nets.unets import SumEncoder, SumUnet, Unet

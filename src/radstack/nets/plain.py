@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
+from radstack.core.registry import pick
 from radstack.nets.body import Body, Origin, State
-from radstack.registry import pick
 
 PADDINGS: dict[str, tuple[str, bool]] = {"same": ("same", False), "valid": ("valid", False), "valid_ceil": ("valid", True)}
 """Name -> padding of the convolutions as torch names it, and whether a pool keeps the last odd row and column."""

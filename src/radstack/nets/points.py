@@ -2,9 +2,9 @@
 
 import torch
 
-from radstack.errors import UserError
-from radstack.loss import PointMaps, Points
+from radstack.core.errors import UserError
 from radstack.nets.losses import Objective, above_zero, check_shape
+from radstack.recipes.losses import PointMaps, Points
 
 
 class SquaredError(Objective):

@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from radstack.errors import UserError
-from radstack.oneline import reason
-from radstack.registry import pick
+from radstack.core.errors import UserError, reason
+from radstack.core.registry import pick
 
 
 class Precision(Protocol):

@@ -13,11 +13,10 @@ from safetensors import SafetensorError
 from timm.models import adapt_input_conv
 from torch import nn
 
-from radstack.errors import UserError
-from radstack.experiment import Backbone
-from radstack.files import sha256
+from radstack.core.errors import UserError, reason
+from radstack.core.files import sha256
 from radstack.nets.body import Body, Origin, State, first_convolution
-from radstack.oneline import reason
+from radstack.recipes.experiment import Backbone
 
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 """Training-only heads of Inception v3 and GoogLeNet, present in files and absent here."""

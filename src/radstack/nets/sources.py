@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError, reason
 from radstack.nets.body import Body, Origin, State, change_channels, cut_last_linear
 from radstack.nets.own import OWN
-from radstack.oneline import reason
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 
 class Unet(nn.Module):

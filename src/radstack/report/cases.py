@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from radstack.metrics import normalized
-from radstack.metrics_classes import coarse, coarse_log_losses
-from radstack.progress import track
+from radstack.core.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
-from radstack.scores import parts_of
-from radstack.task import CLASSES, NUMBERS, PROBABILITIES, Metric
+from radstack.scoring.metrics import normalized
+from radstack.scoring.metrics_classes import coarse, coarse_log_losses
+from radstack.scoring.scores import parts_of
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric
 
 EACH = 10
 """Cases of each reason."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from radstack.intervals import wilson
-from radstack.metrics import calibration_error
-from radstack.metrics_classes import ClassGroup, by_group
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.learning import LEGEND, panels
 from radstack.report.plots import COLORS, INK, svg
 from radstack.report.probabilities import BINS, draw_bins
+from radstack.scoring.intervals import wilson
+from radstack.scoring.metrics import calibration_error
+from radstack.scoring.metrics_classes import ClassGroup, by_group
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

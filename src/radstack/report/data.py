@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack import windows
-from radstack.folds import fold_of, patients_on_both_sides
+from radstack.core.folds import fold_of, patients_on_both_sides
+from radstack.images import windows
+from radstack.images.shards import Shards, shard_path
 from radstack.report.blocks import Block, Figures, Heading, Picture, Plot, Section, Table, Words
 from radstack.report.evidence import Evidence
 from radstack.report.images import data_uri, fitted, sheet
 from radstack.report.plots import COLORS, INK, SOFT, figure, svg
-from radstack.scores import parts_of
-from radstack.shards import Shards, shard_path
-from radstack.stages.tables import read_folds
-from radstack.task import NUMBERS
+from radstack.running.tables import read_folds
+from radstack.scoring.scores import parts_of
+from radstack.scoring.task import NUMBERS
 
 LISTED = 200
 """Rows of a list of single pictures."""

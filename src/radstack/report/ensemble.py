@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Section, Table
 from radstack.report.evidence import Evidence
 from radstack.report.gains import CHANGED, additions
 from radstack.report.level_two import learned_blocks
 from radstack.report.plots import COLORS, INK, figure, svg
-from radstack.stack.recipe import Stacker
-from radstack.task import CLASSES, NUMBERS, PROBABILITIES
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 
 MOST = 16
 """Models whose likeness is shown; the best where there are more."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import manifest_of
-from radstack.competition import Cases
-from radstack.context import Context, all_recipes, make_variants
-from radstack.experiment import Experiment
-from radstack.files import read_json
-from radstack.task import Task
+from radstack.core.artifact import manifest_of
+from radstack.core.files import read_json
+from radstack.recipes.competition import Cases
+from radstack.recipes.experiment import Experiment
+from radstack.running.context import Context, all_recipes, make_variants
+from radstack.scoring.task import Task
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.bootstrap import difference
-from radstack.metrics_classes import coarse
 from radstack.report.evidence import Evidence
-from radstack.task import CLASSES, NUMBERS, PROBABILITIES
+from radstack.scoring.bootstrap import difference
+from radstack.scoring.metrics_classes import coarse
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 
 MOVED = {PROBABILITIES: 0.05, NUMBERS: 0.1}
 """A row counts as changed from here on: a probability by that much, a number by that share of the mean absolute error."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import manifest_of
-from radstack.experiment import Experiment
-from radstack.files import read_json
-from radstack.paths import Paths
-from radstack.predictions import fold_files
+from radstack.core.artifact import manifest_of
+from radstack.core.files import read_json
+from radstack.core.paths import Paths
+from radstack.recipes.experiment import Experiment
+from radstack.stack.predictions import fold_files
 
 if TYPE_CHECKING:  # seconds to import, and only the report's pictures need it
     import torch
@@ -47,8 +47,8 @@ def heat(experiment: Experiment, targets: tuple[str, ...], weights: Path, rows: 
     """
     import torch
 
-    from radstack.data import columns_of, normalizer
     from radstack.nets.objectives import objective
+    from radstack.training.loader import columns_of, normalizer
 
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     net = _loaded(experiment, targets, weights, place)
@@ -155,7 +155,7 @@ def _around(outputs: "torch.Tensor", features: "torch.Tensor", images: "torch.Te
 
 
 def _loaded(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: "torch.device") -> "Net":
-    from radstack.inference import load_net
+    from radstack.training.inference import load_net
 
     key = (str(weights), weights.stat().st_mtime_ns, str(device))
     if key not in NETS:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import manifest_of
-from radstack.context import all_recipes, make_variants
-from radstack.localizer import Chain, Detection
+from radstack.core.artifact import manifest_of
+from radstack.recipes.localizer import Chain, Detection
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.plots import BACK, COLORS, SOFT, figure, svg
-from radstack.stack.recipe import Stacker
+from radstack.running.context import all_recipes, make_variants
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

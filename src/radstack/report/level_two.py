@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.predictions import fold_files
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.plots import COLORS, SOFT, figure, svg
-from radstack.stack.recipe import Stacker
+from radstack.stack.predictions import fold_files
 
 FEATURES = 15
 """Features whose importance is shown."""

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from radstack.artifact import content_hash, manifest_of
-from radstack.errors import UserError
-from radstack.files import read_json
-from radstack.paths import Paths
+from radstack.core.artifact import content_hash, manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import read_json
+from radstack.core.paths import Paths
 
 FOLDERS = ("folds", "cache", "weights", "oof", "submissions")
-"""Where artifacts lie, as properties of :class:`radstack.paths.Paths`; the reports themselves are left out."""
+"""Where artifacts lie, as properties of :class:`radstack.core.paths.Paths`; the reports themselves are left out."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from radstack.bootstrap import interval
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Section, Table
 from radstack.report.classes import class_blocks
 from radstack.report.evidence import Evidence
@@ -13,8 +13,8 @@ from radstack.report.learning import learning, panels
 from radstack.report.numbers import number_blocks
 from radstack.report.plots import COLORS, figure, svg
 from radstack.report.probabilities import probability_blocks
-from radstack.stack.recipe import Stacker
-from radstack.task import CLASSES, NUMBERS, PROBABILITIES
+from radstack.scoring.bootstrap import interval
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.figure import Figure

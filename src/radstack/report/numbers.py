@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from radstack.intervals import conformal, wilson
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.learning import panels
 from radstack.report.plots import COLORS, SOFT, figure, svg
+from radstack.scoring.intervals import conformal, wilson
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

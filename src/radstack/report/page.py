@@ -4,7 +4,7 @@ from importlib import resources
 
 import pandas as pd
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 from radstack.report.blocks import Section, Table
 from radstack.report.cases import Case
 

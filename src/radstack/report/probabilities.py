@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from radstack.intervals import wilson
-from radstack.metrics import calibration_error, class_aucs, log_losses, reliability
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.learning import LEGEND, panels, thinned
 from radstack.report.plots import COLORS, INK, SOFT, svg
+from radstack.scoring.intervals import wilson
+from radstack.scoring.metrics import calibration_error, class_aucs, log_losses, reliability
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

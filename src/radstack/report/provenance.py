@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.progress import clock
-from radstack.recipe import as_dict
+from radstack.core.progress import clock
+from radstack.core.recipe import as_dict
 from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
 from radstack.report.evidence import Evidence
 from radstack.report.memory import Made, Memory, remember

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from radstack.experiment import Experiment
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
 from radstack.report import plots
 from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
 from radstack.report.evidence import Evidence
 from radstack.report.gains import additions
-from radstack.sequence.recipe import Sequence
 
 LIMITS = ("constant", "floor")
 """Rows of the score table that are no model."""

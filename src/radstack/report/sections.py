@@ -1,6 +1,6 @@
 """The page's sections in order: each is one module, given the evidence."""
 
-from radstack.progress import track
+from radstack.core.progress import track
 from radstack.report.cases import cases
 from radstack.report.data import data
 from radstack.report.ensemble import ensemble

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from radstack.errors import LeakError, UserError
+from radstack.core.errors import LeakError, UserError
 
 ByFold = Mapping[int, np.ndarray]
 """An array for each fold's network."""

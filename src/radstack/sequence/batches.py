@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radstack.sequence.recipe import Sequence
+from radstack.recipes.sequence import Sequence
 
 JITTER = 4.0
 """Slices by which lengths are blurred before sorting, so that an epoch's batches differ from the last one's."""

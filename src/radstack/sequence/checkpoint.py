@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from radstack.errors import UserError
-from radstack.files import replacing
-from radstack.recipe import digest
+from radstack.core.errors import UserError
+from radstack.core.files import replacing
+from radstack.core.recipe import digest
+from radstack.recipes.sequence import Sequence
 from radstack.sequence.arrays import Arrays
-from radstack.sequence.recipe import Sequence
 
 SAMPLE = 256
 """Rows of each embedding table that enter the key; the stages' manifests hold the whole file's hash."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from radstack.errors import UserError
-from radstack.metrics import logit
+from radstack.core.errors import UserError
+from radstack.recipes.sequence import Sequence, TwoLevel
+from radstack.scoring.metrics import logit
 from radstack.sequence.arrays import Arrays, held_out_probs
 from radstack.sequence.batches import Picks
-from radstack.sequence.recipe import Sequence, TwoLevel
 from radstack.sequence.space import SPACES, Space
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from radstack.recipes.sequence import Attention, DeltasBilstm, TwoLevel
 from radstack.sequence.feed import Batch
 from radstack.sequence.layers import Bidirectional, NormedConv, SeriesDropout, SliceConv
-from radstack.sequence.recipe import Attention, DeltasBilstm, TwoLevel
 
 
 def with_deltas(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 from radstack.sequence.batches import Picks, ordered_batches
 from radstack.sequence.feed import Batch, Feed
 
 Tell = Callable[..., None]
-"""Takes figures of a step, see :meth:`radstack.progress.Track.step`."""
+"""Takes figures of a step, see :meth:`radstack.core.progress.Track.step`."""
 Answer = Callable[[torch.Tensor], torch.Tensor]
 """Outputs [rows, targets] -> predictions."""
 PREDICT_SERIES = 32

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 from radstack.sequence.arrays import Arrays, ByFold
 
 SAMPLE = 20_000

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from radstack.errors import UserError
-from radstack.loss import Loss, Value
-from radstack.metrics import normalized
+from radstack.core.errors import UserError
+from radstack.core.progress import Log, track
 from radstack.nets.losses import Objective
 from radstack.nets.objectives import objective
-from radstack.progress import Log, track
+from radstack.recipes.losses import Loss, Value
+from radstack.recipes.sequence import Sequence
+from radstack.scoring.metrics import normalized
 from radstack.sequence import checkpoint
 from radstack.sequence.arrays import Arrays, check_arrays
 from radstack.sequence.batches import epoch_batches, whole
 from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.models import build
 from radstack.sequence.predict import Tell, autocast, predict
-from radstack.sequence.recipe import Sequence
 
 BAD_STEPS = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -54,7 +54,7 @@ def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[f
     """Train on the rows of all folds but ``fold``; average the last ``recipe.bag`` epochs' predictions.
 
     A checkpoint in ``folder`` is written after every epoch; a killed run goes on from it, on the CPU to the same bits.
-    ``fold<n>_log/`` beside it gets the figures (:class:`radstack.progress.Log`).
+    ``fold<n>_log/`` beside it gets the figures (:class:`radstack.core.progress.Log`).
 
     Args:
         recipe: what to train.

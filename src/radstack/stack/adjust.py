@@ -7,13 +7,13 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.model_selection import GroupKFold
 
-from radstack.bootstrap import standard_error
-from radstack.errors import UserError
-from radstack.metrics import log_losses, sigmoid
+from radstack.core.errors import UserError
+from radstack.scoring.bootstrap import standard_error
+from radstack.scoring.metrics import log_losses, sigmoid
+from radstack.scoring.task import PROBABILITIES
 from radstack.stack.features import neighbor
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import PROBABILITIES
 
 PARTS = 5
 """Groups of patients in the inner cross-fitting of a decision."""

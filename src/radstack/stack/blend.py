@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 from scipy.optimize import minimize
 
-from radstack.metrics import normalized, sigmoid
+from radstack.scoring.metrics import normalized, sigmoid
+from radstack.scoring.task import NUMBERS, PROBABILITIES
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import NUMBERS, PROBABILITIES
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from radstack.errors import UserError
-from radstack.metrics_classes import by_group, group_sizes, log_shares, shares
-from radstack.progress import track
+from radstack.core.errors import UserError
+from radstack.core.progress import track
+from radstack.scoring.metrics_classes import by_group, group_sizes, log_shares, shares
+from radstack.scoring.task import CLASSES
 from radstack.stack.features import index_column
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import CLASSES
 
 POOLS = ("log", "linear")
 """Mean of log probabilities brought to sum 1, or of probabilities (Genest & Zidek 1986)."""

@@ -7,8 +7,8 @@ that lie series by series in slice order; one class at a time, float32, so that 
 import numpy as np
 import pandas as pd
 
-from radstack.errors import UserError
-from radstack.metrics import sigmoid
+from radstack.core.errors import UserError
+from radstack.scoring.metrics import sigmoid
 from radstack.stack.rows import Rows
 
 

@@ -10,14 +10,14 @@ import pandas as pd
 from scipy.optimize import linprog, lsq_linear
 from sklearn.model_selection import GroupKFold
 
-from radstack.bootstrap import standard_error
-from radstack.errors import UserError
-from radstack.registry import pick
+from radstack.core.errors import UserError
+from radstack.core.registry import pick
+from radstack.scoring.bootstrap import standard_error
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 from radstack.stack.adjust import PARTS
 from radstack.stack.features import index_column
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import CLASSES, NUMBERS, PROBABILITIES
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(x [rows, columns], y [rows], where a coefficient may be negative [columns]) -> coefficients [columns]"""

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.bootstrap import Interval, difference, interval
-from radstack.errors import UserError
-from radstack.folds import fold_hash
-from radstack.progress import track
+from radstack.core.errors import UserError
+from radstack.core.folds import fold_hash
+from radstack.core.progress import track
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.bootstrap import Interval, difference, interval
+from radstack.scoring.task import Task
 from radstack.stack.method import Fitted, Method
-from radstack.stack.recipe import Stacker
 from radstack.stack.registry import check_handles, method_of
 from radstack.stack.rows import Member, Rows, join
-from radstack.task import Task
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,18 @@
 import dataclasses
 from typing import Any, cast
 
-from radstack.errors import UserError
-from radstack.registry import check_name, pick
+from radstack.core.errors import UserError
+from radstack.core.registry import check_name, pick
+from radstack.recipes.stacker import Stacker
+from radstack.scoring.task import Metric
 from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
 from radstack.stack.blend import Climb, Mean, Weights
 from radstack.stack.classes import ClassLightGBM, ClassMean
 from radstack.stack.linear import Linear, Route
 from radstack.stack.method import Method
-from radstack.stack.recipe import Stacker
 from radstack.stack.slices import SeriesExtraTrees, SeriesForest, SeriesInner, SeriesMean, SeriesWeights
 from radstack.stack.trees import Forest, LightGBM
 from radstack.stack.vote import Vote
-from radstack.task import Metric
 
 METHODS: dict[str, Any] = {
     "mean": Mean, "route": Route, "linear": Linear, "weights": Weights, "climb": Climb, "lightgbm": LightGBM,

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from radstack.errors import LeakError, UserError
-from radstack.folds import fold_hash, fold_of
-from radstack.task import Task
+from radstack.core.errors import LeakError, UserError
+from radstack.core.folds import fold_hash, fold_of
+from radstack.scoring.task import Task
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-from radstack.errors import UserError
-from radstack.oneline import reason
+from radstack.core.errors import UserError, reason
+from radstack.scoring.task import NUMBERS
 from radstack.stack.features import series_counts
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import NUMBERS
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """values [members, volumes, slices, targets] -> one answer a volume, [volumes, targets]"""

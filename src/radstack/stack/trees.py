@@ -8,13 +8,13 @@ import lightgbm as lgb
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from radstack.metrics import sigmoid
-from radstack.progress import track
+from radstack.core.progress import track
+from radstack.scoring.metrics import sigmoid
+from radstack.scoring.task import PROBABILITIES
 from radstack.stack.adjust import platt
 from radstack.stack.features import class_features
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import PROBABILITIES
 
 Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(features [rows, features], blended logits [rows]) -> probabilities [rows]"""

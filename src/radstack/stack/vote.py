@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from radstack.metrics import sigmoid
+from radstack.scoring.metrics import sigmoid
+from radstack.scoring.task import PROBABILITIES
 from radstack.stack.features import series_counts
 from radstack.stack.method import Fitted
 from radstack.stack.rows import Rows
-from radstack.task import PROBABILITIES
 
 
 @dataclass(frozen=True)

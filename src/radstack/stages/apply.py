@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.experiment import Experiment
-from radstack.files import write_table
-from radstack.localizer import Chain, Classical, Detection
-from radstack.paths import Paths
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.paths import Paths
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.localizer import Chain, Classical, Detection
+from radstack.running.context import Context
+from radstack.running.tables import read_folds, read_rows
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages import chain as chain_stage
 from radstack.stages import detect as detect_stage
 from radstack.stages.cache import cache
 from radstack.stages.stack import members_of, stack_folds, task_of
-from radstack.stages.tables import read_folds, read_rows
 from radstack.stages.train import weights_artifact
 
 
@@ -78,7 +78,7 @@ def _detect(context: Context, there: Context, localizer: Detection, fold: int) -
     """What fold ``fold``'s detector finds in the new pictures."""
     import torch
 
-    from radstack.nets.detection import read_detector
+    from radstack.detection.nets import read_detector
     from radstack.stages.detect_fold import look, weights_file
 
     rows, _ = chain_stage.prepared_rows(there)
@@ -105,8 +105,8 @@ def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.
     """One prediction a row and fold: ``id``, ``fold``, targets."""
     import torch
 
-    from radstack.inference import load_net, predict
-    from radstack.shards import Shards
+    from radstack.images.shards import Shards
+    from radstack.training.inference import load_net, predict
 
     targets, parts = experiment.answers(context.competition.targets), []
     for fold in context.folds_of(experiment):

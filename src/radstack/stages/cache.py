@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.competition import Competition
-from radstack.context import Context
-from radstack.files import need_disk, read_table, sweep, write_table
-from radstack.parallel import in_processes
-from radstack.paths import Paths
-from radstack.progress import track
-from radstack.recipe import digest
-from radstack.shards import shard_path, write_shard
-from radstack.stages.tables import command
+from radstack.core.artifact import Artifact
+from radstack.core.files import need_disk, read_table, sweep, write_table
+from radstack.core.parallel import in_processes
+from radstack.core.paths import Paths
+from radstack.core.progress import track
+from radstack.core.recipe import digest
+from radstack.images.shards import shard_path, write_shard
+from radstack.recipes.competition import Competition
+from radstack.running.context import Context
+from radstack.running.tables import command
 
 VERSION = 1
 

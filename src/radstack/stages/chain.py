@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.dicom import Unreadable
-from radstack.errors import UserError
-from radstack.files import need_disk, read_table, sweep, write_table
-from radstack.folds import fold_of
-from radstack.localizer import Chain
-from radstack.parallel import in_processes, mapped_rows
-from radstack.paths import Paths
-from radstack.progress import track
-from radstack.shards import Shards, shard_path, write_shard
-from radstack.stages.tables import command, raw_files, read_folds, read_index
-from radstack.stages.work import Work, finish
+from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
+from radstack.core.files import need_disk, read_table, sweep, write_table
+from radstack.core.folds import fold_of
+from radstack.core.parallel import in_processes, mapped_rows
+from radstack.core.paths import Paths
+from radstack.core.progress import track
+from radstack.images.dicom import Unreadable
+from radstack.images.shards import Shards, shard_path, write_shard
+from radstack.recipes.localizer import Chain
+from radstack.running.context import Context
+from radstack.running.tables import command, raw_files, read_folds, read_index
+from radstack.running.work import Work, finish
 
 VERSION = 2
 JOB = "competitions:localize"

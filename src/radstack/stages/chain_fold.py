@@ -8,23 +8,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import replacing, write_table
-from radstack.inference import answers
-from radstack.localizer import Chain, Step, same_picture
+from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
+from radstack.core.files import replacing, write_table
+from radstack.core.progress import titled, track
+from radstack.core.say import say
+from radstack.images.shards import Shards
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
-from radstack.progress import titled, track
-from radstack.say import say
-from radstack.shards import Shards
+from radstack.recipes.localizer import Chain, Step, same_picture
+from radstack.running.context import Context
+from radstack.running.tables import raw_files
+from radstack.running.work import has_gpu
 from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
-from radstack.stages.tables import raw_files
 from radstack.stages.train import started_from, starting, write_weights
-from radstack.stages.work import has_gpu
 from radstack.training import checkpoint
 from radstack.training.fit import Run
+from radstack.training.inference import answers
 from radstack.training.restart import train
 
 PIECE = 1024

@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.boxes import flags
-from radstack.context import Context
-from radstack.dicom import Unreadable
-from radstack.files import read_table, write_table
-from radstack.localizer import Detection
-from radstack.parallel import mapped_rows
-from radstack.paths import Paths
+from radstack.core.artifact import Artifact
+from radstack.core.files import read_table, write_table
+from radstack.core.parallel import mapped_rows
+from radstack.core.paths import Paths
+from radstack.images.boxes import flags
+from radstack.images.dicom import Unreadable
+from radstack.recipes.localizer import Detection
+from radstack.running.context import Context
+from radstack.running.tables import command, raw_files, read_index
+from radstack.running.work import Work, finish
 from radstack.stages.chain import prepared_rows
-from radstack.stages.tables import command, raw_files, read_index
-from radstack.stages.work import Work, finish
 
 VERSION = 1
 JOB = "competitions:detect"

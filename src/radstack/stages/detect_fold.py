@@ -9,25 +9,25 @@ import pandas as pd
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from radstack.artifact import Artifact
-from radstack.box_augment import shrunk
-from radstack.boxes import Prior, complete, fit_prior
-from radstack.context import Context
-from radstack.detector import Detector
-from radstack.errors import UserError
-from radstack.files import write_table
-from radstack.localizer import Detection
-from radstack.nets.detection import detect, read_detector, write_detector
-from radstack.nets.trunks import Weights
-from radstack.progress import titled, track
-from radstack.say import say
-from radstack.similarity import resized, warp
+from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.progress import titled, track
+from radstack.core.say import say
+from radstack.detection.augment import shrunk
+from radstack.detection.nets import detect, read_detector, write_detector
+from radstack.detection.train import DetectRun, train
+from radstack.detection.trunks import Weights
+from radstack.images.boxes import Prior, complete, fit_prior
+from radstack.images.similarity import resized, warp
+from radstack.recipes.detector import Detector
+from radstack.recipes.localizer import Detection
+from radstack.running.context import Context
+from radstack.running.tables import raw_files
+from radstack.running.work import has_gpu
 from radstack.stages.chain import prepared_rows
 from radstack.stages.detect import VERSION, found_artifact, found_columns, found_file, prior_columns, score_columns
-from radstack.stages.tables import raw_files
-from radstack.stages.work import has_gpu
 from radstack.training import checkpoint
-from radstack.training.detect import DetectRun, train
 
 
 def detect_fold(context: Context, fold: int) -> None:

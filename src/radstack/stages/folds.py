@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.competition import Competition
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import write_table
-from radstack.folds import check_folds, make_folds, patients_on_both_sides
-from radstack.progress import track
-from radstack.stages.tables import in_words, read_folds, read_index
+from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.folds import check_folds, make_folds, patients_on_both_sides
+from radstack.core.progress import track
+from radstack.recipes.competition import Competition
+from radstack.running.context import Context
+from radstack.running.tables import in_words, read_folds, read_index
 
 
 def make_index(context: Context) -> None:

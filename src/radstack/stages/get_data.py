@@ -1,10 +1,10 @@
 """Stage 00: raw data."""
 
-from radstack.artifact import manifest_of
-from radstack.context import Context
-from radstack.errors import UserError
-from radstack.files import read_json, write_json
-from radstack.say import say
+from radstack.core.artifact import manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, write_json
+from radstack.core.say import say
+from radstack.running.context import Context
 
 
 def get_demo(context: Context, size: int) -> None:
@@ -29,7 +29,7 @@ def get_demo(context: Context, size: int) -> None:
 
 def get_kaggle(context: Context) -> None:
     """Download and unpack the organizer's archive; resumable."""
-    from radstack.kaggle_client import download
+    from radstack.submission.kaggle import download
 
     competition, folder = context.competition, context.paths.input
     if not competition.kaggle:

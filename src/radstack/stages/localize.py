@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.dicom import Unreadable
-from radstack.files import write_table
-from radstack.localizer import Chain, Classical, Detection
-from radstack.parallel import mapped_rows
+from radstack.core.artifact import Artifact
+from radstack.core.files import write_table
+from radstack.core.parallel import mapped_rows
+from radstack.images.dicom import Unreadable
+from radstack.recipes.localizer import Chain, Classical, Detection
+from radstack.running.context import Context
+from radstack.running.tables import raw_files, read_index
 from radstack.stages import chain, detect
-from radstack.stages.tables import raw_files, read_index
 
 VERSION = 1
 CHUNK = 2000

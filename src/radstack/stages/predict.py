@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.experiment import Experiment
-from radstack.files import need_disk, replacing
-from radstack.folds import fold_hash
-from radstack.predictions import fold_files, prediction_table, write_fold
-from radstack.progress import titled
-from radstack.stages.tables import read_folds, read_rows
+from radstack.core.artifact import Artifact
+from radstack.core.files import need_disk, replacing
+from radstack.core.folds import fold_hash
+from radstack.core.progress import titled
+from radstack.recipes.experiment import Experiment
+from radstack.running.context import Context
+from radstack.running.tables import read_folds, read_rows
+from radstack.running.work import Work, has_gpu
+from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.train import weights_artifact
-from radstack.stages.work import Work, has_gpu
 
 VERSION = 1
 
@@ -61,9 +61,9 @@ def predict_fold(context: Context, name: str, fold: int) -> None:
 def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, Any]:
     import torch
 
-    from radstack.inference import load_net, predict
-    from radstack.say import say
-    from radstack.shards import Shards
+    from radstack.core.say import say
+    from radstack.images.shards import Shards
+    from radstack.training.inference import load_net, predict
 
     rows, fold_of_row = read_rows(context)
     device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))

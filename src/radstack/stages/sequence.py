@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.folds import fold_hash
-from radstack.predictions import fold_files, prediction_table, write_fold
-from radstack.progress import titled
-from radstack.sequence.recipe import Sequence
+from radstack.core.artifact import Artifact
+from radstack.core.folds import fold_hash
+from radstack.core.progress import titled
+from radstack.recipes.sequence import Sequence
+from radstack.running.context import Context
+from radstack.running.tables import read_folds, read_rows
+from radstack.running.work import Work, has_gpu
+from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.predict import embeddings_file
-from radstack.stages.tables import read_folds, read_rows
-from radstack.stages.work import Work, has_gpu
 
 VERSION = 1
 
@@ -51,7 +51,7 @@ def sequence_fold(context: Context, name: str, fold: int) -> None:
 
 
 def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
-    from radstack.say import say
+    from radstack.core.say import say
     from radstack.sequence.checkpoint import checkpoint_path
     from radstack.sequence.train import fit_fold
 

@@ -4,14 +4,14 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.predictions import fold_files, read_member, write_fold
-from radstack.stack.recipe import Stacker
+from radstack.core.artifact import Artifact
+from radstack.recipes.stacker import Stacker
+from radstack.running.context import Context
+from radstack.running.tables import read_folds, read_rows
+from radstack.scoring.task import Task
+from radstack.stack.predictions import fold_files, read_member, write_fold
 from radstack.stack.rows import Member
 from radstack.stages.sequence import member_folds
-from radstack.stages.tables import read_folds, read_rows
-from radstack.task import Task
 
 VERSION = 1
 

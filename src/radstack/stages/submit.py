@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.files import write_table
-from radstack.predictions import fold_files, read_member
+from radstack.core.artifact import Artifact
+from radstack.core.files import write_table
+from radstack.running.context import Context
+from radstack.running.tables import read_index
+from radstack.stack.predictions import fold_files, read_member
 from radstack.stages.stack import stack_folds
-from radstack.stages.tables import read_index
 
 VERSION = 1
 
@@ -30,8 +30,8 @@ def submit(context: Context, name: str) -> Path:
 
 def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, Any]:
     from radstack.stack.rows import mean_over_folds
-    from radstack.submit import validate
-    from radstack.submit_forms import write_predictions
+    from radstack.submission.files import validate
+    from radstack.submission.forms import write_predictions
 
     layout = context.competition.submission
     targets, sample = context.competition.targets, context.competition.sample_file(context.paths.input)
@@ -62,8 +62,8 @@ def submit_constant(context: Context) -> None:
                         (paths.folds / "index.parquet", sample))
 
     def build() -> None:
-        from radstack.submit import validate
-        from radstack.submit_forms import write_constant
+        from radstack.submission.files import validate
+        from radstack.submission.forms import write_constant
 
         index = read_index(context)
         labels = index.loc[index["split"] == "train", list(competition.targets)]
@@ -75,7 +75,7 @@ def submit_constant(context: Context) -> None:
 
 def check(context: Context, file: str) -> None:
     """Check any submission file; a UserError names its first wrong row."""
-    from radstack.submit import validate
+    from radstack.submission.files import validate
 
     rows = validate(Path(file), context.competition.sample_file(context.paths.input), context.competition.submission)
     print(f"  {file}: {rows:,} rows, as the sample file asks")
@@ -83,8 +83,8 @@ def check(context: Context, file: str) -> None:
 
 def push(context: Context, path: Path, message: str) -> None:
     """Upload a file that passed the check."""
-    from radstack.kaggle_client import push as upload
-    from radstack.submit import validate
+    from radstack.submission.files import validate
+    from radstack.submission.kaggle import push as upload
 
     validate(path, context.competition.sample_file(context.paths.input), context.competition.submission)
     print(f"  uploading {path}, {path.stat().st_size / 1e6:.1f} MB", flush=True)

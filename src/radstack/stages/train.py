@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from radstack.artifact import Artifact
-from radstack.context import Context
-from radstack.experiment import Backbone, Experiment
-from radstack.progress import titled
-from radstack.recipe import change
-from radstack.stages.tables import read_rows
-from radstack.stages.work import Work, has_gpu, in_torchrun, script_arguments
+from radstack.core.artifact import Artifact
+from radstack.core.progress import titled
+from radstack.core.recipe import change
+from radstack.recipes.experiment import Backbone, Experiment
+from radstack.running.context import Context
+from radstack.running.tables import read_rows
+from radstack.running.work import Work, has_gpu, in_torchrun, script_arguments
 
 VERSION = 1
 
@@ -30,11 +30,11 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
 
 def train_fold(context: Context, name: str, fold: int) -> None:
     """Train here, or in ``--gpus`` processes started by torchrun."""
-    from radstack import launch
+    from radstack.training import distributed as launch
 
     if context.options.gpus > 1 and not in_torchrun():
-        from radstack.say import say
-        from radstack.stages.work import SCRIPTS
+        from radstack.core.say import say
+        from radstack.running.work import SCRIPTS
 
         launch.torchrun(SCRIPTS / "04_train.py", script_arguments(context, name, fold), context.options.gpus, say)
         return
@@ -49,10 +49,10 @@ def train_fold(context: Context, name: str, fold: int) -> None:
 
 def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> dict[str, Any]:
     """Train; rank 0 writes the weights."""
-    from radstack.launch import distributed, main_process_first
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
+    from radstack.training.distributed import distributed, main_process_first
     from radstack.training.restart import train
 
     run = _run(context, experiment, fold, device)
@@ -88,8 +88,8 @@ def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[P
 
 
 def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
-    from radstack.say import say
-    from radstack.shards import Shards
+    from radstack.core.say import say
+    from radstack.images.shards import Shards
     from radstack.training.fit import Run
 
     rows, fold_of_row = read_rows(context)
@@ -105,7 +105,7 @@ def write_weights(path: Path, net: Any) -> None:
     """Write a network's parameters and buffers as safetensors, atomically."""
     from safetensors.torch import save_file
 
-    from radstack.files import replacing
+    from radstack.core.files import replacing
 
     with replacing(path) as part:
         save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, part)

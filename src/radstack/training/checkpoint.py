@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from radstack.files import replacing
+from radstack.core.files import replacing
 
 Report = Callable[[str], None]
 

@@ -11,15 +11,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from radstack.augment import pipeline
-from radstack.data import Batch, Labels, Pictures, columns_of, epoch_order, loader, training_batches, training_rows
-from radstack.experiment import Experiment
-from radstack.launch import distributed
+from radstack.core.progress import Log, track
 from radstack.nets.backbones import Net
-from radstack.progress import Log, track
+from radstack.recipes.experiment import Experiment
 from radstack.training import checkpoint
+from radstack.training.augment import pipeline
+from radstack.training.distributed import distributed
 from radstack.training.guard import Guard, RollBack
 from radstack.training.learner import Learner
+from radstack.training.loader import (
+    Batch,
+    Labels,
+    Pictures,
+    columns_of,
+    epoch_order,
+    loader,
+    training_batches,
+    training_rows,
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from radstack.errors import UserError
+from radstack.core.errors import UserError
 
 NAMED = 8
 """How many ids a message names."""

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from radstack.data import Batch, normalizer
-from radstack.experiment import Experiment
-from radstack.launch import distributed
 from radstack.nets.backbones import Net
 from radstack.nets.ema import moving_average
 from radstack.nets.objectives import objective
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
+from radstack.recipes.experiment import Experiment
+from radstack.training.distributed import distributed
+from radstack.training.loader import Batch, normalizer
 
 
 class Learner:

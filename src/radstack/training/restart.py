@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from radstack.data import loader, plain_batches, training_rows
-from radstack.launch import same_everywhere
+from radstack.core.progress import track
+from radstack.core.recipe import change
 from radstack.nets.backbones import Net
-from radstack.progress import track
-from radstack.recipe import change
 from radstack.training import checkpoint
+from radstack.training.distributed import same_everywhere
 from radstack.training.fit import Run, fit, seed_everything, training_pictures
 from radstack.training.learner import Learner
+from radstack.training.loader import loader, plain_batches, training_rows
 
 APART = 1000
 """Between the seeds of two attempts."""

@@ -1,6 +1,0 @@
-"""Phantoms of coronal T1 knees of young men, in the layout of the article's archive, defects included (specification §7)."""
-
-from competitions.knee_age.phantom.archive import draw, read_masks, read_truth
-from competitions.knee_age.phantom.law import oracle
-
-__all__ = ["draw", "oracle", "read_masks", "read_truth"]

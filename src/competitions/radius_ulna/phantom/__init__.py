@@ -1,5 +1,0 @@
-"""Phantoms of hand radiographs whose distal radius and ulna have a known maturity, and raters of known noise (§7)."""
-
-from competitions.radius_ulna.phantom.archive import draw, read_truth
-
-__all__ = ["draw", "read_truth"]

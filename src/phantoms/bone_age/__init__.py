@@ -1,0 +1,5 @@
+"""Phantoms of hand radiographs with known bone age and label noise, in the organizer's own layout (specification §7)."""
+
+from phantoms.bone_age.archive import draw, read_truth
+
+__all__ = ["draw", "read_truth"]

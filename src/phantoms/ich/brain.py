@@ -1,0 +1,138 @@
+"""The brain: cortex and sulci, ventricles, cisterns, falx, tentorium, sinuses, calcifications. Densities in HU (§9.2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phantoms.ich.fields import Patch, folds
+from phantoms.ich.grid import Grid, Point, cover, ellipsoid
+from phantoms.ich.head import Head
+from phantoms.ich.skull import FLUID, Cranium, look_up
+
+GREY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
+"""Grey matter, white matter, deep nuclei, dura folds in HU; thickness of the cortex in mm."""
+SULCUS_DEPTH = 18.0
+"""How far in mm sulci reach below the surface."""
+FAR = -20.0
+"""Depth in mm that stands for "nowhere near"."""
+
+
+@dataclass(frozen=True)
+class Brain:
+    """The spaces of one slice in which blood can lie."""
+
+    sulci: np.ndarray
+    """Distance in mm [sub, h, w] below the edge of the nearest sulcus or of the convexity; negative in the tissue."""
+    cisterns: np.ndarray
+    """The same for the basal cisterns and the Sylvian fissures."""
+    ventricles: np.ndarray
+    """Share of the voxel that is ventricle [sub, h, w]."""
+
+
+def ventricle_parts(scale: float) -> list[tuple[Point, Point, float]]:
+    """Center, half axes and bend (1/mm) of the ellipsoids: per side body, occipital and temporal horn; third, fourth."""
+    sides = [((side * x, y, z), (wide * scale, long, high * scale), side * bend) for side in (-1.0, 1.0)
+             for x, y, z, wide, long, high, bend in ((8.5, -6.0, 21.0, 4.6, 32.0, 8.0, 0.006),
+                                                     (22.0, 30.0, 13.0, 6.0, 19.0, 9.0, 0.004),
+                                                     (33.0, 2.0, -14.0, 2.4, 16.0, 3.0, -0.004))]
+    return [*sides, ((0.0, 0.0, 8.0), (2.2 * scale, 14.0, 10.0), 0.0),
+            ((0.0, 35.0, -22.0), (6.0 * scale, 5.0 * scale, 9.0), 0.0)]
+
+
+def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
+    """Share of each voxel [sub, h, w] that lies in a ventricle; ``grid`` is already displaced by mass effect."""
+    found = np.zeros_like(grid.x)
+    for center, axes, bend in ventricle_parts(head.ventricle):
+        box = grid.box(center, max(axes) + 6)
+        if box is not None:
+            part = grid.cut(box)
+            curve = bend * (part.y - center[1]) ** 2
+            straight = Grid(part.x - curve, part.y, part.z, part.pixel)
+            found[box] = np.maximum(found[box], cover(ellipsoid(straight, center, axes), grid.pixel))
+    return found
+
+
+def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
+    """Depth in mm [sub, h, w] below the surface of the basal cisterns and Sylvian fissures, at least ``FAR``."""
+    deep = np.full_like(grid.x, FAR)
+    if grid.z.min() > 30 or grid.z.max() < -50:
+        return deep
+    wide = 0.8 + head.sulcus
+    for center, axes in (((0.0, -14.0, -4.0), (13.0, 9.0, 6.0)), ((0.0, 27.0, 4.0), (12.0, 4.0 * wide, 6.0)),
+                         ((0.0, -5.0, -18.0), (12.0, 3.0 * wide, 10.0)), ((0.0, 66.0, -36.0), (14.0, 5.0, 9.0))):
+        _join(deep, grid, center, axes)
+    box = grid.box((0.0, 7.0, -2.0), 24)
+    if box is not None:
+        part = grid.cut(box)
+        ring = ellipsoid(part, (0.0, 7.0, -2.0), (19.0, 18.0, 13.0))
+        deep[box] = np.maximum(deep[box], np.where((part.z < 4) & (np.abs(part.x) > 8), 0.5 * wide - np.abs(ring), FAR))
+    side = np.abs(grid.x)
+    ends = np.minimum(np.minimum(side - 20, grid.z + 9), 20 - grid.z)
+    sheet = 0.7 * wide - np.abs(grid.y + (14 - 0.012 * (side - 20) ** 2) - 2 * patch.grain)
+    return np.maximum(deep, np.minimum(sheet, ends))
+
+
+def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Patch, hu: np.ndarray) -> Brain:
+    """Fill the cavity of ``hu`` [sub, h, w] with brain, in place; ``grid`` is already displaced by mass effect."""
+    surface = head.gap - np.minimum(cranium.depth, cranium.above + 1.0)
+    fold = np.maximum(head.sulcus - folds(patch) - np.maximum(-surface - SULCUS_DEPTH, 0), FAR)
+    core = 1.25 - (grid.y * (1 / 48)) ** 2 - ((grid.z - 10) * (1 / 27)) ** 2
+    midline = 0.9 - np.abs(grid.x) - 40 * np.maximum(core, 0)
+    sulci = np.maximum(np.maximum(surface, fold), midline)
+    cisterns = find_cisterns(head, grid, patch)
+    fluid = np.maximum(sulci, cisterns)
+    tissue = look_up(_cortex(grid.pixel), -fluid, -5.0) + 1.2 * patch.lump
+    hu += cranium.inside * (tissue - hu)
+    _paint_nuclei(grid, hu, cranium.inside)
+    ventricles = find_ventricles(head, grid) * cranium.inside
+    hu += ventricles * (FLUID - hu)
+    return Brain(sulci, cisterns, ventricles)
+
+
+def paint_dura(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, sinus: float) -> None:
+    """Falx, tentorium and the venous sinuses of density ``sinus`` HU (a dense one mimics a subdural), in place."""
+    side, roof = np.abs(grid.x), 12 - 0.35 * np.abs(grid.x) + 0.1 * (grid.y - 20)
+    falx = np.minimum(0.8 - side, np.maximum(np.minimum(grid.z - 38, 80), np.minimum(-38 - grid.y, grid.z + 2)))
+    falx = np.maximum(falx, np.minimum(np.minimum(0.8 - side, grid.y - 42), grid.z - roof))
+    tent = np.minimum(np.minimum(0.9 - np.abs(grid.z - roof), grid.y - 24), 60 - side)
+    sheet = cover(np.maximum(falx, tent), grid.pixel) * cranium.inside
+    hu += sheet * (SHEET - hu)
+    sagittal = np.minimum(np.minimum(5.5 - 0.7 * cranium.depth - side, cranium.depth), np.minimum(grid.z - 5, grid.y + 20))
+    transverse = np.minimum(np.minimum(5.5 - np.abs(grid.z - roof + 4), 6 - cranium.depth), grid.y - 34)
+    vein = cover(np.maximum(sagittal, transverse), grid.pixel) * cranium.inside
+    hu += vein * (sinus - hu)
+
+
+def paint_calcium(head: Head, grid: Grid, hu: np.ndarray) -> None:
+    """Calcified pineal gland and choroid plexus, in place: bright, small, harmless."""
+    for radius, center in zip(head.calcified, ((0.0, 19.0, 8.0), (-21.0, 27.0, 13.0), (21.0, 27.0, 13.0))):
+        box = grid.box(center, radius) if radius else None
+        if box is not None:
+            stone = cover(ellipsoid(grid.cut(box), center, (radius, radius, radius)), grid.pixel)
+            hu[box] += stone * (head.calcium - hu[box])
+
+
+def _paint_nuclei(grid: Grid, hu: np.ndarray, inside: np.ndarray) -> None:
+    """Caudate, lentiform nucleus and thalamus, in place."""
+    for side in (-1.0, 1.0):
+        for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
+                             ((side * 10.0, 9.0, 9.0), (8.0, 14.0, 9.0))):
+            box = grid.box(center, max(axes))
+            if box is not None:
+                share = cover(ellipsoid(grid.cut(box), center, axes) * 0.5, grid.pixel) * inside[box]
+                hu[box] += share * (NUCLEI - hu[box])
+
+
+def _join(deep: np.ndarray, grid: Grid, center: Point, axes: Point) -> None:
+    """Union with an ellipsoid, in place."""
+    box = grid.box(center, max(axes))
+    if box is not None:
+        deep[box] = np.maximum(deep[box], ellipsoid(grid.cut(box), center, axes))
+
+
+def _cortex(pixel: float) -> np.ndarray:
+    """Density by depth below the fluid from -5 to 12 mm in steps of 0.1 mm: fluid, a shell of grey, white matter."""
+    depth = np.arange(-5.0, 12.0, 0.1)
+    grey = np.clip(depth / pixel + 0.5, 0, 1)
+    white = np.clip((depth - CORTEX) / 2 + 0.5, 0, 1)
+    return (FLUID + grey * (GREY - FLUID) + white * (WHITE - GREY)).astype(np.float32)

@@ -1,0 +1,6 @@
+"""Phantoms of coronal T1 knees of young men, in the layout of the article's archive, defects included (specification §7)."""
+
+from phantoms.knee_age.archive import draw, read_masks, read_truth
+from phantoms.knee_age.law import oracle
+
+__all__ = ["draw", "oracle", "read_masks", "read_truth"]

@@ -1,0 +1,130 @@
+"""One examination of a man's knee: picture, bone masks by eye and by truth, drawn slice by slice."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.stats import norm
+
+from phantoms.knee_age import tissue
+from phantoms.knee_age.bones import DRAWN, REACH, Bone, flexed, patella, signal
+from phantoms.knee_age.law import BONES, Plate, plate
+from phantoms.knee_age.people import CELL, LATTICE, Person
+from phantoms.knee_age.scan import Scan, draw_scan, record
+from phantoms.knee_age.shapes import Grid, cover
+
+SUB = 3
+"""Thin slices that are averaged into one."""
+JITTER, JITTER_SIDE = 0.35, 5.0
+"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume (§7.5)."""
+END_ERROR = 0.05
+"""Chance that an end slice of a bone is missed, and that one too many is outlined (§7.5)."""
+REDNESS, YELLOWING = 0.75, 0.09
+"""Share of the metaphysis that is red at 14 years of maturity, and the share that turns yellow in a year."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One volume, before it is written."""
+
+    pixels: np.ndarray
+    """int16 [slices, frame, frame], coronal, front to back, head to feet, the patient's right on the left."""
+    masks: np.ndarray
+    """bool [3, slices, frame, frame]: true bones of ``BONES``, within the annotated window."""
+    outlined: np.ndarray
+    """The same as annotators draw them."""
+    scan: Scan
+
+
+def draw_volume(rng: np.random.Generator, person: Person, visit: int, source: str, size: int) -> Drawn:
+    """Draw the knee of ``person`` at ``visit`` as ``source`` scans it, ``size`` pixels to the window around the joint."""
+    scan = draw_scan(rng, source, size)
+    maturity = person.maturity(visit)
+    plates = dict(zip(BONES, map(plate, maturity)))
+    threshold = _threshold(maturity.mean(), person.red)
+    signals = np.zeros((scan.slices, scan.frame, scan.frame), np.float32)
+    depths = np.full((len(BONES), *signals.shape), -9, np.float32)
+    for number in range(scan.slices):
+        signals[number] = _slice(scan, person, plates, threshold, number, depths[:, number])
+    allowed = _window(scan) & (depths.argmax(0) == np.arange(len(BONES))[:, None, None, None])  # bones share no pixel
+    masks = (depths > 0) & allowed
+    jitter = gaussian_filter(rng.standard_normal(signals.shape, np.float32), (0, *[JITTER_SIDE / scan.pixel] * 2))
+    outlined = (depths > jitter * np.float32(JITTER / jitter.std())) & allowed
+    for bone in outlined:
+        _wrong_ends(rng, bone)
+    return Drawn(record(scan, rng, signals), masks, outlined, scan)
+
+
+def _slice(scan: Scan, person: Person, plates: dict[str, Plate], threshold: float, number: int,
+           depths: np.ndarray) -> np.ndarray:
+    """Signal [frame, frame] of one slice; the bones' depths in mm are put into ``depths`` [3, frame, frame]."""
+    grid = slice_grid(scan, person, number)
+    bent = flexed(grid, scan.flexion)
+    marrow, grain = (_texture(lattice, grid) for lattice in (person.marrow, person.grain))
+    red = np.clip((marrow - np.float32(threshold)) * np.float32(2) + 0.5, 0, 1)
+    picture = tissue.leg(grid, person, grain)
+    frames = {"femur": bent, "tibia": grid, "fibula": grid}
+    drawn: dict[str, Bone] = {name: DRAWN[name](frames[name], person) for name in BONES if grid.near(*REACH[name])}
+    if "femur" in drawn and "tibia" in drawn:
+        tissue.joint(grid, picture, drawn["femur"], drawn["tibia"], bent)
+    tissue.cords(grid, picture)
+    if grid.near(-52, -32):
+        kneecap = patella(grid)
+        inside = 0.08 + cover(kneecap - np.float32(1.3), grid.pixel) * np.float32(0.9)
+        picture += cover(kneecap, grid.pixel) * (inside - picture)
+    for place, name in enumerate(BONES):
+        if name in drawn:
+            picture += cover(drawn[name].depth, grid.pixel) * (signal(drawn[name], plates[name], red, grid.pixel) - picture)
+            depths[place] = drawn[name].depth.mean(0) * person.scale
+    return picture.mean(0)
+
+
+def slice_grid(scan: Scan, person: Person, number: int) -> Grid:
+    """Knee coordinates in slice ``number``, in mm of a knee of mean size."""
+    mm = 1 / person.scale
+    turn = np.radians(scan.rotation)
+    x = (np.arange(scan.frame) - scan.joint[1]) * scan.pixel * mm
+    z = (scan.joint[0] - np.arange(scan.frame)) * scan.pixel * mm
+    y = (scan.front + scan.spacing * (number + (np.arange(SUB) + 0.5) / SUB - 0.5)) * mm
+    across = x * np.cos(turn) + y[:, None] * np.sin(turn)
+    along = y[:, None] * np.cos(turn) - x * np.sin(turn)
+    return Grid(across[:, None].astype(np.float32), along[:, None].astype(np.float32), z[None, :, None].astype(np.float32),
+                scan.pixel * mm)
+
+
+def _texture(lattice: np.ndarray, grid: Grid) -> np.ndarray:
+    """The lattice in the middle of a slice, float32 [h, w]; the knee's rotation is neglected."""
+    planes, rows, columns = LATTICE
+    low, part = divmod(float(np.clip(grid.y.mean() / CELL + planes / 2, 0, planes - 1.001)), 1)
+    plane = (1 - part) * lattice[int(low)] + part * lattice[int(low) + 1]
+    step = np.float32(grid.pixel / CELL)
+    matrix = np.array([[step, 0, grid.x.mean(0).min() / CELL + columns / 2], [0, step, -grid.z.max() / CELL + rows / 2]])
+    return cv2.warpAffine(plane.astype(np.float32) / np.float32(np.hypot(1 - part, part)), matrix,
+                          (grid.x.shape[2], grid.z.shape[1]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                          borderMode=cv2.BORDER_REFLECT)
+
+
+def _threshold(maturity: float, red: float) -> float:
+    """Value of the marrow's lattice above which it is red: the weak second sign of maturity (§7.1)."""
+    share = np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)
+    return float(norm.isf(share))
+
+
+def _window(scan: Scan) -> np.ndarray:
+    """Bool [frame, frame]: the square around the joint, centered across, that annotators see."""
+    top, left = round(scan.joint[0] - scan.window / 2), round((scan.frame - scan.window) / 2)
+    inside = np.zeros((scan.frame, scan.frame), bool)
+    inside[max(top, 0):top + scan.window, left:left + scan.window] = True
+    return inside
+
+
+def _wrong_ends(rng: np.random.Generator, bone: np.ndarray) -> None:
+    """Miss the first and last slice of a bone [slices, h, w] at times, or outline one too many, in place (§7.5)."""
+    shown = np.flatnonzero(bone.any((1, 2)))
+    for end, step in ((shown[0], -1), (shown[-1], 1)):
+        missed, added = rng.random(2) < END_ERROR
+        if added and 0 <= end + step < len(bone):
+            bone[end + step] = bone[end]
+        elif missed and len(shown) > 3:
+            bone[end] = False

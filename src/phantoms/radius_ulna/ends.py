@@ -1,0 +1,131 @@
+"""Thickness of bone of the distal radius and ulna in their own coordinates (specification §7.2).
+
+``u`` runs from the joint up the forearm, ``v`` across it to the medial side (little finger); both mm of an adult-sized hand.
+Results are mm of compact bone along the ray.
+"""
+
+import numpy as np
+
+from phantoms.bone_age import shapes
+from phantoms.radius_ulna.knots import RadiusLook, UlnaLook
+from phantoms.radius_ulna.people import EndShape
+
+OVAL = 0.65
+"""Depth of the forearm's bones as a share of their width."""
+FAR = 112.0
+"""Length of the bones in mm; pictures end before."""
+SHAFT = {"radius": (6.6, 46.0, 2.2), "ulna": (5.2, 34.0, 2.0)}
+"""Half-width of the shaft, the length over which it widens to the metaphysis, and the thickness of its cortex, mm."""
+LINE = 6.0
+"""mm of compact bone in a white line of strength 1."""
+DORSAL = 1.2
+"""mm of compact bone in the second line along the joint: the dorsal rim behind the palmar one."""
+STRAIGHT = 5.0
+"""mm behind the plate over which the metaphysis keeps its width, about."""
+RIM = 2.8
+"""mm by which a full cap reaches over the metaphysis."""
+METAPHYSIS = 25.0
+"""mm of it that belong to the box (§7.2)."""
+
+
+def radius_end(u: np.ndarray, v: np.ndarray, look: RadiusLook, own: EndShape, robust: float) -> np.ndarray:
+    """Thickness of the radius at ``u``, ``v`` (same shape, float32)."""
+    half = own.half * look.width
+    x = v / half
+    top = _radius_joint(x, look)
+    plate = radius_plate(v, look, own)
+    rim = look.medial_cap * step(x, 0.62, 0.88) + look.lateral_cap * step(-x, 0.62, 0.88)
+    separate = _epiphysis(u, v, top, plate + RIM * rim, half, look.height / 2, 4.2)
+    corner = step(np.abs(v) / own.half, 0.72, 1.0)
+    rounding = (0.4 + 1.6 * max(look.medial_cap, look.lateral_cap)) * corner
+    begins = plate + look.gap + rounding + 0.5 * look.gap * rim
+    separate += _shaft(u, v, begins, "radius", own.half, robust, plate)
+    notch = 1 - 0.14 * look.notches * np.exp(-(((u - plate - 1) / 1.5) ** 2))
+    whole = _shaft(u, v, top + 0.3 * look.height * np.abs(x) ** 6, "radius", half * notch, robust, plate)
+    separate += DORSAL * _ridge(u - top - 2.2, 0.9) * (separate > 0.5)
+    center = plate - 0.4 + (1 - look.contrast) * (0.4 + look.gap / 2)
+    medial = 1 + 0.45 * x * look.contrast
+    line = look.line * LINE * medial * _beads(v, own, look.dots) * _ridge(u - center, look.breadth) * (np.abs(x) < 0.94)
+    return OVAL * (look.contrast * separate + (1 - look.contrast) * whole) + line * (separate > 0.5)
+
+
+def radius_plate(v: np.ndarray, look: RadiusLook, own: EndShape) -> np.ndarray:
+    """``u`` of the epiphysis' border at the plate: concave and uneven in the young, smoother later."""
+    uneven = 0.25 + 0.5 * look.line * look.contrast
+    waves = np.sin(0.42 * v + own.ripple[0]) + 0.6 * np.sin(0.9 * v + own.ripple[1])
+    return look.height + 0.9 * (v / own.half) ** 2 + 0.4 * uneven * waves
+
+
+def _radius_joint(x: np.ndarray, look: RadiusLook) -> np.ndarray:
+    """``u`` of the joint's surface at ``x`` half-widths: the styloid, lateral, reaches farthest, and grows."""
+    grown = look.height / 10
+    return grown * (3.6 * x - 2.6 * x * x) + 0.5 - 0.5 * np.exp(-(((x - 0.1) / 0.18) ** 2))
+
+
+def ulna_end(u: np.ndarray, v: np.ndarray, look: UlnaLook, own: EndShape, robust: float) -> np.ndarray:
+    """Thickness of the ulna at ``u``, ``v`` (same shape, float32)."""
+    half = own.half * look.width
+    x = v / half
+    top = 0.4 + 1.2 * x**4
+    plate = ulna_plate(v, look, own)
+    separate = look.density * _epiphysis(u, v, top, plate, half, look.height / 2, 2.4 + 1.8 * look.flat)
+    bulge = look.overlap * (look.gap + 1.3) * np.exp(-((x / 0.36) ** 4))
+    begins = plate + look.gap - bulge + 0.9 * step(np.abs(v) / own.half, 0.7, 1.0)
+    separate += _shaft(u, v, begins, "ulna", own.half, robust, plate)
+    whole = _shaft(u, v, top + 1.5 * np.abs(x) ** 6, "ulna", half, robust, plate)
+    closed = ramp(look.fused_medial - x, 0.2) * ramp(x + look.fused_lateral, 0.2)
+    bone = (1 - closed) * separate + closed * whole
+    line = look.line * LINE * _ridge(u - plate + 0.3 - closed * look.gap / 2, 0.9) * (np.abs(x) < 0.92)
+    return OVAL * np.maximum(bone, _styloid(u, v, look, own)) + 0.7 * line * (bone > 0.5)
+
+
+def ulna_plate(v: np.ndarray, look: UlnaLook, own: EndShape) -> np.ndarray:
+    """``u`` of the head's border at the plate: round at first, then flat, at last a common curve with the shaft."""
+    x = v / own.half
+    return look.height + 0.15 * np.sin(0.8 * v + own.ripple[0]) - (1 - look.flat) * 0.9 * x * x
+
+
+def _styloid(u: np.ndarray, v: np.ndarray, look: UlnaLook, own: EndShape) -> np.ndarray:
+    """A peg on the medial end of the head."""
+    length = look.styloid * own.styloid * 2 * own.half * look.width
+    base, tip = 5.0, -length
+    center, long = (base + tip) / 2, (base - tip) / 2
+    wide = 2.0 + 0.7 * np.clip((u - center) / long, -1, 1)
+    place = own.half * look.width - 2.2
+    return shapes.disc(u - center, (v - place) / wide * 2, long, 2.0, 4.2, 2.4)
+
+
+def _epiphysis(u: np.ndarray, v: np.ndarray, top: np.ndarray, bottom: np.ndarray, half: float, thick: float,
+               flat: float) -> np.ndarray:
+    """A disc between the curves ``top`` and ``bottom``, about 2 ``thick`` apart; ``flat`` as in :func:`shapes.disc`."""
+    stretch = thick / np.maximum((bottom - top) / 2, 0.5)
+    return shapes.disc(stretch * (u - (top + bottom) / 2), v, thick, half, 0.92 * half, flat)
+
+
+def _shaft(u: np.ndarray, v: np.ndarray, begins: np.ndarray, bone: str, half: float | np.ndarray, robust: float,
+           plate: np.ndarray) -> np.ndarray:
+    """Metaphysis and shaft from ``begins`` on, ``half`` wide at the plate."""
+    middle, flare, cortex = SHAFT[bone]
+    way = np.clip((np.hypot(np.maximum(u - plate, 0), STRAIGHT) - STRAIGHT) / flare, 0, 1)
+    width = middle + (half - middle) * (1 - way) ** 2.3
+    return shapes.shaft(u - begins, v, (0.0, FAR), width, robust * (0.5 + (cortex - 0.5) * way), (1.2, 1.0))
+
+
+def step(value: np.ndarray, start: float, end: float) -> np.ndarray:
+    """0 before ``start``, 1 after ``end``, smooth between (Hermite)."""
+    share = np.clip((value - start) / (end - start), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def ramp(value: np.ndarray, length: float) -> np.ndarray:
+    """0 below 0, 1 above ``length``, straight between."""
+    return np.clip(value / length, 0, 1)
+
+
+def _ridge(away: np.ndarray, breadth: float) -> np.ndarray:
+    return np.exp(-((away / (0.6 * breadth)) ** 2))
+
+
+def _beads(v: np.ndarray, own: EndShape, dots: float) -> np.ndarray:
+    """1, broken into dots 3 mm apart where ``dots`` is 1."""
+    return 1 - dots * (0.5 + 0.5 * np.sin(2.1 * v + 0.8 * np.sin(0.7 * v) + own.ripple[1]))

@@ -1,0 +1,127 @@
+"""One picture: the hand of the bone-age phantom, on the ends of radius and ulna drawn finely (specification §7.2)."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from phantoms.bone_age.anatomy import ADULT_LENGTH
+from phantoms.bone_age.imaging import draw_exposure, expose
+from phantoms.bone_age.pose import Pose
+from phantoms.bone_age.render import Hand, draw_hand
+from phantoms.bone_age.skeleton import Lying, Skeleton, lay
+from phantoms.radius_ulna.ends import METAPHYSIS, radius_end, ulna_end
+from phantoms.radius_ulna.knots import radius_look, ulna_look
+from phantoms.radius_ulna.people import Child, person_at
+from phantoms.radius_ulna.place import draw_place
+
+BONES = ("radius", "ulna")
+MIRRORED, CAST = 0.08, 0.01
+"""Shares of right hands, and of wrists in plaster (§7.2)."""
+FINE = 7.0
+"""Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
+SEEN = 0.6
+"""mm of compact bone that count as bone in a box."""
+WINDOW = (-12.0, 96.0, 20.0)
+"""From where to where up the forearm, and how far to the sides, a bone is drawn, in mm."""
+PLASTER = 20.0
+"""mm of soft tissue that a cast attenuates like."""
+AWAY = np.array([0.0, 1e5])
+"""Place beyond any picture, in mm, for the other phantom's own forearm."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture and what the truth keeps of it."""
+
+    picture: np.ndarray
+    """Gray levels [height, width], uint8."""
+    boxes: np.ndarray
+    """[2, 4]: x1, y1, x2, y2 in pixels of radius and ulna; widths are x2 - x1."""
+    mirrored: bool
+    cast: bool
+
+
+def draw_picture(seed: int, number: int, child: Child, visit: int, size: int) -> Drawn:
+    """Draw picture ``number`` of ``seed``: ``child`` at a visit, about ``size`` pixels long."""
+    rng = np.random.default_rng((seed, 2, number))
+    skeleton = lay(np.random.default_rng((seed, 1, child.number)))
+    person = person_at(child, visit)
+    pose = draw_place(rng, skeleton, person.length / ADULT_LENGTH, size)
+    mirrored, cast = rng.random(2) < (MIRRORED, CAST)
+    exposure = replace(draw_exposure(rng), mirrored=bool(mirrored), inverted=False, ringed=False, deep=False, colored=False)
+    hand = draw_hand(person, without_forearm(skeleton), pose)
+    boxes = np.array([add_end(hand.bone, pose, skeleton.bones[bone], bone, child, visit) for bone in BONES])
+    if cast:
+        add_cast(rng, hand, skeleton, pose)
+    levels = expose(rng, hand, skeleton, pose, exposure)
+    if mirrored:
+        boxes[:, [0, 2]] = pose.width - boxes[:, [2, 0]]
+    return Drawn(np.rint(255 * levels).astype(np.uint8), boxes, bool(mirrored), bool(cast))
+
+
+def without_forearm(skeleton: Skeleton) -> Skeleton:
+    """The same skeleton, its radius and ulna beyond the picture, where they are not drawn."""
+    return replace(skeleton, bones=skeleton.bones | {bone: replace(skeleton.bones[bone], start=AWAY) for bone in BONES})
+
+
+def add_end(picture: np.ndarray, pose: Pose, lying: Lying, bone: str, child: Child, visit: int) -> np.ndarray:
+    """Add a bone to ``picture`` [height, width] in place; return its tight box [4] of epiphysis and 25 mm of metaphysis."""
+    window, fine = _window(pose, lying)
+    left, top, right, bottom = window
+    u, v = _coordinates(window, fine, pose, lying)
+    thickness, reach = end_at(bone, getattr(child, bone)[visit], child, u, v)
+    picture[top:bottom, left:right] += cv2.resize(thickness, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    boxed = (thickness > SEEN) & (u < reach + METAPHYSIS)
+    rows, columns = (np.flatnonzero(boxed.any(axis)) for axis in (1, 0))
+    box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / fine
+    return box + (left, top, left, top)
+
+
+def end_at(bone: str, maturity: float, child: Child, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, float]:
+    """Thickness of ``bone`` in mm at ``u``, ``v`` (mm, same shape), and the u in mm where its metaphysis begins."""
+    own = child.shapes[bone]
+    if bone == "radius":
+        radius = radius_look(maturity)
+        return radius_end(u, v, radius, own, child.robust), radius.height + radius.gap
+    ulna = ulna_look(maturity)
+    return ulna_end(u, v, ulna, own, child.robust), ulna.height + ulna.gap
+
+
+def _window(pose: Pose, lying: Lying) -> tuple[tuple[int, int, int, int], int]:
+    """Pixels left, top, right, bottom of the picture that a bone may cover, and the samples along a pixel's side."""
+    across = np.array([-lying.along[1], lying.along[0]])
+    corners = pose.to_pixels(np.array([lying.start + u * lying.along + side * WINDOW[2] * across
+                                       for u in WINDOW[:2] for side in (-1, 1)]))
+    left, top = np.clip(np.floor(corners.min(0)), 0, None).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(0)), (pose.width, pose.height)).astype(int)
+    return (int(left), int(top), int(right), int(bottom)), max(int(np.ceil(FINE / pose.scale)), 1)
+
+
+def _coordinates(window: tuple[int, int, int, int], fine: int, pose: Pose, lying: Lying) -> tuple[np.ndarray, np.ndarray]:
+    """Places u and v in mm of the samples of ``window``, float32 [fine * height, fine * width]."""
+    start = pose.to_pixels(lying.start)
+    along = (pose.to_pixels(lying.start + lying.along) - start) / pose.scale
+    x, y = (_samples(window[axis], window[axis + 2], fine, start[axis]) / np.float32(pose.scale) for axis in (0, 1))
+    y = y[:, None]
+    return x * np.float32(along[0]) + y * np.float32(along[1]), y * np.float32(along[0]) - x * np.float32(along[1])
+
+
+def _samples(first: int, last: int, fine: int, origin: float) -> np.ndarray:
+    """Pixels from ``origin`` of the samples between the edges of pixels ``first`` and ``last`` (centers at integers)."""
+    return ((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
+
+
+def add_cast(rng: np.random.Generator, hand: Hand, skeleton: Skeleton, pose: Pose) -> None:
+    """Plaster from the knuckles down, with the folds of its bandage, in place."""
+    wrist, elbow = skeleton.forearm
+    arm = (wrist - elbow) / np.linalg.norm(wrist - elbow)
+    side = np.array([arm[1], -arm[0]])
+    ends = (wrist + 45 * arm, elbow)
+    corners = np.array([ends[0] - 42 * side, ends[0] + 42 * side, ends[1] + 42 * side, ends[1] - 42 * side])
+    mask = np.zeros((pose.height, pose.width), np.uint8)
+    cv2.fillConvexPoly(mask, np.rint(pose.to_pixels(corners)).astype(np.int32), 1)
+    rows = np.arange(pose.height, dtype=np.float32)[:, None] / np.float32(pose.scale)
+    columns = np.arange(pose.width, dtype=np.float32) / np.float32(pose.scale)
+    folds = 1 + 0.25 * np.sin(0.55 * rows + 0.25 * columns + rng.uniform(0, 6)) + 0.15 * np.sin(0.8 * rows - 0.3 * columns)
+    hand.soft[:] += PLASTER * cv2.GaussianBlur(mask * np.float32(1), (0, 0), max(pose.scale, 0.5)) * folds

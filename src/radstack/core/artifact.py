@@ -1,0 +1,169 @@
+"""An artifact is a file (or a few) and its manifest ``<file>.json``, written last.
+
+The key is a hash of recipe, stage version and the inputs' content. Work whose key is unchanged is kept, changed work is
+made again, and a file that no longer matches its manifest is an error that names it.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, sha256, write_json
+from radstack.core.recipe import as_dict, digest
+
+PACKAGES = ("torch", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "albumentations", "pydicom")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage makes from what. ``inputs`` are files (their content counts) or plain digests."""
+
+    stage: str
+    """Script that makes it, e.g. ``04_train``."""
+    version: int
+    """Raised by hand whenever the stage's code changes what it writes."""
+    files: tuple[Path, ...]
+    """What is made together."""
+    recipe: Any
+    """Dataclass or JSON value that decides the content."""
+    inputs: tuple[Path, ...] = ()
+    """Files read."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Digests of inputs that are not one file, e.g. a listing of the raw folder."""
+
+    @property
+    def manifest(self) -> Path:
+        """Path of the manifest that is written last."""
+        return manifest_of(self.files[0])
+
+    @cached_property
+    def input_hashes(self) -> dict[str, str]:
+        """Input, as ``folder/file`` -> SHA-256 of its content."""
+        return {"/".join(path.parts[-2:]): content_hash(path) for path in self.inputs} | self.facts
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of recipe, stage, version and inputs."""
+        return digest(as_dict(self.recipe), self.stage, self.version, self.input_hashes)
+
+    def why(self) -> str:
+        """Why it must be made: a few words, or '' when it is there and unchanged.
+
+        Raises:
+            UserError: an input is missing, or a file differs from what its manifest recorded (edited by hand, or damaged).
+        """
+        key = self.key
+        if not self.manifest.exists():
+            return "new" if not self.files[0].exists() else "unfinished"
+        known = read_json(self.manifest)
+        gone = next((path.name for path in self.files if not path.exists()), "")
+        if gone:
+            return f"{gone} is gone"
+        for path in self.files:
+            check_unedited(path, known["files"].get(path.name, {}))
+        return "" if known["key"] == key else self._what_changed(known)
+
+    def record(self, seconds: float, **facts: Any) -> None:
+        """Write the manifest, beside each file so that whoever reads one alone can check it; the first file's comes last.
+
+        Beside ``seconds`` it holds :func:`peaks`; neither enters the key.
+        """
+        content = {
+            "key": self.key, "stage": self.stage, "version": self.version, "recipe": as_dict(self.recipe),
+            "inputs": self.input_hashes, "files": {path.name: _stamp(path) for path in self.files},
+            "seconds": round(seconds, 2), **peaks(), "packages": packages(), **facts}
+        for path in reversed(self.files):
+            write_json(manifest_of(path), content)
+
+    def make(self, build: Callable[[], dict[str, Any] | None]) -> None:
+        """Run ``build`` (it writes ``files`` and may return facts for the manifest), then write the manifest."""
+        self.manifest.unlink(missing_ok=True)
+        start = time.monotonic()
+        facts = build() or {}
+        self.record(time.monotonic() - start, **facts)
+
+    def _what_changed(self, known: dict[str, Any]) -> str:
+        changed = [name.split("/")[-1] for name, value in self.input_hashes.items() if known["inputs"].get(name) != value]
+        if known["version"] != self.version:
+            return "the stage changed"
+        return f"{', '.join(changed)} changed" if changed else "the recipe changed"
+
+
+def manifest_of(path: Path) -> Path:
+    """The manifest beside a file: ``<file>.json``."""
+    return path.with_name(path.name + ".json")
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, taken from its manifest when size and time stamp still match it.
+
+    Raises:
+        UserError: the file is missing, or differs from what its own manifest recorded.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it with: python src/{maker(path)}")
+    manifest = manifest_of(path)
+    recorded = read_json(manifest)["files"].get(path.name, {}) if manifest.exists() else {}
+    return check_unedited(path, recorded) if recorded else sha256(path)
+
+
+MAKERS = {"index.parquet": "01_make_folds.py", "folds.csv": "01_make_folds.py", "boxes.parquet": "02_localize.py",
+          "prepared/rows.parquet": "02_localize.py", "found/*": "02_localize.py", "rows.parquet": "03_cache.py",
+          "*.safetensors": "04_train.py"}
+"""File name -> the script that makes it; prediction tables come from three of them."""
+
+
+def maker(path: Path) -> str:
+    """The script that makes ``path``."""
+    return next((script for name, script in MAKERS.items() if path.match(name)),
+                f"05_predict.py, 06_sequence.py or 07_stack.py --only {path.parent.name}")
+
+
+def check_unedited(path: Path, recorded: dict[str, Any]) -> str:
+    """Return the recorded hash of ``path``, reading the file again only when its stamp changed."""
+    stat = path.stat()
+    if (stat.st_size, stat.st_mtime_ns) == (recorded.get("size"), recorded.get("mtime_ns")):
+        return recorded["sha256"]
+    found = sha256(path)
+    if found != recorded.get("sha256"):
+        raise UserError(f"{path} was edited or damaged after it was made; put it back, or delete it and run the stage "
+                        "again")
+    return found
+
+
+def peaks() -> dict[str, int]:
+    """Peak memory in MB of this process up to now: ``peak_mb``, with CUDA in use also ``peak_gpu_mb``.
+
+    ``peak_mb`` is resident memory, the larger of this process's and of its largest finished child's (getrusage(2); nothing
+    on Windows). It is the artifact's own where its job has a process of its own, as on Ray; else it may be from work before.
+    ``peak_gpu_mb`` is what torch allocated on its fullest GPU.
+    """
+    found = {}
+    try:
+        import resource
+        unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024  # Linux counts kibibytes
+        used = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        found["peak_mb"] = round(max(used) / unit)
+    except ImportError:
+        pass
+    torch = sys.modules.get("torch")  # never imported for this: most stages do without
+    if torch and torch.cuda.is_initialized():
+        allocated = (torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+        found["peak_gpu_mb"] = round(max(allocated) / 1e6)
+    return found
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    return {"sha256": sha256(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def packages() -> dict[str, str]:
+    """Version of each of ``PACKAGES``, as manifests hold it."""
+    return {name: metadata.version(name) for name in PACKAGES}

@@ -1,0 +1,18 @@
+"""The two kinds of failure a user meets, and other people's exceptions in one line."""
+
+
+class UserError(Exception):
+    """Something the user can mend. One line: what is wrong, where, and what to type next.
+
+    The stage scripts print it without a traceback and exit with status 1.
+    """
+
+
+class LeakError(UserError):
+    """Rows that must be strangers have met (a patient in two folds, a member of another fold table). Never a warning."""
+
+
+def reason(error: BaseException, limit: int = 300) -> str:
+    """The type and the message of ``error`` without line breaks, cut after ``limit`` characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,104 @@
+"""Folds by patient, rarest label first, checked. Made once and read by every level.
+
+scikit-learn's StratifiedGroupKFold is not used: its issues 32540, 33085 and 34828 leave folds empty or unbalanced.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from radstack.core.errors import LeakError, UserError
+
+
+def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
+    """Deal groups into folds so that every label's positives and the rows are spread evenly.
+
+    Groups are dealt in order of the rarest label they hold, then of size; each goes to the fold that has the fewest
+    positives of that label, then the fewest rows. ``seed`` orders groups that are otherwise equal.
+
+    Args:
+        groups: patient of each row, length n.
+        labels: 0/1 columns, length n (soft labels count by their sum).
+        n_folds: number of folds.
+        seed: breaks ties.
+
+    Returns:
+        Columns ``group`` and ``fold`` (int 0..n_folds-1), one row a group, sorted by group.
+
+    Raises:
+        UserError: fewer groups than folds.
+    """
+    counts = labels.fillna(0).groupby(groups.to_numpy()).sum()
+    counts["rows"] = groups.value_counts().reindex(counts.index).to_numpy()
+    if len(counts) < n_folds:
+        raise UserError(f"{len(counts)} patients cannot fill {n_folds} folds; use --set folds.count={max(len(counts), 2)}")
+    fold = _deal(counts.to_numpy(float), n_folds, np.random.default_rng(seed))
+    return pd.DataFrame({"group": counts.index.astype(str), "fold": fold}).sort_values("group", ignore_index=True)
+
+
+def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Give each row of ``counts`` [groups, labels + 1] a fold; the last column is the number of rows."""
+    total = counts.sum(0)
+    rarity = np.where(counts > 0, total, np.inf)
+    rarest = rarity.argmin(1)
+    order = np.lexsort((rng.random(len(counts)), -counts[:, -1], -_at(counts, rarest), rarity.min(1)))
+    held = np.zeros((n_folds, counts.shape[1]))
+    fold = np.empty(len(counts), int)
+    for group in order:
+        emptiest = np.lexsort((held[:, -1], held[:, rarest[group]]))[0]
+        fold[group] = emptiest
+        held[emptiest] += counts[group]
+    return fold
+
+
+def _at(table: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return table[np.arange(len(table)), column]
+
+
+def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:
+    """Return one line a problem that is only worth knowing (a class absent from a fold).
+
+    Raises:
+        LeakError: a patient in two folds, or in train and test.
+        UserError: an empty fold, or a patient without one.
+    """
+    twice = folds["group"][folds["group"].duplicated()]
+    if len(twice):
+        raise LeakError(f"patient {twice.iloc[0]} is in two folds; delete folds.csv and run 01_make_folds.py again")
+    train = index[index["split"] == "train"]
+    _check_cover(folds, train)
+    fold = fold_of(train, folds)
+    positives = train[targets].groupby(fold.to_numpy()).sum()
+    return [f"fold {number} has no {target}" for number, row in positives.iterrows() for target in targets
+            if row[target] == 0]
+
+
+def _check_cover(folds: pd.DataFrame, train: pd.DataFrame) -> None:
+    missing = set(train["group"]) - set(folds["group"])
+    if missing:
+        raise UserError(f"patient {min(missing)} has no fold: the fold table was made on other data; "
+                        "run 01_make_folds.py --force")
+    held = folds[folds["group"].isin(train["group"])]
+    empty = set(range(folds["fold"].max() + 1)) - set(held["fold"])
+    if empty:
+        raise UserError(f"fold {min(empty)} holds no picture: the fold table was made on other data; "
+                        "run 01_make_folds.py --force")
+
+
+def patients_on_both_sides(index: pd.DataFrame) -> list[str]:
+    """Patients that appear in train and in test (allowed by some organizers; reported, and kept in one fold)."""
+    test = set(index.loc[index["split"] == "test", "group"])
+    return sorted(test & set(index.loc[index["split"] == "train", "group"]))
+
+
+def fold_of(index: pd.DataFrame, folds: pd.DataFrame) -> pd.Series:
+    """Fold of every row of ``index``: its patient's, or -1 for test rows."""
+    fold = index["group"].map(folds.set_index("group")["fold"])
+    return fold.where(index["split"] == "train", -1).fillna(-1).astype(int)
+
+
+def fold_hash(folds: pd.DataFrame) -> str:
+    """Sixteen hex digits that two fold tables share only when they deal the same patients alike."""
+    ordered = folds.sort_values("group")
+    return hashlib.sha256(ordered.to_csv(columns=["group", "fold"], index=False).encode()).hexdigest()[:16]

@@ -1,0 +1,62 @@
+"""Map a function over many small items in processes, keeping each finished chunk on disk so that a kill loses little."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from radstack.core.errors import UserError
+from radstack.core.files import write_table
+from radstack.core.progress import track
+from radstack.core.recipe import digest
+
+
+def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any], parts: Path, workers: int,
+                what: str, chunk: int = 5000) -> pd.DataFrame:
+    """Apply ``function`` to chunks of ``items``; each result is kept in ``parts`` until all are there.
+
+    Args:
+        function: importable at module level (it travels to other processes); a chunk of items -> a table.
+        items: JSON-able values; a chunk's file name is their digest, so changed items are done again.
+        parts: folder for the finished chunks of this very function; to be deleted once the result is stored.
+        workers: processes; 1 runs in this one.
+        what: name of the work in progress lines.
+        chunk: items in one call.
+
+    Returns:
+        The tables in the order of ``items``.
+    """
+    chunks = [items[start:start + chunk] for start in range(0, len(items), chunk)]
+    files = [parts / f"{digest(piece)}.parquet" for piece in chunks]
+    todo = [number for number, file in enumerate(files) if not file.exists()]
+    done = len(items) - sum(len(chunks[number]) for number in todo)
+    with track(len(items), what, done=done) as steps:
+        for number, table in in_processes(function, [chunks[number] for number in todo], workers):
+            write_table(files[todo[number]], table)
+            steps.step(len(chunks[todo[number]]))
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+
+
+def in_processes(function: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[tuple[int, Any]]:
+    """Yield (number, function(item)) as they finish. Fresh processes (spawn): forking after torch's threads can hang.
+
+    Raises:
+        UserError: a process was killed, by the system for memory as a rule.
+    """
+    if workers <= 1 or len(items) <= 1:
+        yield from ((number, function(item)) for number, item in enumerate(items))
+        return
+    with ProcessPoolExecutor(min(workers, len(items)), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(function, item): number for number, item in enumerate(items)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise UserError("a process was killed (out of memory?); what is done is kept: run the same command again, "
+                            "with fewer --workers or --jobs") from error
+        finally:
+            pool.shutdown(cancel_futures=True)

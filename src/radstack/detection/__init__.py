@@ -1,0 +1,1 @@
+"""Detectors of one box a class: networks, augmentation, training."""

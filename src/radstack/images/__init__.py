@@ -1,0 +1,1 @@
+"""Reading and turning pictures: DICOM, radiographs, volumes, windows, masks, boxes, shards and views of them."""

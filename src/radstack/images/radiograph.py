@@ -1,0 +1,206 @@
+"""Radiographs as PNG (or JPEG): the header alone, all pixels, a small square copy for networks that find things."""
+
+import struct
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from radstack.core.errors import UserError
+from radstack.core.parallel import mapped_rows
+from radstack.images.dicom import Unreadable
+
+HEAD = struct.Struct(">8s4x4sIIBB")
+"""Signature and start of the IHDR chunk (PNG specification, 5.2 and 11.2.1): width, height, bits, color type."""
+SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+"""Start and end of a JPEG file (ITU-T T.81, B.1.1.3)."""
+CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""Channels of each color type; a palette counts as color."""
+TAIL = 1024
+"""Bytes at the end of the file in which the closing chunk is looked for: some writers append a few bytes."""
+STRETCH = (0.5, 99.5)
+"""Percentiles that become 0 and 255 where a picture has 16 bits: detectors use a part of the range, a lead marker or a
+dead pixel must not set the scale."""
+VERSION = 1
+"""Part of the folder of the parts of a scan; raise it when the columns change."""
+CHUNK = 500
+"""Pictures in one piece of work."""
+
+Found = tuple[str, int, int]
+"""Path below the folder, bytes, time of modification in ns."""
+
+
+class Header(NamedTuple):
+    """What the header of a PNG says."""
+
+    height: int
+    width: int
+    bits: int
+    """Per channel: 1, 2, 4, 8 or 16."""
+    channels: int
+
+
+def read_header(path: Path) -> Header:
+    """Size and kind of a PNG without its pixels: two short reads.
+
+    Raises:
+        Unreadable: ``no-access``, ``empty``, ``not-png``, ``truncated`` (no closing chunk).
+    """
+    try:
+        with path.open("rb") as file:
+            head, length = file.read(HEAD.size), file.seek(0, 2)
+            file.seek(max(0, length - TAIL))
+            tail = file.read()
+    except OSError as error:
+        raise Unreadable("no-access", error.strerror or str(error)) from error
+    if not length:
+        raise Unreadable("empty", "the file has no bytes")
+    if len(head) < HEAD.size or not head.startswith(SIGNATURE):
+        raise Unreadable("not-png", f"it starts with {head[:8]!r}")
+    if IEND not in tail:
+        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+    _, kind, width, height, bits, color = HEAD.unpack(head)
+    if kind != b"IHDR" or color not in CHANNELS or not width * height:
+        raise Unreadable("not-png", "its first chunk is not a header")
+    return Header(height, width, bits, CHANNELS[color])
+
+
+def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
+    """Read the header of every PNG below ``folder`` but those in ``annotations`` and hidden ones.
+
+    Args:
+        folder: the input folder.
+        workers: processes.
+        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
+
+    Returns:
+        One row a file sorted by ``path`` (below the folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where
+        unreadable), ``reason`` and ``detail`` ("" if readable).
+
+    Raises:
+        UserError: there is no PNG.
+    """
+    found = _list(folder)
+    if not found:
+        raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
+    return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
+
+
+def read(path: Path) -> np.ndarray:
+    """Gray values of a PNG of 8 or 16 bits and one to four channels, uint8 [height, width].
+
+    Equal channels collapse, color becomes luminance (ITU-R BT.601), transparency is dropped, 16 bits are stretched by
+    ``STRETCH``. Exposure and polarity stay as they are.
+
+    Raises:
+        Unreadable: the reasons of :func:`read_header` and ``undecodable``.
+    """
+    read_header(path)
+    gray = _gray(_decoded(path))
+    return _stretch(gray) if gray.dtype == np.uint16 else gray
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, int]:
+    """Gray values of a PNG or JPEG as :func:`read` makes them, uint8 [height, width], and the channels of the file (1 to 4).
+
+    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels.
+
+    Raises:
+        Unreadable: the reasons of :func:`read`.
+    """
+    try:
+        with path.open("rb") as file:
+            start, length = file.read(len(JPEG)), file.seek(0, 2)
+            file.seek(max(0, length - TAIL))
+            tail = file.read()
+    except OSError as error:
+        raise Unreadable("no-access", error.strerror or str(error)) from error
+    if start != JPEG:
+        return read(path), read_header(path).channels
+    if JPEG_END not in tail:
+        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+    pixels = _decoded(path)
+    return _gray(pixels), 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """The pixels as they are stored."""
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise Unreadable("undecodable", str(error)) from error
+    if pixels is None:
+        raise Unreadable("undecodable", "the pixels cannot be decoded, fetch it again")
+    return pixels
+
+
+def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
+    """A square copy of a radiograph, zero padded, the picture in the middle, its aspect ratio kept.
+
+    Padding comes before shrinking, so that both axes have exactly one scale, whatever the size.
+
+    Returns:
+        uint8 [side, side], and ``scale``, ``offset_x``, ``offset_y`` with raw x = (small x - offset_x) / scale, raw y
+        alike; pixel centers at integers.
+    """
+    raw = read(path)
+    longest = max(raw.shape)
+    top, left = ((longest - length) // 2 for length in raw.shape)
+    square = cv2.copyMakeBorder(raw, top, longest - raw.shape[0] - top, left, longest - raw.shape[1] - left,
+                                cv2.BORDER_CONSTANT, value=0)
+    scale = side / longest
+    small = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if scale <= 1 else cv2.INTER_LINEAR)
+    # Edges scale from -0.5, not from 0: the first pixel reaches from -0.5 to 0.5.
+    return small, {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
+
+
+def content_crc(path: Path) -> int:
+    """CRC-32 of a file's bytes: equal for copies under another name."""
+    return zlib.crc32(path.read_bytes())
+
+
+def _list(folder: Path) -> list[Found]:
+    found = []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        # Archives packed on a Mac hold a hidden twin of every file.
+        if path.suffix.lower() == ".png" and parts[0] != "annotations" and not path.name.startswith("."):
+            stat = path.lstat()
+            # A name that is not UTF-8 fits no table; written out like this it is quarantined as no-access.
+            found.append(("/".join(parts).encode("utf-8", "backslashreplace").decode(), stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
+
+
+def _headers(folder: Path, chunk: list[Found]) -> pd.DataFrame:
+    return pd.DataFrame([_row(folder, path, size) for path, size, _ in chunk])
+
+
+def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
+    """One file as a row; nothing about it raises."""
+    row: dict[str, Any] = {"path": path, "bytes": size, "reason": "", "detail": ""}
+    try:
+        return row | read_header(folder / path)._asdict()
+    except Unreadable as error:
+        return row | {"reason": error.reason, "detail": error.detail} | dict.fromkeys(Header._fields, 0)
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2:
+        return pixels
+    color = pixels[..., :3]
+    if (color[..., 0] == color[..., 1]).all() and (color[..., 0] == color[..., 2]).all():
+        return np.ascontiguousarray(color[..., 0])
+    return cv2.cvtColor(np.ascontiguousarray(color), cv2.COLOR_BGR2GRAY)
+
+
+def _stretch(gray: np.ndarray) -> np.ndarray:
+    """16 bits -> 8 bits."""
+    low, high = np.percentile(gray, STRETCH)
+    # A picture of one value has no range; it becomes 0.
+    scaled = (gray.astype(np.float32) - low) * (255 / max(high - low, 1))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,246 @@
+"""Volumes through SimpleITK: MetaImage, NIfTI, NRRD and DICOM series, turned coronal by their direction cosines."""
+
+import gzip
+import itertools
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydicom
+import SimpleITK as sitk
+
+from radstack.images.dicom import Unreadable, fault
+from radstack.images.dicom import read_header as read_dicom_header
+from radstack.images.dicom.order import ORIENTATION, POSITION, order
+
+CORONAL = "LIP"
+"""Columns run to the patient's left, rows to the feet, slices to the back: the code of sitk.DICOMOrient."""
+PLANES = ("coronal", "axial", "sagittal")
+"""What a slice shows when the first, second or third axis of [slices, rows, columns] is the one across the slices."""
+ISOTROPIC = 1.01
+"""Spacings within this factor count as equal: then the third axis of the file is the one across the slices."""
+UNEVEN = 0.1
+"""Share by which the distance of neighboring DICOM slices may differ from the median; 0.5 more and one is missing."""
+
+NIFTI_FLOATS = {"16": "f4", "64": "f8"}
+"""Codes of the NIfTI field datatype that can hold NaN."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an oriented volume lie; every triple is in the order slice, row, column."""
+
+    size: tuple[int, int, int]
+    """Slices, rows, columns."""
+    spacing: tuple[float, float, float]
+    """Distance of voxel centers, mm."""
+    origin: np.ndarray
+    """Center of voxel [0, 0, 0], mm, patient coordinates of DICOM (x to the left, y to the back, z to the head)."""
+    direction: np.ndarray
+    """[3, 3]: its columns are the unit vectors of the axes, so a voxel lies at origin + direction @ (spacing * index)."""
+    plane: str
+    """One of ``PLANES``: the plane in which it was acquired, told by the coarsest spacing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume(Grid):
+    """A volume in memory."""
+
+    pixels: np.ndarray
+    """float32 [slices, rows, columns]: coronal, front to back, head to feet, the patient's right on the picture's left."""
+
+
+def read_volume(path: Path, echo: int | None = None) -> Volume:
+    """Read a .mhd, .mha, .nii, .nii.gz or .nrrd file, or a folder that holds one DICOM series.
+
+    Axes are permuted and flipped, never resampled: an oblique volume keeps its tilt in ``direction``. A sagittal or axial
+    series is turned likewise, and ``plane`` says so.
+
+    Args:
+        path: the file or folder.
+        echo: of a DICOM folder with several echoes, the EchoNumbers (0018,0086) to read.
+
+    Raises:
+        Unreadable: the reasons of :func:`read_header`, and ``truncated`` (the header is whole, the voxels are not),
+            ``nan-voxels`` (NaN or infinite).
+    """
+    reader, grid = _open(path, echo)
+    _check_nifti(path, reader)
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    try:
+        image = sitk.DICOMOrient(reader.Execute(), CORONAL)
+    except RuntimeError as error:
+        raise Unreadable("truncated", f"{path.name}: the voxels are missing or cut off ({_last_line(error)})") from error
+    pixels = sitk.GetArrayFromImage(image)
+    _check_finite(path, pixels)
+    return Volume(**vars(grid), pixels=pixels)
+
+
+def read_header(path: Path, echo: int | None = None) -> Grid:
+    """The grid that :func:`read_volume` gives, without reading voxels; of a DICOM folder every header is read.
+
+    Raises:
+        Unreadable: ``no-access``, ``bad-header``, ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
+            :func:`radstack.images.dicom.fault` and ``not-dicom``, ``two-series``, ``two-echoes``, ``no-such-echo``,
+            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``repeated-position``, ``missing-slice``,
+            ``uneven-slices``.
+    """
+    return _open(path, echo)[1]
+
+
+def same_geometry(a: Grid, b: Grid) -> bool:
+    """Whether two oriented grids have the same voxels: one size, and corners less than half a voxel apart.
+
+    Files that store the same volume with other axes first are the same. A mask on another grid is to be refused, not
+    resampled: with slices of 4 mm the nearest voxel can be a bone's width away, and nothing would tell.
+    """
+    return a.size == b.size and bool(np.abs(_corners(a) - _corners(b)).max() < min(*a.spacing, *b.spacing) / 2)
+
+
+def _corners(grid: Grid) -> np.ndarray:
+    """Centers of the eight corner voxels [8, 3], mm."""
+    index = np.array(list(itertools.product(*((0, count - 1) for count in grid.size))))
+    return grid.origin + index * np.array(grid.spacing) @ grid.direction.T
+
+
+def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
+    """A SimpleITK reader that has read the header, and the oriented grid."""
+    if not path.exists():
+        raise Unreadable("no-access", f"{path.name} does not exist")
+    files = _series(path, echo) if path.is_dir() else None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(files["file"].iloc[0] if files is not None else path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise Unreadable("bad-header", f"{path.name}: {_last_line(error)}") from error
+    if reader.GetDimension() != 3:
+        raise Unreadable("not-3d", f"{path.name} has {reader.GetDimension()} dimensions, not 3")
+    if reader.GetNumberOfComponents() != 1:
+        raise Unreadable("not-gray", f"{path.name} has {reader.GetNumberOfComponents()} values a voxel")
+    size, spacing = list(reader.GetSize()), list(reader.GetSpacing())
+    origin, direction = np.array(reader.GetOrigin()), np.array(reader.GetDirection()).reshape(3, 3)
+    if files is None:
+        return reader, _oriented(size, spacing, origin, direction)
+    series = sitk.ImageSeriesReader()
+    series.SetFileNames(files["file"].tolist())
+    series.SetSpacingWarningRelThreshold(UNEVEN)  # judged already; ITK would print a warning over micrometers
+    if len(files) > 1:  # as ITK has it: the slice axis leads from the first position to the last
+        step = (files[POSITION].iloc[-1] - files[POSITION].iloc[0]).to_numpy(float) / (len(files) - 1)
+        size[2], spacing[2] = len(files), float(np.linalg.norm(step))
+        direction[:, 2] = step / spacing[2]
+    return series, _oriented(size, spacing, origin, direction)
+
+
+def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, direction: np.ndarray) -> Grid:
+    """The grid of a file (x, y, z order) after sitk.DICOMOrient, which is asked with a single voxel."""
+    voxel = sitk.Image([1, 1, 1], sitk.sitkUInt8)
+    try:
+        voxel.SetDirection(direction.ravel().tolist())
+    except RuntimeError as error:
+        raise Unreadable("bad-header", f"the direction cosines are no axes ({_last_line(error)})") from error
+    turn = sitk.DICOMOrientImageFilter()
+    turn.SetDesiredCoordinateOrientation(CORONAL)
+    turn.Execute(voxel)
+    # DICOMOrient permutes first, so flips count the new axes; the array's axes are SimpleITK's in reverse.
+    axes, flips = list(turn.GetPermuteOrder())[::-1], np.array(turn.GetFlipAxes())[::-1]
+    count, step = np.array(size)[axes], np.array(spacing)[axes]
+    start = origin + direction[:, axes] @ (np.where(flips, count - 1, 0) * step)
+    across = axes.index(2) if step.max() < ISOTROPIC * step.min() else int(step.argmax())
+    return Grid((int(count[0]), int(count[1]), int(count[2])), (float(step[0]), float(step[1]), float(step[2])), start,
+                direction[:, axes] * np.where(flips, -1.0, 1.0), PLANES[across])
+
+
+def _check_nifti(path: Path, reader: Any) -> None:
+    """Refuse a NIfTI file that ends early or holds NaN: ITK makes both into zeros and says nothing."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, OSError, zlib.error) as error:
+        raise Unreadable("truncated", f"{path.name}: {error}") from error
+    start, count = int(float(reader.GetMetaData("vox_offset"))), int(np.prod(reader.GetSize()))
+    needed = start + count * int(reader.GetMetaData("bitpix")) // 8
+    if len(data) < needed:
+        raise Unreadable("truncated", f"{path.name} holds {len(data)} bytes, {needed} are declared")
+    kind = NIFTI_FLOATS.get(reader.GetMetaData("datatype"))
+    if kind:
+        byte_order = "<" if int.from_bytes(data[:4], "little") == 348 else ">"  # sizeof_hdr
+        _check_finite(path, np.frombuffer(data, byte_order + kind, count, start))
+
+
+def _check_finite(path: Path, pixels: np.ndarray) -> None:
+    bad = pixels.size - int(np.isfinite(pixels).sum())
+    if bad:
+        raise Unreadable("nan-voxels", f"{path.name}: {bad} of {pixels.size} voxels are NaN or infinite")
+
+
+def _series(folder: Path, echo: int | None) -> pd.DataFrame:
+    """The slices of the one series of a folder in order along its normal: ``file`` and the columns of ``order``."""
+    rows = [row for path in sorted(folder.iterdir()) if path.is_file() for row in _slice(path)]
+    if not rows:
+        raise Unreadable("not-dicom", f"{folder.name} holds no DICOM file")
+    table = pd.DataFrame(rows)
+    if table["series"].nunique() > 1:
+        names = ", ".join(sorted(table["series"].unique())[:3])
+        raise Unreadable("two-series", f"{folder.name} holds {table['series'].nunique()} series ({names}); split it")
+    table = order(_one_echo(table, folder, echo))
+    _check_order(table, folder)
+    return table
+
+
+def _slice(path: Path) -> list[dict[str, Any]]:
+    """One DICOM file as a row, in a list that is empty for another kind of file."""
+    try:
+        header = read_dicom_header(path)
+    except Unreadable as error:
+        if error.reason == "not-dicom":
+            return []
+        raise Unreadable(error.reason, f"{path.name}: {error.detail}") from error
+    found = fault(header)
+    if found is not None:
+        raise Unreadable(found.reason, f"{path.name}: {found.detail}")
+    echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"])
+    return [{"id": path.name, "file": str(path), "series": header.series, "shape": f"{header.rows} x {header.columns}",
+             "echo": echo.get("EchoNumbers"), "time": echo.get("EchoTime"),
+             **dict(zip(POSITION, header.position or (np.nan,) * 3)),
+             **dict(zip(ORIENTATION, header.orientation or (np.nan,) * 6))}]
+
+
+def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFrame:
+    """The slices of one echo; without EchoNumbers echoes are numbered from 1 by their EchoTime."""
+    time = pd.to_numeric(table["time"], errors="coerce")
+    number = pd.to_numeric(table["echo"], errors="coerce").fillna(time.rank(method="dense")).fillna(1).astype(int)
+    known = ", ".join(f"{key} ({time[number == key].iloc[0]:g} ms)" for key in sorted(number.unique()))
+    if echo is None and number.nunique() > 1:
+        raise Unreadable("two-echoes", f"{folder.name} holds the echoes {known}; name one, or move the other out")
+    if echo is not None and echo not in set(number):
+        raise Unreadable("no-such-echo", f"{folder.name} has no echo {echo}, only {known}")
+    return table[number == (number.iloc[0] if echo is None else echo)]
+
+
+def _check_order(table: pd.DataFrame, folder: Path) -> None:
+    """Refuse slices that are not evenly spaced pictures of one stack."""
+    flagged = table[table["order_flag"] != ""]
+    if len(flagged):
+        raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
+    if table["shape"].nunique() > 1:
+        raise Unreadable("mixed-size", f"{folder.name} holds pictures of {' and '.join(table['shape'].unique()[:2])}")
+    step = np.diff(table["z"])
+    if not len(step):
+        return
+    worst = int(np.abs(step - np.median(step)).argmax())
+    ratio = step[worst] / np.median(step)
+    if abs(ratio - 1) > UNEVEN:
+        raise Unreadable("missing-slice" if ratio > 1.5 else "uneven-slices",
+                         f"{folder.name}: {step[worst]:.4g} mm between {table['id'].iloc[worst]} and "
+                         f"{table['id'].iloc[worst + 1]}, {np.median(step):.4g} mm elsewhere")
+
+
+def _last_line(error: Exception) -> str:
+    """The line of an ITK message that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
+    return lines[-1].rpartition("): ")[2] if lines else type(error).__name__  # without the class and its address

@@ -1,0 +1,200 @@
+"""An Experiment is a level-one recipe: one network, one view of the pixels, one way to train it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from radstack.core.registry import check_name
+from radstack.recipes.losses import CROSS_ENTROPY, Dice, Expectation, Loss, MaskOverlap, PointMaps, Points, Value
+from radstack.recipes.losses_classes import Classes, Ordinal
+
+
+class Reader(Protocol):
+    """Turns a row number of the index into a picture, uint8 [height, width, channels]."""
+
+    def __call__(self, row: int) -> np.ndarray:
+        """Return the picture of index row ``row``."""
+        ...
+
+
+class View(Protocol):
+    """What a network sees of a row: a frozen dataclass that a competition builds from ``radstack.images.views``."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture in pixels."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per-channel mean of the uint8 picture, on the 0-255 scale."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per-channel standard deviation of the uint8 picture, on the 0-255 scale."""
+        ...
+
+    def reader(self, cache: Any, index: pd.DataFrame) -> Reader:
+        """Bind the view to a pixel cache and the index table."""
+        ...
+
+
+@dataclass(frozen=True)
+class Op:
+    """One albumentations transform by its class name, e.g. ``Op("Rotate", {"limit": 30, "p": 0.7})``."""
+
+    name: str
+    """Class name in albumentations."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments; an unknown one is an error (albumentations itself only warns)."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network by ``source/name``."""
+
+    name: str = "timm/resnet18"
+    """``timm/…``, ``torchvision/…``, ``pretrainedmodels/…``, ``efficientnet_pytorch/…`` or, untrained, ``radstack/…``."""
+    pretrained: bool = True
+    """Start from ImageNet weights. Where they cannot be had this is an error, never a silent random start."""
+    weights: str = ""
+    """A file name below the ``--weights`` folder instead of the source's own download."""
+    weights_sha256: str = ""
+    """Checked when given."""
+    start: str = ""
+    """Name of a localizer or experiment whose network of the same fold, trained before, is the start instead."""
+    dropout: float = 0.0
+    """Before the last linear layer."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Passed to the source's constructor, e.g. ``{"drop_path_rate": 0.1}``."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Between the pooled features and the last linear layer."""
+
+    columns: tuple[str, ...] = ()
+    """Columns of the row table that join the features, e.g. ``male`` (16 Bit, RSNA 2017 first place)."""
+    columns_width: int = 32
+    """Units of the layer that the columns pass first."""
+    hidden: tuple[int, ...] = ()
+    """Units of further layers with ReLU."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimizer and gradient clipping."""
+
+    name: str = "adam"
+    """``adam``, ``adamw``, ``sgd``, ``rmsprop``, or ``fused_adam`` (NVIDIA Apex)."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """L2 for adam, fused_adam, sgd and rmsprop, decoupled for adamw; not applied to biases and norms."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam family only."""
+    momentum: float = 0.9
+    """sgd and rmsprop only."""
+    clip_norm: float = 0.0
+    """Global gradient norm limit; 0 for none."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over training, in epochs (fractions allowed), evaluated at every optimizer step."""
+
+    name: str = "constant"
+    """``constant``, ``exponential`` (x gamma each epoch), ``steps`` (x gamma at milestones), ``cosine``, ``cyclic``."""
+    warmup: float = 0.0
+    """Epochs of linear warm-up from zero."""
+    gamma: float = 1.0
+    """Factor of ``exponential`` and ``steps``."""
+    milestones: tuple[float, ...] = ()
+    """Epochs at which ``steps`` multiplies by gamma."""
+    floor: float = 0.0
+    """Lowest learning rate of ``cosine`` and ``cyclic``, as a fraction of the peak."""
+    cycle: float = 1.0
+    """Epochs in one period of ``cyclic`` (falls linearly from peak to floor, restarts)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which rows an epoch visits."""
+
+    rare_class: str = ""
+    """Target whose positive rows are repeated (each copy is augmented differently); empty for none."""
+    rare_copies: int = 0
+    """Extra copies of each rare positive an epoch."""
+    balance: tuple[tuple[str, ...], ...] = ()
+    """Classes, each a tuple of targets of which one is positive: the rows of each are repeated until it has as many as the
+    largest. Rows of the last, partial round are drawn anew each epoch; rows of no class are left out."""
+    copies: int = 1
+    """How often an epoch visits each row, balanced or not; each visit is augmented differently."""
+    per_series: int = 0
+    """0 visits every row; n visits n random slices of each series an epoch (SeuTao, RSNA 2019 first place)."""
+    keep: str = ""
+    """A pandas query on the index for rows to train on, e.g. ``brain_range > 60``; the rest are still predicted."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """The loop."""
+
+    epochs: int = 5
+    """Fixed; the last epoch is the result (no choice on the scored fold)."""
+    batch_size: int = 32
+    """Per optimizer step over all GPUs, split by ``accumulate``."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step."""
+    precision: str = "bf16"
+    """``fp32``, ``bf16``, ``fp16`` (with gradient scaler), ``apex_o1``, ``apex_o2``."""
+    channels_last: bool = True
+    """Memory format; pays for most convolutional networks."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights, which is then what is saved; 0 for none."""
+    restarts: int = 0
+    """How often training starts over, with another seed, where it did not converge: where the loss of the training rows
+    is not below ``converged`` of what the best constant has. The scored fold has no say."""
+    converged: float = 0.95
+    """Share of the best constant's loss."""
+    bad_steps: int = 10
+    """Skipped steps in a row (loss or gradient not finite) before the run rolls back to its last checkpoint."""
+    seed: int = 0
+    """Seed of initialization, order and augmentation, with the fold."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A level-one recipe. Everything here is in the artifact key; workers and device are not."""
+
+    name: str
+    """Folder below ``weights/`` and ``oof/``."""
+    view: View
+    """What the network sees."""
+    backbone: Backbone = Backbone()
+    augment: tuple[Op, ...] = ()
+    """Training only, in this order, seeded by the sample."""
+    head: Head = Head()
+    loss: Loss | Value | Expectation | MaskOverlap | Points | PointMaps | Dice | Classes | Ordinal = CROSS_ENTROPY
+    """What the outputs mean, and what is minimized."""
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    sampling: Sampling = Sampling()
+    train: Train = Train()
+    tta: tuple[str, ...] = ("plain",)
+    """Named test-time views, averaged as logits; the same for out-of-fold and test."""
+    targets: tuple[str, ...] = ()
+    """Columns that this network predicts; empty for all. The others are NaN in its tables."""
+    folds: tuple[int, ...] = ()
+    """Folds to train; empty for all. The article's final system trained three of five."""
+    note: str = ""
+    """Where the numbers come from."""
+
+    def answers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the competition's ``targets`` that this network predicts, in order; an unknown one is a UserError."""
+        for name in self.targets:
+            check_name(targets, name, f"target for {self.name}.targets,")
+        return tuple(name for name in targets if name in self.targets) if self.targets else targets

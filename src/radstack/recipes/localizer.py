@@ -1,0 +1,106 @@
+"""How a competition finds its anatomy: by rules, or by networks trained on its own folds, a chain of them or a detector."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radstack.recipes.detector import Detector
+from radstack.recipes.experiment import Experiment
+
+
+def nothing_found(pixels: np.ndarray) -> dict[str, Any]:
+    """No finding: the whole picture is the anatomy."""
+    return {}
+
+
+def as_found(findings: pd.DataFrame) -> pd.DataFrame:
+    """Each picture's finding stands as it is."""
+    return findings
+
+
+@dataclass(frozen=True)
+class Classical:
+    """Rules that look at one picture at a time; nothing is trained."""
+
+    read: Callable[[Path], np.ndarray]
+    """Pixels of one raw file: int16 [height, width] in physical units."""
+    look: Callable[[np.ndarray], dict[str, Any]] = nothing_found
+    """Where the anatomy is in one picture, and cheap features of it."""
+    settle: Callable[[pd.DataFrame], pd.DataFrame] = as_found
+    """All pictures' findings -> the crop of each, in pixels of the raw picture."""
+
+
+def same_picture(picture: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """The next step sees what this one saw."""
+    return picture
+
+
+def same_place(rows: pd.DataFrame, answers: np.ndarray, side: int) -> np.ndarray:
+    """The answers are places in the small picture already."""
+    return answers
+
+
+@dataclass(frozen=True)
+class Step:
+    """One network of a chain."""
+
+    experiment: Experiment
+    """Its loss says what it finds: a mask or points. Weights lie below ``weights/`` like any other experiment's."""
+    known: Callable[[pd.DataFrame], np.ndarray]
+    """Rows -> bool [rows], who is annotated for this step."""
+    labels: Callable[[Path, pd.DataFrame, int], Any]
+    """``labels(input folder, rows, side)``: what is learned of each row, by row number; ``rows`` hold the answers of the
+    steps before."""
+    targets: tuple[str, ...] = ()
+    """Columns that the answers fill, for points."""
+    follow: Callable[[np.ndarray, np.ndarray], np.ndarray] = same_picture
+    """Picture uint8 [side, side] and answer -> the picture that the next step sees."""
+    back: Callable[[pd.DataFrame, np.ndarray, int], np.ndarray] = same_place
+    """Rows, answers [rows, targets] and side -> the same points in the small picture, which all folds share."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Networks in a row. Fold k's chain never meets fold k, and finds the anatomy of fold k and of the test pictures."""
+
+    side: int
+    """Height and width in pixels of the small pictures that the networks see."""
+    prepare: Callable[[Path, pd.DataFrame, int], tuple[np.ndarray, dict[str, Any]]]
+    """``prepare(input folder, rows, side)`` of the index rows of one file: their small pictures, uint8 [rows, side, side],
+    and columns that lead back to raw pixels, one value for all or one a row."""
+    steps: tuple[Step, ...]
+    """In order."""
+    settle: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
+    """``settle(row, picture, maps)``: columns of the localization table, from the answers (in ``row``), the small picture,
+    uint8 [side, side], and the probability maps of the steps that find masks, uint8 [masks, side, side]. ``flag`` says what
+    is wrong, "" for nothing."""
+    show: Callable[..., None]
+    """``show(paths, row, picture, maps, file)`` draws the steps of one picture into a PNG file."""
+    per_shard: int = 512
+    """Small pictures in one file; those of one raw file stay together."""
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Names of the steps that find masks, in the order of their maps."""
+        return tuple(step.experiment.name for step in self.steps if step.experiment.loss.label == "mask")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detector of one box a class. Fold k's never meets fold k, and boxes fold k and the test pictures."""
+
+    detector: Detector
+    read: Callable[[Path], np.ndarray]
+    """Pixels of one raw file: uint8 [height, width]."""
+    drawn: Callable[[pd.DataFrame], np.ndarray]
+    """Index rows -> the hand-made boxes that are learned from, float [rows, classes, 4] in raw pixels, NaN where there are
+    none."""
+    settle: Callable[[pd.DataFrame], pd.DataFrame]
+    """The index rows with what was found (see :func:`radstack.stages.detect.found_columns`) and ``flag``, "" for nothing
+    wrong -> the localization table, with whatever the crops need beside."""
+    show: Callable[..., None]
+    """``show(picture, row, file)`` draws the boxes of one row of that table on its raw picture into a PNG file."""

@@ -1,0 +1,1 @@
+"""Metrics, what a competition scores, and intervals around a score."""

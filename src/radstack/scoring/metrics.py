@@ -1,0 +1,150 @@
+"""Formulas of scores, all in float64: probabilities against 0/1 labels, and numbers against numbers.
+
+Shapes: ``truth`` and ``probability`` or ``predicted`` are [rows, targets]; ``weights`` is one number a target, of any sum.
+The weighted log loss is the score of RSNA 2019 (weights 1, 1, 1, 1, 1 and 2 for ``any``):
+``-sum_c w_c [y ln p + (1 - y) ln(1 - p)] / sum_c w_c``, averaged over rows.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from radstack.core.errors import UserError
+
+CLIP = 1e-6
+"""Probabilities are kept this far from 0 and 1: a confident miss costs 13.8 (11.5 at 1e-5, 34.5 at Kaggle's 1e-15)."""
+
+
+def clipped(probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
+    """``probability`` as float64 within [clip, 1 - clip]; widened first, because float32 rounds 1 - 1e-15 to 1.
+
+    Raises:
+        UserError: a value is not finite or outside [0, 1].
+    """
+    wide = np.asarray(probability, dtype=np.float64)
+    if not np.all((wide >= 0) & (wide <= 1)):
+        bad = wide[~((wide >= 0) & (wide <= 1))].flat[0]
+        raise UserError(f"{bad} is not a probability; predictions must lie in [0, 1] (did logits get in?)")
+    return np.clip(wide, clip, 1 - clip)
+
+
+def logit(probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
+    """Log odds of the clipped ``probability``, float64, at most ``ln((1 - clip) / clip)`` (13.8) from zero."""
+    return special.logit(clipped(probability, clip))
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    """Probability of the log odds ``z``; never overflows, keeps float32 as float32."""
+    return special.expit(z)
+
+
+def log_losses(truth: np.ndarray, probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
+    """Binary cross-entropy of every entry, float64, same shape. ``truth`` may be soft (a probability).
+
+    Raises:
+        UserError: a label is missing (NaN), or a prediction is not a probability.
+    """
+    y, p = np.asarray(truth, dtype=np.float64), clipped(probability, clip)
+    if y.shape != p.shape:
+        raise UserError(f"labels of shape {y.shape} do not fit predictions of shape {p.shape}; join them by id first")
+    if not np.all((y >= 0) & (y <= 1)):
+        raise UserError("some rows have no label in [0, 1]; score training rows only")
+    return -(y * np.log(p) + (1 - y) * np.log1p(-p))
+
+
+def row_log_losses(truth: np.ndarray, probability: np.ndarray, weights: Sequence[float],
+                   clip: float = CLIP) -> np.ndarray:
+    """Weighted log loss of each row, float64 [rows]: the mean of the row's targets by ``weights``."""
+    return log_losses(truth, probability, clip) @ normalized(weights)
+
+
+def weighted_log_loss(truth: np.ndarray, probability: np.ndarray, weights: Sequence[float],
+                      clip: float = CLIP) -> float:
+    """The score: mean over rows of :func:`row_log_losses`. Lower is better; 0.6931 for one half everywhere."""
+    return float(row_log_losses(truth, probability, weights, clip).mean())
+
+
+def class_log_losses(truth: np.ndarray, probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
+    """Log loss of each target, float64 [targets]."""
+    return log_losses(truth, probability, clip).mean(axis=0)
+
+
+def class_aucs(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each target, float64 [targets]; NaN where a target has one class only."""
+    from sklearn.metrics import roc_auc_score  # a second to import, and stages that only check must start at once
+
+    columns = zip(np.asarray(truth).T, np.asarray(probability).T, strict=True)
+    return np.array([roc_auc_score(y, p) if y.min() < y.max() else np.nan for y, p in columns])
+
+
+def prior_log_loss(prevalence: np.ndarray, weights: Sequence[float], clip: float = CLIP) -> float:
+    """Score of predicting each target's ``prevalence`` everywhere: the weighted mean of their entropies.
+
+    RSNA 2019: 0.2320 with the prevalences of stage 1, 0.2311 with those of stage 2.
+    """
+    return weighted_log_loss(np.atleast_2d(prevalence), np.atleast_2d(prevalence), weights, clip)
+
+
+def absolute_errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Size of the error of every entry, float64, same shape, in the unit of the target.
+
+    Raises:
+        UserError: a label is missing (NaN), a prediction is not finite, or the shapes differ.
+    """
+    y, x = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if y.shape != x.shape:
+        raise UserError(f"labels of shape {y.shape} do not fit predictions of shape {x.shape}; join them by id first")
+    if not np.isfinite(x).all():
+        raise UserError("some predictions are not finite; predict again before scoring")
+    if not np.isfinite(y).all():
+        raise UserError("some rows have no label; score training rows only")
+    return np.abs(x - y)
+
+
+def error_summary(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """What an error of numbers is made of, float64 [targets] each, in the unit of the target.
+
+    ``bias`` is the mean of predicted less true, ``sd`` the standard deviation of that difference (bias^2 + sd^2 is the mean
+    squared error), ``r2`` the share of the labels' variance that is explained; NaN where the labels do not vary.
+    """
+    y = np.asarray(truth, dtype=np.float64)
+    error = np.asarray(predicted, dtype=np.float64) - y
+    variance = y.var(axis=0)
+    unexplained = np.divide((error**2).mean(axis=0), variance, out=np.full(variance.shape, np.nan), where=variance > 0)
+    return {"bias": error.mean(axis=0), "sd": error.std(axis=0), "r2": 1 - unexplained}
+
+
+def efficiency(score: float, constant: float, floor: float) -> float:
+    """Share of what can be won over the constant predictor: ``(constant - score) / (constant - floor)``."""
+    return (constant - score) / (constant - floor)
+
+
+def reliability(truth: np.ndarray, probability: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Reliability table of one target ([rows]) over ``bins`` bins of equal width.
+
+    Returns:
+        ``low``, ``high`` (edges), ``count``, ``predicted`` (mean probability), ``observed`` (share of positives);
+        empty bins are left out.
+    """
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    table = pd.DataFrame({"bin": place, "predicted": p, "observed": y}).groupby("bin").agg(
+        count=("observed", "size"), predicted=("predicted", "mean"), observed=("observed", "mean")).reset_index()
+    edges = pd.DataFrame({"low": table["bin"] / bins, "high": (table["bin"] + 1) / bins})
+    return pd.concat([edges, table.drop(columns="bin")], axis=1)
+
+
+def calibration_error(truth: np.ndarray, probability: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error of one target: mean of |predicted - observed| over bins, by count (Naeini 2015)."""
+    table = reliability(truth, probability, bins)
+    return float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["count"]))
+
+
+def normalized(weights: Sequence[float]) -> np.ndarray:
+    """``weights`` as float64 with sum 1."""
+    w = np.asarray(weights, dtype=np.float64)
+    if w.ndim != 1 or not np.all(w >= 0) or w.sum() <= 0:
+        raise UserError(f"class weights {tuple(weights)} must be non-negative with a positive sum")
+    return w / w.sum()

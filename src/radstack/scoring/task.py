@@ -1,0 +1,134 @@
+"""What is predicted and how it is scored: all that differs between probabilities, numbers and classes, above the formulas.
+
+Shapes: ``truth`` and ``predicted`` are [rows, targets]; a loss is scored for each target, or for each group of classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from radstack.core.errors import UserError
+from radstack.core.registry import pick
+from radstack.scoring import metrics, metrics_classes
+from radstack.scoring.metrics_classes import ClassGroup
+
+PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of score. Lower is better. The functions take the metric for its ``clip`` and its ``groups``."""
+
+    predicts: str
+    """``PROBABILITIES``, ``NUMBERS`` or ``CLASSES``: what a stacking method must be able to handle."""
+    losses: Callable[[np.ndarray, np.ndarray, "Metric"], np.ndarray]
+    """(truth, predicted, metric) -> losses, float64 [rows, targets], or [rows, groups] of classes."""
+    constant: Callable[[pd.DataFrame], pd.Series]
+    """Labels -> the constant with the least loss, one a target."""
+    link: Callable[[np.ndarray, "Metric"], np.ndarray]
+    """(predicted, metric) -> the scale on which models are averaged, same shape."""
+    unlink: Callable[[np.ndarray, "Metric"], np.ndarray]
+    """Back from that scale."""
+    details: Callable[[np.ndarray, np.ndarray, "Metric"], dict[str, np.ndarray]]
+    """(truth, predicted, metric) -> further columns of the score table: name -> one value a target or group."""
+
+
+KINDS: dict[str, Kind] = {
+    "weighted log loss": Kind(
+        PROBABILITIES, lambda truth, predicted, metric: metrics.log_losses(truth, predicted, metric.clip),
+        lambda labels: labels.mean(), lambda predicted, metric: metrics.logit(predicted, metric.clip),
+        lambda linked, metric: metrics.sigmoid(linked),
+        lambda truth, predicted, metric: {"auc": metrics.class_aucs(truth, predicted)}),
+    "mean absolute error": Kind(
+        NUMBERS, lambda truth, predicted, metric: metrics.absolute_errors(truth, predicted), lambda labels: labels.median(),
+        lambda predicted, metric: predicted, lambda linked, metric: linked,
+        lambda truth, predicted, metric: metrics.error_summary(truth, predicted)),
+    "classification error": Kind(
+        CLASSES, lambda truth, predicted, metric: metrics_classes.error_rates(truth, predicted, metric.groups),
+        lambda labels: labels.mean(), lambda predicted, metric: metrics_classes.log_shares(predicted, metric.clip),
+        lambda linked, metric: metrics_classes.shares(linked, metric.sizes),
+        lambda truth, predicted, metric: metrics_classes.class_details(truth, predicted, metric.groups, metric.clip)),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the leaderboard computes. Lower is better."""
+
+    name: str
+    """A name of ``KINDS``."""
+    weights: tuple[float, ...]
+    """One a target, or one a group of classes; they need not sum to 1."""
+    unit: str = ""
+    """Of a number and its error, e.g. ``mm``."""
+    clip: float = metrics.CLIP
+    """Probabilities are kept this far from 0 and 1; numbers know no such thing."""
+    groups: tuple[ClassGroup, ...] = ()
+    """Targets of which one holds, group by group in their order, for a kind that scores classes; empty for the others."""
+
+    @property
+    def kind(self) -> Kind:
+        """The functions behind the name; an unknown name is a UserError with the nearest known one."""
+        return pick(KINDS, self.name, "metric")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of targets of each group."""
+        return tuple(len(group.classes) for group in self.groups)
+
+    def scored(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of what has a loss of its own: the groups, or the targets where there are none."""
+        return tuple(group.name for group in self.groups) or targets
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def row_losses(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Loss of each row, float64 [rows]: the mean of its targets' by ``weights``. UserError as the kind's formula.
+
+        NaN where the model answers only some groups of classes: such a model has details and no score.
+        """
+        return self.kind.losses(truth, predicted, self) @ metrics.normalized(self.weights)
+
+    def score(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        """The number on the leaderboard: the mean of :meth:`row_losses`."""
+        return float(self.row_losses(truth, predicted).mean())
+
+    def target_losses(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Mean loss of each of :meth:`scored`, float64."""
+        return self.kind.losses(truth, predicted, self).mean(axis=0)
+
+    def constant(self, labels: pd.DataFrame) -> pd.Series:
+        """Best constant of each column: the prevalence for log loss and classes, the median for the absolute error."""
+        return self.kind.constant(labels)
+
+    def link(self, predicted: np.ndarray) -> np.ndarray:
+        """The scale on which models are averaged, same shape: log odds of probabilities, log of shares, numbers as are."""
+        return self.kind.link(predicted, self)
+
+    def unlink(self, linked: np.ndarray) -> np.ndarray:
+        """Predictions from :meth:`link`'s scale, same shape and precision."""
+        return self.kind.unlink(linked, self)
+
+    def details(self, truth: np.ndarray, predicted: np.ndarray, targets: tuple[str, ...]) -> dict[str, float]:
+        """Columns of the score table: ``loss <target>``, then the kind's own, e.g. ``auc`` for probabilities."""
+        columns = {"loss": self.target_losses(truth, predicted), **self.kind.details(truth, predicted, self)}
+        return {f"{name} {target}": float(value) for name, values in columns.items()
+                for target, value in zip(self.scored(targets), values, strict=True)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted and how it is scored."""
+
+    targets: tuple[str, ...]
+    """Label columns in order."""
+    metric: Metric
+
+    def place(self, target: str) -> int:
+        """Column number of ``target``."""
+        if target not in self.targets:
+            raise UserError(f"there is no target '{target}'; choose one of {', '.join(self.targets)}")
+        return self.targets.index(target)

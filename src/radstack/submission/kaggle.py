@@ -1,0 +1,204 @@
+"""Download the data of a competition or data set and push a submission, through the official ``kaggle`` package.
+
+The package resumes a download by itself: it keeps the partial file with a marker of the server's ETag, asks for the
+rest by HTTP range, and checks the final size. Here it writes below ``<folder>/.download/`` only; what reaches a final
+name is whole.
+"""
+
+import contextlib
+import errno
+import io
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from radstack.core.errors import UserError
+from radstack.core.files import need_disk, read_json, write_json
+from radstack.core.progress import track
+from radstack.submission.unzip import unzip, wraps
+
+Report = Callable[[str], None]
+
+PARTS = ".download"
+"""Folder, below the data folder, of archives that are not yet unpacked."""
+RECORD = ".downloaded.json"
+"""File, in the data folder, that lists what is complete; without it the archive would be fetched again."""
+EVERYTHING = "all files"
+"""Name in the record of the archive that holds the whole competition."""
+MARKER_SUFFIX = ".kaggle-partial"
+"""Of the file by which the kaggle package knows a partial download; it holds the whole one's size."""
+WATCH_SECONDS = 1.0
+"""Time between two looks at a download."""
+MB = 1_000_000
+HOW_TO_SIGN_IN = ("make a token at https://www.kaggle.com/settings/api, then save it as ~/.kaggle/kaggle.json or set "
+                  "KAGGLE_USERNAME and KAGGLE_KEY (a newer token: KAGGLE_API_TOKEN)")
+
+
+def download(competition: str, folder: Path, files: list[str] | None = None, *, report: Report,
+             needed_bytes: int = 0) -> None:
+    """Bring the data of ``competition`` into ``folder``, unpacked, as the organizer laid it out.
+
+    Interrupted anywhere, the same call goes on where it stopped; a finished one returns at once. A top folder of the
+    archive named like the competition is left out.
+
+    Args:
+        competition: as in its address, e.g. ``rsna-intracranial-hemorrhage-detection``; or a data set, ``owner/name``.
+        folder: the data folder, e.g. ``input/ich``.
+        files: names of single files; None for the whole archive.
+        report: takes progress lines.
+        needed_bytes: the largest size of ``folder`` on the way, archive and unpacked files together.
+
+    Raises:
+        UserError: no credentials, rules not accepted, no network, not enough disk, a damaged archive.
+    """
+    record = read_json(folder / RECORD) if (folder / RECORD).exists() else []
+    missing = [name for name in files or [EVERYTHING] if name not in record]
+    if not missing:
+        report(f"{folder} is complete; to fetch it again delete {folder / RECORD}")
+        return
+    need_disk(folder, needed_bytes - _size(folder) if needed_bytes else 0, f"the data of {competition}")
+    client = connect()
+    for name in missing:
+        archive = _fetch(client, competition, name, folder / PARTS / name.replace("/", "_"), report)
+        into = folder if name == EVERYTHING else (folder / name).parent
+        if archive.suffix == ".zip" or wraps(archive, name):
+            unzip(archive, into, top=competition.rpartition("/")[2], report=report)
+        else:
+            _place(archive, into / Path(name).name)
+        record.append(name)
+        write_json(folder / RECORD, record)
+        shutil.rmtree(archive.parent)
+
+
+def push(path: Path, competition: str, message: str) -> str:
+    """Submit the file ``path`` with ``message``; returns Kaggle's answer.
+
+    Raises:
+        UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing; make it with src/08_submit.py")
+    if "/" in competition:
+        raise UserError(f"{competition} is a data set at Kaggle, which takes no submissions; {path} stays where it is")
+    client = connect()
+    said = io.StringIO()
+    with explained(competition), contextlib.redirect_stdout(said):
+        answer = client.competition_submit(str(path), message, competition, quiet=True).message
+    if answer == client.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
+        reason = " ".join(said.getvalue().split()) or "the upload broke off"
+        raise UserError(f"Kaggle did not take {path} ({reason}); run the same command again")
+    return str(answer)
+
+
+def connect() -> Any:
+    """An authenticated ``KaggleApi``.
+
+    Raises:
+        UserError: the package or the credentials are missing, or Kaggle refuses them.
+    """
+    import requests
+
+    silence = io.StringIO()  # without credentials the package prints a page of help and calls exit()
+    with explained(""), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        try:
+            from kaggle.api.kaggle_api_extended import KaggleApi
+            client = KaggleApi()
+            client.authenticate()
+        except ImportError as error:
+            raise UserError("the kaggle package is missing; type: pip install kaggle") from error
+        except SystemExit as error:
+            raise UserError(f"no Kaggle credentials; {HOW_TO_SIGN_IN}") from error
+        except requests.RequestException:
+            raise
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the Kaggle credentials ({error}); {HOW_TO_SIGN_IN}") from error
+    return client
+
+
+@contextlib.contextmanager
+def explained(competition: str) -> Iterator[None]:
+    """Turn what the kaggle package raises into a one-line UserError that says what to do."""
+    import requests
+
+    try:
+        yield
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        raise UserError(_advice(status, competition, " ".join(str(error).split()))) from error
+    except requests.RequestException as error:
+        raise UserError("cannot reach Kaggle, or the connection broke; what was downloaded is kept: run the same "
+                        f"command again when the network is back ({type(error).__name__})") from error
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise UserError(f"cannot write the download: {reason}; what is there is kept: mend it and run the same command "
+                        "again") from error
+    except ValueError as error:
+        raise UserError(f"the download is not whole ({error}); run the same command again") from error
+
+
+def _fetch(client: Any, competition: str, name: str, place: Path, report: Report) -> Path:
+    """Download one file, or everything, into ``place`` (which then holds nothing else) and return its path."""
+    place.mkdir(parents=True, exist_ok=True)
+    with explained(competition), _watched(place, f"download {competition}, {name}", report):
+        if "/" in competition:
+            client.dataset_download_files(competition, path=str(place), quiet=True)
+        elif name == EVERYTHING:
+            client.competition_download_files(competition, path=str(place), quiet=True)
+        else:
+            client.competition_download_file(competition, name, path=str(place), quiet=True)
+    return next(path for path in place.iterdir() if path.suffix != MARKER_SUFFIX)
+
+
+@contextlib.contextmanager
+def _watched(place: Path, what: str, report: Report) -> Iterator[None]:
+    """Report how much lies in ``place``, and how long the rest will take where its size is known."""
+    over = threading.Event()
+    with track(None, f"{what}, MB", done=_size(place) // MB, report=report) as steps:
+
+        def watch() -> None:
+            while not over.wait(WATCH_SECONDS):
+                steps.total = steps.total or _expected(place)
+                steps.step(_size(place) // MB - steps.done)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+            steps.step(_size(place) // MB - steps.done)
+
+
+def _expected(place: Path) -> int | None:
+    """MB that the download into ``place`` will have; None where the kaggle package has not noted it."""
+    for marker in place.glob(f"*{MARKER_SUFFIX}"):
+        with contextlib.suppress(UserError, KeyError, TypeError):  # it is written and deleted meanwhile
+            return read_json(marker)["size"] // MB
+    return None
+
+
+def _place(source: Path, target: Path) -> None:
+    """Move within the data folder, so that ``target`` appears whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below ``folder``; 0 when it does not exist."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the download renames and deletes meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _advice(status: int, competition: str, text: str) -> str:
+    page = f"https://www.kaggle.com/{'datasets' if '/' in competition else 'competitions'}/{competition}"
+    advice = {401: f"Kaggle refuses the credentials; {HOW_TO_SIGN_IN}",
+              403: f"Kaggle forbids it; accept the rules at {page}/rules with the account of your token",
+              404: f"Kaggle does not know it; compare the name with {page}/data",
+              429: "Kaggle asks for a pause; run the same command again in some minutes"}
+    return f"{advice.get(status, 'Kaggle failed; run the same command again later')} (status {status}: {text})"

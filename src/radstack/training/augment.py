@@ -1,0 +1,109 @@
+"""Training-time augmentation: albumentations by name, checked strictly, seeded by the sample."""
+
+import inspect
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from radstack.core.errors import UserError, reason
+from radstack.core.registry import check_name
+from radstack.recipes.experiment import Op
+
+Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""Picture, uint8 [height, width, channels], its label and a seed -> both, of the same shapes and dtypes."""
+
+
+def pipeline(ops: tuple[Op, ...], size: tuple[int, int], label: str = "numbers") -> Augment:
+    """Chain ``ops`` for pictures of ``size`` (height, width), which come resized: on larger ones everything is slower.
+
+    ``label`` says what happens to the label: ``numbers`` stay, a ``mask`` [height, width] and ``points`` (float32, x then
+    y of each, -1 to 1 between the centers of the outermost pixels) move with the picture.
+
+    The result depends on the picture and the seed alone, not on the worker or on what it did before.
+    A transform that needs a ``size`` gets this one unless the recipe names another.
+
+    Raises:
+        UserError: unknown transform or argument with the nearest name, a value that albumentations refuses; on call,
+            a picture of another size or dtype, or a transform that changed either.
+    """
+    if not ops:
+        return lambda image, found, seed: (image, found)
+    albumentations = _albumentations()
+    to_chain, from_chain, params = _LABELS[label]
+    chain = albumentations.Compose([transform(op, size) for op in ops], **params)
+
+    def augment(image: np.ndarray, found: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        _check(image, size, image.shape[2:], "the view delivered")
+        # Compose.set_random_seed gives every transform the same stream (flips would go together) and takes 100 us;
+        # one stream for all takes 15 us.
+        chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        result = chain(image=image, **to_chain(found, size))
+        _check(result["image"], size, image.shape[2:], "the augmentation made")
+        return np.ascontiguousarray(result["image"]), from_chain(result, found, size)
+
+    return augment
+
+
+def _to_pixels(points: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+    half = (np.array(size[::-1]) - 1) / 2
+    return {"keypoints": (points.reshape(-1, 2) + 1) * half}
+
+
+def _from_pixels(result: dict[str, Any], points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    half = (np.array(size[::-1]) - 1) / 2
+    return (np.asarray(result["keypoints"]) / half - 1).astype(points.dtype).reshape(points.shape)
+
+
+_LABELS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., np.ndarray], dict[str, Any]]] = {
+    "numbers": (lambda label, size: {}, lambda result, label, size: label, {}),
+    "mask": (lambda label, size: {"mask": label}, lambda result, label, size: np.ascontiguousarray(result["mask"]), {}),
+    # A point that leaves the picture is still a label: the network must then point outside.
+    "points": (_to_pixels, _from_pixels, {"keypoint_params": {"format": "xy", "remove_invisible": False}}),
+}
+"""Kind of label -> to albumentations' arguments, back from its result, arguments of Compose."""
+
+
+def transform(op: Op, size: tuple[int, int]) -> Any:
+    """Make one albumentations transform, refusing what albumentations would only warn about."""
+    albumentations = _albumentations()
+    kinds = _transforms(albumentations)
+    check_name(kinds, op.name, "albumentations transform")
+    known = inspect.signature(kinds[op.name]).parameters
+    for name in op.args:
+        check_name(known, name, f"argument of {op.name},")
+    args = dict(op.args)
+    if "size" in known and known["size"].default is inspect.Parameter.empty:
+        args.setdefault("size", size)
+    try:
+        return kinds[op.name](**args)
+    except (TypeError, ValueError) as error:
+        why = reason(error).partition(" For further information")[0]
+        raise UserError(f"albumentations refuses {op.name}({_spell(op.args)}): {why}") from error
+
+
+def _albumentations() -> Any:
+    # Without this it asks a server for its newest version at every import.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
+
+
+def _transforms(albumentations: Any) -> dict[str, type]:
+    """Every public transform class of albumentations by name."""
+    return {name: kind for name, kind in vars(albumentations).items()
+            if isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)}
+
+
+def _check(image: np.ndarray, size: tuple[int, int], channels: tuple[int, ...], who: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape != (*size, *channels):
+        wanted = (*size, *channels)
+        raise UserError(f"{who} {image.dtype} {image.shape}, not uint8 {wanted}; view.size and augment must agree")
+
+
+def _spell(args: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in args.items())
+

@@ -1,0 +1,178 @@
+"""Several processes for one job: torchrun as a child, and what its processes need to find each other."""
+
+import ctypes
+import gc
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from radstack.core.errors import UserError
+
+S = TypeVar("S")
+TAIL_LINES = 3
+"""How many last lines of a failed child its error quotes."""
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal a process gets when its parent dies."""
+TORCHRUN_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR",
+                  "MASTER_PORT")
+"""Variables by which a torchrun child knows its place; a torchrun inside another must not inherit them."""
+
+
+def torchrun(script: Path | str, args: list[str], processes: int, report: Callable[[str], None]) -> None:
+    """Run ``script`` (a path, or a module name) with ``args`` in ``processes`` processes of this machine.
+
+    Each process works inside :func:`joined`, which checks that all of them are there. Their output goes line by line to
+    ``report``, in a job :func:`radstack.core.say.say`. SIGINT and SIGTERM are passed on, and if this process is killed
+    the children end too, so that a restarted job never meets its former self.
+
+    Raises:
+        UserError: a process failed, with the last lines that were printed.
+    """
+    target = ["-m", script] if isinstance(script, str) else [str(script)]
+    command = [sys.executable, "-m", "radstack.training.distributed", "--standalone", "--nproc-per-node", str(processes),
+               *target, *args]
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with subprocess.Popen(command, env=_environment(processes), text=True, errors="replace", stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+                          ) as child, _passing_signals(child):
+        assert child.stdout is not None
+        for line in filter(None, map(str.rstrip, child.stdout)):
+            tail.append(line)
+            report(line)
+    if child.returncode:
+        raise UserError(f"{shlex.join([str(script), *args])} on {processes} processes failed: {' | '.join(tail)}")
+
+
+@contextmanager
+def joined(processes: int, device: str = "cpu") -> Iterator[torch.device]:
+    """Work together with the other processes of this job: over NCCL for ``device`` ``"cuda"``, gloo for ``"cpu"``.
+
+    Yields the device of this process. With ``processes`` 1 and no torchrun around there is nobody to join.
+
+    Raises:
+        UserError: there are not ``processes`` of them.
+    """
+    together = "WORLD_SIZE" in os.environ
+    if together:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    assert_world(processes)
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        yield torch.device("cuda", torch.cuda.current_device())
+    else:
+        yield torch.device(device)
+    if together:  # left open, its threads can abort a process that was done; after an error it could wait forever
+        gc.collect()  # a wrapped model in a cycle of references would hold it beyond its end
+        dist.destroy_process_group()
+        gc.collect()
+
+
+def assert_world(expected: int) -> None:
+    """Raise a UserError unless ``expected`` processes really work together (some launchers silently start one)."""
+    _, world = distributed()
+    if world != expected:
+        raise UserError(f"{expected} processes were asked for, {world} joined; start them with "
+                        f"torchrun --standalone --nproc-per-node {expected}")
+
+
+def distributed() -> tuple[int, int]:
+    """``(rank, world)`` of this process; ``(0, 1)`` when it works alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def same_everywhere(value: float) -> float:
+    """The value of rank 0, so that all processes decide alike."""
+    told = [value]
+    if distributed()[1] > 1:
+        dist.broadcast_object_list(told, src=0)
+    return told[0]
+
+
+def spread(items: S, rank: int, world: int) -> S:
+    """Share of ``items`` (array or list) of process ``rank``: every ``world``-th; sizes differ by one at most."""
+    return items[rank::world]  # type: ignore[index]
+
+
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """Let rank 0 pass the block before the others enter it, e.g. to download weights that they then find."""
+    rank, world = distributed()
+    if world > 1 and rank > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if world > 1 and rank == 0:
+            dist.barrier()
+
+
+def _environment(processes: int) -> dict[str, str]:
+    src = str(Path(__file__).resolve().parents[2])
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    inherited = {name: value for name, value in os.environ.items() if name not in TORCHRUN_NAMES}
+    path = os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")]))
+    return {"OMP_NUM_THREADS": str(threads), **inherited, "PYTHONPATH": path,
+            "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def _passing_signals(child: subprocess.Popen) -> Iterator[None]:
+    """Hand SIGINT and SIGTERM to ``child``; once it has ended, take them as if they had just arrived.
+
+    The child is in a session of its own, so that Ctrl-C reaches it through here, once.
+    """
+    caught: list[int] = []
+
+    def hand_on(number: int, _frame: object) -> None:
+        caught.append(number)
+        child.send_signal(number)
+
+    main = threading.current_thread() is threading.main_thread()  # only there does Python take signal handlers
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    try:
+        yield
+        child.wait()
+    except BaseException:
+        child.terminate()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
+
+
+def _main(args: list[str]) -> int:
+    """The child of :func:`torchrun`: torchrun itself, tied to its parent's life, with a one-line last word."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    logging.disable(logging.ERROR)  # torchrun's own account of a failure would bury the child's last words
+    if sys.platform == "linux":  # SIGTERM and not SIGKILL: torchrun answers it by ending its own children
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        main(args)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        cause = failure.signal_name() if failure.exitcode < 0 else f"exit status {failure.exitcode}"
+        sys.stderr.write(f"rank {rank} ended with {cause}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

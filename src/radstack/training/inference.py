@@ -1,0 +1,144 @@
+"""A trained network over many rows: predictions and embeddings, averaged over test-time views."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from radstack.core.progress import track
+from radstack.core.recipe import change
+from radstack.images.views import resized
+from radstack.nets.backbones import Net, build
+from radstack.nets.objectives import objective
+from radstack.recipes.experiment import Experiment
+from radstack.training.loader import Pictures, columns_of, loader, normalizer, plain_batches
+from radstack.training.tta import tta
+
+Report = Callable[[str], None]
+
+
+def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: torch.device) -> Any:
+    """The network of ``experiment`` with trained ``weights`` (safetensors), ready to predict."""
+    judge = objective(experiment.loss, targets)
+    net = build(change(experiment.backbone, pretrained=False), judge.outputs, len(experiment.view.mean),
+                head=experiment.head, shares=judge.shares)
+    net.load_state_dict(load_file(weights))
+    layout = torch.channels_last if experiment.train.channels_last else torch.contiguous_format
+    return net.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
+
+
+def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd.DataFrame, wanted: np.ndarray,
+            cache: Any, store: np.ndarray, *, workers: int, report: Report, batch_size: int = 64) -> np.ndarray:
+    """Predict the rows ``wanted``.
+
+    Args:
+        experiment: its view, test-time views and precision.
+        net: on its device.
+        targets: label columns.
+        rows: the row table.
+        wanted: row numbers.
+        cache: what the view reads from.
+        store: float16 [len(rows), net.width], filled at ``wanted`` with embeddings averaged over the test-time views;
+            with no rows, embeddings are not kept.
+        workers: processes that read pictures.
+        report: takes progress lines.
+        batch_size: pictures at a time; halved when the GPU's memory is exhausted.
+
+    Returns:
+        float32 [len(rows), targets], NaN outside ``wanted``: what the objective answers to the outputs' mean over
+        test-time views (probabilities, or numbers in the target's unit).
+    """
+    device = net.head.weight.device
+    found = np.full((len(rows), len(targets)), np.nan, np.float32)
+    pictures = Pictures(experiment.view.reader(cache, rows), found, columns_of(rows, experiment.head.columns))
+    look = Looker(experiment, net, device)
+    answer = objective(experiment.loss, targets).to(device).answer
+    with track(len(wanted), "predict", report=report) as steps:
+        start = time.perf_counter()
+        for batch in loader(pictures, plain_batches(wanted, batch_size), workers, device.type == "cuda"):
+            wait = time.perf_counter() - start
+            outputs, embeddings = look(batch.images, batch.columns)
+            numbers = batch.rows.numpy()
+            found[numbers] = answer(outputs).cpu().numpy()
+            if len(store):
+                store[numbers] = embeddings.half().cpu().numpy()
+            steps.step(len(numbers), images=len(numbers), wait=wait)
+            start = time.perf_counter()
+    return found
+
+
+class Looker:
+    """Outputs and embeddings of a batch, averaged over the recipe's test-time views."""
+
+    def __init__(self, experiment: Experiment, net: Net, device: torch.device) -> None:
+        """Bind network, views and precision."""
+        self.net, self.device, self.views = net, device, tta(experiment.tta)
+        self.normalize = normalizer(experiment.view.mean, experiment.view.std, device)
+        self.dtype = _dtype(experiment, device)
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Look at a batch.
+
+        Args:
+            images: uint8 [batch, channels, height, width].
+            columns: float32 [batch, columns], what the network is told beside.
+
+        Returns:
+            float32 outputs [batch, outputs] and embeddings [batch, width].
+        """
+        try:
+            return self._look(images, columns)
+        except torch.cuda.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+            torch.cuda.empty_cache()
+            halves = [self(*half) for half in zip(images.chunk(2), columns.chunk(2))]
+            return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
+
+    def _look(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ready, told = self.normalize(images), columns.to(self.device) if columns.shape[1] else None
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            embeddings = [self.net.embed(view(ready)).float() for view in self.views]
+        # The head in fp32: its outputs are what the score is made of, and it costs nothing.
+        outputs = [self.net.decide(embedding, told) for embedding in embeddings]
+        return torch.stack(outputs).mean(0), torch.stack(embeddings).mean(0)
+
+
+def _dtype(experiment: Experiment, device: torch.device) -> torch.dtype:
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return kinds.get(experiment.train.precision, torch.float16 if device.type == "cuda" else torch.float32)
+
+
+def _grown(probability: torch.Tensor, side: int) -> np.ndarray:
+    """Maps [n, height, width] in 0..1 as uint8 [n, side, side]."""
+    grown = functional.interpolate(probability[:, None], size=(side, side), mode="bilinear", align_corners=False)
+    return (grown[:, 0] * 255).round().byte().cpu().numpy()
+
+
+@torch.inference_mode()
+def answers(experiment: Experiment, targets: tuple[str, ...], weights: Path, pictures: np.ndarray, device: torch.device,
+            batch_size: int = 32) -> np.ndarray:
+    """What a localizer with trained ``weights`` says of ``pictures``, uint8 [n, side, side].
+
+    Returns:
+        uint8 probability maps [n, side, side] (255 is certain) for a mask, float32 [n, targets] for points.
+    """
+    side = pictures.shape[1]
+    net, judge = load_net(experiment, targets, weights, device), objective(experiment.loss, targets).to(device)
+    normalize = normalizer(experiment.view.mean, experiment.view.std, device)
+    dtype, masks, made = _dtype(experiment, device), experiment.loss.label == "mask", []
+    for start in range(0, len(pictures), batch_size):
+        small = [resized(one, experiment.view.size) for one in pictures[start:start + batch_size]]
+        batch = torch.from_numpy(np.stack(small))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            outputs = net(normalize(batch[:, None]).expand(-1, len(experiment.view.mean), -1, -1))
+        answer = judge.answer(outputs.float())
+        made.append(_grown(answer, side) if masks else answer.cpu().numpy())
+    return np.concatenate(made)

@@ -1,0 +1,193 @@
+"""From rows to batches: which rows an epoch visits, in which order, with which augmentation seed.
+
+Every sample's augmentation depends on (seed, epoch, place in the epoch) alone, so neither the number of workers nor a
+resumed run changes a pixel (users meet the opposite in pytorch#5059).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from radstack.core.errors import UserError
+from radstack.core.registry import check_name
+from radstack.recipes.experiment import Experiment, Reader, Sampling
+from radstack.training.augment import Augment
+from radstack.training.distributed import spread
+
+
+@dataclass
+class Batch:
+    """One micro-batch."""
+
+    images: torch.Tensor
+    """uint8 [batch, channels, height, width]"""
+    targets: torch.Tensor
+    """float32 [batch, targets], NaN for test rows; or uint8 masks [batch, height, width]"""
+    columns: torch.Tensor
+    """float32 [batch, columns], what the network is told beside the picture"""
+    rows: torch.Tensor
+    """int64 [batch], row numbers of the row table"""
+
+    def pin_memory(self) -> "Batch":
+        """Called by the loader when the device is a GPU."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.columns.pin_memory(), self.rows)
+
+
+class Labels(Protocol):
+    """What a network learns of a row, by row number: an array, or something that reads masks."""
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return float32 [targets] or a uint8 mask [height, width]."""
+        ...
+
+
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+"""Picture uint8 [channels, height, width], label, columns float32 [columns], row."""
+
+
+class Pictures(Dataset):
+    """(row, seed) -> picture, label and columns. A seed below 0 means: not augmented."""
+
+    def __init__(self, reader: Reader, labels: Labels, columns: np.ndarray, augment: Augment | None = None) -> None:
+        """Bind the reader, the labels, float32 columns [rows, columns] and the augmentation."""
+        self.reader, self.labels, self.columns, self.augment = reader, labels, columns, augment
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        """Return one sample."""
+        row, seed = item
+        picture, label = self.reader(row), self.labels[row]
+        if self.augment is not None and seed >= 0:
+            picture, label = self.augment(picture, label, seed)
+        return np.ascontiguousarray(picture.transpose(2, 0, 1)), label, self.columns[row], row
+
+
+def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
+    """The columns that a network is told, float32 [rows, names].
+
+    Raises:
+        UserError: the row table lacks one.
+    """
+    for name in names:
+        check_name(list(rows.columns), name, "column of the row table for head.columns,")
+    return rows[list(names)].to_numpy(np.float32)
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples without a copy per element."""
+    images, labels, columns, rows = zip(*samples)
+    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)),
+                 torch.from_numpy(np.stack(columns)), torch.tensor(rows))
+
+
+def loader(pictures: Pictures, batches: list[list[tuple[int, int]]], workers: int, pin: bool) -> Iterator[Batch]:
+    """Iterate over ``batches`` (lists of (row, seed)) in order, decoded by ``workers`` processes (0: in this one).
+
+    The loader gets a generator of its own: by default each new iterator draws from torch's, and a run resumed within an
+    epoch would go on with other dropout masks.
+    """
+    extra: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    return iter(DataLoader(pictures, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
+                           worker_init_fn=_one_thread, generator=torch.Generator(), **extra))
+
+
+def _one_thread(_: int) -> None:
+    """OpenCV's threads times the loader's processes would fight over the cores."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def training_rows(rows: pd.DataFrame, fold: np.ndarray, scored_fold: int, keep: str) -> np.ndarray:
+    """Row numbers that may train the network scored on ``scored_fold``.
+
+    Args:
+        rows: the row table.
+        fold: int [rows], -1 for test.
+        scored_fold: fold held out.
+        keep: pandas query for rows worth training on, '' for all.
+
+    Raises:
+        UserError: the query is wrong or leaves nothing.
+    """
+    usable = (fold >= 0) & (fold != scored_fold)
+    if keep:
+        try:
+            usable &= rows.eval(keep).to_numpy(bool)
+        except Exception as error:
+            raise UserError(f"sampling.keep='{keep}' cannot be evaluated on the row table: {error}") from error
+    if not usable.any():
+        raise UserError(f"fold {scored_fold}: no row to train on; check sampling.keep and the fold table")
+    return np.flatnonzero(usable)
+
+
+def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, seed: tuple[int, ...]) -> np.ndarray:
+    """Row numbers of one epoch in order; depends on its arguments alone.
+
+    Args:
+        sampling: rare copies, slices a series, balanced classes.
+        candidates: row numbers that may be visited.
+        rows: the row table (for ``series`` and the rare class).
+        seed: (seed, fold, epoch).
+    """
+    rng = np.random.default_rng(seed)
+    visit = candidates
+    if sampling.per_series:
+        shuffled = rng.permutation(candidates)
+        rank = pd.Series(rows["series"].to_numpy()[shuffled]).groupby(rows["series"].to_numpy()[shuffled]).cumcount()
+        visit = shuffled[(rank < sampling.per_series).to_numpy()]
+    if sampling.rare_class and sampling.rare_copies:
+        rare = visit[rows[sampling.rare_class].to_numpy()[visit] > 0.5]
+        visit = np.concatenate([visit, np.repeat(rare, sampling.rare_copies)])
+    if sampling.balance:
+        held = [(rows[list(names)].to_numpy()[visit] > 0.5).any(axis=1) for names in sampling.balance]
+        visit = _balanced(visit, held, rng)
+    return rng.permutation(np.repeat(visit, sampling.copies) if sampling.copies > 1 else visit)
+
+
+def _balanced(visit: np.ndarray, classes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Row numbers ``visit``, those of each class (bool [visited] each) repeated to the size of the largest."""
+    most = max(int(held.sum()) for held in classes)
+    parts = [visit[held] for held in classes if held.any()]
+    return np.concatenate([part for own in parts for part in (np.tile(own, most // len(own)),
+                                                              rng.choice(own, most % len(own), replace=False))])
+
+
+def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int, ...], rank: int,
+                     world: int) -> list[list[tuple[int, int]]]:
+    """Micro-batches of (row, augmentation seed) of one rank for one epoch.
+
+    A step is ``batch_size`` rows over all ranks and accumulated micro-batches; the last, short step is dropped unless
+    it is the only one.
+    """
+    recipe = experiment.train
+    parts = world * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise UserError(f"batch_size {recipe.batch_size} does not divide into {parts} micro-batches (GPUs x accumulate); "
+                        f"use --set train.batch_size={-(-recipe.batch_size // parts) * parts}")
+    seeds = np.random.default_rng((*seed, 1)).integers(0, 2**31 - 1, len(order))
+    pairs = list(zip(order.tolist(), seeds.tolist()))
+    if len(pairs) < recipe.batch_size:
+        pairs = (pairs * (recipe.batch_size // len(pairs) + 1))[:recipe.batch_size]
+    size = recipe.batch_size // parts
+    micro = [pairs[start:start + size] for start in range(0, len(pairs) // recipe.batch_size * recipe.batch_size, size)]
+    return spread(micro, rank, world)
+
+
+def plain_batches(rows: np.ndarray, size: int) -> list[list[tuple[int, int]]]:
+    """Batches without augmentation, in order, for prediction."""
+    pairs = [(int(row), -1) for row in rows]
+    return [pairs[start:start + size] for start in range(0, len(pairs), size)]
+
+
+def normalizer(mean: tuple[float, ...], std: tuple[float, ...],
+               device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """uint8 [b, c, h, w] on any device -> float32 on ``device``, standardized there: a quarter of the bytes travel."""
+    middle = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+    scale = 1 / torch.tensor(std, device=device).view(1, -1, 1, 1)
+    return lambda images: (images.to(device, non_blocking=True).float() - middle) * scale
