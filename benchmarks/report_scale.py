@@ -29,7 +29,7 @@ from radstack.core.folds import fold_hash, fold_of
 from radstack.images.shards import shard_path, write_shard
 from radstack.report.stage import report
 from radstack.running.cli import make_context
-from radstack.running.context import Context, Options, all_recipes
+from radstack.running.context import Context, Options
 from radstack.scoring.metrics import sigmoid
 from radstack.stack.predictions import fold_files, write_fold
 
@@ -71,7 +71,7 @@ def generate(context: Context, scale: float) -> int:
         write_table(path, table)
     draw_pictures(context)
     fold, shared = fold_of(index, folds).to_numpy(), rng.normal(0, 1, logits.shape)
-    for number, recipe in enumerate(all_recipes(context.competition)):
+    for number, recipe in enumerate(context.competition.recipes):
         noisy = logits + (1 + number / 20) * (shared + rng.normal(0, 1, logits.shape))
         write_model(context, recipe.name, index["id"].to_numpy(), fold, fold_hash(folds), sigmoid(noisy))
     return int((index["split"] == "train").sum())

@@ -24,7 +24,7 @@ def main() -> None:
         check(context, args.check)
         return
     submit_constant(context)
-    for name in context.options.only or (context.competition.final,):
+    for name in context.options.only or (context.competition.models.final,):
         path = submit(context, name)
         if args.push:
             push(context, path, args.push)

@@ -22,9 +22,11 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu", help="cpu or cuda")
     args = arguments.parse_intermixed_args()  # --demo may stand between the names
     context = open_context(args, load)
-    if context.competition.annotate is None:
+    if not context.competition.name.startswith("radius_ulna"):
         raise UserError(f"{context.competition.name} annotates no pictures; radius_ulna does")
-    print(context.competition.annotate(context, args.picture, args.out))
+    from competitions.radius_ulna.annotate import annotate
+
+    print(annotate(context, args.picture, args.out))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_a_trained_competition_says_of_a_new_picture_what_stage_05_says_of_the_s
     stage("04_train", localized, "--only", "B_regression", "--folds", "0")
     stage("05_predict", localized, "--only", "B_regression", "--folds", "0")
     whole = load("bone_age", demo=True)
-    one = change(whole, experiments=(change(whole.recipe("B_regression"), folds=(0,)),), stackers=())
+    one = change(whole, models__experiments=(change(whole.recipe("B_regression"), folds=(0,)),), models__stackers=())
     context = make_context(one, Options(data_dir=str(localized), out_dir=str(localized), device="cpu", workers=1))
     index = pd.read_parquet(context.paths.folds / "index.parquet")
     rows = index[index["split"] == "test"].reset_index(drop=True)
@@ -179,14 +179,14 @@ def test_stages_of_development_depend_on_sex():
 
 def test_full_recipes_can_be_called_on_the_demo_and_names_are_never_shared():
     demo = load("bone_age", demo=True)
-    full = {recipe.name: recipe for recipe in demo.on_call}
+    full = {recipe.name: recipe for recipe in demo.models.on_call}
     assert full["full_A_regression"].view.size == (500, 375) and full["full_inception_sex"].head.columns == ("male",)
     cache = np.zeros((1, *demo.cache.size), np.uint8)
-    for recipe in demo.on_call:
+    for recipe in demo.models.on_call:
         read = recipe.view.reader(lambda shard, slot: cache[slot], pd.DataFrame({"shard": [0], "slot": [0]}))
         assert read(0).shape == (*recipe.view.size, len(recipe.view.mean))
     with pytest.raises(ValueError, match="two recipes called A_regression"):
-        change(demo, on_call=(change(demo.on_call[0], name="A_regression"),))
+        change(demo, models__on_call=(change(demo.models.on_call[0], name="A_regression"),))
 
 
 def test_the_chain_of_the_full_recipe_is_whole():

@@ -30,6 +30,7 @@ from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json, write_table, write_text
 from radstack.core.recipe import change
 from radstack.images.shards import shard_path, write_shard
+from radstack.recipes.competition import Phantoms
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options, add_variant
 from radstack.stages.stack import stack
@@ -38,6 +39,10 @@ from radstack.stages.submit import submit, submit_constant
 ROOT = Path(__file__).parents[1]
 LAST = str(1377 + PATIENTS - 1)
 """The test picture that could not be read."""
+
+
+def undrawn(folder, *, series, workers):
+    raise AssertionError("no phantom is drawn here")
 
 
 def unreadable_truth(folder):
@@ -59,13 +64,14 @@ def whole(context):  # noqa: F811
     write_table(paths.reports / "scores.csv", bad)
     picture = np.arange(16, dtype=np.uint8).reshape(4, 4)
     write_shard(shard_path(paths.cache, 0), [lambda: picture] * (PATIENTS - 1), (4, 4), "uint8")
-    networks = [paths.weights / one.name / f"fold{fold}.safetensors" for one in competition.experiments for fold in range(3)]
+    networks = [paths.weights / one.name / f"fold{fold}.safetensors"
+                for one in competition.models.experiments for fold in range(3)]
     for file in networks:
         write_text(file, file.parent.name)
     for file in (paths.folds / "index.parquet", paths.folds / "folds.csv", paths.cache / "boxes.parquet",
                  paths.cache / "rows.parquet", shard_path(paths.cache, 0), paths.reports / "scores.csv", *networks):
         Artifact("01_make_folds", 1, (file,), {}, facts={"raw files": "as drawn"}).record(0.0)
-    for stacker in context.competition.stackers:
+    for stacker in context.competition.models.stackers:
         stack(context, stacker)
     submit_constant(context)
     submit(context, "final")
@@ -74,7 +80,7 @@ def whole(context):  # noqa: F811
 
 
 def as_demo(made: Context) -> Context:
-    demo = dataclasses.replace(made.competition, demo_size=PATIENTS, truth=unreadable_truth)
+    demo = dataclasses.replace(made.competition, phantoms=Phantoms(undrawn, PATIENTS, unreadable_truth))
     return dataclasses.replace(made, competition=demo)
 
 
@@ -162,7 +168,7 @@ def test_a_full_disk_stops_the_next_stage_alone(copy, tmp_path, monkeypatch):
     (copy.paths.cache / "rows.parquet").unlink()
     assert [check.state for check in disk(copy)] == [OK, MISSING]
     assert "--out-dir" in words(disk(copy))
-    untrained = dataclasses.replace(load("ich"), experiments=())
+    untrained = change(load("ich"), models__experiments=())
     empty = make_context(untrained, Options(data_dir=str(tmp_path / "none"), out_dir=str(tmp_path / "none")))
     assert [check.state for check in disk(empty)] == [MISSING, OK], "the cache is not counted before the index is"
     with pytest.raises(UserError, match="stage 00 lacks .*disk for input"):
@@ -173,7 +179,7 @@ def test_private_data_and_annotations_are_the_users_to_bring(tmp_path):
     real = make_context(load("radius_ulna"), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
     assert [check.name for check in stages(real) if check.state == MISSING] == ["data"]
     write_text(real.paths.input / "labels.csv", "")
-    files = real.competition.label_files(real.paths.input)
+    files = real.competition.data.label_files(real.paths.input)
     for file in files:
         write_text(file, "")
     boxes = {f"{bone}_{corner}": np.nan for bone in ("radius", "ulna") for corner in ("x1", "y1", "x2", "y2")}
@@ -185,9 +191,9 @@ def test_private_data_and_annotations_are_the_users_to_bring(tmp_path):
 
 
 def test_weights_placed_by_hand_are_found_or_missed(copy, tmp_path):
-    by_hand = change(copy.competition.experiments[0], backbone__name="timm/test_resnet", backbone__weights="own.pth")
+    by_hand = change(copy.competition.models.experiments[0], backbone__name="timm/test_resnet", backbone__weights="own.pth")
     manifest_of(copy.paths.weights / "boys" / "fold0.safetensors").unlink()
-    spoiled = change(copy, competition__experiments=(by_hand, *copy.competition.experiments[1:]))
+    spoiled = change(copy, competition__models__experiments=(by_hand, *copy.competition.models.experiments[1:]))
     assert [check.state for check in weights(spoiled)] == [MISSING]
     write_text(tmp_path / "files" / "own.pth", "")
     given = change(spoiled, options__weights=str(tmp_path / "files"))
@@ -248,7 +254,7 @@ def test_scores_and_measures_become_facts(whole):
 
 def test_only_a_whole_demo_can_be_verified(copy, tmp_path):
     with pytest.raises(UserError, match="add --demo"):
-        verify(change(copy, competition__demo_size=0), tmp_path / "e.json")
+        verify(change(copy, competition__phantoms=None), tmp_path / "e.json")
     manifest_of(copy.paths.input).unlink()
     with pytest.raises(UserError, match="is not drawn"):
         verify(copy, tmp_path / "e.json")
@@ -260,7 +266,7 @@ def test_expected_values_name_every_recipe_of_the_demo(name):
     demo = load(name, demo=True)
     for size, entry in expected.items():
         assert int(size) > 0 and list(entry["stages"]) == [f"0{number}" for number in range(9)]
-        for stage, recipes in (("05", demo.experiments), ("06", demo.sequences), ("07", demo.stackers)):
+        for stage, recipes in (("05", demo.models.experiments), ("06", demo.models.sequences), ("07", demo.models.stackers)):
             assert list(entry["stages"][stage]) == [recipe.name for recipe in recipes]
         for value, tolerance in (pair for facts in entry["stages"].values() for pair in facts.values()):
             assert isinstance(value, (int, float, str)) and (tolerance is None or tolerance >= 0)
@@ -285,7 +291,7 @@ def test_cleaning_lists_first_and_deletes_when_told(copy, capsys):
 
 
 def test_real_data_and_what_links_point_to_stay(copy, tmp_path, capsys):
-    real = change(copy, competition__demo_size=0)
+    real = change(copy, competition__phantoms=None)
     elsewhere = tmp_path / "elsewhere"
     shutil.move(copy.paths.cache, elsewhere)
     copy.paths.cache.symlink_to(elsewhere)

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(folder, tmp_path_factory):
-    return COMPETITION.index(folder, 1, tmp_path_factory.mktemp("parts"), lambda line: None)[0]
+    return COMPETITION.data.index(folder, 1, tmp_path_factory.mktemp("parts"), lambda line: None)[0]
 
 
 def one_volume(index: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -172,10 +172,10 @@ def run_through(tmp_path_factory):
     whole = load("knee_age", demo=True)
     short = tuple(change(step, experiment__train__epochs=1, experiment__sampling__per_series=2)
                   for step in whole.localizer.steps)
-    ages = tuple(change(one, train__epochs=1, train__restarts=0) for one in whole.experiments
+    ages = tuple(change(one, train__epochs=1, train__restarts=0) for one in whole.models.experiments
                  if one.name in ("masked_pretrained", "raw_scratch"))
-    quick = change(whole, localizer=change(whole.localizer, steps=short), experiments=ages,
-                   sequences=tuple(change(one, epochs=2, bag=1) for one in whole.sequences))
+    quick = change(whole, localizer=change(whole.localizer, steps=short), models__experiments=ages,
+                   models__sequences=tuple(change(one, epochs=2, bag=1) for one in whole.models.sequences))
     context = make_context(quick, Options(data_dir=str(place), out_dir=str(place), workers=2, device="cpu"))
     run_stages(context, 16)
     return context
@@ -199,7 +199,7 @@ def run_stages(context, volumes: int) -> None:
         sequence.sequence_fold(context, "attention", fold)
     for stacker in context.stackers:
         stack.stack(context, stacker)
-    submit.submit(context, context.competition.final)
+    submit.submit(context, context.competition.models.final)
     report_stage.report(context)
 
 

@@ -18,8 +18,9 @@ from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import write_json, write_table
 from radstack.core.folds import fold_hash, make_folds
+from radstack.core.recipe import change
 from radstack.images.shards import Shards, shard_path, write_shard
-from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.competition import FoldRecipe, Models
 from radstack.recipes.stacker import Stacker
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
@@ -132,10 +133,10 @@ def make(folder: Path, predicts: str = PROBABILITIES) -> Context:
     """Everything that stages 01 to 06 would have left: one network, two folds' worth of skill, a picture a row."""
     (targets, metric, method), rng = numbers(predicts), np.random.default_rng(0)
     ich = load("ich")
-    competition = replace(
-        ich, name="little", targets=targets, metric=metric, folds=FoldRecipe(FOLDS), sequences=(), kaggle="",
-        experiments=(replace(ich.experiments[0], name="net"),), on_call=(), final="final", truth=None,
-        stackers=(Stacker("fitted", method, ("net",)), Stacker("final", "mean", ("fitted", "net"))))
+    models = Models((replace(ich.models.experiments[0], name="net"),),
+                    (Stacker("fitted", method, ("net",)), Stacker("final", "mean", ("fitted", "net"))), final="final")
+    competition = replace(ich, name="little", targets=targets, metric=metric, folds=FoldRecipe(FOLDS),
+                          data=replace(ich.data, kaggle=""), models=models)
     context = make_context(competition, Options(data_dir=str(folder), out_dir=str(folder), workers=1))
     rows, _ = table(PATIENTS * SLICES)
     test = rows["group"].str[1:].astype(int) % 4 == 3
@@ -196,7 +197,7 @@ def test_patients_on_two_sides_are_leaks(tmp_path):
     assert found.loc["patients in two folds", "detail"].endswith(folds["group"][0])
     assert set(found.index[found["status"] == "LEAK"]) >= {"patients in two folds", "patients in train and test",
                                                           "cached rows", "predictions"}
-    kaggle = replace(context, competition=replace(context.competition, kaggle="theirs"))
+    kaggle = replace(context, competition=change(context.competition, data__kaggle="theirs"))
     assert audit(kaggle).loc["patients in train and test", "status"] == "warn"
 
 
@@ -262,7 +263,7 @@ class Peek:
 def test_a_stacker_that_peeks_is_heard(tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "peek", Peek)
     context = make(tmp_path)
-    peeking = replace(context.competition, stackers=(Stacker("final", "peek", ("net",)),))
+    peeking = change(context.competition, models__stackers=(Stacker("final", "peek", ("net",)),))
     found = audit(replace(context, competition=peeking)).loc["shuffled labels"]
     assert found["status"] == "LEAK" and found["detail"].startswith("final")
 

@@ -60,9 +60,10 @@ def tiny_competition():
     """The demo with a detector and networks that learn nothing in no time."""
     demo = load("radius_ulna", demo=True)
     nets = tuple(change(one, backbone__args={**TINY, "size": one.view.size}, train__epochs=1)
-                 for one in demo.experiments)
-    return change(demo, experiments=nets, localizer__detector__schedule__iterations=2, localizer__detector__short_side=128,
-                  localizer__detector__args={"widths": (8, 8, 8, 8, 8)}, localizer__detector__dense=16, folds__count=2)
+                 for one in demo.models.experiments)
+    return change(demo, models__experiments=nets, localizer__detector__schedule__iterations=2,
+                  localizer__detector__short_side=128, localizer__detector__dense=16, folds__count=2,
+                  localizer__detector__args={"widths": (8, 8, 8, 8, 8)})
 
 
 @pytest.fixture(scope="module")
@@ -273,12 +274,12 @@ def test_detectors_are_the_articles_and_later_ones():
 def test_recipes_fit_the_cache_and_members_come_first():
     whole, demo = load("radius_ulna"), load("radius_ulna", demo=True)
     for competition in (whole, demo):
-        names = [one.name for one in (*competition.experiments, *competition.stackers)]
-        assert competition.final in names and competition.cache.size == STORED
-        for stacker in competition.stackers:
+        names = [one.name for one in (*competition.models.experiments, *competition.models.stackers)]
+        assert competition.models.final in names and competition.cache.size == STORED
+        for stacker in competition.models.stackers:
             assert set(stacker.members) <= set(names[:names.index(stacker.name)])
     store = np.zeros((1, *STORED), np.uint8)
-    for recipe in (*whole.experiments, *demo.experiments, *demo.on_call):
+    for recipe in (*whole.models.experiments, *demo.models.experiments, *demo.models.on_call):
         reader = recipe.view.reader(lambda shard, slot: store[slot], pd.DataFrame({"shard": [0], "slot": [0]}))
         assert reader(0).shape == (*recipe.view.size, len(recipe.view.mean)), recipe.name
 

@@ -12,9 +12,9 @@ from competitions import load
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.files import write_json, write_table
 from radstack.core.paths import Paths
-from radstack.core.recipe import as_dict
+from radstack.core.recipe import as_dict, change
 from radstack.images.shards import shard_path, write_shard
-from radstack.recipes.competition import CacheRecipe
+from radstack.recipes.competition import CacheRecipe, Models
 from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Picture, Plot, Table, Words
 from radstack.report.data import LISTED, data, gray
@@ -29,11 +29,13 @@ from radstack.scoring.task import Metric, Task
 
 def competition(**edits):
     """Two labels a slice, one network and its mean."""
-    changed = {"name": "tiny", "targets": tiny.TARGETS, "metric": Metric("weighted log loss", (1, 1)), "strata": None,
-               "experiments": (tiny.EXPERIMENT,), "sequences": (), "stackers": (Stacker("final", "mean", ("tiny",)),),
-               "on_call": (), "label_files": lambda folder: (folder / "labels.csv",), "balance": None, "final": "final",
-               "sample_file": lambda folder: folder / "sample.csv", "cache": CacheRecipe((tiny.SIDE, tiny.SIDE), 0, ())}
-    return replace(load("ich"), **changed | edits)
+    ich = load("ich")
+    data = replace(ich.data, label_files=lambda folder: (folder / "labels.csv",), balance=None,
+                   sample_file=lambda folder: folder / "sample.csv")
+    made = replace(ich, name="tiny", targets=tiny.TARGETS, metric=Metric("weighted log loss", (1, 1)), data=data,
+                   cache=CacheRecipe((tiny.SIDE, tiny.SIDE), 0, ()),
+                   models=Models((tiny.EXPERIMENT,), (Stacker("final", "mean", ("tiny",)),), final="final"))
+    return change(made, **edits)
 
 
 @pytest.fixture()
@@ -106,8 +108,8 @@ def test_numbers_and_classes_have_their_own_drawings(evidence):
 
 
 def test_strata_and_balance_are_spread_over_folds(evidence):
-    made = competition(strata=lambda rows: pd.DataFrame({"sex": np.where(rows["position"] < 2, "male", "female")}),
-                       balance=lambda rows: pd.DataFrame({"first": (rows["position"] == 0).astype(int)}))
+    made = competition(pages__strata=lambda rows: pd.DataFrame({"sex": np.where(rows["position"] < 2, "male", "female")}),
+                       data__balance=lambda rows: pd.DataFrame({"first": (rows["position"] == 0).astype(int)}))
     context = replace(evidence.context, competition=made)
     strata, balanced = (table for table in tables(data(replace(evidence, context=context)))[2:4])
     assert strata.set_index("stratum").loc["male", ["rows", "share", "fold 1"]].tolist() == [24, 1 / 3, 1 / 3]

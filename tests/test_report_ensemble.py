@@ -2,23 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from evidences import small_competition
 from tiny import EXPERIMENT
 
 from radstack.core.artifact import manifest_of
 from radstack.core.files import write_json
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
+from radstack.recipes.competition import Models
 from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Heading, Plot, Table
 from radstack.report.ensemble import compared, ensemble, gain_plot, heat_map, submitted
 from radstack.report.evidence import Evidence
 from radstack.report.level_two import blend_weights, readable
 from radstack.report.page import page
+from radstack.running.context import Context, Options
 from radstack.scoring.bootstrap import difference
 from radstack.scoring.metrics import sigmoid
 from radstack.scoring.metrics_classes import ClassGroup
@@ -55,7 +57,7 @@ def evidence(kind: str, folder: Path, stackers: tuple[Stacker, ...] = (), learne
     networks = tuple(change(EXPERIMENT, name=name) for name in ("one", "two", "poor"))
     noises = {"one": 0.8, "two": 0.9, "poor": 1.5, **{one.name: 0.3 for one in stackers}}
     oof = {name: seen(kind, truth, noise, rng).astype(np.float32) for name, noise in noises.items()}
-    competition = SimpleNamespace(experiments=networks, on_call=(), sequences=(), stackers=stackers, final=[*noises][-1])
+    competition = small_competition(task, Models(networks, stackers, final=[*noises][-1]))
     paths = Paths(folder, folder, "tiny", "tiny")
     for name, notes in (learned or {}).items():
         write_json(manifest_of(paths.oof / name / "fold0.parquet"), {"learned": notes})
@@ -63,7 +65,7 @@ def evidence(kind: str, folder: Path, stackers: tuple[Stacker, ...] = (), learne
         id=[f"r{row}" for row in range(ROWS)], group=[f"p{row // 3}" for row in range(ROWS)])
     scores = pd.DataFrame({"split": "out of fold", "model": [*oof], "score": [
         task.metric.score(truth, predicted) for predicted in oof.values()]})
-    return Evidence(SimpleNamespace(competition=competition, paths=paths), task, [*oof], train, pd.DataFrame(),
+    return Evidence(Context(competition, paths, Options()), task, [*oof], train, pd.DataFrame(),
                     pd.DataFrame(), train, np.arange(ROWS) % FOLDS, oof, scores, pd.DataFrame(), None)
 
 

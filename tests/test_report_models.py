@@ -1,14 +1,17 @@
 """Section *Models* of the page: what is drawn is what was measured, and nothing that is missing stops it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from evidences import small_competition
 
 from radstack.core.files import write_json
+from radstack.core.recipe import change
 from radstack.images.views import Whole
-from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.competition import FoldRecipe, Models
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
@@ -17,6 +20,7 @@ from radstack.report.evidence import Evidence
 from radstack.report.models import before_calibration, best_networks, columns_of_parts, models, part_table
 from radstack.report.page import page
 from radstack.report.plots import svg
+from radstack.running.context import Context, Options
 from radstack.scoring.metrics import calibration_error
 from radstack.scoring.metrics_classes import ClassGroup
 from radstack.scoring.scores import score_rows
@@ -38,17 +42,15 @@ def make(tmp_path, task, truth, said, fold=None, final="final", **columns):
         kind = Experiment if name.startswith("net") else Sequence if name == "gru" else Stacker
         more = (Whole((32, 24)),) if kind is Experiment else (("net",),) if kind is Sequence else ("calibrate", ("net",))
         recipes[kind].append(kind(name, *more))
-    competition = SimpleNamespace(
-        name="tiny", title="tiny", metric=task.metric, folds=FoldRecipe(3), strata=None, case_by="id", final=final,
-        localizer=None, on_call=(), experiments=tuple(recipes[Experiment]), sequences=tuple(recipes[Sequence]),
-        stackers=tuple(recipes[Stacker]))
+    models = Models(tuple(recipes[Experiment]), tuple(recipes[Stacker]), final, tuple(recipes[Sequence]))
+    competition = small_competition(task, models, folds=FoldRecipe(3))
     paths = SimpleNamespace(weights=tmp_path / "weights", oof=tmp_path / "oof")
     oof = {name: np.asarray(values, np.float32) for name, values in said.items()}
     tables = {name: rows[["id"]].join(pd.DataFrame(values, columns=list(task.targets)).astype(float)).dropna(
         how="all", subset=list(task.targets)) for name, values in oof.items()}
     scores = score_rows("out of fold", tables, rows, task.metric.constant(rows[list(task.targets)]), None, task)
     fold = np.arange(len(rows)) // 2 % 3 if fold is None else fold
-    context, cases = SimpleNamespace(competition=competition, paths=paths), object() if final in said else None
+    context, cases = Context(competition, paths, Options()), object() if final in said else None
     return Evidence(context, task, list(said), rows, rows[:0], rows, rows, fold, oof, scores, pd.DataFrame(), cases)
 
 
@@ -215,13 +217,17 @@ def test_a_label_that_never_or_always_holds_has_no_curve(tmp_path):
     assert probabilities.probability_blocks(none, {}, {}) == []
 
 
+def by_series(evidence):
+    competition = change(evidence.context.competition, pages__case_by="series")
+    return replace(evidence, context=replace(evidence.context, competition=competition))
+
+
 def test_slices_of_one_volume_are_one_case(tmp_path):
     evidence = of_numbers(tmp_path, 300, series=np.arange(300) // 3)
-    evidence.context.competition.case_by = "series"
+    evidence = by_series(evidence)
     assert len(numbers.cases_of(evidence, "age", "net", None)) == 300, "their labels differ"
     truth = np.repeat(evidence.truth[::3], 3, axis=0)
-    volumes = make(tmp_path, AGE, truth, evidence.oof, series=np.arange(300) // 3)
-    volumes.context.competition.case_by = "series"
+    volumes = by_series(make(tmp_path, AGE, truth, evidence.oof, series=np.arange(300) // 3))
     cases = numbers.cases_of(volumes, "age", "net", pd.DataFrame({"sex": ["f", "f", "f", "m", "m", "m"] * 50}))
     assert len(cases) == 100 and cases["part sex"].tolist()[:2] == ["f", "m"]
     assert cases["final"][0] == pytest.approx(evidence.oof["final"][:3].mean())

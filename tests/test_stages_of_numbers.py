@@ -13,7 +13,7 @@ from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.folds import fold_hash, make_folds
 from radstack.core.paths import Paths
-from radstack.recipes.competition import Cases, FoldRecipe, Published
+from radstack.recipes.competition import Cases, FoldRecipe, Models, Pages, Phantoms, Published
 from radstack.recipes.stacker import Stacker
 from radstack.recipes.submission import Layout
 from radstack.report.stage import report
@@ -38,17 +38,19 @@ def age_cases(cases: Cases, paths: Paths) -> pd.DataFrame:
 def competition(truth: pd.DataFrame):
     """Ages in months; two networks of one sex each, routed, beside two of both."""
     ich = load("ich")
+    networks = tuple(replace(ich.models.experiments[0], name=name) for name in ("boys", "girls", "both"))
+    stackers = (Stacker("own", "route", ("boys", "girls"), {"column": "male", "values": (1, 0)}),
+                Stacker("final", "linear", ("own", "both"), {"by": "male"}))
     return replace(
         ich, name="ages", title="ages", targets=("age",), metric=Metric("mean absolute error", (1,), unit="months"),
-        folds=FoldRecipe(FOLDS), sequences=(), final="final", sample_file=lambda folder: folder / "cases.csv",
-        experiments=tuple(replace(ich.experiments[0], name=name) for name in ("boys", "girls", "both")),
-        stackers=(Stacker("own", "route", ("boys", "girls"), {"column": "male", "values": (1, 0)}),
-                  Stacker("final", "linear", ("own", "both"), {"by": "male"})),
-        submission=Layout("id", ("age",), 0, 240, sample_ids=("Case ID",), form="wide"), truth=lambda folder: truth,
-        labels={"out of fold": "one reading", "test": "mean of six readings"},
-        strata=lambda rows: pd.DataFrame({"sex": np.where(rows["male"] == 1, "male", "female")}, index=rows.index),
-        published=(Published("someone", 6.1, "1,000 others, one reading", "an article"),),
-        case_tables={"cases": age_cases}, case_by="id", case_view=None)
+        data=replace(ich.data, sample_file=lambda folder: folder / "cases.csv"), folds=FoldRecipe(FOLDS),
+        models=Models(networks, stackers, final="final"),
+        submission=Layout("id", ("age",), 0, 240, sample_ids=("Case ID",), form="wide"),
+        phantoms=Phantoms(lambda folder, series, workers: None, PATIENTS, lambda folder: truth),
+        pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"},
+                    strata=lambda rows: pd.DataFrame({"sex": np.where(rows["male"] == 1, "male", "female")}, rows.index),
+                    published=(Published("someone", 6.1, "1,000 others, one reading", "an article"),),
+                    case_tables={"cases": age_cases}))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def write_predictions(folder: Path, number: int, rows: pd.DataFrame, fold: np.nd
 
 
 def test_ages_end_in_a_checked_submission_and_a_report(context: Context, capsys: pytest.CaptureFixture) -> None:
-    for stacker in context.competition.stackers:
+    for stacker in context.competition.models.stackers:
         stack(context, stacker)
     submit_constant(context)
     path = submit(context, "final")
@@ -127,7 +129,7 @@ def test_ages_end_in_a_checked_submission_and_a_report(context: Context, capsys:
 
 def test_a_second_run_makes_nothing(context: Context, capsys: pytest.CaptureFixture) -> None:
     for _ in range(2):
-        for stacker in context.competition.stackers:
+        for stacker in context.competition.models.stackers:
             stack(context, stacker)
         submit_constant(context)
         submit(context, "final")

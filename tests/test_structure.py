@@ -15,7 +15,7 @@ from radstack.core.recipe import change
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.running.cli import make_context, reopen
-from radstack.running.context import Options, add_variant, all_recipes, make_variants
+from radstack.running.context import Options, add_variant, make_variants
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "src").glob("[0-9]*.py"))
@@ -68,17 +68,17 @@ def test_readme_names_every_script_and_module():
 @pytest.mark.parametrize("name", ["ich", "ich-demo", "ich-ablation"])
 def test_recipes_are_unique_and_members_exist_before_they_are_used(name):
     competition = load(name)
-    recipes = all_recipes(competition)
+    recipes = competition.recipes
     names = [recipe.name for recipe in recipes]
-    assert len(set(names)) == len(names) and competition.final in names
+    assert len(set(names)) == len(names) and competition.models.final in names
     for place, recipe in enumerate(recipes):
         assert set(getattr(recipe, "members", ())) <= set(names[:place])
-    for experiment in competition.experiments:
+    for experiment in competition.models.experiments:
         assert isinstance(experiment, Experiment) and len(experiment.view.mean) == len(experiment.view.std)
 
 
 def test_the_demo_has_four_backbones_of_three_sources():
-    networks = {experiment.backbone.name for experiment in load("ich", demo=True).experiments}
+    networks = {experiment.backbone.name for experiment in load("ich", demo=True).models.experiments}
     assert len(networks) >= 4 and len({name.split("/")[0] for name in networks}) >= 3
 
 
@@ -116,5 +116,5 @@ def test_a_variant_is_known_to_later_stages_and_its_name_is_taken_once(tmp_path)
 def test_edits_of_the_competition_reach_jobs_on_other_machines(tmp_path):
     context = make_context(load("ich"), Options(out_dir=str(tmp_path), edits=("folds.count=7", "cache.size=[512, 512]")))
     assert reopen(context.plain(), load).competition.cache.size == (512, 512)
-    assert context.folds_of(context.competition.experiments[0]) == list(range(7))
+    assert context.folds_of(context.competition.models.experiments[0]) == list(range(7))
     assert make_context(load("ich"), Options(limit=9)).paths.cache.name == "ich-limit9"

@@ -1,6 +1,5 @@
 """RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from competitions.bone_age.index import build_index
 from competitions.bone_age.labels import label_files, sample_file
 from competitions.bone_age.report import PUBLISHED, hands, strata
 from radstack.core.progress import counter
-from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
 from radstack.scoring.task import Metric
 
@@ -49,26 +48,13 @@ COMPETITION = Competition(
     title="RSNA 2017 pediatric bone age",
     targets=("boneage",),
     metric=Metric("mean absolute error", (1,), "months"),
-    get_demo=partial(draw_demo, size=1300),
-    kaggle="kmader/rsna-bone-age",
-    disk={"input": 20_000_000_000},
-    index=build_index,
-    label_files=label_files,
+    data=Data(build_index, label_files, sample_file, localizer.registered_hand, balance, kaggle="kmader/rsna-bone-age",
+              disk=20_000_000_000),
     localizer=localizer.chain(512),
-    picture=localizer.registered_hand,
     cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
                       by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),
-    folds=FoldRecipe(count=5),
-    balance=balance,
-    experiments=EXPERIMENTS,
-    sequences=(),
-    stackers=STACKERS,
-    final="final",
-    sample_file=sample_file,
+    models=Models(EXPERIMENTS, STACKERS, final="final"),
     submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
-    labels={"out of fold": "one reading", "test": "mean of six readings"},
-    strata=strata,
-    published=PUBLISHED,
-    case_tables={"hands": hands},
-    case_view=view,
+    pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"}, strata=strata, published=PUBLISHED,
+                case_tables={"hands": hands}, case_view=view),
 )

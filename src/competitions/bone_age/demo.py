@@ -10,7 +10,7 @@ from competitions.bone_age.report import localization
 from competitions.bone_age.views import region
 from radstack.core.recipe import change
 from radstack.images.views import Whole
-from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Expectation, Head, Op, Optim, Schedule, Train
 
 SCALE = 0.1
@@ -50,22 +50,20 @@ WITH_SEX = change(SMALL, name="A_distribution_sex", view=VIEWS["A"], head=Head(c
 EXPERIMENTS = (*article(SMALL, VIEWS), WITH_SEX)
 
 FULL = tuple(change(recipe, name=f"full_{recipe.name}", view__box=region_box(region_of(recipe), SCALE))
-             for recipe in COMPETITION.experiments)
+             for recipe in COMPETITION.models.experiments)
 """The full recipes on the demo's cache: their regions enlarged from it to the size they are made for."""
 
 DEMO = change(
     COMPETITION,
     name="bone_age-demo",
     title="RSNA 2017 pediatric bone age, phantoms",
-    get_demo=partial(draw_demo, size=480),
-    truth=truth,
-    localization_score=localization,
-    demo_size=600,
-    disk={"input": 1_000_000_000},
+    phantoms=Phantoms(partial(draw_demo, size=480), 600, truth),
+    data__disk=1_000_000_000,
+    pages__localization_score=localization,
     localizer=chain(SMALL_SIDE, MASK, COARSE, FINE),
     cache=change(COMPETITION.cache, size=(208, 160)),
     folds=FoldRecipe(count=3),
-    experiments=EXPERIMENTS,
-    on_call=FULL,
-    stackers=stackers(("regression", "expectation"), ("A_distribution_sex",)),
+    models__experiments=EXPERIMENTS,
+    models__on_call=FULL,
+    models__stackers=stackers(("regression", "expectation"), ("A_distribution_sex",)),
 )

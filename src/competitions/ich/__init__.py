@@ -1,6 +1,5 @@
 """RSNA 2019 intracranial hemorrhage detection: six labels a CT slice, weighted log loss."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from radstack.core.paths import Paths
 from radstack.core.progress import counter
 from radstack.images.dicom import read_stored
 from radstack.images.shards import crop_square
-from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.localizer import Classical
 from radstack.scoring.task import Metric
 
@@ -76,24 +75,12 @@ COMPETITION = Competition(
     title="RSNA 2019 intracranial hemorrhage",
     targets=TARGETS,
     metric=Metric("weighted log loss", (1, 1, 1, 1, 1, 2)),
-    get_demo=partial(draw_demo, size=512),
-    kaggle="rsna-intracranial-hemorrhage-detection",
-    disk={"input": 640_000_000_000},
-    index=build_index,
-    label_files=label_files,
+    data=Data(build_index, label_files, sample_file, picture, kaggle="rsna-intracranial-hemorrhage-detection",
+              disk=640_000_000_000),
     localizer=Classical(read, localize, settle),
-    picture=picture,
     # A head of 190 mm is 390 pixels at the usual 0.49 mm, and the crop is not much larger: 400 keeps what was measured,
     # in 280 GB where 512 would take 458.
     cache=CacheRecipe(size=(400, 400), fill=hu.LOWEST, by=("top", "left", "side")),
-    folds=FoldRecipe(count=5),
-    experiments=EXPERIMENTS,
-    sequences=SEQUENCES,
-    stackers=STACKERS,
-    final="final",
-    sample_file=sample_file,
-    published=PUBLISHED,
-    case_tables={"series": series_table},
-    case_by="series",
-    case_view=view,
+    models=Models(EXPERIMENTS, STACKERS, final="final", sequences=SEQUENCES),
+    pages=Pages(published=PUBLISHED, case_tables={"series": series_table}, case_by="series", case_view=view),
 )

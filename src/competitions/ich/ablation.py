@@ -18,7 +18,7 @@ BRAIN = change(WINDOWS, name="brain", view=brain_only(SIDE))
 NEIGHBORS = change(WINDOWS, name="neighbors", view=windows_and_neighbors(SIDE))
 EXPERIMENTS = (WINDOWS, BRAIN, NEIGHBORS, change(BYOBNET, train__epochs=8), SHUFFLENET, EFFICIENTNET)
 
-OWN: Sequence = replace(DEMO.sequences[0], name="bilstm_own", members=("neighbors",), space="own")
+OWN: Sequence = replace(DEMO.models.sequences[0], name="bilstm_own", members=("neighbors",), space="own")
 PROCRUSTES: Sequence = change(OWN, name="bilstm_procrustes", space="procrustes")
 SEQUENCES = (OWN, PROCRUSTES, replace(TWO_LEVEL, members=tuple(experiment.name for experiment in EXPERIMENTS)))
 
@@ -26,11 +26,11 @@ ABLATION = change(
     DEMO,
     name="ich-ablation",
     title="RSNA 2019 intracranial hemorrhage, phantoms for the ablation",
-    get_demo=partial(draw_demo, size=128, seed=1),
-    demo_size=500,
-    experiments=EXPERIMENTS,
-    sequences=SEQUENCES,
-    stackers=stackers(tuple(experiment.name for experiment in EXPERIMENTS),
-                      tuple(sequence.name for sequence in SEQUENCES),
-                      DEMO.recipe("lightgbm").args, DEMO.recipe("forest").args),
+    phantoms__draw=partial(draw_demo, size=128, seed=1),
+    phantoms__size=500,
+    models__experiments=EXPERIMENTS,
+    models__sequences=SEQUENCES,
+    models__stackers=stackers(tuple(experiment.name for experiment in EXPERIMENTS),
+                              tuple(sequence.name for sequence in SEQUENCES),
+                              DEMO.recipe("lightgbm").args, DEMO.recipe("forest").args),
 )

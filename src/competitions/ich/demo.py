@@ -6,7 +6,7 @@ from competitions.ich import COMPETITION, draw_demo, truth
 from competitions.ich.experiments import EXTRA_FEATURES, METRIC_LOSS, stackers
 from competitions.ich.views import means_of_three, three_windows, windows_and_neighbors
 from radstack.core.recipe import change
-from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.sequence import DeltasBilstm, Sequence, TwoLevel
 
@@ -56,16 +56,14 @@ DEMO = change(
     COMPETITION,
     name="ich-demo",
     title="RSNA 2019 intracranial hemorrhage, phantoms",
-    get_demo=partial(draw_demo, size=128),
-    truth=truth,
-    demo_size=224,
-    disk={"input": 1_000_000_000},
+    phantoms=Phantoms(partial(draw_demo, size=128), 224, truth),
+    data__disk=1_000_000_000,
     cache=change(COMPETITION.cache, size=(SIDE, SIDE)),
     folds=FoldRecipe(count=3),
-    experiments=EXPERIMENTS,
-    on_call=COMPETITION.experiments,
-    sequences=SEQUENCES,
-    stackers=stackers(
+    models__experiments=EXPERIMENTS,
+    models__on_call=COMPETITION.models.experiments,
+    models__sequences=SEQUENCES,
+    models__stackers=stackers(
         tuple(experiment.name for experiment in EXPERIMENTS), tuple(sequence.name for sequence in SEQUENCES),
         {"columns": EXTRA_FEATURES, "lr": 0.05, "leaves": 8, "depth": 3, "leaf_rows": 100, "patience": 50,
          "threads": 1},  # on so few rows a second thread mostly waits

@@ -1,6 +1,5 @@
 """Age of young men from 3-D knee MRI: years from a coronal volume, mean absolute error (Pietz and Proeve 2018)."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
 from competitions.knee_age.volume import CENTRAL, MOST
 from radstack.core.progress import counter
-from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
 from radstack.scoring.task import Metric
 
@@ -56,26 +55,12 @@ COMPETITION = Competition(
     title="Age of young men from knee MRI",
     targets=("age_years",),
     metric=Metric("mean absolute error", (1,), "years"),
-    get_demo=partial(draw_demo, size=SIDE),
-    kaggle="",
-    disk={"input": 5_000_000_000},
-    index=build_index,
-    label_files=label_files,
+    data=Data(build_index, label_files, sample_file, localizer.planes, balance, disk=5_000_000_000),
     localizer=localizer.chain(SIDE),
-    picture=localizer.planes,
     cache=CacheRecipe(size=(SIDE, SIDE * (1 + len(MASKS))), fill=0, by=("map_crc",), dtype="uint8",
                       per_shard=CENTRAL * 16, keep="central"),
-    folds=FoldRecipe(count=5),
-    balance=balance,
-    experiments=EXPERIMENTS,
-    sequences=(ATTENTION,),
-    stackers=STACKERS,
-    final="final",
-    sample_file=sample_file,
+    models=Models(EXPERIMENTS, STACKERS, final="final", sequences=(ATTENTION,)),
     submission=Layout("subject,visit", ("age_years",), 10, 30, form="wide", row="series"),
-    strata=strata,
-    published=PUBLISHED,
-    case_by="series",
-    case_view=view,
-    case_tables={"volumes": volumes, "decision": decision, "bones": bones},
+    pages=Pages(strata=strata, published=PUBLISHED, case_by="series", case_view=view,
+                case_tables={"volumes": volumes, "decision": decision, "bones": bones}),
 )

@@ -7,7 +7,7 @@ from competitions.knee_age.experiments import MASKED_PRETRAINED, baselines
 from competitions.knee_age.localizer import BONE_MASK, MASKS, chain
 from competitions.knee_age.report import localization
 from radstack.core.recipe import change
-from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Op, Optim, Sampling, Schedule, Train
 
 SIDE = 80
@@ -46,14 +46,12 @@ DEMO = change(
     COMPETITION,
     name="knee_age-demo",
     title="Age of young men from knee MRI, phantoms",
-    get_demo=partial(draw_demo, size=SIDE),
-    truth=truth,
-    localization_score=localization,
-    demo_size=160,
-    disk={"input": 1_000_000_000},
+    phantoms=Phantoms(partial(draw_demo, size=SIDE), 160, truth),
+    data__disk=1_000_000_000,
+    pages__localization_score=localization,
     localizer=chain(SIDE, (MASK, *SINGLE), shrink=8),
     cache=change(COMPETITION.cache, size=(SIDE, SIDE * (1 + len(MASKS)))),
     folds=FoldRecipe(count=3),
-    experiments=(*baselines(AGE), AGE),
-    on_call=tuple(change(recipe, name=f"full_{recipe.name}") for recipe in COMPETITION.experiments),
+    models__experiments=(*baselines(AGE), AGE),
+    models__on_call=tuple(change(recipe, name=f"full_{recipe.name}") for recipe in COMPETITION.models.experiments),
 )

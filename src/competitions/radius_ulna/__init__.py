@@ -1,12 +1,10 @@
 """Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy."""
 
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from competitions.radius_ulna import localizer
-from competitions.radius_ulna.annotate import annotate
 from competitions.radius_ulna.cases import view
 from competitions.radius_ulna.experiments import EXPERIMENTS, IN_PHASE, ON_CALL, STACKERS
 from competitions.radius_ulna.index import BOX_COLUMNS, build_index
@@ -15,7 +13,7 @@ from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS
 from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
 from competitions.radius_ulna.views import BONES, STORED
 from radstack.core.progress import counter
-from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
+from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
 from radstack.scoring.metrics_classes import ClassGroup
 from radstack.scoring.task import Metric
@@ -51,26 +49,12 @@ COMPETITION = Competition(
     title="Maturity phase of the distal radius and ulna",
     targets=ALL_TARGETS,
     metric=Metric("classification error", (1, 1), groups=GROUPS),
-    get_demo=partial(draw_demo, size=1302),
-    kaggle="",
-    disk={"input": 5_000_000_000},
-    index=build_index,
-    label_files=label_files,
+    data=Data(build_index, label_files, sample_file, localizer.crops, balance, disk=5_000_000_000),
     localizer=localizer.detection(),
-    picture=localizer.crops,
     cache=CacheRecipe(size=STORED, fill=0, by=(*localizer.FOUND, *BOX_COLUMNS, "mirrored"), dtype="uint8"),
-    folds=FoldRecipe(count=5),
-    balance=balance,
-    experiments=EXPERIMENTS,
-    sequences=(),
-    stackers=STACKERS,
-    final="final",
-    sample_file=sample_file,
+    models=Models(EXPERIMENTS, STACKERS, final="final", on_call=ON_CALL),
     submission=Layout("file", ALL_TARGETS, 0, 1, form="classes", row="path",
                       calls=tuple(ClassGroup(f"{group.name}_phase", group.classes) for group in GROUPS)),
-    published=PUBLISHED,
-    case_tables={"accuracy": scores, "confusion": confusion, "boxes": drawn_boxes, "pictures": pictures},
-    case_view=view,
-    annotate=annotate,
-    on_call=ON_CALL,
+    pages=Pages(published=PUBLISHED, case_view=view, case_tables={
+        "accuracy": scores, "confusion": confusion, "boxes": drawn_boxes, "pictures": pictures}),
 )

@@ -35,7 +35,7 @@ def annotate(context: Context, picture: Path, out: Path) -> str:
         shutil.copyfile(picture, source / picture.name)
         one = replace(context, options=replace(context.options, workers=1))
         localized, predicted = apply(one, source, rows, Path(folder) / "work")
-    final = predicted[context.competition.final].iloc[0]
+    final = predicted[context.competition.models.final].iloc[0]
     findings = findings_of(localized.iloc[0], final)
     annotated(pixels, findings, out, picture.name)
     doubt = f"; UNSURE: {findings.flag}" if findings.flag else ""

@@ -9,7 +9,7 @@ from competitions.radius_ulna.phases import TARGETS
 from competitions.radius_ulna.report import localization
 from competitions.radius_ulna.views import BONES, bone, both
 from radstack.core.recipe import change
-from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.detector import Joint
 from radstack.recipes.experiment import Experiment, Optim, Sampling, Schedule, Train
 from radstack.recipes.losses_classes import Ordinal
@@ -62,14 +62,13 @@ DEMO = change(
     COMPETITION,
     name="radius_ulna-demo",
     title="Maturity phase of the distal radius and ulna, phantoms",
-    get_demo=partial(draw_demo, size=480),
-    truth=truth,
-    localization_score=localization,
-    demo_size=600,
-    disk={"input": 1_000_000_000},
+    phantoms=Phantoms(partial(draw_demo, size=480), 600, truth),
+    data__disk=1_000_000_000,
+    pages__localization_score=localization,
     localizer=detection(DETECTOR),
     folds=FoldRecipe(count=3),
-    experiments=EXPERIMENTS,
-    on_call=tuple(change(recipe, name=f"full_{recipe.name}") for recipe in (*COMPETITION.experiments, *COMPETITION.on_call)),
-    stackers=stackers((*BONES, "joint_ordinal"), rounds=200),
+    models__experiments=EXPERIMENTS,
+    models__on_call=tuple(change(recipe, name=f"full_{recipe.name}")
+                          for recipe in (*COMPETITION.models.experiments, *COMPETITION.models.on_call)),
+    models__stackers=stackers((*BONES, "joint_ordinal"), rounds=200),
 )

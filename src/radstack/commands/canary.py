@@ -81,8 +81,8 @@ def built_on(context: Context) -> list[Stacker]:
     """The stackers that learn and that the final model is built on, in the order they are run."""
     from radstack.stack.registry import method_of
 
-    stackers = {stacker.name: stacker for stacker in context.competition.stackers}
-    wanted, todo = set(), [context.competition.final]
+    stackers = {stacker.name: stacker for stacker in context.competition.models.stackers}
+    wanted, todo = set(), [context.competition.models.final]
     while todo:
         name = todo.pop()
         if name in stackers and name not in wanted:
@@ -114,7 +114,7 @@ def trained(context: Context, name: str) -> Song:
         UserError: there is no such experiment.
     """
     competition = context.competition
-    known = {one.name: one for one in (*competition.on_call, *competition.experiments, *context.experiments)}
+    known = {one.name: one for one in (*competition.models.on_call, *competition.models.experiments, *context.experiments)}
     if name not in known:
         raise UserError(f"--train {name}: no such experiment; known: {', '.join(known)}")
     return heard(lambda seed: _train(context, known[name], seed))
@@ -176,7 +176,8 @@ def _elsewhere(context: Context, experiment: Experiment, folder: Path) -> Contex
     labels would always ask for, is not made.
     """
     recipe = change(experiment, train__restarts=0)
-    own = replace(context, competition=replace(context.competition, experiments=(recipe,), on_call=(), sequences=()),
+    models = replace(context.competition.models, experiments=(recipe,), on_call=(), sequences=())
+    own = replace(context, competition=replace(context.competition, models=models),
                   paths=replace(context.paths, out=folder),
                   options=replace(context.options, only=(recipe.name,), out_dir=str(folder), resume=False))
     links = [*context.paths.folds.iterdir(), *context.paths.cache.iterdir()]

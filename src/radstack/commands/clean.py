@@ -17,7 +17,7 @@ from radstack.core.registry import check_name
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
-from radstack.running.context import Context, all_recipes, make_variants
+from radstack.running.context import Context
 from radstack.running.tables import command
 
 FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports")
@@ -53,7 +53,7 @@ def clean(context: Context, keep: tuple[str, ...], delete: bool) -> None:
             _remove(item.path)
     verb = "deleted" if delete else "can go: the same command with --yes deletes it" if chosen else "can go"
     print(f"{sum(sizes) / 1e6:12,.1f} MB  in all {verb}")
-    if not context.competition.demo_size:
+    if not context.competition.phantoms:
         print(f"never touched: {context.paths.input}, real data")
 
 
@@ -71,7 +71,7 @@ def items(context: Context) -> list[Item]:
 def _results(context: Context) -> Iterator[Item]:
     """What stages made, one item a folder, below ``weights/`` and ``oof/`` one a recipe; never real data."""
     paths = context.paths
-    if context.competition.demo_size and not context.options.limit:
+    if context.competition.phantoms and not context.options.limit:
         drawn = manifest_of(paths.input)
         size = f" --demo-size {read_json(drawn)['series']}" if drawn.exists() else ""
         for path in (paths.input, drawn):
@@ -145,7 +145,7 @@ def _shards(paths: Paths) -> Iterator[Item]:
 def _makers(context: Context) -> dict[str, str]:
     """Name below ``weights/`` or ``oof/`` -> the command that makes it: of every recipe, variant and localizing network."""
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
-    recipes = [*all_recipes(context.competition), *make_variants(context.competition, context.paths)]
+    recipes = context.recipes
     made = {one.name: f"{command(context, scripts[type(one)])} --only {one.name}" for one in recipes}
     return made | dict.fromkeys(localizer_names(context), command(context, "02_localize"))
 

@@ -21,7 +21,7 @@ def doctor(context: Context) -> None:
     Raises:
         UserError: something that the next stage needs is missing; it names all of that.
     """
-    checks = [*environment(bool(context.competition.demo_size)), *disk(context), *sign_in(context, os.environ, Path.home()),
+    checks = [*environment(bool(context.competition.phantoms)), *disk(context), *sign_in(context, os.environ, Path.home()),
               *annotations(context), *weights(context), *stages(context)]
     show(checks)
     lacking = [check.name for check in checks if check.state == MISSING]
@@ -47,7 +47,7 @@ def show(checks: list[Check]) -> None:
 def stages(context: Context) -> list[Check]:
     """For each stage what is there, and the command that makes the rest."""
     paths, done = context.paths, input_there(context)
-    drawn = read_json(manifest_of(paths.input))["series"] if context.competition.demo_size and done else 0
+    drawn = read_json(manifest_of(paths.input))["series"] if context.competition.phantoms and done else 0
     here = f"{paths.input}{f', {drawn} series' if drawn else ''}"
     lines = [Check(OK, "stage 00", here) if done else _first_step(context)]
     for script, made in groupby(products(context), lambda product: product.script):
@@ -57,8 +57,8 @@ def stages(context: Context) -> list[Check]:
 
 def _first_step(context: Context) -> Check:
     competition, how = context.competition, command(context, STAGES[0])
-    if competition.demo_size or competition.kaggle:
-        return Check(TODO, "stage 00", how if competition.demo_size else f"{how} --kaggle")
+    if competition.phantoms or competition.data.kaggle:
+        return Check(TODO, "stage 00", how if competition.phantoms else f"{how} --kaggle")
     return Check(MISSING, "data", f"they are not public: put your own into {context.paths.input} (README, Add your own)")
 
 

@@ -57,7 +57,7 @@ def explain(context: Context, name: str) -> str:
     fold = int(fold_of(chosen, read_folds(context)).iloc[0])
     subject = Subject(name, chosen.reset_index(drop=True), fold)
     tables = predicted(context, subject)
-    steps = [recipe for recipe in context.competition.stackers if recipe.name in tables]
+    steps = [recipe for recipe in context.competition.models.stackers if recipe.name in tables]
     first = {model: table for model, table in tables.items() if model not in {step.name for step in steps}}
     parts = [_where(context, subject), _shown("networks and sequence models", first),
              *(_step(context, subject, step, tables) for step in steps),

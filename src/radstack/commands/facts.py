@@ -80,7 +80,7 @@ def localized(context: Context) -> Facts:
     flagged = int((boxes[flags] != "").any(axis=1).sum()) if flags else 0
     facts: Facts = {"rows": (len(boxes), 0), "quarantined": (len(bad), 0), "flagged": (flagged, max(3, flagged // 2)),
                     "bits of pictures": (digest(boxes["crc"].tolist()), None)}
-    if not context.competition.localization_score:
+    if not context.competition.pages.localization_score:
         return facts
     try:
         return facts | measures(read_table(paths.reports / "localization.csv", command(context, "09_report")))
@@ -137,11 +137,11 @@ def scores(context: Context, recipes: tuple[Any, ...]) -> Facts:
 def submission(context: Context) -> Facts:
     """What the validator counts, how many rows had no prediction, mean of the values."""
     paths, competition = context.paths, context.competition
-    sample, layout = competition.sample_file(paths.input), competition.submission
-    file, constant = paths.submissions / f"{competition.final}.csv", paths.submissions / "constant.csv"
+    sample, layout = competition.data.sample_file(paths.input), competition.submission
+    file, constant = paths.submissions / f"{competition.models.final}.csv", paths.submissions / "constant.csv"
     rows = validate(file, sample, layout)
     values = read_table(file, command(context, "08_submit"))[list(layout.values)].to_numpy(float)
-    filled = read_table(file.with_name(f"{competition.final}_filled.csv"), command(context, "08_submit"))
+    filled = read_table(file.with_name(f"{competition.models.final}_filled.csv"), command(context, "08_submit"))
     known: pd.DataFrame = read_table(constant, command(context, "08_submit"))[list(layout.values)]
     return {"rows": (rows, 0), "filled": (len(filled), 0), "constant": (digest(known.round(6).to_numpy().tolist()), 0),
             "mean": (_digits(values.mean()), _digits(values.std() / 4)), "bits": (_hash(file), None)}
@@ -149,9 +149,9 @@ def submission(context: Context) -> Facts:
 
 GATHERERS: dict[str, Callable[[Context], Facts]] = {
     "00": raw_files, "01": folds, "02": localized, "03": cached, "04": networks,
-    "05": lambda context: scores(context, context.competition.experiments),
-    "06": lambda context: scores(context, context.competition.sequences),
-    "07": lambda context: scores(context, context.competition.stackers),
+    "05": lambda context: scores(context, context.competition.models.experiments),
+    "06": lambda context: scores(context, context.competition.models.sequences),
+    "07": lambda context: scores(context, context.competition.models.stackers),
     "08": submission,
 }
 """Stage -> what gathers its facts, in order."""

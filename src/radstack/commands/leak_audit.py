@@ -95,7 +95,7 @@ def patients(scene: Scene) -> list[Finding]:
     ids = scene.index.loc[scene.index["id"].duplicated(), "id"].tolist()
     both = patients_on_both_sides(scene.index)
     # What an organizer dealt so cannot be dealt again; out-of-fold scores do not suffer, test scores do.
-    status = WARN if scene.context.competition.kaggle else LEAK
+    status = WARN if scene.context.competition.data.kaggle else LEAK
     return [_none("patients in two folds", twice, f"{scene.folds['group'].nunique():,} patients, each in one fold"),
             _none("patients without a fold", missing, f"{train.nunique():,} training patients have one"),
             _none("ids twice in the index", ids, f"{len(scene.index):,} ids"),

@@ -20,7 +20,7 @@ def disk(context: Context) -> Iterator[Check]:
     """Free disk against what the data and the pictures of the cache still need."""
     competition, paths, stage = context.competition, context.paths, next_stage(context)
     data, out = _existing(paths.data), _existing(paths.out)
-    raw = 0 if input_there(context) else max(competition.disk["input"] - size_of(paths.input), 0)
+    raw = 0 if input_there(context) else max(competition.data.disk - size_of(paths.input), 0)
     yield _space("disk for input", data, raw, stage == "00")
     cache = cache_bytes(context)
     if cache is None:
@@ -72,9 +72,9 @@ def sign_in(context: Context, variables: Mapping[str, str], home: Path) -> list[
     """
     from radstack.submission.kaggle import HOW_TO_SIGN_IN
 
-    if context.competition.demo_size or not context.competition.kaggle:
+    if context.competition.phantoms or not context.competition.data.kaggle:
         return [Check(OK, "Kaggle", "not needed: " + (
-            "phantoms are drawn" if context.competition.demo_size else "the data are your own"))]
+            "phantoms are drawn" if context.competition.phantoms else "the data are your own"))]
     pair = ("KAGGLE_USERNAME", "KAGGLE_KEY")
     folder = Path(variables.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
     files = (home / ".kaggle" / "access_token", folder / "kaggle.json",
@@ -134,7 +134,7 @@ def _found(context: Context, backbone: Backbone, stage: str) -> Check:
 
 def _experiment_backbones(context: Context) -> list[tuple[str, Backbone]]:
     lacking = {product.recipe for product in products(context) if product.script == "04_train" and not product.made}
-    return [("04", one.backbone) for one in context.competition.experiments
+    return [("04", one.backbone) for one in context.competition.models.experiments
             if one.name in lacking and one.backbone.pretrained and not one.backbone.start]
 
 

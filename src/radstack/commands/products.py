@@ -42,15 +42,15 @@ def products(context: Context) -> Iterator[Product]:
     for script, *files in (("01_make_folds", paths.folds / "index.parquet"), ("01_make_folds", paths.folds / "folds.csv"),
                            ("02_localize", paths.cache / "boxes.parquet"), ("03_cache", paths.cache / "rows.parquet")):
         yield Product(script, "", -1, tuple(files))
-    for one in competition.experiments:
+    for one in competition.models.experiments:
         for fold in member_folds(context, one.name):
             yield Product("04_train", one.name, fold, (paths.weights / one.name / f"fold{fold}.safetensors",))
-    for script, recipes in (("05_predict", competition.experiments), ("06_sequence", competition.sequences),
-                            ("07_stack", competition.stackers)):
+    for script, recipes in (("05_predict", competition.models.experiments), ("06_sequence", competition.models.sequences),
+                            ("07_stack", competition.models.stackers)):
         for name in (recipe.name for recipe in recipes):
             yield from (Product(script, name, fold, fold_files(paths.oof / name, fold))
                         for fold in stack_folds(context, name))
-    yield Product("08_submit", competition.final, -1, (paths.submissions / f"{competition.final}.csv",))
+    yield Product("08_submit", competition.models.final, -1, (paths.submissions / f"{competition.models.final}.csv",))
     yield Product("09_report", "", -1, (paths.reports / "scores.csv",))
 
 
@@ -65,10 +65,10 @@ def remedy(context: Context, lacking: list[Product]) -> str:
 def input_there(context: Context) -> bool:
     """Whether stage 00 is done: the phantoms are drawn whole, or the organizer's tables lie there."""
     folder = context.paths.input
-    if context.competition.demo_size:
+    if context.competition.phantoms:
         return folder.exists() and manifest_of(folder).exists()
     try:
-        return folder.exists() and all(file.exists() for file in context.competition.label_files(folder))
+        return folder.exists() and all(file.exists() for file in context.competition.data.label_files(folder))
     except UserError:  # which tables there are depends on what lies there
         return False
 

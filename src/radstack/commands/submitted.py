@@ -20,7 +20,7 @@ FLOAT32 = 1e-6
 def submitted(context: Context, rows: pd.DataFrame) -> str:
     """The final model's prediction of the index ``rows``, which share a row of the submission, beside the written values."""
     competition, layout = context.competition, context.competition.submission
-    file = context.paths.submissions / f"{competition.final}.csv"
+    file = context.paths.submissions / f"{competition.models.final}.csv"
     if rows["split"].iloc[0] != "test":
         return "submitted: nothing, this is a training row"
     if not file.exists():
@@ -60,7 +60,7 @@ def _value(context: Context, target: str, own: float, text: str) -> str:
 def _written(context: Context, name: str) -> pd.DataFrame:
     """Lines of the submission for one row, in the order of the targets, as text, with their name as ``row``."""
     competition, layout = context.competition, context.competition.submission
-    table = pd.read_csv(context.paths.submissions / f"{competition.final}.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(context.paths.submissions / f"{competition.models.final}.csv", dtype=str, keep_default_na=False)
     table = table.assign(row=row_names(table, layout.id_column)).set_index("row", drop=False)
     wanted = [f"{name}_{target}" for target in competition.targets] if layout.form == "long" else [name]
     return table.loc[[one for one in wanted if one in table.index]]
@@ -71,5 +71,5 @@ def _predictions(context: Context, name: str) -> pd.DataFrame:
     competition = context.competition
     index = read_index(context)
     ids = index.loc[index[competition.submission.row] == name, "id"]
-    test = read_member(context.paths.oof / competition.final, stack_folds(context, competition.final)).test
+    test = read_member(context.paths.oof / competition.models.final, stack_folds(context, competition.models.final)).test
     return test[test["id"].isin(ids)]

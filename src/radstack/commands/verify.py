@@ -71,7 +71,7 @@ def demo_size(context: Context) -> str:
         UserError: not a whole demo as its recipes say, or nothing is drawn.
     """
     options, drawn = context.options, manifest_of(context.paths.input)
-    if not context.competition.demo_size or options.limit or options.edits:
+    if not context.competition.phantoms or options.limit or options.edits:
         raise UserError("only a whole demo has expected values: add --demo, leave --limit and --set away")
     if not drawn.exists():
         raise UserError(f"{context.paths.input} is not drawn; make it with: {command(context, STAGES[0])}")

@@ -1,9 +1,13 @@
-"""A Competition is the data contract: everything the stages must be told, and nothing else."""
+"""A Competition is the data contract: everything the stages must be told, and nothing else.
+
+Its fields are groups: where the rows come from (:class:`Data`), what is learned (:class:`Models`), what the report shows
+(:class:`Pages`), how phantoms are drawn (:class:`Phantoms`). ``competitions/_template`` is the one to copy.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,52 @@ from radstack.scoring.task import Metric
 
 Report = Callable[[str], None]
 """Prints one line of progress."""
+
+
+class Index(Protocol):
+    """Reads what the organizer ships: headers of the raw files and his label tables."""
+
+    def __call__(self, folder: Path, workers: int, parts: Path, /, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The index and the quarantine of ``folder``.
+
+        Args:
+            folder: ``input/<name>``; only read.
+            workers: processes to read with.
+            parts: folder for pieces, so that a killed run goes on.
+            report: told what was found.
+
+        Returns:
+            One row a picture (``id``, ``path`` below ``folder``, ``group`` (the patient), ``split`` (``train`` or ``test``),
+            the targets, NaN in test, and whatever later steps need), and one row a file that was set aside (``reason``).
+        """
+
+
+class Picture(Protocol):
+    """Decodes and crops one row."""
+
+    def __call__(self, paths: Paths, row: Any, cache: "CacheRecipe", /) -> np.ndarray:
+        """What is cached of ``row`` of the localization table: [height, width] of ``cache.size`` and ``cache.dtype``."""
+
+
+class Draw(Protocol):
+    """Draws phantoms."""
+
+    def __call__(self, folder: Path, *, series: int, workers: int) -> None:
+        """Write ``series`` phantoms (patients' series, pictures or volumes) below ``folder`` in the organizer's layout."""
+
+
+class CaseView(Protocol):
+    """Draws one case of the report."""
+
+    def __call__(self, case: Any, cases: "Cases", paths: Paths, /) -> list[Any]:
+        """The pictures of ``case`` (:class:`radstack.report.cases.Case`), as blocks of ``radstack.report.blocks``."""
+
+
+class LocalizationScore(Protocol):
+    """Measures stage 02 on phantoms."""
+
+    def __call__(self, paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame, /) -> Mapping[str, float]:
+        """Name -> what stage 02 reached, from the localization table and what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +135,70 @@ class Cases:
 
 
 @dataclass(frozen=True)
+class Data:
+    """Where the rows, their labels and their pixels come from."""
+
+    index: Index
+    label_files: Callable[[Path], tuple[Path, ...]]
+    """The organizer's tables below ``input/<name>``, whose content enters the keys."""
+    sample_file: Callable[[Path], Path]
+    """The organizer's sample submission, or his list of test pictures, below ``input/<name>``."""
+    picture: Picture
+    balance: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """Index rows -> the 0/1 columns that are spread evenly over the folds; None for the targets."""
+    kaggle: str = ""
+    """Name of the competition at Kaggle, ``owner/name`` of a data set; empty where the data are nobody's to give."""
+    disk: int = 0
+    """Bytes that ``input/<name>`` needs."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Everything that learns to predict, and which of it is submitted."""
+
+    experiments: tuple[Experiment, ...]
+    """Level one: networks."""
+    stackers: tuple[Stacker, ...]
+    """Level two, in the order they are run; later ones may name earlier ones as members."""
+    final: str
+    """The stacker, sequence or experiment that is submitted."""
+    sequences: tuple[Sequence, ...] = ()
+    """Models of a patient's pictures in order."""
+    on_call: tuple[Experiment, ...] = ()
+    """Experiments that run only when ``--only`` names them: in a demo, the full recipes."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the report shows beside the scores."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Split of the score table (``out of fold``, ``test``) -> what its labels are, printed beside its scores."""
+    strata: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """Labeled rows -> bool or text columns, same order; each part gets a score of its own."""
+    published: tuple[Published, ...] = ()
+    """Scores of others, printed below ours."""
+    case_tables: Mapping[str, Callable[[Cases, Paths], pd.DataFrame]] = field(default_factory=dict)
+    """Tables for people: ``reports/<comp>/<name>.csv`` -> what writes it."""
+    case_by: str = "id"
+    """Column of the row table whose values are the cases of the report: ``id``, or ``series`` for stacks of slices."""
+    case_view: CaseView | None = None
+    localization_score: LocalizationScore | None = None
+
+
+@dataclass(frozen=True)
+class Phantoms:
+    """How a demo's pictures are drawn, and what was drawn."""
+
+    draw: Draw
+    size: int
+    """How many are drawn unless ``--demo-size`` says otherwise."""
+    truth: Callable[[Path], pd.DataFrame | None]
+    """Read by the report alone: ``id``, ``split``, each target (as drawn) and ``q_<target>``, the best possible prediction:
+    its true probability, or the median of what its label can be; None where ``input/<name>`` holds no truth file."""
+
+
+@dataclass(frozen=True)
 class Competition:
     """One competition. Every field without a default must be given, or the import fails."""
 
@@ -96,72 +210,31 @@ class Competition:
     """Label columns, in the order of every table."""
     metric: Metric
     """How predictions are scored."""
-    get_demo: Callable[..., None]
-    """``get_demo(folder, series=, workers=)`` draws phantoms in the organizer's layout."""
-    kaggle: str
-    """Name of the competition at Kaggle, ``owner/name`` of a data set; empty where the data are nobody's to give."""
-    disk: Mapping[str, int]
-    """Bytes needed on disk for ``input``."""
-    index: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
-    """``index(folder, workers, parts, report=) -> (index, quarantine)``."""
-    label_files: Callable[[Path], tuple[Path, ...]]
-    """The organizer's tables below ``input/<name>``, whose content enters the keys."""
+    data: Data
     localizer: Classical | Chain | Detection
     """How the anatomy is found."""
-    picture: Callable[[Paths, Any, CacheRecipe], np.ndarray]
-    """``picture(paths, row, cache)``: what is cached of a row of the localization table, [height, width]."""
     cache: CacheRecipe
-    folds: FoldRecipe
-    experiments: tuple[Experiment, ...]
-    """Level one."""
-    sequences: tuple[Sequence, ...]
-    """Models of a patient's pictures in order."""
-    stackers: tuple[Stacker, ...]
-    """Level two, in the order they are run; later ones may name earlier ones as members."""
-    final: str
-    """The stacker, sequence or experiment that is submitted."""
-    sample_file: Callable[[Path], Path]
-    """The organizer's sample submission, or his list of test pictures, below ``input/<name>``."""
+    models: Models
+    folds: FoldRecipe = FoldRecipe()
     submission: Layout = LONG
     """Form, columns and range of a submission."""
-    balance: Callable[[pd.DataFrame], pd.DataFrame] | None = None
-    """Index rows -> the 0/1 columns that are spread evenly over the folds; None for the targets."""
-    truth: Callable[[Path], pd.DataFrame | None] | None = None
-    """Phantoms only, read by the report alone: ``id``, ``split``, each target (as drawn) and ``q_<target>``, the best
-    possible prediction: its true probability, or the median of what its label can be."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Split of the score table (``out of fold``, ``test``) -> what its labels are, printed beside its scores."""
-    strata: Callable[[pd.DataFrame], pd.DataFrame] | None = None
-    """Labeled rows -> bool or text columns, same order; each part gets a score of its own."""
-    published: tuple[Published, ...] = ()
-    """Scores of others, printed below ours."""
-    case_tables: Mapping[str, Callable[[Cases, Paths], pd.DataFrame]] = field(default_factory=dict)
-    """Tables for people: ``reports/<comp>/<name>.csv`` -> what writes it."""
-    case_by: str = "id"
-    """Column of the row table whose values are the cases of the report: ``id``, or ``series`` for stacks of slices."""
-    case_view: Callable[[Any, Cases, Paths], list[Any]] | None = None
-    """``(radstack.report.cases.Case, cases, paths)`` -> the pictures of a case, as blocks of ``radstack.report.blocks``."""
-    localization_score: Callable[[Paths, pd.DataFrame, pd.DataFrame], Mapping[str, float]] | None = None
-    """``(paths, localization table, truth)`` -> what stage 02 reached on phantoms, by name."""
-    annotate: Callable[..., str] | None = None
-    """``annotate(context, picture, file)`` draws what the trained competition says of a new picture into a PNG file, and
-    says it in one line."""
-    on_call: tuple[Experiment, ...] = ()
-    """Experiments that run only when ``--only`` names them: in a demo, the full recipes."""
-    demo_size: int = 0
-    """Default number of phantom series; 0 where there is no demo."""
+    pages: Pages = Pages()
+    phantoms: Phantoms | None = None
+    """Demos only."""
 
     def __post_init__(self) -> None:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
-        names = [item.name for item in self._everyone]
+        names = [item.name for item in self.recipes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{self.name} has two recipes called {', '.join(twice)}")
 
     @property
-    def _everyone(self) -> tuple[Any, ...]:
-        return (*self.experiments, *self.on_call, *self.sequences, *self.stackers)
+    def recipes(self) -> tuple[Any, ...]:
+        """Experiments (those on call, too), sequence models and stackers, in the order in which they run."""
+        models = self.models
+        return (*models.experiments, *models.on_call, *models.sequences, *models.stackers)
 
     def recipe(self, name: str) -> Any:
-        """The experiment, sequence or stacker called ``name``."""
-        return {item.name: item for item in self._everyone}[name]
+        """The experiment, sequence model or stacker called ``name``."""
+        return {item.name: item for item in self.recipes}[name]

@@ -55,7 +55,7 @@ def choose(evidence: Evidence, each: int = EACH) -> list[Case]:
                       ("random", table.sample(min(each, len(table)), random_state=0).index)):
         for key in keys:
             reasons.setdefault(key, []).append(why)
-    places = evidence.train.groupby(evidence.context.competition.case_by, sort=False).indices
+    places = evidence.train.groupby(evidence.context.competition.pages.case_by, sort=False).indices
     chosen = table.loc[list(reasons)].sort_values("loss", ascending=False)
     return [Case(str(row.Index), tuple(reasons[row.Index]), row.labels, int(evidence.fold[places[row.Index][0]]), row.loss,
                  row.dispute, evidence.train.iloc[places[row.Index]],
@@ -66,7 +66,7 @@ def choose(evidence: Evidence, each: int = EACH) -> list[Case]:
 def case_table(evidence: Evidence) -> pd.DataFrame:
     """Every case that the final model answers: ``loss``, ``dispute``, ``labels`` (tuple), by key."""
     answered = evidence.answered(evidence.final)
-    keys = evidence.train.loc[answered, evidence.context.competition.case_by]
+    keys = evidence.train.loc[answered, evidence.context.competition.pages.case_by]
     losses = row_losses(evidence.task.metric, evidence.truth[answered], evidence.oof[evidence.final][answered])
     rows = pd.DataFrame({"loss": losses, "dispute": disputes(evidence)[answered], "key": keys.to_numpy()})
     table = rows.groupby("key", sort=False).mean()
@@ -104,7 +104,8 @@ def label_words(evidence: Evidence) -> pd.DataFrame:
         return evidence.train[list(task.targets)] > 0.5
     if task.metric.groups:
         return _classes(evidence)
-    return parts_of(competition.strata(evidence.train)) if competition.strata else pd.DataFrame(index=evidence.train.index)
+    strata = competition.pages.strata
+    return parts_of(strata(evidence.train)) if strata else pd.DataFrame(index=evidence.train.index)
 
 
 def _classes(evidence: Evidence) -> pd.DataFrame:
@@ -122,7 +123,7 @@ def worst_of_labels(table: pd.DataFrame) -> list[str]:
 
 def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
     """The section and what its browser shows; the pictures are the competition's own."""
-    view, chosen, left = evidence.context.competition.case_view, [], BUDGET
+    view, chosen, left = evidence.context.competition.pages.case_view, [], BUDGET
     worth = choose(evidence)
     with track(len(worth), "cases", brief=True) as steps:
         for case in worth:

@@ -144,8 +144,8 @@ def _histograms(values: dict[str, np.ndarray], label: str) -> str:
 def spreads(evidence: Evidence) -> Iterator[Block]:
     """Strata, and what the folds were balanced by, in each fold."""
     competition, fold = evidence.context.competition, evidence.fold
-    made = {"stratum": parts_of(competition.strata(evidence.train)) if competition.strata else pd.DataFrame(),
-            "balanced": competition.balance(evidence.train) if competition.balance else pd.DataFrame()}
+    made = {"stratum": parts_of(competition.pages.strata(evidence.train)) if competition.pages.strata else pd.DataFrame(),
+            "balanced": competition.data.balance(evidence.train) if competition.data.balance else pd.DataFrame()}
     captions = {"stratum": "Parts of the training rows that get a score of their own",
                 "balanced": "What the folds were balanced by, as far as whole patients allow it"}
     held = {"share": fold >= 0, **{f"fold {number}": fold == number for number in np.unique(fold)}}

@@ -11,7 +11,7 @@ from radstack.core.artifact import manifest_of
 from radstack.core.files import read_json
 from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
-from radstack.running.context import Context, all_recipes, make_variants
+from radstack.running.context import Context
 from radstack.scoring.task import Task
 
 
@@ -50,12 +50,12 @@ class Evidence:
     @property
     def final(self) -> str:
         """The model that is submitted, or the last one predicted."""
-        return self.context.competition.final if self.cases else self.names[-1]
+        return self.context.competition.models.final if self.cases else self.names[-1]
 
     @property
     def recipes(self) -> dict[str, Any]:
         """Recipe of each model in ``names``: Experiment, Sequence or Stacker."""
-        known = [*all_recipes(self.context.competition), *make_variants(self.context.competition, self.context.paths)]
+        known = self.context.recipes
         return {recipe.name: recipe for recipe in known if recipe.name in self.names}
 
     @property

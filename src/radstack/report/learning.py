@@ -15,7 +15,6 @@ from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.plots import BACK, COLORS, SOFT, figure, svg
-from radstack.running.context import all_recipes, make_variants
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes
@@ -67,8 +66,7 @@ def learning(evidence: Evidence) -> list[Block]:
 def trained(evidence: Evidence) -> list[Any]:
     """Recipes of what may have been trained by gradient descent: networks of localization, experiments, sequences."""
     context = evidence.context
-    localizer, recipes = context.competition.localizer, [*all_recipes(context.competition),
-                                                         *make_variants(context.competition, context.paths)]
+    localizer, recipes = context.competition.localizer, context.recipes
     first: list[Any] = [step.experiment for step in localizer.steps] if isinstance(localizer, Chain) else []
     first += [localizer.detector] if isinstance(localizer, Detection) else []
     return [*first, *(recipe for recipe in recipes if not isinstance(recipe, Stacker))]

@@ -34,7 +34,7 @@ SIZES = (("rows", "columns"), ("height", "width"))
 
 def models(evidence: Evidence) -> Section:
     """Training, scores by class and by part of the data, then what fits the kind of the metric."""
-    single, own = best_networks(evidence), evidence.context.competition.strata
+    single, own = best_networks(evidence), evidence.context.competition.pages.strata
     strata = own(evidence.train) if own else None
     kinds = {PROBABILITIES: lambda: probability_blocks(evidence, single, before_calibration(evidence, single)),
              NUMBERS: lambda: number_blocks(evidence, single, strata), CLASSES: lambda: class_blocks(evidence, single)}

@@ -50,7 +50,7 @@ def number_blocks(evidence: Evidence, single: Mapping[str, str], parts: pd.DataF
 
 def _blocks(evidence: Evidence, target: str, cases: pd.DataFrame, other: str) -> list[Block]:
     final, unit = evidence.final, evidence.task.metric.unit
-    by, models = evidence.context.competition.case_by, {final: "final", **({other: "other"} if other != final else {})}
+    by, models = evidence.context.competition.pages.case_by, {final: "final", **({other: "other"} if other != final else {})}
     part = next((name for name in cases if name.startswith("part ") and 1 < cases[name].nunique() <= len(MIDDLE)), "")
     what = f"One point a {by}, the mean of its rows" if len(cases) < evidence.answered(final).sum() else "One point a case"
     held, named = coverage_table(cases, models), f", {target}" if len(evidence.task.targets) > 1 else ""
@@ -86,7 +86,7 @@ def cases_of(evidence: Evidence, target: str, other: str, parts: pd.DataFrame | 
 
     A case's rows are averaged where they share one label, as slices of a volume do; otherwise each row is a case.
     """
-    place, by = evidence.task.place(target), evidence.context.competition.case_by
+    place, by = evidence.task.place(target), evidence.context.competition.pages.case_by
     final = evidence.oof[evidence.final][:, place]
     rows = pd.DataFrame({"truth": evidence.train[target].to_numpy(np.float64), "final": final,
                          "other": evidence.oof[other][:, place], "fold": evidence.fold}).astype(np.float64)

@@ -23,7 +23,7 @@ FORMATS = {"seconds": ",.1f", "peak MB": ",.0f", "peak GPU MB": ",.0f", "score":
 def provenance(evidence: Evidence) -> Section:
     """The section."""
     competition, paths = evidence.context.competition, evidence.context.paths
-    memory = remember(paths, (*competition.label_files(paths.input), competition.sample_file(paths.input)))
+    memory = remember(paths, (*competition.data.label_files(paths.input), competition.data.sample_file(paths.input)))
     recipes = (Heading("Recipes"), *recipe_tables(evidence))
     lead = "Every file carries the hash of what made it. This is the way from the submission back to the raw data."
     if not memory.made:

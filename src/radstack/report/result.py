@@ -103,7 +103,7 @@ def scores_table(evidence: Evidence) -> Table:
         tested = tested.reindex(table.index)
         shown = shown.assign(**{"test": tested["score"], "test low": tested["low"], "test high": tested["high"],
                                 "test efficiency": tested["efficiency"]})
-    notes = [f"{split}: {labels}" for split, labels in evidence.context.competition.labels.items()]
+    notes = [f"{split}: {labels}" for split, labels in evidence.context.competition.pages.labels.items()]
     note = "Efficiency is (constant - score) / (constant - floor). " if "efficiency" in shown else ""
     efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
     return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),
@@ -130,6 +130,6 @@ def published(evidence: Evidence) -> list[Block]:
         return []
     shown = table[["model", "score", "labels", "source"]].rename(columns={"labels": "data"})
     warning = ("Phantoms are another competition than the real one: their scores and those of others do not compare."
-               if evidence.context.competition.truth else "Scores of other rows or other labels do not compare.")
+               if evidence.context.competition.phantoms else "Scores of other rows or other labels do not compare.")
     return [Heading("Scores of others"), Words(warning, "warn"),
             Table(shown, "By the same metric, each on its own data", {"score": ".4g"})]

@@ -11,7 +11,7 @@ from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
 from radstack.report.evidence import Evidence, aligned
 from radstack.report.sections import write_page
-from radstack.running.context import Context, all_recipes, make_variants
+from radstack.running.context import Context
 from radstack.running.tables import command, raw_files, read_index, read_rows
 from radstack.scoring.task import Task
 from radstack.stack.predictions import fold_files, read_member
@@ -28,19 +28,20 @@ def report(context: Context) -> None:
     files = {path.name: path for path in artifact.files}
     context.make(artifact, lambda: _build(context, files))
     if files["scores.csv"].exists():
-        if competition.localization_score:
+        if competition.pages.localization_score:
             print(pd.read_csv(files["localization.csv"]).to_string(index=False, header=False, float_format="{:.4g}".format))
         print_scores(context, pd.read_csv(files["scores.csv"]))
-        print(f"\nsubmission: {paths.submissions / competition.final}.csv\nreport: {files['index.html']}")
+        print(f"\nsubmission: {paths.submissions / competition.models.final}.csv\nreport: {files['index.html']}")
 
 
 def report_artifact(context: Context) -> Artifact:
     """What stage 09 makes, from what."""
     paths, names, competition = context.paths, models(context), context.competition
     tables = [path for name in names for fold in made_folds(context, name) for path in fold_files(paths.oof / name, fold)]
-    own = ("scores.csv", *(f"{name}.csv" for name in competition.case_tables),
-           *(["localization.csv"] if competition.localization_score else []), "index.html")
-    recipe = {"models": names, "final": competition.final, "published": competition.published, "labels": competition.labels}
+    own = ("scores.csv", *(f"{name}.csv" for name in competition.pages.case_tables),
+           *(["localization.csv"] if competition.pages.localization_score else []), "index.html")
+    recipe = {"models": names, "final": competition.models.final, "published": competition.pages.published,
+              "labels": competition.pages.labels}
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv"),
                     raw_files(context))
@@ -52,10 +53,10 @@ def _build(context: Context, files: dict[str, Path]) -> None:
     scores = pd.concat([score_table(context, names), published_table(context)], ignore_index=True)
     localization = localization_table(context)
     write_table(files["scores.csv"], scores)
-    if competition.localization_score:
+    if competition.pages.localization_score:
         write_table(files["localization.csv"], localization)
     evidence = gather(context, names, scores, localization)
-    for name, make in competition.case_tables.items():
+    for name, make in competition.pages.case_tables.items():
         write_table(files[f"{name}.csv"], make(evidence.cases, paths) if evidence.cases else pd.DataFrame({"id": []}))
     write_text(files["index.html"], write_page(evidence))
 
@@ -85,7 +86,7 @@ def print_scores(context: Context, scores: pd.DataFrame) -> None:
     """Print the score table of each split."""
     competition = context.competition
     for split, table in scores.groupby("split", sort=False):
-        labels = competition.labels.get(str(split), "")
+        labels = competition.pages.labels.get(str(split), "")
         print(f"\n{competition.title}: {split}, {competition.metric}{f', labels: {labels}' if labels else ''}")
         shown = table.drop(columns=["split", *(["labels"] if labels else [])]).dropna(axis=1, how="all")
         shown = shown.astype({"rows": int} if "rows" in shown else {})  # the published rows made it a float column
@@ -98,7 +99,7 @@ def models(context: Context) -> list[str]:
     Raises:
         UserError: nothing is.
     """
-    known = [*all_recipes(context.competition), *make_variants(context.competition, context.paths)]
+    known = context.recipes
     names = [recipe.name for recipe in known if made_folds(context, recipe.name)]
     if not names:
         raise UserError(f"there are no predictions to score; run {command(context, '04_train')} and the stages after it")
@@ -116,7 +117,7 @@ def score_table(context: Context, names: list[str]) -> pd.DataFrame:
 
     task, competition = task_of(context), context.competition
     rows, _ = read_rows(context)
-    truth = competition.truth(context.paths.input) if competition.truth else None
+    truth = competition.phantoms.truth(context.paths.input) if competition.phantoms else None
     train = rows[rows["split"] == "train"]
     known = {"out of fold": ("train", train)}
     if truth is not None:
@@ -124,16 +125,16 @@ def score_table(context: Context, names: list[str]) -> pd.DataFrame:
         known["test"] = ("test", test.merge(truth[["id", *task.targets]], on="id", validate="one_to_one"))
     constant, best = competition.metric.constant(train[list(task.targets)]), _best(truth, task)
     parts = [score_rows(name, predictions(context, names, split), labeled, constant, best, task,
-                        competition.strata(labeled) if competition.strata else None)
+                        competition.pages.strata(labeled) if competition.pages.strata else None)
              for name, (split, labeled) in known.items()]
     scores = pd.concat(parts, ignore_index=True)
-    return scores.assign(labels=scores["split"].map(competition.labels)) if competition.labels else scores
+    return scores.assign(labels=scores["split"].map(competition.pages.labels)) if competition.pages.labels else scores
 
 
 def published_table(context: Context) -> pd.DataFrame:
     """Scores of others as rows of the split ``published``: ``model``, ``score``, ``labels``, ``source``."""
     return pd.DataFrame([{"split": "published", "model": one.name, "score": one.score, "labels": one.labels,
-                          "source": one.source} for one in context.competition.published])
+                          "source": one.source} for one in context.competition.pages.published])
 
 
 def predictions(context: Context, names: list[str], split: str) -> dict[str, pd.DataFrame]:
@@ -146,21 +147,22 @@ def predictions(context: Context, names: list[str], split: str) -> dict[str, pd.
 def localization_table(context: Context) -> pd.DataFrame:
     """What stage 02 reached on phantoms: ``measure``, ``value``; without rows where the truth is not known."""
     competition, paths = context.competition, context.paths
-    truth = competition.truth(paths.input) if competition.truth else None
-    if truth is None or not competition.localization_score:
+    truth = competition.phantoms.truth(paths.input) if competition.phantoms else None
+    if truth is None or not competition.pages.localization_score:
         return pd.DataFrame({"measure": [], "value": []})
     boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
-    return pd.Series(competition.localization_score(paths, boxes, truth)).rename_axis("measure").reset_index(name="value")
+    measured = competition.pages.localization_score(paths, boxes, truth)
+    return pd.Series(measured).rename_axis("measure").reset_index(name="value")
 
 
 def _cases(context: Context, names: list[str], oof: dict[str, pd.DataFrame]) -> Cases | None:
     """What tables and pictures for people are made from; None as long as the final model is not predicted."""
-    final = context.competition.final
+    final = context.competition.models.final
     if final not in names:
         return None
     index, (rows, _) = read_index(context), read_rows(context)
     boxes = read_table(context.paths.cache / "boxes.parquet", command(context, "02_localize"))
-    everyone = [*all_recipes(context.competition), *make_variants(context.competition, context.paths)]
+    everyone = context.recipes
     networks = tuple(recipe for recipe in everyone if isinstance(recipe, Experiment) and recipe.name in names)
     return Cases(final, predictions(context, names, "test"), oof, index[index["split"] == "test"],
                  rows[rows["split"] == "train"], boxes, rows, networks)

@@ -11,7 +11,7 @@ from radstack.core.errors import UserError
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
 from radstack.recipes.competition import Competition
-from radstack.running.context import Context, Options, add_variant, all_recipes, read_variants
+from radstack.running.context import Context, Options, add_variant, read_variants
 
 Load = Callable[[str, bool], Competition]
 
@@ -110,7 +110,7 @@ def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Cont
 
 
 def _check_names(context: Context) -> None:
-    known = [recipe.name for recipe in all_recipes(context.competition)] + list(read_variants(context.paths))
+    known = [recipe.name for recipe in context.competition.recipes] + list(read_variants(context.paths))
     for name in context.options.only:
         if name not in known:
             raise UserError(f"--only {name}: no such recipe; known: {', '.join(known)}")

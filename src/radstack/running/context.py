@@ -52,18 +52,23 @@ class Context:
     @property
     def experiments(self) -> list[Experiment]:
         """Level-one recipes chosen by ``--only``, variants included."""
-        called = (experiment for experiment in self.competition.on_call if experiment.name in self.options.only)
-        return self._chosen(Experiment, (*self.competition.experiments, *called))
+        called = (experiment for experiment in self.competition.models.on_call if experiment.name in self.options.only)
+        return self._chosen(Experiment, (*self.competition.models.experiments, *called))
 
     @property
     def sequences(self) -> list[Sequence]:
         """Sequence recipes chosen by ``--only``, variants included."""
-        return self._chosen(Sequence, self.competition.sequences)
+        return self._chosen(Sequence, self.competition.models.sequences)
 
     @property
     def stackers(self) -> list[Stacker]:
         """Level-two recipes chosen by ``--only``, variants included."""
-        return self._chosen(Stacker, self.competition.stackers)
+        return self._chosen(Stacker, self.competition.models.stackers)
+
+    @property
+    def recipes(self) -> list[Any]:
+        """Every recipe whatever ``--only`` says: experiments, those on call, sequence models, stackers, then variants."""
+        return [*self.competition.recipes, *make_variants(self.competition, self.paths)]
 
     def folds_of(self, recipe: Any) -> list[int]:
         """Folds to work on: those of the recipe (all when it names none), cut to ``--folds``."""
@@ -124,21 +129,16 @@ def add_variant(context: Context, base: str, name: str, edits: dict[str, Any]) -
         UserError: the name is taken by another recipe, the base is unknown, or an edit does not fit.
     """
     known, entry = read_variants(context.paths), {"base": base, "edits": edits}
-    taken = {recipe.name for recipe in all_recipes(context.competition)}
+    taken = {recipe.name for recipe in context.competition.recipes}
     if name in taken or known.get(name, entry) != entry:
         raise UserError(f"--name {name} is taken by another recipe; choose a new name")
     variant(context.competition, name, entry)
     write_json(variants_file(context.paths), {**known, name: entry})
 
 
-def all_recipes(competition: Competition) -> list[Any]:
-    """Experiments (those on call, too), sequences and stackers."""
-    return [*competition.experiments, *competition.on_call, *competition.sequences, *competition.stackers]
-
-
 def variant(competition: Competition, name: str, entry: dict[str, Any]) -> Any:
     """Build the recipe of a variant entry."""
-    bases = {recipe.name: recipe for recipe in all_recipes(competition)}
+    bases = {recipe.name: recipe for recipe in competition.recipes}
     if entry["base"] not in bases:
         raise UserError(f"variant {name} changes '{entry['base']}', which is no recipe any more; remove it from "
                         f"weights/{competition.name}/variants.json, or change one of {', '.join(bases)}")

@@ -37,7 +37,7 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
     Raises:
         UserError: the competition finds its anatomy by rules, or has sequence models: neither can be applied so far.
     """
-    if isinstance(context.competition.localizer, Classical) or context.competition.sequences:
+    if isinstance(context.competition.localizer, Classical) or context.competition.models.sequences:
         raise UserError(f"{context.competition.name} cannot be applied to other pictures: only competitions with trained "
                         "localizers and without sequence models can")
     there = _there(context, pictures, out)
@@ -46,7 +46,7 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
     _localize(context, there)
     cache(there)
     new_rows = pd.read_parquet(there.paths.cache / "rows.parquet")
-    predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.experiments}
+    predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.models.experiments}
     return new_rows, _stack(context, new_rows, predicted)
 
 
@@ -125,7 +125,7 @@ def _stack(context: Context, rows: pd.DataFrame, predicted: dict[str, pd.DataFra
     known, _ = read_rows(context)
     index = pd.concat([known[known["split"] == "train"], rows], ignore_index=True)
     tests: dict[str, Any] = dict(predicted)
-    for stacker in context.competition.stackers:
+    for stacker in context.competition.models.stackers:
         members = members_of(context, stacker.members)
         swapped = {name: Member(member.oof, _of_folds(tests[name], stack_folds(context, name)), member.folds_hash)
                    for name, member in members.items()}

@@ -69,4 +69,4 @@ def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, p
 
 
 def _picture(competition: Competition, paths: Paths, row: Any) -> np.ndarray:
-    return competition.picture(paths, row, competition.cache)
+    return competition.data.picture(paths, row, competition.cache)

@@ -25,10 +25,10 @@ def make_index(context: Context) -> None:
         raise UserError(missing_input(context))
     files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
     artifact = Artifact("01_make_folds", 1, files, {"limit": context.options.limit},
-                        competition.label_files(paths.input), {"raw files": listing_digest(paths.input)})
+                        competition.data.label_files(paths.input), {"raw files": listing_digest(paths.input)})
 
     def build() -> dict[str, Any]:
-        index, quarantine = competition.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
+        index, quarantine = competition.data.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
         index = first_groups(index, context.options.limit)
         write_table(files[0], index)
         write_table(files[1], quarantine)
@@ -75,7 +75,7 @@ def report_folds(context: Context) -> None:
 
 def balanced(competition: Competition, rows: pd.DataFrame) -> pd.DataFrame:
     """The 0/1 columns that the folds share evenly."""
-    return competition.balance(rows) if competition.balance else rows[list(competition.targets)]
+    return competition.data.balance(rows) if competition.data.balance else rows[list(competition.targets)]
 
 
 def first_groups(index: pd.DataFrame, limit: int) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def listing_digest(folder: Path) -> str:
 def missing_input(context: Context) -> str:
     """What to type when there is no raw data."""
     competition, name = context.competition, in_words(context.competition.name)
-    if competition.demo_size:
+    if competition.phantoms:
         return f"{context.paths.input} is missing; draw the phantoms with: python src/00_get_data.py {name}"
     return (f"{context.paths.input} is missing; fetch it with: python src/00_get_data.py {name} --kaggle "
-            f"(needs {competition.disk['input'] / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {name} --demo")
+            f"(needs {competition.data.disk / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {name} --demo")

@@ -10,12 +10,12 @@ from radstack.running.context import Context
 def get_demo(context: Context, size: int) -> None:
     """Draw the phantoms, unless as many are there already; a killed run goes on where it was."""
     competition = context.competition
-    if not competition.demo_size:
-        needed = f"({competition.disk['input'] / 1e9:,.0f} GB on disk)"
-        archive = (f", --kaggle fetches the archive of {competition.kaggle} {needed}" if competition.kaggle else
+    if not competition.phantoms:
+        needed = f"({competition.data.disk / 1e9:,.0f} GB on disk)"
+        archive = (f", --kaggle fetches the archive of {competition.data.kaggle} {needed}" if competition.data.kaggle else
                    f"; your own belong into {context.paths.input}")
         raise UserError(f"say which data: --demo draws phantoms{archive}")
-    folder, size = context.paths.input, size or competition.demo_size
+    folder, size = context.paths.input, size or competition.phantoms.size
     done = manifest_of(folder)
     if folder.exists() and done.exists() and read_json(done) == {"series": size}:
         print(f"  kept {folder}: {size} series")
@@ -23,7 +23,7 @@ def get_demo(context: Context, size: int) -> None:
         print(f"  would draw {size} series into {folder}")
     else:
         done.unlink(missing_ok=True)
-        competition.get_demo(folder, series=size, workers=context.options.workers)
+        competition.phantoms.draw(folder, series=size, workers=context.options.workers)
         write_json(done, {"series": size})
 
 
@@ -32,10 +32,10 @@ def get_kaggle(context: Context) -> None:
     from radstack.submission.kaggle import download
 
     competition, folder = context.competition, context.paths.input
-    if not competition.kaggle:
+    if not competition.data.kaggle:
         raise UserError(f"the data of {competition.name} are not at Kaggle: put them into {folder} yourself (README, \"Add "
                         "your own\"), or draw phantoms with --demo")
     if context.options.dry_run:
-        print(f"  would download {competition.kaggle} into {folder}")
+        print(f"  would download {competition.data.kaggle} into {folder}")
         return
-    download(competition.kaggle, folder, report=say, needed_bytes=competition.disk["input"])
+    download(competition.data.kaggle, folder, report=say, needed_bytes=competition.data.disk)

@@ -47,7 +47,7 @@ def embeddings_file(folder: Path, fold: int) -> Path:
 
 def embeddings_wanted(context: Context, name: str) -> bool:
     """Whether any sequence model of the competition reads this experiment's embeddings."""
-    return any(name in sequence.members for sequence in context.competition.sequences)
+    return any(name in sequence.members for sequence in context.competition.models.sequences)
 
 
 def predict_fold(context: Context, name: str, fold: int) -> None:

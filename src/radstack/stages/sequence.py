@@ -38,7 +38,7 @@ def sequence_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact
 
 def member_folds(context: Context, member: str) -> list[int]:
     """Folds that a level-one member trains."""
-    experiments = {experiment.name: experiment for experiment in context.competition.experiments}
+    experiments = {experiment.name: experiment for experiment in context.competition.models.experiments}
     own = experiments[member].folds if member in experiments else ()
     return list(own or range(context.competition.folds.count))
 

@@ -29,8 +29,8 @@ def stack(context: Context, stacker: Stacker) -> None:
 
 def stack_folds(context: Context, which: Stacker | str) -> list[int]:
     """Folds that all members of a stacker (or a member called so) have, down to level one."""
-    stackers = {item.name: item for item in context.competition.stackers}
-    sequences = {item.name: item for item in context.competition.sequences}
+    stackers = {item.name: item for item in context.competition.models.stackers}
+    sequences = {item.name: item for item in context.competition.models.sequences}
     if isinstance(which, str) and which not in stackers and which not in sequences:
         return member_folds(context, which)
     recipe = which if isinstance(which, Stacker) else stackers.get(which) or sequences[which]

@@ -20,7 +20,7 @@ def submit(context: Context, name: str) -> Path:
     """Write and check ``submissions/<comp>/<name>.csv`` from the test tables of ``name``; return its path."""
     paths = context.paths
     files = (paths.submissions / f"{name}.csv", paths.submissions / f"{name}_filled.csv")
-    sample = context.competition.sample_file(paths.input)
+    sample = context.competition.data.sample_file(paths.input)
     tables = tuple(fold_files(paths.oof / name, fold)[1] for fold in stack_folds(context, name))
     recipe = {"name": name, "layout": context.competition.submission}
     artifact = Artifact("08_submit", VERSION, files, recipe, (*tables, sample))
@@ -34,7 +34,7 @@ def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, A
     from radstack.submission.forms import write_predictions
 
     layout = context.competition.submission
-    targets, sample = context.competition.targets, context.competition.sample_file(context.paths.input)
+    targets, sample = context.competition.targets, context.competition.data.sample_file(context.paths.input)
     member = read_member(context.paths.oof / name, stack_folds(context, name))
     predicted = by_row(context, mean_over_folds(member.test, targets))
     filled = write_predictions(files[0], predicted, sample, targets, layout)
@@ -56,7 +56,7 @@ def by_row(context: Context, predictions: pd.DataFrame) -> pd.DataFrame:
 def submit_constant(context: Context) -> None:
     """Write ``constant.csv``, the training prevalences or medians: its leaderboard score is known before it is uploaded."""
     paths, competition = context.paths, context.competition
-    sample, layout = competition.sample_file(paths.input), competition.submission
+    sample, layout = competition.data.sample_file(paths.input), competition.submission
     file = paths.submissions / "constant.csv"
     artifact = Artifact("08_submit", VERSION, (file,), {"name": "constant", "layout": layout},
                         (paths.folds / "index.parquet", sample))
@@ -77,7 +77,7 @@ def check(context: Context, file: str) -> None:
     """Check any submission file; a UserError names its first wrong row."""
     from radstack.submission.files import validate
 
-    rows = validate(Path(file), context.competition.sample_file(context.paths.input), context.competition.submission)
+    rows = validate(Path(file), context.competition.data.sample_file(context.paths.input), context.competition.submission)
     print(f"  {file}: {rows:,} rows, as the sample file asks")
 
 
@@ -86,6 +86,6 @@ def push(context: Context, path: Path, message: str) -> None:
     from radstack.submission.files import validate
     from radstack.submission.kaggle import push as upload
 
-    validate(path, context.competition.sample_file(context.paths.input), context.competition.submission)
+    validate(path, context.competition.data.sample_file(context.paths.input), context.competition.submission)
     print(f"  uploading {path}, {path.stat().st_size / 1e6:.1f} MB", flush=True)
-    print(upload(path, context.competition.kaggle, message))
+    print(upload(path, context.competition.data.kaggle, message))
