@@ -18,9 +18,11 @@ from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.recipes.experiment import Sampling
 from radstack.training import checkpoint
-from radstack.training.fit import fit, seed_everything
+from radstack.training.distributed import seed_everything
 from radstack.training.inference import Looker, predict
+from radstack.training.learner import Learner
 from radstack.training.loader import epoch_order, plain_batches, training_batches, training_rows
+from radstack.training.run import fit
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +88,9 @@ def test_stopped_within_an_epoch_and_resumed_the_weights_are_equal(tmp_path, mon
             raise KeyboardInterrupt
         return step(self, *args)
 
-    step = tiny.fit.__globals__["Learner"].step
+    step = Learner.step
     with monkeypatch.context() as patch:
-        patch.setattr(tiny.fit.__globals__["Learner"], "step", stop)
+        patch.setattr(Learner, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             tiny.train(tiny.make_run(tmp_path / "cut", checkpoint_seconds=0))
     assert equal(expected, tiny.train(tiny.make_run(tmp_path / "cut")))

@@ -17,7 +17,8 @@ from radstack.images.views import Channel, Slices
 from radstack.nets.backbones import build
 from radstack.recipes.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
 from radstack.stages.train import write_weights
-from radstack.training.fit import Run, fit, seed_everything
+from radstack.training.distributed import seed_everything
+from radstack.training.run import Run, fit
 
 SIDE, TARGETS = 32, ("left", "right")
 

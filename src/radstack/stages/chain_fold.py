@@ -23,9 +23,9 @@ from radstack.running.work import has_gpu
 from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
 from radstack.stages.train import started_from, starting, write_weights
 from radstack.training import checkpoint
-from radstack.training.fit import Run
 from radstack.training.inference import answers
 from radstack.training.restart import train
+from radstack.training.run import Run
 
 PIECE = 1024
 """Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""

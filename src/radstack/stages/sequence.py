@@ -52,8 +52,8 @@ def sequence_fold(context: Context, name: str, fold: int) -> None:
 
 def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
     from radstack.core.say import say
-    from radstack.sequence.checkpoint import checkpoint_path
-    from radstack.sequence.train import fit_fold
+    from radstack.sequence.train import checkpoint_path, fit_fold
+    from radstack.training import checkpoint
 
     rows, _ = read_rows(context)
     targets, metric = context.competition.targets, context.competition.metric
@@ -61,13 +61,14 @@ def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
     folder = context.paths.weights / recipe.name
     unfinished = checkpoint_path(folder, fold)
     if not context.options.resume:
-        unfinished.unlink(missing_ok=True)
-    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, metric.weights, folder, device, say)
+        checkpoint.remove(unfinished)
+    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, metric.weights, folder, device, say,
+                      context.options.checkpoint_seconds)
     ids = rows["id"].to_numpy()
     scored = prediction_table(ids[fitted.rows], fold, fitted.predictions, targets)
     test = prediction_table(ids[fitted.test_rows], -1, fitted.test_predictions, targets)
     write_fold(context.paths.oof / recipe.name, fold, scored, test)
-    unfinished.unlink(missing_ok=True)
+    checkpoint.remove(unfinished)
     score = metric.score(rows[list(targets)].to_numpy()[fitted.rows], fitted.predictions)
     return {"fold_hash": fold_hash(read_folds(context)), "score": round(score, 5), "losses": fitted.losses}
 

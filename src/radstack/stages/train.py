@@ -90,7 +90,7 @@ def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[P
 def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
     from radstack.core.say import say
     from radstack.images.shards import Shards
-    from radstack.training.fit import Run
+    from radstack.training.run import Run
 
     rows, fold_of_row = read_rows(context)
     targets = experiment.answers(context.competition.targets)

@@ -17,10 +17,13 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from radstack.core.errors import UserError
 
 S = TypeVar("S")
+T = TypeVar("T")
 TAIL_LINES = 3
 """How many last lines of a failed child its error quotes."""
 PR_SET_PDEATHSIG = 1
@@ -96,10 +99,34 @@ def distributed() -> tuple[int, int]:
 
 def same_everywhere(value: float) -> float:
     """The value of rank 0, so that all processes decide alike."""
-    told = [value]
-    if distributed()[1] > 1:
-        dist.broadcast_object_list(told, src=0)
-    return told[0]
+    if distributed()[1] == 1:
+        return value
+    told = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(told, src=0)
+    return float(told)
+
+
+def gathered(value: T) -> list[T]:
+    """The picklable values of all processes, in the order of their ranks."""
+    values = [value] * distributed()[1]
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def averaging(model: nn.Module, device: torch.device) -> nn.Module:
+    """``model``, which then has rank 0's weights and averages its gradients over all processes; alone as it is."""
+    if distributed()[1] == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def seed_everything(seed: int, fold: int, rank: int = 0) -> None:
+    """Seed torch (first weights, dropout, drop path); order and augmentation have generators of their own.
+
+    ``rank`` is for what may differ between processes: two that dropped the same channels would average less away.
+    """
+    torch.manual_seed(seed * 1000 + fold + 500_000_003 * rank)
 
 
 def spread(items: S, rank: int, world: int) -> S:
