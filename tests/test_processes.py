@@ -160,7 +160,7 @@ def test_two_processes_find_the_weights_of_one(folder, kind, tmp_path):
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("kind", KINDS)
 def test_stopped_at_a_checkpoint_and_resumed_alone_it_ends_with_the_same_bits(kind, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     whole = KINDS[kind](tmp_path / "whole", True)

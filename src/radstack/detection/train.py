@@ -17,9 +17,9 @@ from radstack.detection.trunks import ANYWHERE, Weights, trunk
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
 from radstack.recipes.detector import Detector, FourSteps
-from radstack.training.distributed import averaging, distributed, seed_everything, spread
+from radstack.training.distributed import averaging, distributed, main_process_first, seed_everything, spread
 from radstack.training.guard import Step
-from radstack.training.loop import Loop, Position
+from radstack.training.loop import Loop, Position, Trainable
 
 Lesson = tuple[np.ndarray, list[torch.Tensor], Targets]
 """Row numbers, pictures and targets of a step."""
@@ -59,7 +59,7 @@ def train(run: DetectRun) -> tuple[FasterRCNN, dict[str, Any]]:
     return learner.net, {"images_per_second": round(rate, 1), "started_from": learner.start}
 
 
-class DetectLearner:
+class DetectLearner(Trainable):
     """The networks and what they learn from, as the training loop drives them; each phase is an epoch of the loop."""
 
     advice = "look at these pictures, or use a detector of precision='fp32' or of a lower optim.lr"
@@ -77,8 +77,9 @@ class DetectLearner:
         seed_everything(recipe.seed, run.fold)
         self.run, self.phases, self.bad_steps = run, phases(recipe), recipe.bad_steps
         self.stretches, self.total = len(self.phases), sum(phase.iterations for phase in self.phases)
-        self.net, self.start = build(recipe, run.weights)
-        first = trunk(recipe, run.weights).net if isinstance(recipe.schedule, FourSteps) else nn.Identity()
+        with main_process_first():  # one download, which the other processes find
+            self.net, self.start = build(recipe, run.weights)
+            first = trunk(recipe, run.weights).net if isinstance(recipe.schedule, FourSteps) else nn.Identity()
         self.parts = parts(self.net, first).to(run.device)
         self.learnable = {name for name, weight in self.parts.named_parameters() if weight.requires_grad}
         self.precision = precision(recipe.precision, run.device)
@@ -106,9 +107,6 @@ class DetectLearner:
         moved = bool(np.isfinite(self.precision.step(self.optimizer, recipe.optim.clip_norm)))
         value = loss.detach().cpu()
         return Step(moved, float(value), rate, recipe.batch_size, self.run.ids[rows], value.expand(len(rows)))
-
-    def end(self, at: Position, tell: Callable[..., None]) -> None:
-        """Nothing follows a phase."""
 
     def state(self) -> dict[str, Any]:
         """Weights of all parts, the phase's optimizer, and the loss scale."""

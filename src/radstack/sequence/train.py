@@ -26,7 +26,7 @@ from radstack.sequence.models import build
 from radstack.sequence.predict import Tell, autocast, predict
 from radstack.training.distributed import averaging, distributed
 from radstack.training.guard import Step
-from radstack.training.loop import Loop, Position
+from radstack.training.loop import Loop, Position, Trainable
 
 BAD_STEPS = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -94,7 +94,7 @@ def key_of(recipe: Sequence, arrays: Arrays, fold: int, weights: np.ndarray) -> 
     return digest(recipe, fold, content.hexdigest())
 
 
-class Trainer:
+class Trainer(Trainable):
     """Model and optimizer of one fold as the loop drives them; each epoch is seeded anew by (seed, fold, epoch)."""
 
     advice = "use --set precision=fp32 or a lower lr"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from radstack.core.files import replacing
-from radstack.training.distributed import distributed, gathered
+from radstack.training.distributed import distributed, gathered, main_process_first
 
 Report = Callable[[str], None]
 
@@ -62,9 +62,10 @@ def key_in(path: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Delete a checkpoint and the one before it."""
-    path.unlink(missing_ok=True)
-    previous(path).unlink(missing_ok=True)
+    """Delete a checkpoint and the one before it; all processes call it, and none goes on before that is done."""
+    with main_process_first():
+        path.unlink(missing_ok=True)
+        previous(path).unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:

@@ -12,14 +12,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 
 S = TypeVar("S")
@@ -55,7 +57,7 @@ def torchrun(script: Path | str, args: list[str], processes: int, report: Callab
             tail.append(line)
             report(line)
     if child.returncode:
-        raise UserError(f"{shlex.join([str(script), *args])} on {processes} processes failed: {' | '.join(tail)}")
+        raise UserError(f"{shlex.join([str(script), *args[:1]])} on {processes} processes failed: {' | '.join(tail)}")
 
 
 @contextmanager
@@ -69,7 +71,8 @@ def joined(processes: int, device: str = "cpu") -> Iterator[torch.device]:
     """
     together = "WORLD_SIZE" in os.environ
     if together:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        # The others may wait for hours for what rank 0 does alone; one that dies ends all by torchrun, not by this limit.
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=1))
     assert_world(processes)
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -132,6 +135,20 @@ def seed_everything(seed: int, fold: int, rank: int = 0) -> None:
 def spread(items: S, rank: int, world: int) -> S:
     """Share of ``items`` (array or list) of process ``rank``: every ``world``-th; sizes differ by one at most."""
     return items[rank::world]  # type: ignore[index]
+
+
+def together(artifact: Artifact, work: Callable[[], dict[str, Any] | None]) -> None:
+    """Make ``artifact`` by ``work``, in which all processes take part; none goes on before it is whole.
+
+    Rank 0 alone writes files: ``work`` must leave that to it (:func:`distributed`).
+    """
+    rank, world = distributed()
+    if rank == 0:
+        artifact.make(work)
+    else:
+        work()
+    if world > 1:
+        dist.barrier()
 
 
 @contextmanager

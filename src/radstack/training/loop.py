@@ -53,8 +53,8 @@ class Trainable(Protocol):
         ...
 
     def end(self, at: Position, tell: Callable[..., None]) -> None:
-        """What follows an epoch's last step; ``tell`` takes figures for the progress line."""
-        ...
+        """Do what follows an epoch's last step, by default nothing; ``tell`` takes figures for the progress line."""
+        return None
 
     def state(self) -> dict[str, Any]:
         """Everything that changes while training, but random states: tensors, numbers, strings, lists and dicts."""

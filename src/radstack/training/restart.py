@@ -11,7 +11,7 @@ from radstack.core.progress import track
 from radstack.core.recipe import change
 from radstack.nets.backbones import Net
 from radstack.training import checkpoint
-from radstack.training.distributed import same_everywhere, seed_everything
+from radstack.training.distributed import main_process_first, same_everywhere, seed_everything
 from radstack.training.learner import Learner
 from radstack.training.loader import loader, plain_batches, training_rows
 from radstack.training.run import Run, fit, training_pictures
@@ -37,7 +37,9 @@ def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
     first = next((number for number, one in enumerate(attempts) if one.key == begun), 0)
     for number, one in enumerate(attempts[first:], first):
         seed_everything(one.experiment.train.seed, one.fold)
-        learner, facts = fit(one, make())
+        with main_process_first():  # one download, which the other processes find
+            net = make()
+        learner, facts = fit(one, net)
         if not recipe.restarts:
             break
         share = share_of_constant(one, learner)

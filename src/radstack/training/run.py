@@ -26,7 +26,7 @@ from radstack.training.loader import (
     training_batches,
     training_rows,
 )
-from radstack.training.loop import Loop, Position
+from radstack.training.loop import Loop, Position, Trainable
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def fit(run: Run, net: Net) -> tuple[Learner, dict[str, Any]]:
     return learner, {"images_per_second": round(rate, 1), "started_from": net.start}
 
 
-class Lessons:
+class Lessons(Trainable):
     """A learner and the pictures that it learns from, as the loop drives them."""
 
     advice = "look at these pictures, or use --set train.precision=fp32 or a lower optim.lr"
@@ -95,9 +95,6 @@ class Lessons:
         moved, loss, losses = self.learner.step(batch, at.stretch + at.step / self.steps, at.done, at.rate_factor)
         rows = torch.cat([micro.rows for micro in batch]).numpy()
         return Step(moved, loss, self.learner.rate, len(rows) * distributed()[1], self.ids[rows], losses)
-
-    def end(self, at: Position, tell: Callable[..., None]) -> None:
-        """Nothing follows an epoch."""
 
     def state(self) -> dict[str, Any]:
         """The learner's; pictures have no state."""
