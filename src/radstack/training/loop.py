@@ -86,11 +86,12 @@ class Loop:
         Raises:
             UserError: the loss is not finite even after rolling back, naming what was met.
         """
-        learner, first = self.learner, distributed()[0] == 0
+        learner, first = self.learner, distributed()[0] == 0  # of several processes one alone says how far it is
         guard, at = Guard(learner.bad_steps, learner.advice, self.report), self.resume()
         log = Log(self.file.with_name(f"{self.file.stem}_log"), at.done) if first else None
+        told: Callable[[str], None] = self.report if first else lambda _: None
         images, start = 0, time.monotonic()
-        with track(learner.total, self.what, done=at.done, report=self.report if first else _nobody, log=log) as progress:
+        with track(learner.total, self.what, done=at.done, report=told, log=log) as progress:
             while at.stretch < learner.stretches:
                 saved = time.monotonic()
                 try:
@@ -144,7 +145,3 @@ def _waited(batches: Iterable[T]) -> Iterator[tuple[T, float]]:
     for batch in batches:
         yield batch, time.perf_counter() - start
         start = time.perf_counter()
-
-
-def _nobody(line: str) -> None:
-    """Takes the lines of all processes but the first."""
