@@ -107,8 +107,8 @@ def shuffled(context: Context) -> str:
 
     from radstack.images.shards import Shards
     from radstack.nets.backbones import build
-    from radstack.training.fit import Run, fit
     from radstack.training.inference import predict
+    from radstack.training.run import Run, fit
 
     rows, fold = read_rows(context)
     targets, train = list(context.competition.targets), np.flatnonzero(fold >= 0)

@@ -28,9 +28,9 @@ from radstack.stages.chain import prepared_rows
 from radstack.stages.chain_fold import Scene, open_scene
 from radstack.stages.train import write_weights
 from radstack.training import checkpoint
-from radstack.training.fit import Run
 from radstack.training.inference import answers
 from radstack.training.restart import train
+from radstack.training.run import Run
 
 
 def main() -> None:

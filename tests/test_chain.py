@@ -1,5 +1,9 @@
-"""The chain of localizers: every row answered once, by networks that never met its fold; kept, remade, joined."""
+"""The chain of localizers: every row answered once, by networks that never met its fold; kept, remade, joined.
 
+This file is also the script by which two processes share a fold.
+"""
+
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,6 +22,7 @@ from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import chain as stage
 from radstack.stages.chain_fold import localize_fold
+from radstack.training.distributed import torchrun
 
 SIDE = 32
 BASE = Experiment("disc_mask", Whole((SIDE, SIDE)), Backbone("radstack/unet", pretrained=False, args={"widths": (4, 8, 16)}),
@@ -73,13 +78,16 @@ def nothing(*_):
     raise AssertionError
 
 
-@pytest.fixture
-def context(tmp_path):
-    rng = np.random.default_rng(0)
+def context_of(folder, **options):
     steps = (Step(BASE, known, masks, follow=only_the_disc), Step(CENTER, known, centers, ("u", "v")))
     chain = Chain(SIDE, prepare, steps, settle, nothing, per_shard=16)
     competition = change(load("bone_age", demo=True), localizer=chain)
-    made = make_context(competition, Options(data_dir=str(tmp_path), out_dir=str(tmp_path), workers=1, device="cpu"))
+    return make_context(competition, Options(data_dir=str(folder), out_dir=str(folder), workers=1, device="cpu", **options))
+
+
+@pytest.fixture
+def context(tmp_path):
+    rng, made = np.random.default_rng(0), context_of(tmp_path)
     rows = pd.DataFrame({"id": [f"d{n}" for n in range(40)], "group": [f"d{n}" for n in range(40)],
                          "split": ["train"] * 30 + ["test"] * 10, "path": [f"d{n}.png" for n in range(40)],
                          "x": rng.uniform(8, 24, 40), "y": rng.uniform(8, 24, 40), "known": np.arange(40) < 24})
@@ -148,3 +156,16 @@ def test_annotations_of_one_fold_alone_are_an_error(context):
     index.to_parquet(context.paths.folds / "index.parquet")
     with pytest.raises(UserError, match="no picture outside fold 0 is annotated"):
         run(context)
+
+
+def test_two_processes_share_a_fold(context):
+    chain = context.competition.localizer
+    stage.prepare(context, chain)
+    torchrun(Path(__file__).resolve(), [str(context.paths.input.parents[1])], 2, print)
+    assert not context.why(stage.found_artifact(context, chain, 0))
+    assert len(list(context.paths.weights.glob("*/fold0.safetensors.json"))) == 2
+    assert not list(context.paths.weights.glob("*/*.checkpoint*"))
+
+
+if __name__ == "__main__":
+    localize_fold(context_of(Path(sys.argv[1]), gpus=2), 0)

@@ -1,4 +1,10 @@
-"""Stage 02 with a detector: folds kept apart, one box a class always, flags, restarts, pictures that cannot be read."""
+"""Stage 02 with a detector: folds kept apart, one box a class always, flags, restarts, pictures that cannot be read.
+
+This file is also the script by which two processes share a fold.
+"""
+
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,9 +25,10 @@ from radstack.recipes.localizer import Detection
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages.chain import prepared_rows
-from radstack.stages.detect import find_boxes, found_columns, joined, show
-from radstack.stages.detect_fold import _lessons, smaller
+from radstack.stages.detect import find_boxes, found_artifact, found_columns, joined, prepare, show
+from radstack.stages.detect_fold import _lessons, detect_fold, smaller
 from radstack.stages.localize import localize
+from radstack.training.distributed import torchrun
 
 CLASSES = ("disk", "block")
 RECIPE = Detector("toy", CLASSES, args={"widths": (8, 16, 16, 16, 16)}, dense=32, short_side=64, long_side=96,
@@ -58,13 +65,17 @@ def write_note(picture, row, file):
 LOCALIZER = Detection(RECIPE, read, drawn, settle, write_note)
 
 
+def context_of(folder, **options):
+    """A competition that finds boxes."""
+    toy = change(load("radius_ulna", demo=True), localizer=LOCALIZER, folds=FoldRecipe(count=2))
+    return make_context(toy, Options(data_dir=str(folder), out_dir=str(folder), device="cpu", workers=1, **options))
+
+
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
     """Ten small pictures, two of them test, one unreadable, in two folds; the context of a competition that finds boxes."""
-    demo = load("radius_ulna", demo=True)
-    toy = change(demo, localizer=LOCALIZER, folds=FoldRecipe(count=2))
-    monkeypatch.setattr(competitions, "load", lambda name, demo=False: toy)
-    context = make_context(toy, Options(data_dir=str(tmp_path), out_dir=str(tmp_path), device="cpu", workers=1))
+    context = context_of(tmp_path)
+    monkeypatch.setattr(competitions, "load", lambda name, demo=False: context.competition)
     rng, rows = np.random.default_rng(0), []
     context.paths.input.mkdir(parents=True)
     for number in range(10):
@@ -156,3 +167,15 @@ def test_large_pictures_are_kept_small_and_small_ones_as_they_are():
     picture, scale = smaller(np.zeros((640, 480), np.uint8), RECIPE)
     assert picture.shape == (85, 64) and scale == pytest.approx(64 / 480)
     assert smaller(np.zeros((60, 40), np.uint8), RECIPE)[1] == 1.0
+
+
+def test_two_processes_share_a_fold(scene):
+    prepare(scene, LOCALIZER)
+    torchrun(Path(__file__).resolve(), [str(scene.paths.input.parents[1])], 2, print)
+    assert not scene.why(found_artifact(scene, LOCALIZER, 0))
+    assert (scene.paths.weights / "toy/fold0.safetensors.json").exists()
+    assert not list(scene.paths.weights.glob("*/*.checkpoint*"))
+
+
+if __name__ == "__main__":
+    detect_fold(context_of(Path(sys.argv[1]), gpus=2), 0)

@@ -18,6 +18,7 @@ from radstack.detection.trunks import Weights
 from radstack.images.boxes import score_boxes
 from radstack.recipes.detector import Detector, FourSteps, Joint
 from radstack.recipes.experiment import Optim, Schedule
+from radstack.training.loop import Position
 
 CPU = torch.device("cpu")
 RECIPE = Detector("toy", ("disk", "block"), args={"widths": (12, 24, 32, 32, 24)}, dense=96, short_side=80, long_side=120,
@@ -66,23 +67,19 @@ def test_it_finds_both_boxes_of_pictures_it_has_not_seen(tmp_path):
 
 def test_alternating_training_moves_the_parts_of_its_phase_alone(tmp_path):
     learner = DetectLearner(make_run(tmp_path, FOUR))
-    learner.resume()
     assert [phase.learn for phase in learner.phases] == [("first", "rpn"), ("trunk", "heads"), ("rpn",), ("heads",)]
-    for phase in learner.phases:
-        before = {name: value.clone() for name, value in learner.modules.state_dict().items()}
-        learner.step(phase, 0.5)
-        after = learner.modules.state_dict()
+    for number, phase in enumerate(learner.phases):
+        batch = next(iter(learner.batches(Position(number, 0, 2 * number))))
+        before = {name: value.clone() for name, value in learner.parts.state_dict().items()}
+        learner.step(batch, Position(number, 1, 2 * number + 1))
+        after = learner.parts.state_dict()
         assert {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])} == set(phase.learn)
-        learner.done += phase.iterations
-        learner._enter()
 
 
 def test_the_third_step_draws_its_proposal_layers_anew(tmp_path):
     learner = DetectLearner(make_run(tmp_path, FOUR))
-    learner.resume()
-    learner.done = 4
     before = learner.net.rpn.head.cls_logits.weight.clone()
-    learner._enter()
+    learner.batches(Position(2, 0, 4))
     after = learner.net.rpn.head.cls_logits.weight
     assert not torch.equal(before, after) and 0.005 < after.std() < 0.02
 
@@ -106,7 +103,8 @@ def test_stopped_anywhere_and_resumed_the_weights_are_equal(tmp_path, monkeypatc
             train(make_run(tmp_path / "cut", recipe, checkpoint_seconds=0))
     lines = []
     resumed = train(make_run(tmp_path / "cut", recipe, lines=lines))[0].state_dict()
-    assert f"going on at step {steps}" in lines
+    phase, step = divmod(steps, 2) if recipe is FOUR else (0, steps)
+    assert f"going on at epoch {phase} step {step}" in lines
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 

@@ -14,14 +14,14 @@ from radstack.recipes.sequence import Attention, DeltasBilstm, Sequence, TwoLeve
 from radstack.scoring.metrics import weighted_log_loss
 from radstack.sequence import train
 from radstack.sequence.arrays import Arrays, arrays_of, held_out_probs, series_bounds
-from radstack.sequence.batches import augmented, buckets, epoch_batches, whole
-from radstack.sequence.checkpoint import checkpoint_path
+from radstack.sequence.batches import augmented, buckets, whole
 from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.layers import Bidirectional, SeriesDropout, SliceNorm, turned
 from radstack.sequence.models import build, with_deltas
 from radstack.sequence.predict import autocast, predict
 from radstack.sequence.space import SPACES, procrustes
-from radstack.sequence.train import Trainer, fit_fold, loss, make_objective, rate
+from radstack.sequence.train import Trainer, checkpoint_path, fit_fold, loss, make_objective, rate
+from radstack.training.loop import Loop, Position
 
 CPU = torch.device("cpu")
 FULL = TwoLevel()
@@ -244,13 +244,13 @@ def test_every_series_is_in_an_epoch_exactly_once_in_buckets_of_like_length():
     assert any((a != b).any() for a, b in zip(batches, other))
 
 
-def test_epochs_are_a_function_of_seed_fold_and_epoch(tmp_path):
+def test_epochs_are_a_function_of_seed_fold_and_epoch():
     recipe = change(BASE, crop=5, reverse=0.5, every_second=0.5)
     arrays = made()
     def rows(seed, fold, epoch):
-        trainer = Trainer(change(recipe, seed=seed), arrays, fold, (1, 1), tmp_path, CPU, lambda _: None)
-        picks = epoch_batches(whole(arrays.start, arrays.stop), recipe, trainer.reseed(epoch))
-        return np.concatenate([pick.rows()[0].ravel()[:5] for pick in picks]).tolist()
+        trainer = Trainer(change(recipe, seed=seed), arrays, fold, (1, 1), CPU)
+        batches = trainer.batches(Position(epoch))
+        return np.concatenate([batch.rows.ravel()[:5] for batch, _ in batches]).tolist()
     assert rows(0, 0, 1) == rows(0, 0, 1)
     assert len({str(rows(*key)) for key in [(0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2)]}) == 4
 
@@ -422,24 +422,28 @@ def test_sequence_models_beat_a_slice_on_its_own(kind, space, tmp_path):
     Sequence("first", ("net",), FULL, lr=3e-4, gamma=0.1, milestones=(20, 30), epochs=40, bag=1, batch_size=8, crop=24,
              reverse=0.5, every_second=0.5, reverse_tta=True, precision="fp32"),
 ], ids=lambda recipe: recipe.name)
-def test_one_step_of_the_full_recipes(recipe, tmp_path):
+def test_one_step_of_the_full_recipes(recipe):
     arrays = made(series=16, width=48, targets=6)
-    trainer = Trainer(recipe, arrays, 0, (1, 1, 1, 1, 1, 2), tmp_path, CPU, print)
+    trainer = Trainer(recipe, arrays, 0, (1, 1, 1, 1, 1, 2), CPU)
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
-    trainer.model.train()
-    value, fine = trainer.step(trainer.feed.batch(trainer.train_picks))
-    assert fine and 0.3 < value.item() < 2.0
+    done = trainer.step((trainer.feed.batch(trainer.train_picks), 1.0), Position())
+    assert done.moved and 0.3 < done.loss < 2.0
     for name, weight in trainer.model.named_parameters():
         moved = (weight - before[name]).abs().max().item()
         assert 0 < moved <= recipe.lr * 1.01, f"Adam's first step moves {name} by at most lr"
 
 
-def test_the_gradient_is_clipped_to_its_global_norm(tmp_path):
+def test_the_gradient_is_clipped_to_its_global_norm():
     arrays, norms = made(), {}
     for limit in (0.0, 1e-3):
-        trainer = Trainer(change(BASE, clip_norm=limit), arrays, 0, (1, 1), tmp_path, CPU, print)
-        trainer.step(trainer.feed.batch(trainer.train_picks))
-        norms[limit] = torch.cat([weight.grad.ravel() for weight in trainer.model.parameters()]).norm().item()
+        trainer = Trainer(change(BASE, clip_norm=limit), arrays, 0, (1, 1), CPU)
+
+        def note(optimizer, *_, limit=limit):
+            weights = optimizer.param_groups[0]["params"]
+            norms[limit] = torch.cat([weight.grad.ravel() for weight in weights]).norm().item()
+
+        trainer.optimizer.register_step_pre_hook(note)
+        trainer.step((trainer.feed.batch(trainer.train_picks), 1.0), Position())
     assert norms[0.0] > 0.01
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
 
@@ -492,48 +496,83 @@ def test_a_killed_run_ends_with_the_same_bits(kind, tmp_path, monkeypatch):
     recipe = replace(BASE, model=replace(TINY[kind], dropout=0.3), epochs=4, bag=3, crop=8, reverse=0.5)
     arrays = made()
 
-    def killed_after_two(trainer):
-        save(trainer)
-        if len(trainer.losses) == 2:
+    def killed_after_two(loop, at):
+        save(loop, at)
+        if at.stretch == 2:
             raise KeyboardInterrupt
 
-    save = Trainer.save
+    save = Loop.save
     whole_run = fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "whole", "cpu", lambda _: None)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "save", killed_after_two)
+        patch.setattr(Loop, "save", killed_after_two)
         fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", lambda _: None)
     lines = []
     resumed = fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", lines.append)
-    assert "goes on after epoch 2" in lines[0] and len(lines) == 2
+    assert "going on at epoch 2 step 0" in lines[0] and len(lines) == 2
     steps, _ = logged(tmp_path / "whole")
     assert logged(tmp_path / "cut")[0] == steps == sorted(steps), "the log of a resumed run has each step once"
+    same(resumed, whole_run, tmp_path)
+
+
+@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("steps", [1, 7])
+def test_stopped_within_an_epoch_it_ends_with_the_same_bits(kind, steps, tmp_path, monkeypatch):
+    recipe = replace(BASE, model=replace(TINY[kind], dropout=0.3), crop=8, reverse=0.5)
+    arrays, done = made(), []
+
+    def stop(self, *args):
+        done.append(1)
+        if len(done) > steps:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    step = Trainer.step
+    whole_run = fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "whole", "cpu", lambda _: None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", stop)
+        fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", lambda _: None, checkpoint_seconds=0)
+    lines = []
+    resumed = fit_fold(recipe, arrays, 0, (1, 1), tmp_path / "cut", "cpu", lines.append)
+    epoch, step_of_it = divmod(steps, 3)
+    assert lines[0] == f"going on at epoch {epoch} step {step_of_it}"
+    same(resumed, whole_run, tmp_path)
+
+
+def same(resumed, whole_run, folder):
+    """Losses, predictions and weights of the runs in ``cut`` and ``whole`` are equal bit for bit."""
     assert resumed.losses == whole_run.losses
     np.testing.assert_array_equal(resumed.predictions, whole_run.predictions)
     np.testing.assert_array_equal(resumed.test_predictions, whole_run.test_predictions)
-    assert all(torch.equal(resumed.state[name], value) for name, value in whole_run.state.items())
+    cut, whole = (weights_in(checkpoint_path(folder / name, 0)) for name in ("cut", "whole"))
+    assert all(torch.equal(cut[name], value) for name, value in whole.items())
+
+
+def weights_in(path):
+    return torch.load(path, weights_only=True)["learner"]["model"]
 
 
 def test_a_checkpoint_of_other_work_is_not_taken_up_and_a_broken_one_is_named(tmp_path):
     recipe, arrays, lines = change(BASE, epochs=1), made(), []
     fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
     fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
-    assert len(lines) == 3 and "goes on" in lines[1], "finished work is kept"
+    assert len(lines) == 3 and "going on" in lines[1], "finished work is kept"
     arrays.embeddings["net"][0][:] += 1
     fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
     fit_fold(change(recipe, lr=1e-4), arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
     fit_fold(change(recipe, lr=1e-4), arrays, 0, (1, 2), tmp_path, "cpu", lines.append)
-    assert [line.split(":")[0] for line in lines[3::2]] == ["base fold 0 starts over"] * 3
+    assert [line.rpartition(", ")[2] for line in lines[3::2]] == ["starting anew"] * 3
     assert all(line.startswith("train: 3/3, done") for line in lines[4::2])
     path = checkpoint_path(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"fold0\.checkpoint\.pt is not a checkpoint"):
-        fit_fold(recipe, arrays, 0, (1, 1), tmp_path, "cpu", print)
+    fit_fold(change(recipe, lr=1e-4), arrays, 0, (1, 2), tmp_path, "cpu", lines.append)
+    assert "fold0.checkpoint cannot be read" in lines[9], "and the one before is taken up"
+    assert "going on at epoch 0 step 0" in lines[10]
 
 
 def test_bag_averages_the_last_epochs(tmp_path, monkeypatch):
     seen = []
     true = Trainer.predict
-    monkeypatch.setattr(Trainer, "predict", lambda self: seen.append(true(self)) or seen[-1])
+    monkeypatch.setattr(Trainer, "predict", lambda *args: seen.append(true(*args)) or seen[-1])
     fitted = fit_fold(change(BASE, epochs=4, bag=2), made(), 0, (1, 1), tmp_path, "cpu", lambda _: None)
     assert len(seen) == 2
     arrays = made()
@@ -548,7 +587,7 @@ def test_a_bad_series_is_skipped_and_said_and_too_many_stop_the_run(kind, tmp_pa
     first = arrays.start[1]
     arrays.embeddings["net"][0][first] = np.inf
     fitted = fit_fold(change(base, epochs=1, batch_size=1), arrays, 0, (1, 1), tmp_path, "cpu", lines.append)
-    assert f"not finite, series from index rows {first}; step skipped" in lines[0]
+    assert "step skipped" in lines[0] and f"not finite at index row {first}" in lines[0]
     assert np.isfinite(fitted.predictions).all() and np.isfinite(fitted.losses).all()
     arrays.embeddings["net"][0][arrays.fold > 0] = np.nan
     monkeypatch.setattr(train, "BAD_STEPS", 3)
@@ -562,10 +601,10 @@ def test_a_bad_series_is_skipped_and_said_and_too_many_stop_the_run(kind, tmp_pa
         fit_fold(base, arrays, 0, (1, 1), tmp_path / "test", "cpu", lambda _: None)
 
 
-def test_the_first_weights_follow_seed_and_fold_alone(tmp_path):
+def test_the_first_weights_follow_seed_and_fold_alone():
     def first(seed, fold, outside):
         torch.manual_seed(outside)
-        return Trainer(change(BASE, seed=seed), made(), fold, (1, 1), tmp_path, CPU, print).model.head.weight
+        return Trainer(change(BASE, seed=seed), made(), fold, (1, 1), CPU).model.head.weight
     assert torch.equal(first(0, 0, 1), first(0, 0, 2))
     assert not torch.equal(first(0, 0, 1), first(1, 0, 1)) and not torch.equal(first(0, 0, 1), first(0, 1, 1))
 

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,11 @@ from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.recipes.experiment import Sampling
 from radstack.training import checkpoint
-from radstack.training.fit import fit, seed_everything
+from radstack.training.distributed import seed_everything
 from radstack.training.inference import Looker, predict
+from radstack.training.learner import Learner
 from radstack.training.loader import epoch_order, plain_batches, training_batches, training_rows
+from radstack.training.run import fit
 
 
 @pytest.fixture(autouse=True)
@@ -51,17 +52,9 @@ def test_it_learns_the_squares_and_beats_the_prior(tmp_path):
 
 
 def kill_after(folder: Path, checkpoints: int) -> bool:
-    """Start the run, SIGKILL it once it has written so many checkpoints; whether it was still running."""
-    file = folder / "fold0.checkpoint"
-    stamps = {file.stat().st_mtime_ns} if file.exists() else set()
-    wanted = len(stamps) + checkpoints
-    child = subprocess.Popen([sys.executable, tiny.__file__, str(folder), "0"], stdout=subprocess.DEVNULL)
-    while child.poll() is None and len(stamps) < wanted:
-        time.sleep(0.001)
-        if file.exists():
-            stamps.add(file.stat().st_mtime_ns)
-    child.send_signal(signal.SIGKILL)
-    return child.wait() == -signal.SIGKILL
+    """Start the run, which SIGKILL ends once it has written so many checkpoints; whether it was still running."""
+    return subprocess.run([sys.executable, tiny.__file__, str(folder), "0", str(checkpoints)],
+                          stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -86,9 +79,9 @@ def test_stopped_within_an_epoch_and_resumed_the_weights_are_equal(tmp_path, mon
             raise KeyboardInterrupt
         return step(self, *args)
 
-    step = tiny.fit.__globals__["Learner"].step
+    step = Learner.step
     with monkeypatch.context() as patch:
-        patch.setattr(tiny.fit.__globals__["Learner"], "step", stop)
+        patch.setattr(Learner, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             tiny.train(tiny.make_run(tmp_path / "cut", checkpoint_seconds=0))
     assert equal(expected, tiny.train(tiny.make_run(tmp_path / "cut")))

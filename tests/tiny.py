@@ -1,8 +1,10 @@
 """A tiny data set of int16 pictures with a bright square where the label is 1, and a run of the real training code on it.
 
-Run as a script it trains in a process that a test can kill:  python tests/tiny.py FOLDER CHECKPOINT_SECONDS
+Run as a script it trains, and kills itself after so many checkpoints:  python tests/tiny.py FOLDER SECONDS [CHECKPOINTS]
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from radstack.images.views import Channel, Slices
 from radstack.nets.backbones import build
 from radstack.recipes.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
 from radstack.stages.train import write_weights
-from radstack.training.fit import Run, fit, seed_everything
+from radstack.training.distributed import seed_everything
+from radstack.training.loop import Loop, Position
+from radstack.training.run import Run, fit
 
 SIDE, TARGETS = 32, ("left", "right")
 
@@ -76,8 +80,17 @@ def train(run: Run) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    place = Path(sys.argv[1])
-    said = print if len(sys.argv) < 4 else None
+    place, left, save = Path(sys.argv[1]), int(sys.argv[3]) if len(sys.argv) > 3 else 0, Loop.save
+
+    def save_and_die(self: Loop, at: Position) -> None:
+        """Save, and be killed after the last checkpoint that is wanted."""
+        global left
+        save(self, at)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Loop.save = save_and_die  # type: ignore[method-assign]
     run = make_run(place, checkpoint_seconds=float(sys.argv[2]))
     seed_everything(0, 0)
     learner, _ = fit(run, build(EXPERIMENT.backbone, len(TARGETS), 2))

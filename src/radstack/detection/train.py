@@ -1,7 +1,6 @@
-"""Train a detector on one fold, phase by phase, from wherever the last checkpoint stands to the fixed last step."""
+"""A detector on one fold: its pictures, phases and steps, for the training loop."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,19 @@ import torch
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 
-from radstack.core.progress import Log, track
+from radstack.core.errors import UserError
 from radstack.detection.augment import augmented
-from radstack.detection.nets import Phase, Targets, as_input, build, losses, parts, phases
+from radstack.detection.nets import Targets, as_input, build, losses, parts, phases
 from radstack.detection.trunks import ANYWHERE, Weights, trunk
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
 from radstack.recipes.detector import Detector, FourSteps
-from radstack.training import checkpoint
-from radstack.training.fit import seed_everything
-from radstack.training.guard import Guard, RollBack
+from radstack.training.distributed import averaging, distributed, main_process_first, seed_everything, spread
+from radstack.training.guard import Step
+from radstack.training.loop import Loop, Position, Trainable
+
+Lesson = tuple[np.ndarray, list[torch.Tensor], Targets]
+"""Row numbers, pictures and targets of a step."""
 
 
 @dataclass(frozen=True)
@@ -52,129 +54,87 @@ def train(run: DetectRun) -> tuple[FasterRCNN, dict[str, Any]]:
     Raises:
         UserError: the recipe cannot be built, or the loss is not finite even after rolling back (names the pictures met).
     """
-    seed_everything(run.recipe.seed, run.fold)
     learner = DetectLearner(run)
-    guard = Guard(run.ids, run.recipe.bad_steps, run.report)
-    total = sum(phase.iterations for phase in learner.phases)
-    learner.resume()
-    log = Log(run.checkpoint.parent / f"fold{run.fold}_log", learner.done)
-    start, first = time.monotonic(), learner.done
-    with track(total, "train", done=first, report=run.report, log=log) as steps:
-        while learner.done < total:
-            try:
-                learner.advance(guard, steps.step)
-            except RollBack:
-                learner.roll_back(guard)
-                steps.done = learner.done
-    seconds = max(time.monotonic() - start, 1e-9)
-    rate = (total - first) * run.recipe.batch_size / seconds
+    rate = Loop(learner, run.checkpoint, run.key, run.checkpoint_seconds, run.report).run()
     return learner.net, {"images_per_second": round(rate, 1), "started_from": learner.start}
 
 
-class DetectLearner:
-    """Everything that changes while training, so that a checkpoint of it is a checkpoint of the run."""
+class DetectLearner(Trainable):
+    """The networks and what they learn from, as the training loop drives them; each phase is an epoch of the loop."""
+
+    advice = "look at these pictures, or use a detector of precision='fp32' or of a lower optim.lr"
 
     def __init__(self, run: DetectRun) -> None:
-        """Build the networks of ``run``."""
-        self.run, self.phases, self.rate_factor = run, phases(run.recipe), 1.0
-        self.net, self.start = build(run.recipe, run.weights)
-        alternating = isinstance(run.recipe.schedule, FourSteps)
-        first = trunk(run.recipe, run.weights).net if alternating else nn.Identity()
-        self.modules = parts(self.net, first).to(run.device)
-        self.learnable = {name for name, weight in self.modules.named_parameters() if weight.requires_grad}
-        self.precision = precision(run.recipe.precision, run.device)
-        self.done = 0
+        """Build the networks of ``run``.
 
-    def resume(self) -> None:
-        """Go on from the checkpoint; without one, begin and write it."""
-        state = checkpoint.load(self.run.checkpoint, self.run.key, self.run.report)
-        if state is None:
-            self._enter()
-            self.save()
-            return
-        self.done, self.rate_factor = int(state["done"]), float(state["rate_factor"])
-        self.modules.load_state_dict(state["modules"])
-        self._enter()
-        if state["optimizer"]:
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.load_state_dict(state["precision"])
-        self.run.report(f"going on at step {self.done}")
-
-    def save(self) -> None:
-        """Write a checkpoint. Between two phases there is no optimizer to keep."""
-        inside = self._place()[1] > 0
-        checkpoint.save(self.run.checkpoint, {
-            "key": self.run.key, "done": self.done, "rate_factor": self.rate_factor, "modules": self.modules.state_dict(),
-            "optimizer": self.optimizer.state_dict() if inside else {}, "precision": self.precision.state_dict()})
-
-    def roll_back(self, guard: Guard) -> None:
-        """Return to the last checkpoint with half the learning rate; a second time is an error."""
-        if self.rate_factor < 1.0:
-            raise guard.give_up()
-        self.resume()
-        self.rate_factor, guard.bad = 0.5, 0
-        self.save()
-        self.run.report(f"rolled back after {guard.limit} bad steps, learning rate halved; pictures met: "
-                        f"{', '.join(guard.suspects)}")
-
-    def advance(self, guard: Guard, tell: Callable[..., None]) -> None:
-        """Run the rest of the phase; the checkpoint at its end belongs to the next one."""
-        number, begun = self._place()
-        phase, saved = self.phases[number], time.monotonic()
-        for step in range(begun, phase.iterations):
-            rows, loss, moved, wait = self.step(phase, step / phase.iterations)
-            guard.judge(moved, torch.from_numpy(rows), torch.full((len(rows),), loss))
-            self.done += 1
-            rate = float(self.optimizer.param_groups[0]["lr"])
-            tell(loss=loss if moved else None, lr=rate, images=len(rows), wait=wait)
-            if time.monotonic() - saved >= self.run.checkpoint_seconds and guard.bad == 0:
-                self.save()
-                saved = time.monotonic()
-        self.save()
-        if number + 1 < len(self.phases):
-            self._enter()
-
-    def step(self, phase: Phase, fraction: float) -> tuple[np.ndarray, float, bool, float]:
-        """One optimizer step at ``fraction`` of the phase.
-
-        Returns:
-            Row numbers met, the loss, whether the weights moved, and the seconds that the pictures took to come.
+        Raises:
+            UserError: the recipe cannot be built, or its batches cannot be shared by the processes.
         """
-        recipe, start = self.run.recipe, time.perf_counter()
-        set_rate(self.optimizer, recipe.optim.lr * self.rate_factor * schedule(recipe.rate, fraction, 1.0))
-        rows, images, targets = self._batch()
-        wait = time.perf_counter() - start
+        recipe, (rank, world) = run.recipe, distributed()
+        if recipe.batch_size % world:
+            raise UserError(f"{recipe.name}: batch_size {recipe.batch_size} does not divide into {world} processes; use "
+                            f"--gpus 1 or a batch_size of {-(-recipe.batch_size // world) * world}")
+        seed_everything(recipe.seed, run.fold)
+        self.run, self.phases, self.bad_steps = run, phases(recipe), recipe.bad_steps
+        self.stretches, self.total = len(self.phases), sum(phase.iterations for phase in self.phases)
+        with main_process_first():  # one download, which the other processes find
+            self.net, self.start = build(recipe, run.weights)
+            first = trunk(recipe, run.weights).net if isinstance(recipe.schedule, FourSteps) else nn.Identity()
+        self.parts = parts(self.net, first).to(run.device)
+        self.learnable = {name for name, weight in self.parts.named_parameters() if weight.requires_grad}
+        self.precision = precision(recipe.precision, run.device)
+        if rank:
+            seed_everything(recipe.seed, run.fold, rank)
+        self._enter(0)
+
+    def batches(self, at: Position) -> Iterator[Lesson]:
+        """The pictures of each step that the phase has left; at its first step with a fresh optimizer."""
+        if at.step == 0:
+            self._enter(at.stretch, self.phases[at.stretch].afresh)
+        left = range(at.done, at.done + self.phases[at.stretch].iterations - at.step)
+        return map(self._lesson, left)
+
+    def step(self, batch: Lesson, at: Position) -> Step:
+        """One optimizer step."""
+        recipe, phase = self.run.recipe, self.phases[at.stretch]
+        rate = recipe.optim.lr * at.rate_factor * schedule(recipe.rate, at.step / phase.iterations, 1.0)
+        set_rate(self.optimizer, rate)
+        rows, images, targets = batch
         seen, known = self.net.transform(images, targets)
-        found = losses(self.modules, phase, seen, known, self.precision.autocast)
+        found = self.losses(phase, seen, known, self.precision.autocast)
         loss = torch.stack(list(found.values())).sum()
         self.precision.backward(loss, self.optimizer)
-        norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
-        return rows, float(loss.detach()), bool(np.isfinite(norm)), wait
+        moved = bool(np.isfinite(self.precision.step(self.optimizer, recipe.optim.clip_norm)))
+        value = loss.detach().cpu()
+        return Step(moved, float(value), rate, recipe.batch_size, self.run.ids[rows], value.expand(len(rows)))
 
-    def _place(self) -> tuple[int, int]:
-        """The phase that the next step belongs to, and the steps done in it."""
-        begun = self.done
-        for number, phase in enumerate(self.phases[:-1]):
-            if begun < phase.iterations:
-                return number, begun
-            begun -= phase.iterations
-        return len(self.phases) - 1, begun
+    def state(self) -> dict[str, Any]:
+        """Weights of all parts, the phase's optimizer, and the loss scale."""
+        return {"parts": self.parts.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "precision": self.precision.state_dict()}
 
-    def _enter(self) -> None:
-        """Let the parts of the next step's phase learn and the others stand still, with a fresh optimizer."""
-        number, begun = self._place()
-        phase = self.phases[number]
-        for name, weight in self.modules.named_parameters():
-            weight.requires_grad_(name in self.learnable and name.split(".")[0] in phase.learn)
-        if phase.afresh and not begun:
+    def restore(self, state: dict[str, Any], at: Position) -> None:
+        """Undo :meth:`state`. Between two phases the optimizer is that of the phase before, and is left."""
+        self.parts.load_state_dict(state["parts"])
+        self.precision.load_state_dict(state["precision"])
+        if at.step:
+            self._enter(at.stretch)
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def _enter(self, number: int, afresh: bool = False) -> None:
+        """Let the parts of phase ``number`` learn and the others stand still, with a fresh optimizer."""
+        for name, weight in self.parts.named_parameters():
+            weight.requires_grad_(name in self.learnable and name.split(".")[0] in self.phases[number].learn)
+        if afresh:
             _forget(self.net.rpn.head)
-        self.modules.train()
-        self.optimizer = optimizer(self.run.recipe.optim, self.modules)
+        self.parts.train()
+        self.optimizer = optimizer(self.run.recipe.optim, self.parts)
+        self.losses = averaging(Losses(self.parts), self.run.device)
 
-    def _batch(self) -> tuple[np.ndarray, list[torch.Tensor], Targets]:
-        """The pictures of the next step, augmented: a function of seed, fold and number of the step."""
+    def _lesson(self, number: int) -> Lesson:
+        """Make this process's pictures of step ``number``, augmented: a function of seed, fold and number of the step."""
         run, recipe = self.run, self.run.recipe
-        places = self.done * recipe.batch_size + np.arange(recipe.batch_size)
+        places = spread(number * recipe.batch_size + np.arange(recipe.batch_size), *distributed())
         rows = np.array([_row(int(place), len(run.pictures), (recipe.seed, run.fold)) for place in places])
         images, targets = [], []
         for place, row in zip(places, rows):
@@ -185,6 +145,19 @@ class DetectLearner:
             targets.append({"boxes": torch.tensor(boxes[there], dtype=torch.float32, device=run.device),
                             "labels": torch.tensor(there + 1, device=run.device)})
         return rows, images, targets
+
+
+class Losses(nn.Module):
+    """:func:`radstack.detection.nets.losses` as a network, so that its gradients can be averaged over processes."""
+
+    def __init__(self, parts: nn.ModuleDict) -> None:
+        """Hold the parts."""
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, *inputs: Any) -> dict[str, torch.Tensor]:
+        """The losses of phase, images, targets and autocast."""
+        return losses(self.parts, *inputs)
 
 
 def _row(place: int, count: int, seed: tuple[int, int]) -> int:

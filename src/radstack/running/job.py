@@ -1,6 +1,8 @@
 """One job: a call that means the same on any machine that sees the same files."""
 
 import importlib
+import json
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,3 +58,10 @@ def find(path: str) -> Callable[..., Any]:
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"no function {path}: {error}; a job's function is written module:function") from error
     return function
+
+
+if __name__ == "__main__":  # one of the processes that share a job
+    try:
+        find(sys.argv[1])(**json.loads(sys.argv[2]))
+    except UserError as error:
+        sys.exit(f"error: {error}")

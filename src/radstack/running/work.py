@@ -1,16 +1,14 @@
 """From artifacts to jobs: decide what must be made, then run it here, on Ray, or under torchrun."""
 
+import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from radstack.core.artifact import Artifact
 from radstack.running.context import Context
 from radstack.running.job import Job
 from radstack.running.jobs import run_jobs
-
-SCRIPTS = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,20 @@ def announced(context: Context, work: Work) -> bool:
     return bool(why)
 
 
-def in_torchrun() -> bool:
-    """Whether this process was started by torchrun."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+def shared(context: Context, function: str, **kwargs: Any) -> bool:
+    """Let the ``--gpus`` processes that torchrun starts do the job ``function(context=..., **kwargs)``.
+
+    Returns:
+        Whether they did; False where one process is enough, and in those processes themselves.
+    """
+    if context.options.gpus == 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+        return False
+    from radstack.core.say import say
+    from radstack.training.distributed import torchrun
+
+    arguments = [function, json.dumps({"context": context.plain(), **kwargs})]
+    torchrun("radstack.running.job", arguments, context.options.gpus, say)
+    return True
 
 
 def has_gpu() -> bool:
@@ -57,16 +66,3 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def script_arguments(context: Context, recipe: str, fold: int) -> list[str]:
-    """Command line by which a stage script does one job of this context, for torchrun."""
-    options = context.options
-    arguments = [context.competition.name, "--only", recipe, "--folds", str(fold), "--gpus", str(options.gpus),
-                 "--workers", str(options.workers), "--limit", str(options.limit), "--data-dir", options.data_dir,
-                 "--out-dir", options.out_dir, "--checkpoint-seconds", str(options.checkpoint_seconds)]
-    arguments += [part for edit in options.edits for part in ("--set", edit)]
-    arguments += ["--device", options.device] if options.device else []
-    arguments += ["--weights", options.weights] if options.weights else []
-    flags = {"--force": options.force, "--no-resume": not options.resume, "--offline": options.offline}
-    return arguments + [flag for flag, wanted in flags.items() if wanted]

@@ -1,34 +1,37 @@
-"""Train the sequence model of one fold and predict the rows it never saw."""
+"""The sequence model of one fold: its series, epochs and steps, for the training loop, and predictions of rows unseen."""
 
-import time
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from radstack.core.errors import UserError
-from radstack.core.progress import Log, track
+from radstack.core.recipe import digest
 from radstack.nets.losses import Objective
 from radstack.nets.objectives import objective
+from radstack.nets.optim import set_rate
+from radstack.nets.precision import precision
 from radstack.recipes.losses import Loss, Value
 from radstack.recipes.sequence import Sequence
 from radstack.scoring.metrics import normalized
-from radstack.sequence import checkpoint
 from radstack.sequence.arrays import Arrays, check_arrays
-from radstack.sequence.batches import epoch_batches, whole
+from radstack.sequence.batches import Picks, epoch_batches, whole
 from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.models import build
 from radstack.sequence.predict import Tell, autocast, predict
+from radstack.training.distributed import averaging, distributed
+from radstack.training.guard import Step
+from radstack.training.loop import Loop, Position, Trainable
 
 BAD_STEPS = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
-
-Report = Callable[[str], None]
+SAMPLE = 256
+"""Rows of each embedding table that enter the key; the stages' manifests hold the whole file's hash."""
 
 
 @dataclass(frozen=True)
@@ -43,169 +46,165 @@ class Fitted:
     """int64 [test rows]."""
     test_predictions: np.ndarray
     """float32 [test rows, targets], probabilities or values."""
-    state: dict[str, torch.Tensor]
-    """Weights after the last epoch, on the CPU."""
     losses: list[float]
-    """Mean training loss of each epoch."""
+    """Mean training loss of each epoch (of rank 0's share)."""
 
 
 def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
-             device: str | torch.device, report: Report) -> Fitted:
+             device: str | torch.device, report: Callable[[str], None], checkpoint_seconds: float = 300.0) -> Fitted:
     """Train on the rows of all folds but ``fold``; average the last ``recipe.bag`` epochs' predictions.
 
-    A checkpoint in ``folder`` is written after every epoch; a killed run goes on from it, on the CPU to the same bits.
-    ``fold<n>_log/`` beside it gets the figures (:class:`radstack.core.progress.Log`).
+    A killed run goes on from its checkpoint in ``folder``, on the CPU to the same bits.
 
     Args:
         recipe: what to train.
         arrays: embeddings, probabilities, labels, folds and series.
         fold: the fold that is held out and scored.
         class_weights: one a target, of any sum.
-        folder: for the checkpoint and the log.
+        folder: for the checkpoint (:func:`checkpoint_path`) and the log (``fold<n>_log``).
         device: ``cpu`` or ``cuda:n``.
         report: takes progress lines.
+        checkpoint_seconds: between two checkpoints within an epoch.
 
     Raises:
         LeakError: a patient of ``fold`` is also trained on.
         UserError: something is missing, or training does not stay finite.
     """
     check_arrays(arrays, recipe.members, fold)
-    device = torch.device(device)
+    device, key = torch.device(device), key_of(recipe, arrays, fold, normalized(class_weights))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trainer = Trainer(recipe, arrays, fold, class_weights, folder, device, report)
-        trainer.run()
+        trainer = Trainer(recipe, arrays, fold, class_weights, device)
+        Loop(trainer, checkpoint_path(folder, fold), key, checkpoint_seconds, report).run()
     return trainer.result()
 
 
-class Trainer:
-    """Model, optimizer and progress of one fold; randomness is drawn anew each epoch from (seed, fold, epoch)."""
+def checkpoint_path(folder: Path, fold: int) -> Path:
+    """Where fold ``fold`` keeps its checkpoint. It may be deleted once the fold's predictions are written."""
+    return folder / f"fold{fold}.checkpoint"
 
-    def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
-                 device: torch.device, report: Report):
-        """Build the model and take up the checkpoint, if there is one."""
-        self.recipe, self.arrays, self.fold, self.report = recipe, arrays, fold, report
-        self.name = f"{recipe.name} fold {fold}"
+
+def key_of(recipe: Sequence, arrays: Arrays, fold: int, weights: np.ndarray) -> str:
+    """A digest of all that decides the weights: recipe, fold, class weights, and the data by content (sampled)."""
+    content = hashlib.sha256()
+    tables = [arrays.embeddings[member][net] for member in recipe.members for net in sorted(arrays.embeddings[member])]
+    tables += [arrays.probs[member][net] for member in recipe.members for net in sorted(arrays.probs.get(member, {}))]
+    sampled = [np.asarray(table[:: -(-len(table) // SAMPLE)]) for table in tables]
+    for values in [arrays.labels, arrays.fold, arrays.z, arrays.start, weights, *sampled]:
+        content.update(np.ascontiguousarray(values).tobytes())
+    return digest(recipe, fold, content.hexdigest())
+
+
+class Trainer(Trainable):
+    """Model and optimizer of one fold as the loop drives them; each epoch is seeded anew by (seed, fold, epoch)."""
+
+    advice = "use --set precision=fp32 or a lower lr"
+
+    def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...],
+                 device: torch.device) -> None:
+        """Build the model."""
+        self.recipe, self.arrays, self.fold = recipe, arrays, fold
         self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(recipe.precision, device)
         targets = arrays.labels.shape[1]
         self.objective = make_objective(recipe.loss, class_weights, targets).to(device)
-        self.reseed(0)
+        torch.manual_seed(self._seed(0))
         self.model = build(recipe.model, self.feed.widths, self.feed.probs.shape[1], targets).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.lr, fused=True)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.precision = precision(recipe.precision, device)
+        self.learning = averaging(self.model, device)
         fold_of_series = arrays.fold[arrays.start]
         series = whole(arrays.start, arrays.stop)
         self.train_picks = series[(fold_of_series != fold) & (fold_of_series >= 0)]
         self.wanted_picks = series[(fold_of_series == fold) | (fold_of_series < 0)]
         self.wanted = np.flatnonzero((arrays.fold == fold) | arrays.is_test)
-        self.bag, self.losses = np.zeros((len(self.wanted), targets), np.float32), list[float]()
-        self.path, self.logs = checkpoint.checkpoint_path(folder, fold), folder / f"fold{fold}_log"
-        self.tell: Tell = lambda *_, **__: None
-        self.key = checkpoint.key_of(recipe, arrays, fold, normalized(class_weights))
-        self.resume()
+        self.bag = np.zeros((len(self.wanted), targets), np.float32)
+        self.losses, self.steps = list[float](), list[float]()
+        self.stretches, self.bad_steps = recipe.epochs, BAD_STEPS
+        self.total = recipe.epochs * -(-len(self.train_picks) // recipe.batch_size)
 
-    def run(self) -> None:
-        """Train the epochs that are left."""
-        batches, epochs = -(-len(self.train_picks) // self.recipe.batch_size), self.recipe.epochs
-        done = len(self.losses) * batches
-        with track(epochs * batches, "train", done=done, report=self.report, log=Log(self.logs, done)) as steps:
-            self.tell = steps.step
-            for epoch in range(len(self.losses), epochs):
-                self.losses.append(self.train_epoch(epoch))
-                if epoch >= epochs - self.recipe.bag:
-                    self.bag += self.predict()
-                self.save()
+    def batches(self, at: Position) -> Iterator[tuple[Batch, float]]:
+        """The series of each step that the epoch has left, and the weight of this process's loss (:func:`share`)."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.recipe.seed, self.fold, at.stretch + 1]))
+        if at.step == 0:
+            torch.manual_seed(self._seed(at.stretch + 1, distributed()[0]))
+            self.steps = []
+        left = islice(epoch_batches(self.train_picks, self.recipe, rng), at.step, None)
+        shares = (share(picks, *distributed()) for picks in left)
+        return ((self.feed.batch(picks), weight) for picks, weight in shares)
 
-    def train_epoch(self, epoch: int) -> float:
-        """Every training series once; the mean loss."""
-        rng = self.reseed(epoch + 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.recipe, epoch)
-        self.model.train()
-        losses, bad = [], 0
-        for picks in epoch_batches(self.train_picks, self.recipe, rng):
-            start = time.perf_counter()
-            batch = self.feed.batch(picks)
-            wait = time.perf_counter() - start
-            value, fine = self.step(batch)
-            self.tell(loss=float(value) if fine else None, lr=rate(self.recipe, epoch), images=int(picks.count.sum()),
-                      wait=wait)
-            losses.append(value if fine else torch.full_like(value, torch.nan))
-            bad = 0 if fine else bad + 1
-            if not fine:
-                self.complain(epoch, batch, bad)
-        mean = float(torch.stack(losses).nanmean())
-        if not np.isfinite(mean):
-            raise UserError(f"{self.name} epoch {epoch + 1}: no finite step; use --set precision=fp32 or a lower lr")
-        return mean
-
-    def step(self, batch: Batch) -> tuple[torch.Tensor, bool]:
-        """One optimizer step, left out where loss or gradient is not finite. Returns the loss and whether it was."""
+    def step(self, batch: tuple[Batch, float], at: Position) -> Step:
+        """One optimizer step, left out where the gradient is not finite."""
+        series, weight = batch
+        lr = rate(self.recipe, at.stretch) * at.rate_factor
+        set_rate(self.optimizer, lr)
+        self.learning.train()
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         with self.amp:
-            outputs = self.model(batch)
-        value = loss(outputs, batch, self.objective)
-        self.optimizer.zero_grad()
-        self.scaler.scale(value).backward()
-        self.scaler.unscale_(self.optimizer)
-        norm = clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm or torch.inf)
-        fine = bool(torch.isfinite(norm) & torch.isfinite(value))
-        if fine:
-            self.scaler.step(self.optimizer)
-        else:  # the forward pass has already put the bad values into the norms' running means
+            outputs = self.learning(series)
+        value = loss(outputs, series, self.objective)
+        self.precision.backward(value * weight, self.optimizer)
+        moved = bool(np.isfinite(self.precision.step(self.optimizer, self.recipe.clip_norm)))
+        if not moved:  # the forward pass has already put the bad values into the norms' running means
             for buffer, old in zip(self.model.buffers(), statistics):
                 buffer.copy_(old)
-        self.scaler.update()
-        return value.detach(), fine
+        value = value.detach().cpu()
+        self.steps.append(float(value) if moved else float("nan"))
+        names = [f"index row {row}" for row in series.rows[:, 0]]
+        slices = int((series.rows >= 0).sum()) * distributed()[1]
+        return Step(moved, float(value), lr, slices, names, value.expand(len(names)))
 
-    def complain(self, epoch: int, batch: Batch, bad: int) -> None:
-        """Say that a step is skipped; after too many in a row raise. The last good epoch is in the checkpoint."""
-        rows = ", ".join(str(row) for row in batch.rows[:, 0])
-        said = f"{self.name} epoch {epoch + 1}: loss or gradient not finite, series from index rows {rows}"
-        if bad > BAD_STEPS:
-            raise UserError(f"{said}, as in {BAD_STEPS} steps before; use --set precision=fp32 or a lower lr")
-        self.report(f"{said}; step skipped")
+    def end(self, at: Position, tell: Tell) -> None:
+        """Note the epoch's mean loss; one of the last ``bag`` epochs predicts."""
+        mean = float(torch.tensor(self.steps).nanmean())
+        if not np.isfinite(mean):
+            raise UserError(f"{self.recipe.name} epoch {at.stretch + 1}: no finite step; {self.advice}")
+        self.losses.append(mean)
+        if at.stretch >= self.recipe.epochs - self.recipe.bag:
+            self.bag += self.predict(tell)
 
-    def predict(self) -> np.ndarray:
+    def predict(self, tell: Tell) -> np.ndarray:
         """Predictions of the scored and test rows with the weights as they are, float32 [wanted rows, targets]."""
         out = predict(self.model, self.feed, self.wanted_picks, self.amp, self.recipe.reverse_tta, self.objective.answer,
-                      partial(self.tell, 0))  # no step of the training, but shown while it lasts
-        out = out[self.wanted]
+                      tell)[self.wanted]
         bad = self.wanted[~np.isfinite(out).all(axis=1)]
         if len(bad):
-            raise UserError(f"{self.name}: {len(bad)} predictions are not finite, the first of index row {bad[0]}; "
+            raise UserError(f"{self.recipe.name}: {len(bad)} predictions are not finite, the first of index row {bad[0]}; "
                             f"predict {', '.join(self.recipe.members)} again (05_predict --force)")
         return out
 
-    def reseed(self, stage: int) -> np.random.Generator:
-        """Seed torch for ``stage`` (0 is initialization, n the n-th epoch); a numpy generator for the order."""
-        seeds = np.random.SeedSequence([self.recipe.seed, self.fold, stage])
-        torch.manual_seed(int(seeds.generate_state(1)[0]))
-        return np.random.default_rng(seeds)
+    def state(self) -> dict[str, Any]:
+        """Weights, optimizer, loss scale, losses, and the sum of the predictions so far."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "precision": self.precision.state_dict(), "bag": torch.from_numpy(self.bag), "losses": self.losses,
+                "steps": self.steps}
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoint.save(self.path, {"key": self.key, "losses": self.losses, "bag": torch.from_numpy(self.bag),
-                                    "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                                    "scaler": self.scaler.state_dict()})
-
-    def resume(self) -> None:
-        """Take up the checkpoint if it belongs to this recipe and data."""
-        state: dict[str, Any] | None = checkpoint.load(self.path, self.key)
-        if state is None:
-            if self.path.exists():
-                self.report(f"{self.name} starts over: {self.path} is of another recipe or other data")
-            return
-        for part in ("model", "optimizer", "scaler"):
+    def restore(self, state: dict[str, Any], at: Position) -> None:
+        """Undo :meth:`state`."""
+        for part in ("model", "optimizer", "precision"):
             getattr(self, part).load_state_dict(state[part])
-        self.bag, self.losses = state["bag"].numpy(), state["losses"]
-        self.report(f"{self.name} goes on after epoch {len(self.losses)}")
+        self.bag, self.losses, self.steps = state["bag"].numpy(), state["losses"], state["steps"]
 
     def result(self) -> Fitted:
         """Mean over the bag, split into scored and test rows."""
         mean = self.bag / min(self.recipe.bag, self.recipe.epochs)
         test = self.arrays.is_test[self.wanted]
-        state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
-        return Fitted(self.wanted[~test], mean[~test], self.wanted[test], mean[test], state, self.losses)
+        return Fitted(self.wanted[~test], mean[~test], self.wanted[test], mean[test], self.losses)
+
+    def _seed(self, stage: int, rank: int = 0) -> int:
+        """Torch's seed for ``stage`` (0 is initialization, n the n-th epoch); each process drops channels of its own."""
+        entropy = [self.recipe.seed, self.fold, stage, *([rank] if rank else [])]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def share(picks: Picks, rank: int, world: int) -> tuple[Picks, float]:
+    """The series of a step that process ``rank`` learns from, and what its mean loss weighs among the processes'.
+
+    A mean over more slices weighs more, so that all together average as one process does. Where there are fewer series
+    than processes the others take along the first, which then weighs nothing: each must take part in every step.
+    """
+    mine = np.arange(rank, len(picks), world)
+    if not len(mine):
+        return picks[np.array([0])], 0.0
+    return picks[mine], world * float(picks.count[mine].sum() / picks.count.sum())
 
 
 def rate(recipe: Sequence, epoch: int) -> float:

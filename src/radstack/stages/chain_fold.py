@@ -19,13 +19,14 @@ from radstack.nets.objectives import objective
 from radstack.recipes.localizer import Chain, Step, same_picture
 from radstack.running.context import Context
 from radstack.running.tables import raw_files
-from radstack.running.work import has_gpu
+from radstack.running.work import has_gpu, shared
 from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
 from radstack.stages.train import started_from, starting, write_weights
 from radstack.training import checkpoint
-from radstack.training.fit import Run
+from radstack.training.distributed import distributed, joined, same_everywhere, together
 from radstack.training.inference import answers
 from radstack.training.restart import train
+from radstack.training.run import Run
 
 PIECE = 1024
 """Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""
@@ -49,12 +50,14 @@ def localize_fold(context: Context, fold: int) -> None:
     """Train and answer; writes the weights of every step and :func:`radstack.stages.chain.found_files`."""
     chain = context.competition.localizer
     assert isinstance(chain, Chain)
-    with titled(f"localize fold {fold}"):
-        found_artifact(context, chain, fold).make(lambda: _follow(context, chain, fold))
+    if shared(context, "competitions:localize", fold=fold):
+        return
+    kind = context.options.device or ("cuda" if has_gpu() else "cpu")
+    with joined(context.options.gpus, kind) as device, titled(f"localize fold {fold}"):
+        together(found_artifact(context, chain, fold), lambda: _follow(context, chain, fold, device))
 
 
-def _follow(context: Context, chain: Chain, fold: int) -> dict[str, Any]:
-    device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+def _follow(context: Context, chain: Chain, fold: int, device: torch.device) -> dict[str, Any]:
     scene = _scene(context, chain, fold)
     scored = (scene.fold == fold) | (scene.fold < 0)
     before: list[Path] = []
@@ -62,7 +65,8 @@ def _follow(context: Context, chain: Chain, fold: int) -> dict[str, Any]:
         before.append(_train(context, step, scene, fold, before if _guides(chain, number) else [], device))
         last = not _guides(chain, number + 1)
         look(chain, step, scene, before[-1], device, scored if last else np.ones_like(scored))
-    write_found(found_files(context.paths, fold), chain, scene, scored)
+    if distributed()[0] == 0:
+        write_found(found_files(context.paths, fold), chain, scene, scored)
     return {"rows": len(scene.rows)}
 
 
@@ -129,7 +133,7 @@ def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[P
               *started_from(context, experiment, fold))
     artifact = Artifact("02_localize", VERSION, (path,), {"experiment": experiment, "fold": fold}, inputs,
                         raw_files(context))
-    if not context.why(artifact):
+    if not same_everywhere(bool(context.why(artifact))):
         return path
     teaches = np.where(step.known(scene.rows), scene.fold, -1)
     if not ((teaches >= 0) & (teaches != fold)).any():
@@ -152,5 +156,5 @@ def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[P
         checkpoint.remove(run.checkpoint)
         return facts
 
-    artifact.make(work)
+    together(artifact, work)
     return path

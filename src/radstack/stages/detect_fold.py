@@ -24,18 +24,22 @@ from radstack.recipes.detector import Detector
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
 from radstack.running.tables import raw_files
-from radstack.running.work import has_gpu
+from radstack.running.work import has_gpu, shared
 from radstack.stages.chain import prepared_rows
 from radstack.stages.detect import VERSION, found_artifact, found_columns, found_file, prior_columns, score_columns
 from radstack.training import checkpoint
+from radstack.training.distributed import distributed, joined, same_everywhere, together
 
 
 def detect_fold(context: Context, fold: int) -> None:
     """Train and look; writes the weights of fold ``fold`` and :func:`radstack.stages.detect.found_file`."""
     localizer = context.competition.localizer
     assert isinstance(localizer, Detection)
-    with titled(f"detect fold {fold}"):
-        found_artifact(context, localizer, fold).make(lambda: _find(context, localizer, fold))
+    if shared(context, "competitions:detect", fold=fold):
+        return
+    kind = context.options.device or ("cuda" if has_gpu() else "cpu")
+    with joined(context.options.gpus, kind) as device, titled(f"detect fold {fold}"):
+        together(found_artifact(context, localizer, fold), lambda: _find(context, localizer, fold, device))
 
 
 def weights_file(context: Context, localizer: Detection, fold: int) -> Path:
@@ -62,14 +66,13 @@ def look(localizer: Detection, net: FasterRCNN, prior: Prior, folder: Path, rows
     return table
 
 
-def _find(context: Context, localizer: Detection, fold: int) -> dict[str, Any]:
-    device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+def _find(context: Context, localizer: Detection, fold: int, device: torch.device) -> dict[str, Any]:
     path = _train(context, localizer, fold, device)
     net, prior = read_detector(path, localizer.detector)
     rows, fold_of_row = prepared_rows(context)
     wanted = rows[(fold_of_row == fold) | (fold_of_row < 0)].reset_index(drop=True)
-    table = look(localizer, net, prior, context.paths.input, wanted, device)
-    write_table(found_file(context.paths, fold), table)
+    if distributed()[0] == 0:
+        write_table(found_file(context.paths, fold), look(localizer, net, prior, context.paths.input, wanted, device))
     return {"rows": len(wanted)}
 
 
@@ -78,7 +81,7 @@ def _train(context: Context, localizer: Detection, fold: int, device: torch.devi
     path, recipe = weights_file(context, localizer, fold), localizer.detector
     inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv")
     artifact = Artifact("02_localize", VERSION, (path,), {"detector": recipe, "fold": fold}, inputs, raw_files(context))
-    if not context.why(artifact):
+    if not same_everywhere(bool(context.why(artifact))):
         return path
 
     def work() -> dict[str, Any]:
@@ -92,11 +95,12 @@ def _train(context: Context, localizer: Detection, fold: int, device: torch.devi
         if not options.resume:
             checkpoint.remove(run.checkpoint)
         net, facts = train(run)
-        write_detector(path, net, prior)
+        if distributed()[0] == 0:
+            write_detector(path, net, prior)
         checkpoint.remove(run.checkpoint)
         return facts | {"pictures": len(rows)}
 
-    artifact.make(work)
+    together(artifact, work)
     return path
 
 

@@ -12,7 +12,7 @@ from radstack.core.progress import titled
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
-from radstack.running.work import Work, has_gpu
+from radstack.running.work import Work, has_gpu, shared
 from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.predict import embeddings_file
 
@@ -44,30 +44,37 @@ def member_folds(context: Context, member: str) -> list[int]:
 
 
 def sequence_fold(context: Context, name: str, fold: int) -> None:
-    """Fit, predict and write."""
+    """Fit, predict and write, here or in ``--gpus`` processes."""
+    if shared(context, "competitions:sequence", recipe=name, fold=fold):
+        return
+    from radstack.training.distributed import joined, together
+
     recipe = next(item for item in context.sequences if item.name == name)
-    with titled(f"sequence {name} fold {fold}"):
-        sequence_artifact(context, recipe, fold).make(lambda: _fit(context, recipe, fold))
+    kind = context.options.device or ("cuda" if has_gpu() else "cpu")
+    with joined(context.options.gpus, kind) as device, titled(f"sequence {name} fold {fold}"):
+        together(sequence_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device))
 
 
-def _fit(context: Context, recipe: Sequence, fold: int) -> dict[str, Any]:
+def _fit(context: Context, recipe: Sequence, fold: int, device: Any) -> dict[str, Any]:
     from radstack.core.say import say
-    from radstack.sequence.checkpoint import checkpoint_path
-    from radstack.sequence.train import fit_fold
+    from radstack.sequence.train import checkpoint_path, fit_fold
+    from radstack.training import checkpoint
+    from radstack.training.distributed import distributed
 
     rows, _ = read_rows(context)
     targets, metric = context.competition.targets, context.competition.metric
-    device = context.options.device or ("cuda" if has_gpu() else "cpu")
     folder = context.paths.weights / recipe.name
     unfinished = checkpoint_path(folder, fold)
     if not context.options.resume:
-        unfinished.unlink(missing_ok=True)
-    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, metric.weights, folder, device, say)
+        checkpoint.remove(unfinished)
+    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, metric.weights, folder, device, say,
+                      context.options.checkpoint_seconds)
     ids = rows["id"].to_numpy()
     scored = prediction_table(ids[fitted.rows], fold, fitted.predictions, targets)
     test = prediction_table(ids[fitted.test_rows], -1, fitted.test_predictions, targets)
-    write_fold(context.paths.oof / recipe.name, fold, scored, test)
-    unfinished.unlink(missing_ok=True)
+    if distributed()[0] == 0:
+        write_fold(context.paths.oof / recipe.name, fold, scored, test)
+    checkpoint.remove(unfinished)
     score = metric.score(rows[list(targets)].to_numpy()[fitted.rows], fitted.predictions)
     return {"fold_hash": fold_hash(read_folds(context)), "score": round(score, 5), "losses": fitted.losses}
 

@@ -9,7 +9,7 @@ from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
-from radstack.running.work import Work, has_gpu, in_torchrun, script_arguments
+from radstack.running.work import Work, has_gpu, shared
 
 VERSION = 1
 
@@ -30,29 +30,21 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
 
 def train_fold(context: Context, name: str, fold: int) -> None:
     """Train here, or in ``--gpus`` processes started by torchrun."""
-    from radstack.training import distributed as launch
-
-    if context.options.gpus > 1 and not in_torchrun():
-        from radstack.core.say import say
-        from radstack.running.work import SCRIPTS
-
-        launch.torchrun(SCRIPTS / "04_train.py", script_arguments(context, name, fold), context.options.gpus, say)
+    if shared(context, "competitions:train", experiment=name, fold=fold):
         return
+    from radstack.training.distributed import joined, together
+
     experiment = next(item for item in context.experiments if item.name == name)
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
-    with launch.joined(context.options.gpus, kind) as device, titled(f"train {name} fold {fold}"):
-        if launch.distributed()[0] == 0:
-            weights_artifact(context, experiment, fold).make(lambda: _train(context, experiment, fold, device))
-        else:
-            _train(context, experiment, fold, device)
+    with joined(context.options.gpus, kind) as device, titled(f"train {name} fold {fold}"):
+        together(weights_artifact(context, experiment, fold), lambda: _train(context, experiment, fold, device))
 
 
 def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> dict[str, Any]:
-    """Train; rank 0 writes the weights."""
+    """Train and write the weights."""
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
-    from radstack.training.distributed import distributed, main_process_first
     from radstack.training.restart import train
 
     run = _run(context, experiment, fold, device)
@@ -62,14 +54,12 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
 
     def make() -> Any:
         backbone, folder = starting(context, experiment, fold)
-        with main_process_first():  # one download, which the other processes find
-            return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline,
-                         experiment.head, judge.shares)
+        return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline, experiment.head,
+                     judge.shares)
 
     learner, facts = train(run, make)
-    if distributed()[0] == 0:
-        write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)
-        checkpoint.remove(run.checkpoint)
+    write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)
+    checkpoint.remove(run.checkpoint)
     return facts
 
 
@@ -90,7 +80,7 @@ def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[P
 def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
     from radstack.core.say import say
     from radstack.images.shards import Shards
-    from radstack.training.fit import Run
+    from radstack.training.run import Run
 
     rows, fold_of_row = read_rows(context)
     targets = experiment.answers(context.competition.targets)
@@ -102,10 +92,13 @@ def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> An
 
 
 def write_weights(path: Path, net: Any) -> None:
-    """Write a network's parameters and buffers as safetensors, atomically."""
+    """Write a network's parameters and buffers as safetensors, atomically; of several processes rank 0 alone does."""
     from safetensors.torch import save_file
 
     from radstack.core.files import replacing
+    from radstack.training.distributed import distributed
 
+    if distributed()[0] > 0:
+        return
     with replacing(path) as part:
         save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, part)

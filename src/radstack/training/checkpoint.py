@@ -1,4 +1,4 @@
-"""Checkpoints: plain tensors and numbers, written whole or not at all, the previous one kept."""
+"""Checkpoints of all networks: plain tensors and numbers, written whole or not at all, the previous one kept."""
 
 import random
 from collections.abc import Callable
@@ -9,26 +9,31 @@ import numpy as np
 import torch
 
 from radstack.core.files import replacing
+from radstack.training.distributed import distributed, gathered, main_process_first
 
 Report = Callable[[str], None]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists and dicts of them) and the random states.
+    """Write ``state`` (tensors, numbers, strings, lists and dicts of them) and the random states; all processes call it.
 
     The file before it stays as ``<name>.previous``: a disk that lies about what it synced costs one interval, not the run.
     """
-    with replacing(path) as part:
-        torch.save(state | {"random": random_states()}, part)
-        if path.exists():
-            path.replace(previous(path))
+    states = gathered(random_states())  # each process draws dropout masks of its own
+    if distributed()[0] == 0:
+        with replacing(path) as part:
+            torch.save(state | {"random": states}, part)
+            if path.exists():
+                path.replace(previous(path))
 
 
 def load(path: Path, key: str, report: Report) -> dict[str, Any] | None:
-    """The newest readable checkpoint with this ``key``, its random states restored; None when there is none.
+    """The newest readable checkpoint with this ``key``, this process's random states restored; None when there is none.
 
-    A checkpoint of another recipe or other data is left where it is until a new one replaces it.
+    A checkpoint of another recipe or other data is left where it is until a new one replaces it. A process more than
+    there were keeps its random states as they are.
     """
+    rank = distributed()[0]
     for candidate in (path, previous(path)):
         if not candidate.exists():
             continue
@@ -38,7 +43,8 @@ def load(path: Path, key: str, report: Report) -> dict[str, Any] | None:
             report(f"{candidate.name} cannot be read ({type(error).__name__}), trying the one before")
             continue
         if state["key"] == key:
-            restore_random_states(state["random"])
+            if rank < len(state["random"]):
+                restore_random_states(state["random"][rank])
             return state
         report(f"{candidate.name} belongs to another recipe or other data, starting anew")
         return None
@@ -56,9 +62,10 @@ def key_in(path: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Delete a checkpoint and the one before it."""
-    path.unlink(missing_ok=True)
-    previous(path).unlink(missing_ok=True)
+    """Delete a checkpoint and the one before it; all processes call it, and none goes on before that is done."""
+    with main_process_first():
+        path.unlink(missing_ok=True)
+        previous(path).unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:

@@ -12,15 +12,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 
 S = TypeVar("S")
+T = TypeVar("T")
 TAIL_LINES = 3
 """How many last lines of a failed child its error quotes."""
 PR_SET_PDEATHSIG = 1
@@ -52,7 +57,7 @@ def torchrun(script: Path | str, args: list[str], processes: int, report: Callab
             tail.append(line)
             report(line)
     if child.returncode:
-        raise UserError(f"{shlex.join([str(script), *args])} on {processes} processes failed: {' | '.join(tail)}")
+        raise UserError(f"{shlex.join([str(script), *args[:1]])} on {processes} processes failed: {' | '.join(tail)}")
 
 
 @contextmanager
@@ -66,7 +71,8 @@ def joined(processes: int, device: str = "cpu") -> Iterator[torch.device]:
     """
     together = "WORLD_SIZE" in os.environ
     if together:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        # The others may wait for hours for what rank 0 does alone; one that dies ends all by torchrun, not by this limit.
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=1))
     assert_world(processes)
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -96,15 +102,53 @@ def distributed() -> tuple[int, int]:
 
 def same_everywhere(value: float) -> float:
     """The value of rank 0, so that all processes decide alike."""
-    told = [value]
-    if distributed()[1] > 1:
-        dist.broadcast_object_list(told, src=0)
-    return told[0]
+    if distributed()[1] == 1:
+        return value
+    told = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(told, src=0)
+    return float(told)
+
+
+def gathered(value: T) -> list[T]:
+    """The picklable values of all processes, in the order of their ranks."""
+    values = [value] * distributed()[1]
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def averaging(model: nn.Module, device: torch.device) -> nn.Module:
+    """``model``, which then has rank 0's weights and averages its gradients over all processes; alone as it is."""
+    if distributed()[1] == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def seed_everything(seed: int, fold: int, rank: int = 0) -> None:
+    """Seed torch (first weights, dropout, drop path); order and augmentation have generators of their own.
+
+    ``rank`` is for what may differ between processes: two that dropped the same channels would average less away.
+    """
+    torch.manual_seed(seed * 1000 + fold + 500_000_003 * rank)
 
 
 def spread(items: S, rank: int, world: int) -> S:
     """Share of ``items`` (array or list) of process ``rank``: every ``world``-th; sizes differ by one at most."""
     return items[rank::world]  # type: ignore[index]
+
+
+def together(artifact: Artifact, work: Callable[[], dict[str, Any] | None]) -> None:
+    """Make ``artifact`` by ``work``, in which all processes take part; none goes on before it is whole.
+
+    Rank 0 alone writes files: ``work`` must leave that to it (:func:`distributed`).
+    """
+    rank, world = distributed()
+    if rank == 0:
+        artifact.make(work)
+    else:
+        work()
+    if world > 1:
+        dist.barrier()
 
 
 @contextmanager

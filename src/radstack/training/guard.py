@@ -1,6 +1,6 @@
 """What to do when the loss or the gradient is not finite: skip the step, then roll back, then stop and name the rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,37 +9,61 @@ import torch
 from radstack.core.errors import UserError
 
 NAMED = 8
-"""How many ids a message names."""
+"""How many rows a message names."""
 
 
 class RollBack(Exception):
     """Too many bad steps in a row: go back to the last checkpoint."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """What became of an optimizer step."""
+
+    moved: bool
+    """Whether the gradient was finite, so that the weights moved; the same in all processes, which share the gradient."""
+    loss: float
+    rate: float
+    """Learning rate."""
+    images: int
+    """Pictures met by all processes."""
+    names: Sequence[str] | np.ndarray
+    """Of the rows that this process met."""
+    losses: torch.Tensor
+    """Their losses [rows], to tell which are bad."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """For the progress line; a loss that is not finite would spoil the mean."""
+        return ({"loss": self.loss} if self.moved else {}) | {"lr": self.rate, "images": self.images}
+
+
 @dataclass
 class Guard:
     """Counts steps that did not move the weights."""
 
-    ids: np.ndarray
-    """Id of every row of the row table."""
     limit: int
     """Bad steps in a row before rolling back."""
+    advice: str
+    """What to type against it, for the last error."""
     report: Callable[[str], None]
     bad: int = 0
     suspects: list[str] = field(default_factory=list)
 
-    def judge(self, finite: bool, rows: torch.Tensor, row_losses: torch.Tensor) -> None:
-        """Take one step's verdict with its row numbers [batch] and row losses [batch].
+    def judge(self, step: Step) -> None:
+        """Count ``step``, which has already been left out where it was bad.
+
+        One bad step may be chance (fp16 overflows while its scale adapts), many in a row are not.
 
         Raises:
             RollBack: ``limit`` bad steps in a row.
         """
-        if finite:
+        if step.moved:
             self.bad = 0
             return
         self.bad += 1
-        infinite = ~torch.isfinite(row_losses.cpu())
-        named = self.ids[rows[infinite].numpy() if infinite.any() else rows.numpy()][:NAMED].tolist()
+        infinite = [name for name, loss in zip(step.names, step.losses.tolist()) if not abs(loss) < float("inf")]
+        named = (infinite or list(step.names))[:NAMED]
         self.suspects = list(dict.fromkeys([*self.suspects, *named]))[-NAMED:]
         self.report(f"step skipped ({self.bad} in a row): loss or gradient not finite at {', '.join(named)}")
         if self.bad >= self.limit:
@@ -47,5 +71,4 @@ class Guard:
 
     def give_up(self) -> UserError:
         """The error of a run that rolled back and met the same again."""
-        return UserError(f"loss not finite again after rolling back; rows met: {', '.join(self.suspects)}; look at "
-                         "these pictures, or use --set train.precision=fp32 or a lower optim.lr")
+        return UserError(f"loss not finite again after rolling back; rows met: {', '.join(self.suspects)}; {self.advice}")

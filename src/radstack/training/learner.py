@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from radstack.nets.backbones import Net
 from radstack.nets.ema import moving_average
@@ -12,7 +11,7 @@ from radstack.nets.objectives import objective
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
 from radstack.recipes.experiment import Experiment
-from radstack.training.distributed import distributed
+from radstack.training.distributed import averaging
 from radstack.training.loader import Batch, normalizer
 
 
@@ -22,7 +21,7 @@ class Learner:
     def __init__(self, experiment: Experiment, targets: tuple[str, ...], net: Net, device: torch.device) -> None:
         """Bring ``net`` to ``device`` and make its optimizer, precision and average by the recipe."""
         recipe = experiment.train
-        self.experiment, self.device, self.rate_factor = experiment, device, 1.0
+        self.experiment, self.device = experiment, device
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.net: Net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
@@ -31,22 +30,24 @@ class Learner:
         # Before prepare: Apex O2 halves the weights in place, and an average of halves would stand still.
         self.average = moving_average(self.net, recipe.ema) if recipe.ema else None
         prepared, self.optimizer = self.precision.prepare(self.net, optimizer(experiment.optim, self.net))
-        self.model = self._spread(prepared)
+        self.model = averaging(prepared, device)
         self.normalize = normalizer(experiment.view.mean, experiment.view.std, device)
 
-    def step(self, micros: list[Batch], epoch: float, number: int) -> tuple[bool, float, torch.Tensor]:
+    def step(self, micros: list[Batch], epoch: float, number: int,
+             rate_factor: float = 1.0) -> tuple[bool, float, torch.Tensor]:
         """One optimizer step over accumulated micro-batches.
 
         Args:
             micros: ``accumulate`` micro-batches.
             epoch: epochs done, with a fraction.
             number: optimizer steps done in the whole run.
+            rate_factor: factor on the learning rate.
 
         Returns:
             Whether the weights moved, the mean loss, and every row's loss [rows].
         """
         recipe = self.experiment
-        peak = recipe.optim.lr * self.rate_factor
+        peak = recipe.optim.lr * rate_factor
         set_rate(self.optimizer, peak * schedule(recipe.schedule, epoch, recipe.train.epochs))
         self.model.train()
         losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
@@ -69,15 +70,13 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Tensors and numbers from which :meth:`restore` goes on."""
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "precision": self.precision.state_dict(), "rate_factor": self.rate_factor,
-                "average": self.average.state_dict() if self.average is not None else {}}
+                "precision": self.precision.state_dict(), "average": self.average.state_dict() if self.average else {}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.load_state_dict(state["precision"])
-        self.rate_factor = state["rate_factor"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
@@ -90,8 +89,3 @@ class Learner:
         loss, rows = self.loss(outputs, batch.targets.to(self.device, non_blocking=True))
         self.precision.backward(loss / parts, self.optimizer)
         return loss.detach(), rows
-
-    def _spread(self, model: nn.Module) -> nn.Module:
-        if distributed()[1] == 1:
-            return model
-        return DistributedDataParallel(model, device_ids=[self.device.index] if self.device.type == "cuda" else None)

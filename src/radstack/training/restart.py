@@ -1,4 +1,4 @@
-"""Training that starts over where it did not converge, as the article's authors did by hand (Pietz 2018)."""
+"""Training that starts over where it did not converge, as Pietz 2018 did by hand."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,17 +11,17 @@ from radstack.core.progress import track
 from radstack.core.recipe import change
 from radstack.nets.backbones import Net
 from radstack.training import checkpoint
-from radstack.training.distributed import same_everywhere
-from radstack.training.fit import Run, fit, seed_everything, training_pictures
+from radstack.training.distributed import main_process_first, same_everywhere, seed_everything
 from radstack.training.learner import Learner
 from radstack.training.loader import loader, plain_batches, training_rows
+from radstack.training.run import Run, fit, training_pictures
 
 APART = 1000
 """Between the seeds of two attempts."""
 
 
 def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
-    """Seed, make the network, :func:`radstack.training.fit.fit`; again with another seed as the recipe's ``restarts`` say.
+    """Seed, make the network, :func:`radstack.training.run.fit`; again with another seed as the recipe's ``restarts`` say.
 
     A killed run goes on with the attempt whose checkpoint it finds. The last attempt counts, converged or not.
 
@@ -37,7 +37,9 @@ def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
     first = next((number for number, one in enumerate(attempts) if one.key == begun), 0)
     for number, one in enumerate(attempts[first:], first):
         seed_everything(one.experiment.train.seed, one.fold)
-        learner, facts = fit(one, make())
+        with main_process_first():  # one download, which the other processes find
+            net = make()
+        learner, facts = fit(one, net)
         if not recipe.restarts:
             break
         share = share_of_constant(one, learner)
