@@ -31,8 +31,7 @@ from radstack.scoring.metrics import logit, prior_log_loss, sigmoid
 from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
 from radstack.stack.rows import Member, mean_over_folds
-from radstack.submission.files import validate
-from radstack.submission.forms import write_long
+from radstack.submission.forms import validate, write_long
 
 TASK = Task(("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any"),
             Metric("weighted log loss", (1, 1, 1, 1, 1, 2)))

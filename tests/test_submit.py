@@ -9,8 +9,7 @@ import pytest
 
 from radstack.core.errors import UserError
 from radstack.recipes.submission import Layout
-from radstack.submission.files import validate, write
-from radstack.submission.forms import write_constant, write_long, write_predictions, write_wide
+from radstack.submission.forms import validate, write, write_constant, write_long, write_predictions, write_wide
 
 TARGETS = ("epidural", "subdural", "any")
 

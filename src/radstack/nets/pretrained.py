@@ -107,7 +107,7 @@ def fit(body: Body, state: State, name: str) -> list[str]:
     own = body.net.state_dict()
     classifier = tuple(f"{prefix}." for prefix in body.classifier)
     dropped = [key for key in state if key.startswith((*classifier, *AUXILIARY)) and key not in own]
-    state = body.translate({key: value for key, value in state.items() if key not in dropped})
+    state = body.rename_keys({key: value for key, value in state.items() if key not in dropped})
     notes = [f"dropped {_few(sorted(dropped))}"] if dropped else []
     notes += _adapt_channels(body.net, state)
     wrong = {

@@ -16,9 +16,6 @@ from radstack.recipes.stacker import Stacker
 from radstack.recipes.submission import LONG, Layout
 from radstack.scoring.task import Metric
 
-Report = Callable[[str], None]
-"""Prints one line of progress."""
-
 
 @dataclass(frozen=True)
 class CacheRecipe:

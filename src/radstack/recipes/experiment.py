@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.registry import check_name
-from radstack.recipes.losses import CROSS_ENTROPY, Dice, Expectation, Loss, MaskOverlap, PointMaps, Points, Value
-from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe
 
 
 class Reader(Protocol):
@@ -178,7 +177,7 @@ class Experiment:
     augment: tuple[Op, ...] = ()
     """Training only, in this order, seeded by the sample."""
     head: Head = Head()
-    loss: Loss | Value | Expectation | MaskOverlap | Points | PointMaps | Dice | Classes | Ordinal = CROSS_ENTROPY
+    loss: LossRecipe = field(default_factory=BinaryCrossEntropy)
     """What the outputs mean, and what is minimized."""
     optim: Optim = Optim()
     schedule: Schedule = Schedule()
@@ -189,11 +188,11 @@ class Experiment:
     targets: tuple[str, ...] = ()
     """Columns that this network predicts; empty for all. The others are NaN in its tables."""
     folds: tuple[int, ...] = ()
-    """Folds to train; empty for all. The article's final system trained three of five."""
+    """Folds to train; empty for all."""
     note: str = ""
     """Where the numbers come from."""
 
-    def answers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+    def targets_of(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the competition's ``targets`` that this network predicts, in order; an unknown one is a UserError."""
         for name in self.targets:
             check_name(targets, name, f"target for {self.name}.targets,")

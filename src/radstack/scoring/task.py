@@ -11,8 +11,8 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.registry import pick
-from radstack.scoring import metrics, metrics_classes
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring import metrics
+from radstack.scoring.metrics import ClassGroup
 
 PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
 
@@ -46,10 +46,10 @@ KINDS: dict[str, Kind] = {
         lambda predicted, metric: predicted, lambda linked, metric: linked,
         lambda truth, predicted, metric: metrics.error_summary(truth, predicted)),
     "classification error": Kind(
-        CLASSES, lambda truth, predicted, metric: metrics_classes.error_rates(truth, predicted, metric.groups),
-        lambda labels: labels.mean(), lambda predicted, metric: metrics_classes.log_shares(predicted, metric.clip),
-        lambda linked, metric: metrics_classes.shares(linked, metric.sizes),
-        lambda truth, predicted, metric: metrics_classes.class_details(truth, predicted, metric.groups, metric.clip)),
+        CLASSES, lambda truth, predicted, metric: metrics.error_rates(truth, predicted, metric.groups),
+        lambda labels: labels.mean(), lambda predicted, metric: metrics.log_shares(predicted, metric.clip),
+        lambda linked, metric: metrics.shares(linked, metric.sizes),
+        lambda truth, predicted, metric: metrics.class_details(truth, predicted, metric.groups, metric.clip)),
 }
 
 

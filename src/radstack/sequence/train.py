@@ -13,9 +13,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from radstack.core.errors import UserError
 from radstack.core.progress import Log, track
-from radstack.nets.losses import Objective
-from radstack.nets.objectives import objective
-from radstack.recipes.losses import Loss, Value
+from radstack.nets.objectives import Objective, objective
+from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.recipes.sequence import Sequence
 from radstack.scoring.metrics import normalized
 from radstack.sequence import checkpoint
@@ -214,9 +213,9 @@ def rate(recipe: Sequence, epoch: int) -> float:
     return recipe.lr * recipe.gamma**times
 
 
-def make_objective(recipe: Loss | Value, class_weights: tuple[float, ...], targets: int) -> Objective:
+def make_objective(recipe: BinaryCrossEntropy | Regression, class_weights: tuple[float, ...], targets: int) -> Objective:
     """The objective of ``targets`` columns; those of probabilities weigh as ``class_weights`` unless the recipe says."""
-    if isinstance(recipe, Loss) and not recipe.class_weights:
+    if isinstance(recipe, BinaryCrossEntropy) and not recipe.class_weights:
         recipe = replace(recipe, class_weights=class_weights)
     return objective(recipe, tuple(f"target {place}" for place in range(targets)))
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from radstack.core.errors import UserError
 from radstack.core.progress import track
-from radstack.scoring.metrics_classes import by_group, group_sizes, log_shares, shares
+from radstack.scoring.metrics import by_group, group_sizes, log_shares, shares
 from radstack.scoring.task import CLASSES
 from radstack.stack.features import index_column
 from radstack.stack.method import Fitted

@@ -93,7 +93,7 @@ def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> An
     from radstack.training.fit import Run
 
     rows, fold_of_row = read_rows(context)
-    targets = experiment.answers(context.competition.targets)
+    targets = experiment.targets_of(context.competition.targets)
     artifact = weights_artifact(context, experiment, fold)
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),

@@ -10,16 +10,15 @@ import errno
 import io
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, read_json, write_json
 from radstack.core.progress import track
+from radstack.core.say import Report
 from radstack.submission.unzip import unzip, wraps
-
-Report = Callable[[str], None]
 
 PARTS = ".download"
 """Folder, below the data folder, of archives that are not yet unpacked."""

@@ -4,19 +4,19 @@ import shutil
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, replacing, sweep
 from radstack.core.progress import Track, track
+from radstack.core.say import Report
 
 UNZIP_THREADS = 4
 """zlib and file writes run outside Python's lock."""
 
 
-def unzip(archive: Path, folder: Path, *, report: Callable[[str], None], top: str = "") -> None:
+def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None:
     """Unpack ``archive`` into ``folder``; members that are there with the right size are kept as they are.
 
     Args:

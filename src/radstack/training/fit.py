@@ -21,8 +21,8 @@ from radstack.training.guard import Guard, RollBack
 from radstack.training.learner import Learner
 from radstack.training.loader import (
     Batch,
-    Labels,
     Pictures,
+    RowLabels,
     columns_of,
     epoch_order,
     loader,
@@ -51,7 +51,7 @@ class Run:
     workers: int
     checkpoint_seconds: float
     report: Callable[[str], None]
-    labels: Labels | None = None
+    labels: RowLabels | None = None
     """What is learned of each row; None for the columns ``targets`` of ``rows``."""
     what: str = "train"
     """Starts each progress line, after the job's name."""
@@ -121,7 +121,7 @@ def training_pictures(run: Run) -> Pictures:
     experiment = run.experiment
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
     return Pictures(experiment.view.reader(run.cache, run.rows), labels, columns_of(run.rows, experiment.head.columns),
-                    pipeline(experiment.augment, experiment.view.size, experiment.loss.label))
+                    pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
 
 
 def _epochs(run: Run, learner: Learner, guard: Guard, position: dict[str, int]) -> int:

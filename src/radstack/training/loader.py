@@ -29,7 +29,7 @@ class Batch:
     targets: torch.Tensor
     """float32 [batch, targets], NaN for test rows; or uint8 masks [batch, height, width]"""
     columns: torch.Tensor
-    """float32 [batch, columns], what the network is told beside the picture"""
+    """float32 [batch, columns], given to the network beside the picture"""
     rows: torch.Tensor
     """int64 [batch], row numbers of the row table"""
 
@@ -38,7 +38,7 @@ class Batch:
         return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.columns.pin_memory(), self.rows)
 
 
-class Labels(Protocol):
+class RowLabels(Protocol):
     """What a network learns of a row, by row number: an array, or something that reads masks."""
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -53,7 +53,7 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 class Pictures(Dataset):
     """(row, seed) -> picture, label and columns. A seed below 0 means: not augmented."""
 
-    def __init__(self, reader: Reader, labels: Labels, columns: np.ndarray, augment: Augment | None = None) -> None:
+    def __init__(self, reader: Reader, labels: RowLabels, columns: np.ndarray, augment: Augment | None = None) -> None:
         """Bind the reader, the labels, float32 columns [rows, columns] and the augmentation."""
         self.reader, self.labels, self.columns, self.augment = reader, labels, columns, augment
 
@@ -67,7 +67,7 @@ class Pictures(Dataset):
 
 
 def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
-    """The columns that a network is told, float32 [rows, names].
+    """The columns given to a network beside the picture, float32 [rows, names].
 
     Raises:
         UserError: the row table lacks one.
