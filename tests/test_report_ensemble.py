@@ -19,7 +19,7 @@ from radstack.report.ensemble import compared, ensemble, gain_plot, heat_map, su
 from radstack.report.evidence import Evidence
 from radstack.report.level_two import blend_weights, readable
 from radstack.report.page import page
-from radstack.scoring.bootstrap import difference
+from radstack.scoring.intervals import difference
 from radstack.scoring.metrics import ClassGroup, sigmoid
 from radstack.scoring.task import Metric, Task
 

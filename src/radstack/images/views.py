@@ -24,7 +24,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Slices:
-    """Windows and neighbors as channels, resized first: resizing before augmentation is 3.5 times faster (design)."""
+    """Windows and neighbors as channels, resized first: augmentation takes 3.5 times as long on full-size pictures."""
 
     channels: tuple[Channel, ...]
     side: int
@@ -139,12 +139,6 @@ def _by_offsets(channels: tuple[Channel, ...]) -> dict[tuple[int, ...], tuple[tu
 def _channel_order(channels: tuple[Channel, ...],
                    groups: dict[tuple[int, ...], tuple[tuple[float, float], ...]]) -> list[int] | None:
     """Positions that bring grouped channels back into the recipe's order; None where they already are."""
-    start, cursor = 0, {}
-    for offsets, which in groups.items():
-        cursor[offsets] = start
-        start += len(which)
-    order = []
-    for channel in channels:
-        order.append(cursor[channel.offsets])
-        cursor[channel.offsets] += 1
+    grouped = [(offsets, window) for offsets, found in groups.items() for window in found]
+    order = [grouped.index((channel.offsets, channel.window)) for channel in channels]
     return None if order == sorted(order) else order

@@ -17,7 +17,7 @@ from radstack.core.progress import track
 from radstack.scoring.metrics import by_group, group_sizes, log_shares, shares
 from radstack.scoring.task import CLASSES
 from radstack.stack.features import index_column
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 POOLS = ("log", "linear")
@@ -29,7 +29,7 @@ SHARPEST = 20.0
 
 
 @dataclass(frozen=True)
-class ClassMean:
+class ClassMean(Method):
     """Opinion pool of the members that answer a group; nothing is learned."""
 
     learns: ClassVar[bool] = False
@@ -46,7 +46,7 @@ class ClassMean:
 
 
 @dataclass(frozen=True)
-class ClassLightGBM:
+class ClassLightGBM(Method):
     """Gradient boosting of all classes of a group at once (Ke 2017, softmax objective).
 
     The trees see every member's log probabilities of every group. As in :class:`radstack.stack.trees.LightGBM`, boosting
@@ -54,7 +54,6 @@ class ClassLightGBM:
     small trees, for a few hundred rows.
     """
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (CLASSES,)
     groups: tuple[int, ...] = ()
     """Number of classes of each group, in the order of the targets; empty for one group of all."""

@@ -17,7 +17,7 @@ from radstack.core.errors import UserError
 from radstack.core.folds import fold_hash
 from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.bootstrap import Interval, difference, interval
+from radstack.scoring.intervals import Interval, difference, interval
 from radstack.scoring.task import Task
 from radstack.stack.method import Fitted, Method
 from radstack.stack.registry import check_handles, method_of

@@ -15,7 +15,7 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from radstack.core.errors import UserError, reason
 from radstack.scoring.task import NUMBERS
 from radstack.stack.features import series_counts
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 Answer = Callable[[np.ndarray], np.ndarray]
@@ -23,7 +23,7 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class SeriesMean:
+class SeriesMean(Method):
     """Mean over slices, and over members before; nothing is learned."""
 
     learns: ClassVar[bool] = False
@@ -35,10 +35,9 @@ class SeriesMean:
 
 
 @dataclass(frozen=True)
-class SeriesWeights:
+class SeriesWeights(Method):
     """Mean over slices with weights inverse to the mean absolute error of each slice number."""
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
 
     def fit(self, rows: Rows) -> Fitted:
@@ -51,10 +50,9 @@ class SeriesWeights:
 
 
 @dataclass(frozen=True)
-class SeriesInner:
+class SeriesInner(Method):
     """Mean over the inner slices; the training rows say how many outer ones are dropped on either side."""
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     keep: tuple[int, int] = (3, 15)
     """First slice that is always kept and first one after them, counted from 0; the default is the article's, of 18."""
@@ -85,10 +83,9 @@ class SeriesInner:
 
 
 @dataclass(frozen=True)
-class SeriesForest:
+class SeriesForest(Method):
     """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume; the article's text."""
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     model: ClassVar[type] = RandomForestRegressor
     trees: int = 300

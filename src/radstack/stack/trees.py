@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -10,10 +10,9 @@ from sklearn.ensemble import RandomForestClassifier
 
 from radstack.core.progress import track
 from radstack.scoring.metrics import sigmoid
-from radstack.scoring.task import PROBABILITIES
 from radstack.stack.adjust import platt
 from radstack.stack.features import class_features
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,7 +26,7 @@ ENOUGH = 5
 
 
 @dataclass(frozen=True)
-class LightGBM:
+class LightGBM(Method):
     """Gradient boosting per class (Ke 2017); the settings are those of the 11th place of RSNA 2019.
 
     Boosting starts from the calibrated blend rather than from the prevalence, so that it learns corrections: better with
@@ -35,14 +34,10 @@ class LightGBM:
     (Newton steps divide by p (1 - p)).
     """
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     reach: int = 9
     """Neighbors to either side."""
     columns: tuple[str, ...] = ()
     """Further index columns, e.g. the share of brain in the picture."""
-    each_member: bool = False
-    """Neighbors of each member rather than of their blend; costs memory and time by the number of members."""
     leaves: int = 30
     depth: int = 5
     lr: float = 0.02
@@ -60,7 +55,7 @@ class LightGBM:
 
     def fit(self, rows: Rows) -> Fitted:
         """Boost each class; ``notes`` holds the number of trees and the share of gain of the ten best features."""
-        return _by_class(rows, self.reach, self.columns, self.each_member, self._fit_class)
+        return _by_class(rows, self.reach, self.columns, self._fit_class)
 
     def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
         y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
@@ -85,17 +80,13 @@ class LightGBM:
 
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(Method):
     """Random forest per class (Breiman 2001) on the same features; missing neighbors stay missing."""
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     reach: int = 9
     """Neighbors to either side."""
     columns: tuple[str, ...] = ()
     """Further index columns."""
-    each_member: bool = False
-    """Neighbors of each member rather than of their blend."""
     trees: int = 200
     depth: int = 12
     leaf_rows: int = 20
@@ -108,7 +99,7 @@ class Forest:
 
     def fit(self, rows: Rows) -> Fitted:
         """Grow each class's forest; ``notes`` holds the share of impurity of the ten best features."""
-        return _by_class(rows, self.reach, self.columns, self.each_member, self._fit_class)
+        return _by_class(rows, self.reach, self.columns, self._fit_class)
 
     def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
         forest = RandomForestClassifier(
@@ -127,7 +118,7 @@ def held_out_rows(rows: Rows, target: int, share: float, seed: int) -> np.ndarra
     return np.isin(rows.group, np.concatenate(chosen))
 
 
-def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: bool, fit_class: FitClass) -> Fitted:
+def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], fit_class: FitClass) -> Fitted:
     """Fit a model for each class that has enough positive patients; one class's features are in memory at a time."""
     models: dict[int, Model] = {}
     notes: dict[str, Any] = {}
@@ -137,7 +128,7 @@ def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: boo
             if patients < ENOUGH:
                 notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
             else:
-                features, names = class_features(rows, target, reach, columns, each_member)
+                features, names = class_features(rows, target, reach, columns)
                 models[target], notes[name] = fit_class(rows, target, features, names)
             steps.step()
 
@@ -145,7 +136,7 @@ def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: boo
         out = sigmoid(scored.blend)
         for target, model in models.items():
             if len(scored):
-                features = class_features(scored, target, reach, columns, each_member)[0]
+                features = class_features(scored, target, reach, columns)[0]
                 out[:, target] = model(features, scored.blend[:, target])
         return out
 

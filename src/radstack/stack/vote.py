@@ -11,18 +11,16 @@ import numpy as np
 import pandas as pd
 
 from radstack.scoring.metrics import sigmoid
-from radstack.scoring.task import PROBABILITIES
 from radstack.stack.features import series_counts
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 
 @dataclass(frozen=True)
-class Vote:
+class Vote(Method):
     """Every slice of a series gets the series' voted 0/1 vector."""
 
     learns: ClassVar[bool] = False
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     union: str = "any"
     """Target that is the OR of all others."""
     threshold: float = 0.5
