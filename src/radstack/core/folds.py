@@ -46,6 +46,7 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
     held = np.zeros((n_folds, counts.shape[1]))
     fold = np.empty(len(counts), int)
     for group in order:
+        # Rare labels come first, while there is room to spread them; groups without any then even out the rows.
         emptiest = np.lexsort((held[:, -1], held[:, rarest[group]]))[0]
         fold[group] = emptiest
         held[emptiest] += counts[group]

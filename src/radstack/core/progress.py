@@ -115,13 +115,16 @@ class Track:
             self._last = time.perf_counter()
             self._line()
 
-    def over(self, pictures: Iterable[T]) -> Iterator[T]:
-        """Yield ``pictures``, each a step once it is dealt with; the time that they take to come is waiting for data."""
+    def over(self, items: Iterable[T], pictures: Callable[[T], int] = lambda item: 1) -> Iterator[T]:
+        """Yield ``items``, each as many steps as it holds ``pictures``, once it is dealt with.
+
+        The time that they take to come is waiting for data.
+        """
         start = time.perf_counter()
-        for picture in pictures:
-            wait = time.perf_counter() - start
-            yield picture
-            self.step(images=1, wait=wait)
+        for item in items:
+            wait, count = time.perf_counter() - start, pictures(item)
+            yield item
+            self.step(count, images=count, wait=wait)
             start = time.perf_counter()
 
     def __enter__(self) -> Self:

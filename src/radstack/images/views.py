@@ -11,6 +11,9 @@ import pandas as pd
 from radstack.images import windows
 from radstack.images.shards import Shards, resize
 
+Groups = dict[tuple[int, ...], tuple[tuple[float, float], ...]]
+"""Offsets -> the windows that are applied to the mean of those slices."""
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -128,16 +131,15 @@ def series_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return grouped.transform("min").to_numpy(), grouped.transform("max").to_numpy()
 
 
-def _by_offsets(channels: tuple[Channel, ...]) -> dict[tuple[int, ...], tuple[tuple[float, float], ...]]:
-    """Offsets -> the windows that are applied to that mean, so that each mean is read once."""
-    groups: dict[tuple[int, ...], tuple[tuple[float, float], ...]] = {}
+def _by_offsets(channels: tuple[Channel, ...]) -> Groups:
+    """Channels by their offsets, so that each mean is read once."""
+    groups: Groups = {}
     for channel in channels:
         groups[channel.offsets] = (*groups.get(channel.offsets, ()), channel.window)
     return groups
 
 
-def _channel_order(channels: tuple[Channel, ...],
-                   groups: dict[tuple[int, ...], tuple[tuple[float, float], ...]]) -> list[int] | None:
+def _channel_order(channels: tuple[Channel, ...], groups: Groups) -> list[int] | None:
     """Positions that bring grouped channels back into the recipe's order; None where they already are."""
     grouped = [(offsets, window) for offsets, found in groups.items() for window in found]
     order = [grouped.index((channel.offsets, channel.window)) for channel in channels]

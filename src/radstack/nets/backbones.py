@@ -95,15 +95,8 @@ class Dense(Net):
         self.head = nn.Conv2d(body.width, outputs, 1)
 
 
-def build(
-    backbone: Backbone,
-    outputs: int,
-    channels: int = 3,
-    weights_folder: Path | None = None,
-    offline: bool = False,
-    head: Head = PLAIN,
-    shares: tuple[int, ...] = (),
-) -> Net:
+def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: Path | None = None, offline: bool = False,
+          head: Head = PLAIN, shares: tuple[int, ...] = ()) -> Net:
     """Make the network of ``backbone``, with its pretrained weights unless the recipe starts from scratch.
 
     Args:

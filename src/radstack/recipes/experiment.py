@@ -1,5 +1,6 @@
 """An Experiment is a level-one recipe: one network, one view of the pixels, one way to train it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,13 +10,8 @@ import pandas as pd
 from radstack.core.registry import check_name
 from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe
 
-
-class Reader(Protocol):
-    """Turns a row number of the index into a picture, uint8 [height, width, channels]."""
-
-    def __call__(self, row: int) -> np.ndarray:
-        """Return the picture of index row ``row``."""
-        ...
+Reader = Callable[[int], np.ndarray]
+"""Row number of the index -> its picture, uint8 [height, width, channels]."""
 
 
 class View(Protocol):
@@ -140,7 +136,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Train:
-    """The loop."""
+    """How long, and in which steps."""
 
     epochs: int = 5
     """Fixed; the last epoch is the result (no choice on the scored fold)."""
@@ -167,7 +163,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A level-one recipe. Everything here is in the artifact key; workers and device are not."""
+    """A level-one recipe. Changing anything here trains anew; workers and device are settings of a run and do not."""
 
     name: str
     """Folder below ``weights/`` and ``oof/``."""

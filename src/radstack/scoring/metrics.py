@@ -234,9 +234,9 @@ def kappas(truth: np.ndarray, predicted: np.ndarray, groups: tuple[ClassGroup, .
     from sklearn.metrics import cohen_kappa_score  # a second to import, and stages that only check must start at once
 
     def kappa(y: np.ndarray, p: np.ndarray) -> float:
-        true, told = y.argmax(axis=1), p.argmax(axis=1)
-        defined = np.isfinite(p).all() and len(np.union1d(true, told)) > 1
-        return cohen_kappa_score(true, told, weights="quadratic", labels=np.arange(y.shape[1])) if defined else np.nan
+        true, called = y.argmax(axis=1), p.argmax(axis=1)
+        defined = np.isfinite(p).all() and len(np.union1d(true, called)) > 1
+        return cohen_kappa_score(true, called, weights="quadratic", labels=np.arange(y.shape[1])) if defined else np.nan
 
     return np.array([kappa(y, p) for y, p in zip(*_pair(truth, predicted, groups))])
 

@@ -64,7 +64,7 @@ class Metric:
     unit: str = ""
     """Of a number and its error, e.g. ``mm``."""
     clip: float = metrics.CLIP
-    """Probabilities are kept this far from 0 and 1; numbers know no such thing."""
+    """Probabilities are kept this far from 0 and 1; not used for numbers."""
     groups: tuple[ClassGroup, ...] = ()
     """Targets of which one holds, group by group in their order, for a kind that scores classes; empty for the others."""
 

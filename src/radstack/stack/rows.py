@@ -98,9 +98,12 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     """
     if not members:
         raise UserError("a stack needs at least one member; name some in its recipe's members")
+    expected = fold_hash(folds)
     for name, member in members.items():
-        _check_hash(name, member, fold_hash(folds))
-    ordered = _in_series_order(index)
+        if member.folds_hash != expected:
+            raise LeakError(f"{name} was trained on another fold table ({member.folds_hash}, not {expected}): its "
+                            "predictions are not out of fold here; train and predict it again, or leave it out")
+    ordered = index.iloc[np.lexsort((index["position"], pd.factorize(index["series"])[0]))].reset_index(drop=True)
     fold = fold_of(ordered, folds).to_numpy()
     is_test = (ordered["split"] == "test").to_numpy()
     if (fold[~is_test] < 0).any():
@@ -115,20 +118,8 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     return train, test
 
 
-def _in_series_order(index: pd.DataFrame) -> pd.DataFrame:
-    series = pd.factorize(index["series"])[0]
-    return index.iloc[np.lexsort((index["position"], series))].reset_index(drop=True)
-
-
-def _check_hash(name: str, member: Member, expected: str) -> None:
-    if member.folds_hash != expected:
-        raise LeakError(f"{name} was trained on another fold table ({member.folds_hash}, not {expected}): its "
-                        "predictions are not out of fold here; train and predict it again, or leave it out")
-
-
 def _common_folds(members: Mapping[str, Member]) -> np.ndarray:
-    sets = [set(member.oof["fold"]) for member in members.values()]
-    common = set.intersection(*sets)
+    common = set.intersection(*(set(member.oof["fold"]) for member in members.values()))
     if not common:
         raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
     return np.array(sorted(common))

@@ -55,7 +55,7 @@ class SeriesInner(Method):
 
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     keep: tuple[int, int] = (3, 15)
-    """First slice that is always kept and first one after them, counted from 0; the default is the article's, of 18."""
+    """First slice that is always kept and first one after them, counted from 0; the default is that of Pietz 2018, of 18."""
     search: bool = True
     """Choose the best of all ranges that hold ``keep``; else take ``keep`` itself."""
 
@@ -84,7 +84,7 @@ class SeriesInner(Method):
 
 @dataclass(frozen=True)
 class SeriesForest(Method):
-    """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume; the article's text."""
+    """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume, as in the text of Pietz 2018."""
 
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     model: ClassVar[type] = RandomForestRegressor
@@ -122,7 +122,7 @@ class SeriesForest(Method):
 
 @dataclass(frozen=True)
 class SeriesExtraTrees(SeriesForest):
-    """Extremely randomized trees (Geurts 2006) likewise; their number and depth are those of the article's code."""
+    """Extremely randomized trees (Geurts 2006) likewise; their number and depth are those of the code of Pietz 2018."""
 
     model: ClassVar[type] = ExtraTreesRegressor
     trees: int = 10

@@ -26,25 +26,23 @@ ENOUGH = 5
 
 
 @dataclass(frozen=True)
-class LightGBM(Method):
-    """Gradient boosting per class (Ke 2017); the settings are those of the 11th place of RSNA 2019.
+class Boosting(Method):
+    """Settings of gradient boosting by LightGBM (Ke 2017).
 
     Boosting starts from the calibrated blend rather than from the prevalence, so that it learns corrections: better with
     good members and few rows, the same otherwise. A start from the raw blend diverges where members are overconfident
     (Newton steps divide by p (1 - p)).
     """
 
-    reach: int = 9
-    """Neighbors to either side."""
     columns: tuple[str, ...] = ()
     """Further index columns, e.g. the share of brain in the picture."""
     leaves: int = 30
     depth: int = 5
     lr: float = 0.02
     rounds: int = 3000
-    """Most trees a class."""
+    """Most rounds, of a tree a class each."""
     patience: int = 100
-    """Stop after this many trees without a better log loss on the inner patients."""
+    """Stop after this many rounds without a better log loss on the inner patients."""
     leaf_rows: int = 20
     """Fewest rows in a leaf."""
     held_out: float = 0.2
@@ -52,6 +50,34 @@ class LightGBM(Method):
     threads: int = 0
     """0 for all cores, or OMP_NUM_THREADS where set; the result does not depend on it."""
     seed: int = 0
+
+    def boost(self, x: np.ndarray, y: np.ndarray, start: np.ndarray, watch: np.ndarray, names: list[str] | None = None,
+              **objective: Any) -> lgb.Booster:
+        """Grow trees on the rows outside ``watch``, until those inside gain no more.
+
+        Args:
+            x: features [rows, features].
+            y: labels or class numbers [rows].
+            start: raw scores from which boosting starts, [rows] or [rows, classes].
+            watch: bool [rows].
+            names: of the features.
+            objective: further parameters of LightGBM.
+        """
+        grow = lgb.Dataset(x[~watch], y[~watch], init_score=start[~watch], feature_name=names or "auto")
+        stop = grow.create_valid(x[watch], y[watch], init_score=start[watch])
+        settings = {"num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr, "seed": self.seed,
+                    "min_data_in_leaf": self.leaf_rows, "num_threads": self.threads, "verbosity": -1,
+                    "deterministic": True, "force_col_wise": True, **objective}
+        return lgb.train(settings, grow, self.rounds, valid_sets=[stop],
+                         callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+
+
+@dataclass(frozen=True)
+class LightGBM(Boosting):
+    """Boosting per class; the settings are those of the 11th place of RSNA 2019."""
+
+    reach: int = 9
+    """Neighbors to either side."""
 
     def fit(self, rows: Rows) -> Fitted:
         """Boost each class; ``notes`` holds the number of trees and the share of gain of the ten best features."""
@@ -61,10 +87,7 @@ class LightGBM(Method):
         y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
         blend = rows.blend[:, target]
         scale, bias = platt(blend[~watch], y[~watch])
-        grow = lgb.Dataset(x[~watch], y[~watch], init_score=scale * blend[~watch] + bias, feature_name=names)
-        stop = grow.create_valid(x[watch], y[watch], init_score=scale * blend[watch] + bias)
-        booster = lgb.train(self._params(), grow, self.rounds, valid_sets=[stop],
-                            callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+        booster = self.boost(x, y, scale * blend + bias, watch, names, objective="binary")
 
         def predict(features: np.ndarray, blend: np.ndarray) -> np.ndarray:
             raw = booster.predict(features, raw_score=True, num_threads=self.threads)
@@ -72,11 +95,6 @@ class LightGBM(Method):
 
         return predict, {"trees": booster.best_iteration,
                          "gain": _shares(names, booster.feature_importance("gain"))}
-
-    def _params(self) -> dict[str, Any]:
-        return {"objective": "binary", "num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr,
-                "min_data_in_leaf": self.leaf_rows, "seed": self.seed, "num_threads": self.threads, "verbosity": -1,
-                "deterministic": True, "force_col_wise": True}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The series vote: one label vector for a whole series. A report for people, and an ablation; never the submission.
+"""The series vote: one label vector for a whole series. A table for people, and an ablation; it is never submitted.
 
-It comes from reading a figure whose ten columns are ten slices as ten predictions of one series. Labels differ from slice
-to slice, so that the vote costs log loss; stack ``calibrate`` on it for a fair measure without the cost of certainty.
+Labels differ from slice to slice, so that the vote costs log loss. Stack ``calibrate`` on it to measure that without the
+cost of probabilities that are exactly 0 or 1.
 """
 
 from dataclasses import dataclass

@@ -125,81 +125,47 @@ def _read(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is not a readable CSV: {' '.join(str(error).split())}") from error
 
 
+FILLS: dict[str, Callable[..., np.ndarray]] = {"long": np.fmin.reduce, "wide": np.nanmedian, "classes": np.nanmean}
+"""Form -> what a row without a prediction gets (its picture could not be read), of each target's predictions.
+
+``long``: the least, since an unreadable picture is rarely a positive one and 0 would be the costliest guess if it is.
+``wide``: the median, the guess with the least absolute error. ``classes``: the mean, which sums to 1 in each group as every
+prediction does.
+"""
+
+
 def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
-                      layout: Layout) -> pd.DataFrame:
-    """Write the submission in the layout's form; arguments, result and errors are those of the form's function."""
-    return pick(FORMS, layout.form, "form of submission")(path, predictions, sample_path, targets, layout)
-
-
-def write_long(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
-               layout: Layout = LONG) -> pd.DataFrame:
-    """Write ``<id>_<target>,probability`` rows in the sample file's order.
-
-    A row without a prediction (its picture could not be read) gets the least prediction of its target, since an
-    unreadable picture is rarely a positive one and 0 would be the costliest guess if it is.
+                      layout: Layout = LONG) -> pd.DataFrame:
+    """Write the submission in the layout's form, in the sample file's order.
 
     Args:
         path: file to write.
-        predictions: ``id`` and a probability column for each target, one row a picture.
+        predictions: ``id`` and a column for each target, one row a picture.
         sample_path: the organizer's sample submission.
-        targets: label columns.
-        layout: columns and range.
+        targets: label columns; unless the form is ``long``, the layout's ``values`` are their columns, in order.
+        layout: form, columns and range.
 
     Returns:
-        The filled rows: ``id`` (as in the file) and ``value``; empty when all were predicted.
+        The rows filled by ``FILLS``, ``id`` (as in the file) and ``value`` or the values; empty when all were predicted.
 
     Raises:
         UserError: predictions are empty, hold an id twice, or an id that the sample file does not name.
     """
-    ids = read_ids(sample_path, layout)
-    codes = target_codes(ids, targets)
-    table = predictions[list(targets)].to_numpy(np.float64)
-    place = _places(ids, predictions["id"], tuple(f"_{target}" for target in targets))
+    fill = pick(FILLS, layout.form, "form of submission")
+    ids, table = read_ids(sample_path, layout), predictions[list(targets)].to_numpy(np.float64)
+    if layout.form == "long":
+        codes = target_codes(ids, targets)
+        place = _places(ids, predictions["id"], tuple(f"_{target}" for target in targets))
+        guesses, known, names = fill(table, axis=0)[codes, None], table.T.reshape(-1, 1), ["id", "value"]
+    else:
+        place = _places(ids, predictions["id"], ("",))
+        guesses, known, names = fill(table, axis=0), table, [layout.id_column, *layout.values]
     missing = place < 0
-    values = np.where(missing, np.fmin.reduce(table)[codes], table.T.reshape(-1)[place])
+    values = np.where(missing[:, None], guesses, known[place])
     write(path, ids, values, layout)
-    return pd.DataFrame({"id": ids[missing], "value": values[missing]}).reset_index(drop=True)
-
-
-def write_wide(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
-               layout: Layout) -> pd.DataFrame:
-    """Write one row a picture in the sample file's order; the layout's ``values`` are the columns of ``targets``, in order.
-
-    A row without a prediction (its picture could not be read) gets the median prediction, the guess with the least absolute
-    error. Arguments and errors are those of :func:`write_long`.
-
-    Returns:
-        The filled rows: ``id`` and the values; empty when all were predicted.
-    """
-    return _write_rows(path, predictions, sample_path, targets, layout, np.nanmedian)
-
-
-def write_classes(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
-                  layout: Layout) -> pd.DataFrame:
-    """Like :func:`write_wide` for probabilities of classes, with the layout's ``calls`` before them.
-
-    A row without a prediction gets the mean, which sums to 1 in each group as every prediction does.
-    """
-    return _write_rows(path, predictions, sample_path, targets, layout, np.nanmean)
-
-
-def _write_rows(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...], layout: Layout,
-                fill: Callable[..., np.ndarray]) -> pd.DataFrame:
-    """One row a picture; ``fill(table, axis=0)`` stands where there is no prediction."""
-    ids = read_ids(sample_path, layout)
-    table = predictions[list(targets)].to_numpy(np.float64)
-    place = _places(ids, predictions["id"], ("",))
-    missing = place < 0
-    values = np.where(missing[:, None], fill(table, axis=0), table[place])
-    write(path, ids, values, layout)
-    filled = pd.DataFrame(values[missing], columns=list(layout.values))
-    filled.insert(0, layout.id_column, ids[missing].to_numpy())
+    filled = pd.DataFrame(values[missing], columns=names[1:])
+    filled.insert(0, names[0], ids[missing].to_numpy())
     return filled
-
-
-Form = Callable[[Path, pd.DataFrame, Path, tuple[str, ...], Layout], pd.DataFrame]
-
-FORMS: dict[str, Form] = {"long": write_long, "wide": write_wide, "classes": write_classes}
 
 
 def write_constant(path: Path, sample_path: Path, constant: Mapping[str, float], layout: Layout = LONG) -> None:

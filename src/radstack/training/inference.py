@@ -1,6 +1,5 @@
 """A trained network over many rows: predictions and embeddings, averaged over test-time views."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +57,13 @@ def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd
     views = Views(experiment, net, device)
     answer = objective(experiment.loss, targets).to(device).answer
     with track(len(wanted), "predict", report=report) as steps:
-        start = time.perf_counter()
-        for batch in loader(pictures, plain_batches(wanted, batch_size), workers, device.type == "cuda"):
-            wait = time.perf_counter() - start
+        batches = loader(pictures, plain_batches(wanted, batch_size), workers, device.type == "cuda")
+        for batch in steps.over(batches, lambda batch: len(batch.rows)):
             outputs, embeddings = views(batch.images, batch.columns)
             numbers = batch.rows.numpy()
             found[numbers] = answer(outputs).cpu().numpy()
             if len(store):
                 store[numbers] = embeddings.half().cpu().numpy()
-            steps.step(len(numbers), images=len(numbers), wait=wait)
-            start = time.perf_counter()
     return found
 
 
