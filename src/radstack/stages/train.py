@@ -11,7 +11,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.running.work import Work, has_gpu, in_torchrun, script_arguments
 
-VERSION = 1
+VERSION = 2
 
 
 def train_job(context: Context, experiment: Experiment, fold: int) -> Work:
