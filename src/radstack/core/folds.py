@@ -42,7 +42,7 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
     total = counts.sum(0)
     rarity = np.where(counts > 0, total, np.inf)
     rarest = rarity.argmin(1)
-    order = np.lexsort((rng.random(len(counts)), -counts[:, -1], -_at(counts, rarest), rarity.min(1)))
+    order = np.lexsort((rng.random(len(counts)), -counts[:, -1], -counts[np.arange(len(counts)), rarest], rarity.min(1)))
     held = np.zeros((n_folds, counts.shape[1]))
     fold = np.empty(len(counts), int)
     for group in order:
@@ -51,10 +51,6 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
         fold[group] = emptiest
         held[emptiest] += counts[group]
     return fold
-
-
-def _at(table: np.ndarray, column: np.ndarray) -> np.ndarray:
-    return table[np.arange(len(table)), column]
 
 
 def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:

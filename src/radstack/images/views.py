@@ -11,9 +11,6 @@ import pandas as pd
 from radstack.images import windows
 from radstack.images.shards import Shards, resize
 
-Groups = dict[tuple[int, ...], tuple[tuple[float, float], ...]]
-"""Offsets -> the windows that are applied to the mean of those slices."""
-
 
 @dataclass(frozen=True)
 class Channel:
@@ -55,14 +52,20 @@ class SlicesReader:
         self.view, self.cache = view, cache
         self.shard, self.slot = rows["shard"].to_numpy(), rows["slot"].to_numpy()
         self.first, self.last = series_ends(rows)
-        self.groups = _by_offsets(view.channels)
+        self.groups: dict[tuple[int, ...], list[tuple[float, float]]] = {}
+        """Offsets -> the windows that are applied to the mean of those slices, so that each mean is read once."""
+        for channel in view.channels:
+            self.groups.setdefault(channel.offsets, []).append(channel.window)
+        grouped = [(offsets, window) for offsets, found in self.groups.items() for window in found]
+        self.order = [grouped.index((channel.offsets, channel.window)) for channel in view.channels]
+        """Where each channel of the recipe lies among the grouped ones."""
 
     def __call__(self, row: int) -> np.ndarray:
         """Return the picture of row ``row``."""
         parts = [windows.apply(self._mean(row, offsets), which) for offsets, which in self.groups.items()]
         picture = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-        order = _channel_order(self.view.channels, self.groups)
-        return picture if order is None else np.ascontiguousarray(picture[..., order])
+        in_order = self.order == sorted(self.order)
+        return picture if in_order else np.ascontiguousarray(picture[..., self.order])
 
     def _slice(self, row: int) -> np.ndarray:
         return resize(self.cache(self.shard[row], self.slot[row]), self.view.side)
@@ -129,18 +132,3 @@ def series_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     number = np.arange(len(rows))
     grouped = pd.Series(number).groupby(rows["series"].to_numpy(), sort=False)
     return grouped.transform("min").to_numpy(), grouped.transform("max").to_numpy()
-
-
-def _by_offsets(channels: tuple[Channel, ...]) -> Groups:
-    """Channels by their offsets, so that each mean is read once."""
-    groups: Groups = {}
-    for channel in channels:
-        groups[channel.offsets] = (*groups.get(channel.offsets, ()), channel.window)
-    return groups
-
-
-def _channel_order(channels: tuple[Channel, ...], groups: Groups) -> list[int] | None:
-    """Positions that bring grouped channels back into the recipe's order; None where they already are."""
-    grouped = [(offsets, window) for offsets, found in groups.items() for window in found]
-    order = [grouped.index((channel.offsets, channel.window)) for channel in channels]
-    return None if order == sorted(order) else order

@@ -249,7 +249,9 @@ class SumUnet(SumEncoder):
         """Make it as :class:`SumEncoder`."""
         super().__init__(channels, widths, dropout)
         upward = list(pairwise(widths[::-1]))
-        self.up = nn.ModuleList(_double(deep, flat) for deep, flat in upward)
+        # Each goes to exactly twice the size.
+        self.up = nn.ModuleList(nn.Sequential(nn.ConvTranspose2d(deep, flat, 3, stride=2, padding=1, output_padding=1),
+                                              nn.ELU(inplace=True)) for deep, flat in upward)
         self.join = nn.ModuleList(_elu_block(flat, flat) for _, flat in upward)
         self.apply(_xavier)
 
@@ -271,11 +273,6 @@ def _norm_block(before: int, after: int) -> nn.Sequential:
 def _elu_block(before: int, after: int, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.ELU(inplace=True), nn.Dropout(dropout),
                          nn.Conv2d(after, after, 3, padding=1), nn.ELU(inplace=True))
-
-
-def _double(deep: int, flat: int) -> nn.Sequential:
-    """Transposed convolution 3x3 of stride 2 to exactly twice the size, and ELU."""
-    return nn.Sequential(nn.ConvTranspose2d(deep, flat, 3, stride=2, padding=1, output_padding=1), nn.ELU(inplace=True))
 
 
 def _xavier(module: nn.Module) -> None:

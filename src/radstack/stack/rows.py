@@ -109,20 +109,16 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     if (fold[~is_test] < 0).any():
         raise UserError(f"patient {ordered['group'][~is_test & (fold < 0)].iloc[0]} has no fold: the fold table was made "
                         "on other data; run 01_make_folds.py --force")
-    is_train = np.isin(fold, _common_folds(members)) & ~is_test
+    common = set.intersection(*(set(member.oof["fold"]) for member in members.values()))
+    if not common:
+        raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
+    is_train = np.isin(fold, sorted(common)) & ~is_test
     train = _rows({name: member.oof for name, member in members.items()}, ordered[is_train], fold[is_train], task)
     means = {name: mean_over_folds(member.test, task.targets) for name, member in members.items()}
     test = _rows(means, ordered[is_test], fold[is_test], task)
     if np.isnan(train.truth).any():
         raise UserError("the index has training rows without a label; run 01_make_folds.py --force")
     return train, test
-
-
-def _common_folds(members: Mapping[str, Member]) -> np.ndarray:
-    common = set.intersection(*(set(member.oof["fold"]) for member in members.values()))
-    if not common:
-        raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
-    return np.array(sorted(common))
 
 
 def _rows(tables: dict[str, pd.DataFrame], index: pd.DataFrame, fold: np.ndarray, task: Task) -> Rows:

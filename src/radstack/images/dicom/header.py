@@ -87,56 +87,37 @@ class Unreadable(Exception):
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
-    sop: str = ""
-    """SOPInstanceUID."""
-    patient: str = ""
-    """PatientID."""
-    study: str = ""
-    """StudyInstanceUID."""
-    series: str = ""
-    """SeriesInstanceUID."""
+    sop: str = ""  # SOPInstanceUID
+    patient: str = ""  # PatientID
+    study: str = ""  # StudyInstanceUID
+    series: str = ""  # SeriesInstanceUID
     position: tuple[float, ...] = ()
     """ImagePositionPatient, mm: center of the first pixel in patient coordinates."""
     orientation: tuple[float, ...] = ()
     """ImageOrientationPatient: unit vectors along a row, then down a column."""
-    rows: int = 0
-    """Height in pixels."""
-    columns: int = 0
-    """Width in pixels."""
-    spacing: tuple[float, ...] = ()
-    """PixelSpacing, mm: between rows, then between columns."""
-    samples: int = 1
-    """SamplesPerPixel."""
-    frames: int = 1
-    """NumberOfFrames."""
-    photometric: str = ""
-    """PhotometricInterpretation."""
-    bits_allocated: int = 0
-    """Bits a sample takes up."""
-    bits_stored: int = 0
-    """Bits of a sample that count."""
-    pixel_representation: int = 0
-    """0 unsigned, 1 two's complement."""
+    rows: int = 0  # Height in pixels
+    columns: int = 0  # Width in pixels
+    spacing: tuple[float, ...] = ()  # PixelSpacing, mm: between rows, then between columns
+    samples: int = 1  # SamplesPerPixel
+    frames: int = 1  # NumberOfFrames
+    photometric: str = ""  # PhotometricInterpretation
+    bits_allocated: int = 0  # Bits a sample takes up
+    bits_stored: int = 0  # Bits of a sample that count
+    pixel_representation: int = 0  # 0 unsigned, 1 two's complement
     padding: int | None = None
     """PixelPaddingValue, as a stored value of the file's own sign."""
     padding_limit: int | None = None
     """PixelPaddingRangeLimit: every value between it and ``padding`` is padding."""
-    intercept: float = 0.0
-    """RescaleIntercept."""
-    slope: float = 1.0
-    """RescaleSlope."""
-    window_center: tuple[float, ...] = ()
-    """WindowCenter, one or several."""
-    window_width: tuple[float, ...] = ()
-    """WindowWidth, one or several."""
-    transfer_syntax: str = ""
-    """TransferSyntaxUID."""
+    intercept: float = 0.0  # RescaleIntercept
+    slope: float = 1.0  # RescaleSlope
+    window_center: tuple[float, ...] = ()  # WindowCenter, one or several
+    window_width: tuple[float, ...] = ()  # WindowWidth, one or several
+    transfer_syntax: str = ""  # TransferSyntaxUID
     pixel_offset: int = 0
     """Byte at which the value of PixelData starts; 0 if it has none or the file is deflated."""
     pixel_length: int = 0
     """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated or deflated."""
-    size: int = 0
-    """Bytes of the file."""
+    size: int = 0  # Bytes of the file
 
 
 def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
