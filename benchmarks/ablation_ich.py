@@ -25,7 +25,7 @@ from radstack.report.stage import models, predictions, score_table
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.running.tables import read_rows
-from radstack.scoring.bootstrap import difference
+from radstack.scoring.intervals import difference
 from radstack.scoring.metrics import prior_log_loss, row_log_losses, weighted_log_loss
 from radstack.stages.stack import task_of
 

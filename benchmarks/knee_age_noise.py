@@ -28,7 +28,7 @@ from radstack.stages.chain import prepared_rows
 from radstack.stages.chain_fold import Scene, open_scene
 from radstack.stages.train import write_weights
 from radstack.training import checkpoint
-from radstack.training.inference import answers
+from radstack.training.inference import predict_raw
 from radstack.training.restart import train
 from radstack.training.run import Run
 
@@ -69,7 +69,7 @@ def trained(context: Context, chain: Chain, scene: Scene, labels: np.ndarray, na
     checkpoint.remove(run.checkpoint)
     learner, _ = train(run, lambda: build(experiment.backbone, 1, 1))
     write_weights(path, learner.result)
-    return answers(experiment, (), path, scene.pictures, run.device) >= THRESHOLD * 255
+    return predict_raw(experiment, (), path, scene.pictures, run.device) >= THRESHOLD * 255
 
 
 if __name__ == "__main__":

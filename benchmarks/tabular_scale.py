@@ -31,8 +31,7 @@ from radstack.scoring.metrics import logit, prior_log_loss, sigmoid
 from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
 from radstack.stack.rows import Member, mean_over_folds
-from radstack.submission.files import validate
-from radstack.submission.forms import write_long
+from radstack.submission.forms import validate, write_predictions
 
 TASK = Task(("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any"),
             Metric("weighted log loss", (1, 1, 1, 1, 1, 2)))
@@ -145,7 +144,7 @@ def submit(folder: Path, test: pd.DataFrame) -> None:
     sample = folder / "sample.csv"
     names = np.stack([test["id"] + f"_{target}" for target in TASK.targets], axis=1).reshape(-1)
     pd.DataFrame({"ID": names, "Label": 0.5}).to_csv(sample, index=False)
-    timed("write the submission", lambda: write_long(folder / "out.csv", test.iloc[100:], sample, TASK.targets),
+    timed("write the submission", lambda: write_predictions(folder / "out.csv", test.iloc[100:], sample, TASK.targets),
           lambda filled: f"{len(filled)} rows filled")
     timed("validate it", lambda: validate(folder / "out.csv", sample), lambda rows: f"{rows:,} rows")
 

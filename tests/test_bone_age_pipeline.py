@@ -108,12 +108,12 @@ def test_full_recipes_step(recipe):
 
 @pytest.mark.parametrize("recipe", [HAND_MASK, HAND_LANDMARKS, HAND_LANDMARKS_FINE], ids=lambda recipe: recipe.name)
 def test_full_localizers_answer_at_their_size(recipe):
-    targets = () if recipe.loss.label == "mask" else FINE
+    targets = () if recipe.loss.moves_with_picture == "mask" else FINE
     loss = objective(recipe.loss, targets)
     net = build(recipe.backbone, loss.outputs, 1).eval()
     with torch.no_grad():
         answer = loss.answer(net(torch.zeros(1, 1, *recipe.view.size)))
-    assert answer.shape == ((1, *recipe.view.size) if recipe.loss.label == "mask" else (1, 6))
+    assert answer.shape == ((1, *recipe.view.size) if recipe.loss.moves_with_picture == "mask" else (1, 6))
 
 
 def test_recipes_are_the_articles():

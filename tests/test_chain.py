@@ -16,8 +16,9 @@ from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.images.dicom import Unreadable
 from radstack.images.views import Whole
-from radstack.recipes.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, Points, Train
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Train
 from radstack.recipes.localizer import Chain, Step
+from radstack.recipes.losses import Jaccard, Points
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import chain as stage
@@ -26,7 +27,7 @@ from radstack.training.distributed import torchrun
 
 SIDE = 32
 BASE = Experiment("disc_mask", Whole((SIDE, SIDE)), Backbone("radstack/unet", pretrained=False, args={"widths": (4, 8, 16)}),
-                  augment=(Op("HorizontalFlip", {"p": 0.5}),), loss=MaskOverlap(), optim=Optim("adam", lr=1e-2),
+                  augment=(Op("HorizontalFlip", {"p": 0.5}),), loss=Jaccard(), optim=Optim("adam", lr=1e-2),
                   train=Train(epochs=20, batch_size=4, precision="fp32"))
 CENTER = change(BASE, name="disc_center", loss=Points(), train__epochs=3, backbone=Backbone(
     "radstack/vgg_elu", pretrained=False, args={"size": (SIDE, SIDE), "widths": (8, 8, 8), "dense": (16, 16)}))

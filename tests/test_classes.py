@@ -10,9 +10,10 @@ from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional
 
 from radstack.core.errors import UserError
-from radstack.nets.classes import LEAST_STEP, CrossEntropy, SharedLinear, ordinal
-from radstack.recipes.losses_classes import Classes, Ordinal
-from radstack.scoring.metrics_classes import (
+from radstack.nets.backbones import SharedLinear
+from radstack.nets.objectives import LEAST_STEP, OBJECTIVES
+from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
+from radstack.scoring.metrics import (
     ClassGroup,
     by_group,
     class_details,
@@ -27,7 +28,7 @@ from radstack.scoring.metrics_classes import (
 
 NAMES = tuple("abcdefg")
 LINKS = ["coral", "cumulative"]
-EVERY = [Classes(groups=(4, 3)), Classes(groups=(4, 3), merged=(2, 2, 1, 2)), Ordinal(groups=(4, 3)),
+EVERY = [SoftmaxCrossEntropy(groups=(4, 3)), SoftmaxCrossEntropy(groups=(4, 3), merged=(2, 2, 1, 2)), Ordinal(groups=(4, 3)),
          Ordinal(groups=(4, 3), link="cumulative")]
 IDS = ["softmax", "merged", *LINKS]
 LEFT = ClassGroup("left", ("low", "low", "mid", "high"))
@@ -42,7 +43,7 @@ def seed():
 
 
 def objective(recipe, targets: tuple[str, ...] = NAMES):
-    return ordinal(recipe, targets) if isinstance(recipe, Ordinal) else CrossEntropy(recipe, targets)
+    return OBJECTIVES[type(recipe)](recipe, targets)
 
 
 def one_hot(*classes: int, sizes: tuple[int, ...] = (4, 3)) -> torch.Tensor:
@@ -108,11 +109,11 @@ def test_labels_and_outputs_of_another_shape_are_refused(recipe):
 
 
 @pytest.mark.parametrize(("recipe", "message"), [
-    (Classes(groups=(4, 4)), r"groups of \(4, 4\) classes do not make up 7 targets"),
-    (Classes(groups=(7, 0)), "do not make up 7"),
-    (Classes(groups=(4, 3), merged=(3, 2, 2)), r"merged \(3, 2, 2\) reaches across the groups \(4, 3\)"),
-    (Classes(merged=(3, 3)), "do not make up 7"),
-    (Classes(label_smoothing=1.0), "label_smoothing is 1.0"),
+    (SoftmaxCrossEntropy(groups=(4, 4)), r"groups of \(4, 4\) classes do not make up 7 targets"),
+    (SoftmaxCrossEntropy(groups=(7, 0)), "do not make up 7"),
+    (SoftmaxCrossEntropy(groups=(4, 3), merged=(3, 2, 2)), r"merged \(3, 2, 2\) reaches across the groups \(4, 3\)"),
+    (SoftmaxCrossEntropy(merged=(3, 3)), "do not make up 7"),
+    (SoftmaxCrossEntropy(label_smoothing=1.0), "label_smoothing is 1.0"),
     (Ordinal(groups=(6, 1)), "a group of one class has no order"),
     (Ordinal(link="probit"), "no ordinal link 'probit'"),
     (Ordinal(spacing=0), "spacing is 0"),
@@ -125,7 +126,7 @@ def test_impossible_recipes_are_refused(recipe, message):
 # Softmax
 
 def test_cross_entropy_by_hand():
-    made = objective(Classes(groups=(2, 2)), ("a", "b", "c", "d"))
+    made = objective(SoftmaxCrossEntropy(groups=(2, 2)), ("a", "b", "c", "d"))
     out = torch.tensor([[0.0, math.log(3), math.log(4), 0.0]])
     assert made.answer(out)[0].tolist() == pytest.approx([0.25, 0.75, 0.8, 0.2])
     loss, _ = made(out, torch.tensor([[0.0, 1.0, 0.0, 1.0]]))
@@ -135,14 +136,14 @@ def test_cross_entropy_by_hand():
 def test_one_group_is_torchs_cross_entropy_with_and_without_smoothing():
     out, classes = torch.randn(9, 7), torch.randint(7, (9,))
     for smoothing in (0.0, 0.2):
-        loss, rows = objective(Classes(label_smoothing=smoothing))(out, functional.one_hot(classes, 7))
+        loss, rows = objective(SoftmaxCrossEntropy(label_smoothing=smoothing))(out, functional.one_hot(classes, 7))
         expected = functional.cross_entropy(out, classes, label_smoothing=smoothing, reduction="none")
         torch.testing.assert_close(rows, expected)
         assert loss.item() == pytest.approx(expected.mean().item())
 
 
 def test_merged_classes_are_learned_as_one_and_share_equally():
-    made = objective(Classes(groups=(4, 3), merged=(2, 1, 1, 1, 2)))
+    made = objective(SoftmaxCrossEntropy(groups=(4, 3), merged=(2, 1, 1, 1, 2)))
     assert made.outputs == 5 and made.groups == [3, 2]
     out = torch.tensor([[math.log(2), 0.0, 0.0, math.log(3), 0.0]])
     assert made.answer(out)[0].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25, 0.75, 0.125, 0.125])

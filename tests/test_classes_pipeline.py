@@ -10,12 +10,12 @@ from radstack.core.errors import UserError
 from radstack.core.folds import fold_hash, make_folds
 from radstack.images.views import Whole
 from radstack.nets import build
-from radstack.nets.classes import SharedLinear
+from radstack.nets.backbones import SharedLinear
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
-from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.scores import score_rows
 from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
@@ -29,8 +29,8 @@ GROUPS = (ClassGroup("left", ("low", "low", "mid", "high")), ClassGroup("right",
 TASK = Task(TARGETS, Metric("classification error", (1, 1), groups=GROUPS))
 BACKBONE = Backbone("radstack/plain", pretrained=False,
                     args={"size": (16, 12), "convs": ((8, 3), (8, 3)), "dense": (32,), "dropout": 0.0})
-RECIPES = [Classes(groups=SIZES), Classes(groups=SIZES, merged=(2, 1, 1, 1, 2)), Ordinal(groups=SIZES),
-           Ordinal(groups=SIZES, link="cumulative")]
+RECIPES = [SoftmaxCrossEntropy(groups=SIZES), SoftmaxCrossEntropy(groups=SIZES, merged=(2, 1, 1, 1, 2)),
+           Ordinal(groups=SIZES), Ordinal(groups=SIZES, link="cumulative")]
 
 
 def experiment(loss) -> Experiment:

@@ -22,7 +22,7 @@ from radstack.submission import kaggle as kaggle_client
 from radstack.submission import unzip as archive
 
 COMPETITION = "head-ct"
-SRC = Path(kaggle_client.__file__).parents[1]
+SRC = Path(__file__).parents[1] / "src"
 BYTES = random.Random(0).randbytes(3_000_000)
 
 

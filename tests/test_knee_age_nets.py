@@ -13,7 +13,7 @@ from radstack.nets import Dense, Net, build
 from radstack.nets.objectives import objective
 from radstack.nets.own import grow
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
-from radstack.recipes.losses import Dice, MaskOverlap
+from radstack.recipes.losses import Dice, Jaccard
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch
 
@@ -210,8 +210,8 @@ def test_an_empty_mask_is_no_error_and_a_right_one_costs_nothing():
 def test_it_answers_as_the_other_loss_of_masks_and_in_single_precision():
     out = torch.randn(2, 1, 4, 5).bfloat16()
     answer = objective(Dice(), ("0",)).answer(out)
-    torch.testing.assert_close(answer, objective(MaskOverlap(), ()).answer(out))
-    assert answer.dtype == torch.float32 and answer.shape == (2, 4, 5) and Dice.label == "mask"
+    torch.testing.assert_close(answer, objective(Jaccard(), ()).answer(out))
+    assert answer.dtype == torch.float32 and answer.shape == (2, 4, 5) and Dice.moves_with_picture == "mask"
     labels = (torch.rand(2, 4, 5) < 0.5).byte()
     loss, _ = objective(Dice(), ())(out, labels)
     torch.testing.assert_close(loss, objective(Dice(), ())(out.float(), labels)[0])

@@ -10,8 +10,7 @@ from sklearn.metrics import log_loss
 
 from radstack.core.errors import UserError
 from radstack.scoring import metrics
-from radstack.scoring.bootstrap import difference, interval, standard_error
-from radstack.scoring.intervals import conformal
+from radstack.scoring.intervals import conformal, difference, interval, standard_error
 from radstack.scoring.task import Metric, Task
 
 RSNA = (1, 1, 1, 1, 1, 2)

@@ -8,12 +8,11 @@ import torch
 from scipy.stats import norm
 
 from radstack.core.errors import UserError
-from radstack.nets.losses import WeightedBce
-from radstack.nets.objectives import objective
-from radstack.recipes.experiment import Expectation, Loss, MaskOverlap, PointMaps, Points, Value
+from radstack.nets.objectives import BinaryCrossEntropyObjective, objective
+from radstack.recipes.losses import BinaryCrossEntropy, Expectation, HeatMaps, Jaccard, Points, Regression
 
 AGE, TWO = ("age",), ("age", "height")
-EVERY = [Loss(), Value(), Expectation(), Expectation(divergence=0.5), MaskOverlap(), Points()]
+EVERY = [BinaryCrossEntropy(), Regression(), Expectation(), Expectation(divergence=0.5), Jaccard(), Points()]
 IDS = ["bce", "value", "expectation", "distribution", "mask", "points"]
 
 
@@ -24,11 +23,12 @@ def seed():
 
 def example(recipe, batch: int = 4):
     """Objective, outputs and labels of fitting shapes."""
-    made = objective(recipe, () if isinstance(recipe, MaskOverlap) else TWO)
-    if isinstance(recipe, MaskOverlap):
+    made = objective(recipe, () if isinstance(recipe, Jaccard) else TWO)
+    if isinstance(recipe, Jaccard):
         return made, torch.randn(batch, 1, 6, 5) * 3, (torch.rand(batch, 6, 5) < 0.4).byte()
     labels = torch.rand(batch, 2)
-    labels = labels if isinstance(recipe, Loss) else labels * 2 - 1 if isinstance(recipe, Points) else 1 + 227 * labels
+    if not isinstance(recipe, BinaryCrossEntropy):
+        labels = labels * 2 - 1 if isinstance(recipe, Points) else 1 + 227 * labels
     return made, torch.randn(batch, made.outputs), labels
 
 
@@ -39,19 +39,19 @@ def one_hot_logits(values: torch.Tensor, first: int = 1, last: int = 240) -> tor
 
 
 def test_numbers_a_row():
-    outputs = [objective(recipe, TWO).outputs for recipe in (Loss(), Value(), Points(), Expectation())]
+    outputs = [objective(recipe, TWO).outputs for recipe in (BinaryCrossEntropy(), Regression(), Points(), Expectation())]
     assert outputs == [2, 2, 2, 480] and objective(Expectation(first=0, last=10), AGE).outputs == 11
-    assert objective(MaskOverlap(), ()).outputs == objective(MaskOverlap(), ("0",)).outputs == 1
-    assert isinstance(objective(Loss(), AGE), WeightedBce)
+    assert objective(Jaccard(), ()).outputs == objective(Jaccard(), ("0",)).outputs == 1
+    assert isinstance(objective(BinaryCrossEntropy(), AGE), BinaryCrossEntropyObjective)
 
 
 def test_bce_answers_probabilities():
-    answer = objective(Loss(), TWO).answer(torch.tensor([[0.0, math.log(3)]], dtype=torch.bfloat16))
+    answer = objective(BinaryCrossEntropy(), TWO).answer(torch.tensor([[0.0, math.log(3)]], dtype=torch.bfloat16))
     assert answer.dtype == torch.float32 and answer[0].tolist() == pytest.approx([0.5, 0.75], abs=1e-3)
 
 
 def test_value_by_hand():
-    value = objective(Value(center=120, scale=60), TWO)
+    value = objective(Regression(center=120, scale=60), TWO)
     out, labels = torch.tensor([[0.0, 1.0], [-1.0, 0.5]]), torch.tensor([[150.0, 180.0], [60.0, 120.0]])
     loss, rows = value(out, labels)
     assert rows.tolist() == pytest.approx([0.25, 0.25]) and loss.item() == pytest.approx(0.25)
@@ -61,7 +61,7 @@ def test_value_by_hand():
 
 def test_the_expectation_head_is_the_regression_head_on_one_hot_logits():
     labels, told = torch.tensor([[1.0, 228.0], [97.0, 12.0]]), torch.tensor([[5.0, 240.0], [97.0, 1.0]])
-    expectation, value = objective(Expectation(), TWO), objective(Value(), TWO)
+    expectation, value = objective(Expectation(), TWO), objective(Regression(), TWO)
     logits, out = one_hot_logits(told), (told - 120) / 120
     torch.testing.assert_close(expectation.answer(logits), value.answer(out), rtol=0, atol=1e-4)
     for made, expected in zip(expectation(logits, labels), value(out, labels)):
@@ -114,12 +114,12 @@ def test_overlap_by_hand():
     entropy = -(math.log(0.9) + math.log(0.8) + math.log(0.6) + math.log(0.9)) / 4
     both = 0.9 + 0.6
     expected = entropy - math.log(both / (2 + 1.8 - both))
-    loss, rows = objective(MaskOverlap(), ())(p.logit()[None, None], y[None])
+    loss, rows = objective(Jaccard(), ())(p.logit()[None, None], y[None])
     assert loss.item() == pytest.approx(expected, rel=1e-5) and rows.tolist() == pytest.approx([expected], rel=1e-5)
 
 
 def test_overlap_is_each_pictures_own_and_least_for_the_right_mask():
-    made, logits, labels = example(MaskOverlap())
+    made, logits, labels = example(Jaccard())
     rows = made(logits, labels)[1]
     alone = torch.cat([made(logits[k:k + 1], labels[k:k + 1])[1] for k in range(4)])
     torch.testing.assert_close(rows, alone)
@@ -129,7 +129,7 @@ def test_overlap_is_each_pictures_own_and_least_for_the_right_mask():
 
 
 def test_overlap_of_an_empty_mask_and_of_an_empty_answer_is_finite():
-    made = objective(MaskOverlap(), ())
+    made = objective(Jaccard(), ())
     for logit in (-200.0, 0.0, 200.0):
         for label in (0, 1):
             logits = torch.full((1, 1, 256, 256), logit, requires_grad=True)
@@ -140,7 +140,7 @@ def test_overlap_of_an_empty_mask_and_of_an_empty_answer_is_finite():
 
 
 def test_overlap_answers_maps():
-    made, logits, _ = example(MaskOverlap())
+    made, logits, _ = example(Jaccard())
     assert made.answer(logits.half()).shape == (4, 6, 5) and made.answer(logits.half()).dtype == torch.float32
     torch.testing.assert_close(made.answer(logits), logits[:, 0].sigmoid())
 
@@ -187,17 +187,17 @@ def test_nothing_of_an_objective_is_saved_with_weights(recipe):
 @pytest.mark.parametrize(
     ("recipe", "targets", "says"),
     [
-        (Value(), (), "at least one target"),
-        (Loss(), (), "at least one target"),
+        (Regression(), (), "at least one target"),
+        (BinaryCrossEntropy(), (), "at least one target"),
         (Points(), (), "at least one target"),
         (Points(), ("x", "y", "u"), "x and y of each"),
-        (MaskOverlap(), TWO, "one mask"),
-        (Value(scale=0.0), AGE, "loss.scale is 0.0"),
+        (Jaccard(), TWO, "one mask"),
+        (Regression(scale=0.0), AGE, "loss.scale is 0.0"),
         (Expectation(scale=-1.0), AGE, "loss.scale"),
         (Expectation(spread=0.0), AGE, "loss.spread"),
         (Expectation(divergence=-1.0), AGE, "divergence of 0 or more"),
         (Expectation(first=5, last=5), AGE, "first below last"),
-        (MaskOverlap(smooth=0.0), (), "loss.smooth"),
+        (Jaccard(smooth=0.0), (), "loss.smooth"),
     ],
 )
 def test_impossible_recipes(recipe, targets, says):
@@ -209,10 +209,10 @@ def test_impossible_recipes(recipe, targets, says):
 @pytest.mark.parametrize(
     ("recipe", "targets", "out", "labels"),
     [
-        (MaskOverlap(), (), (2, 1), (2, 8, 8)),
-        (MaskOverlap(), (), (2, 1, 4, 4), (2, 8, 8)),
-        (Value(), AGE, (2, 1, 8, 8), (2, 1)),
-        (Value(), AGE, (2, 2), (2, 1)),
+        (Jaccard(), (), (2, 1), (2, 8, 8)),
+        (Jaccard(), (), (2, 1, 4, 4), (2, 8, 8)),
+        (Regression(), AGE, (2, 1, 8, 8), (2, 1)),
+        (Regression(), AGE, (2, 2), (2, 1)),
         (Points(), ("x", "y"), (2, 2, 8, 8), (2, 2)),
         (Expectation(), AGE, (2, 1), (2, 1)),
     ],
@@ -233,7 +233,7 @@ def maps_around(points: torch.Tensor, size: tuple[int, int], width: float) -> to
 
 def test_points_on_maps_are_read_between_pixels_and_a_gaussian_is_the_least_loss():
     points = torch.tensor([[0.1, -0.33, 0.5, 0.21]])
-    loss = objective(PointMaps(width=2.0), ("ax", "ay", "bx", "by"))
+    loss = objective(HeatMaps(width=2.0), ("ax", "ay", "bx", "by"))
     assert loss.outputs == 2
     right = maps_around(points, (40, 60), 2.0)
     torch.testing.assert_close(loss.answer(right), points, atol=1e-3, rtol=0)
@@ -248,6 +248,6 @@ def test_points_on_maps_are_read_between_pixels_and_a_gaussian_is_the_least_loss
 
 def test_points_on_maps_refuse_an_odd_number_of_coordinates_and_other_shapes():
     with pytest.raises(UserError, match="no list of points"):
-        objective(PointMaps(), ("x", "y", "z"))
+        objective(HeatMaps(), ("x", "y", "z"))
     with pytest.raises(UserError, match="the network gives"):
-        objective(PointMaps(), ("x", "y"))(torch.zeros(2, 3, 8, 8), torch.zeros(2, 2))
+        objective(HeatMaps(), ("x", "y"))(torch.zeros(2, 3, 8, 8), torch.zeros(2, 2))

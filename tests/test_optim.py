@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from radstack.core.errors import UserError
-from radstack.nets.ema import moving_average
-from radstack.nets.optim import OPTIMIZERS, optimizer, schedule, set_rate
+from radstack.nets.optim import OPTIMIZERS, moving_average, optimizer, schedule, set_rate
 from radstack.recipes.experiment import Optim, Schedule
 
 

@@ -12,8 +12,9 @@ from radstack.core.errors import UserError
 from radstack.images.views import Whole
 from radstack.nets import Dense, Net, build
 from radstack.nets.objectives import objective
-from radstack.nets.own import trace
-from radstack.recipes.experiment import Backbone, Expectation, Experiment, Head, MaskOverlap, Optim, Points, Train, Value
+from radstack.nets.own import vgg_sizes
+from radstack.recipes.experiment import Backbone, Experiment, Head, Optim, Train
+from radstack.recipes.losses import Expectation, Jaccard, Points, Regression
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch
 from radstack.training.tta import TTA, tta, turn
@@ -38,7 +39,7 @@ def unet(outputs: int = 1, channels: int = 1, head: Head | None = None, **args) 
 
 
 def test_the_articles_network_has_its_sizes():
-    assert trace((500, 375), 6) == [(249, 187), (124, 93), (61, 46), (30, 22), (14, 10), (6, 4)]
+    assert vgg_sizes((500, 375), 6) == [(249, 187), (124, 93), (61, 46), (30, 22), (14, 10), (6, 4)]
     with torch.device("meta"):
         net = build(Backbone("radstack/vgg_elu", pretrained=False, args={"size": (500, 375)}), 1, 1)
         features = net.body.blocks(torch.zeros(2, 1, 500, 375))
@@ -121,17 +122,17 @@ def test_a_local_file_starts_the_trunk_and_leaves_the_head(tmp_path, whole):
 def test_columns_join_the_features_and_pass_the_hidden_layers():
     net = vgg(Head(("male", "size"), 3, (5, 4)), outputs=2).eval()
     assert {key: tuple(value.shape) for key, value in net.state_dict().items() if not key.startswith("body")} == {
-        "told.weight": (3, 2), "told.bias": (3,), "hidden.0.weight": (5, 19), "hidden.0.bias": (5,),
+        "given_columns.weight": (3, 2), "given_columns.bias": (3,), "hidden.0.weight": (5, 19), "hidden.0.bias": (5,),
         "hidden.1.weight": (4, 5), "hidden.1.bias": (4,), "head.weight": (2, 4), "head.bias": (2,)}
     images, columns = torch.randn(3, 1, 64, 48), torch.randn(3, 2)
     features = net.embed(images)
-    joined = torch.cat([features, torch.relu(net.told(columns))], 1)
+    joined = torch.cat([features, torch.relu(net.given_columns(columns))], 1)
     expected = net.head(torch.relu(net.hidden[1](torch.relu(net.hidden[0](joined)))))
     torch.testing.assert_close(net(images, columns), expected)
     torch.testing.assert_close(net.decide(features, columns), expected)
     assert not torch.allclose(net(images, columns), net(images, columns + 1))
     net.decide(features.detach(), columns)[:, 0].sum().backward()
-    assert net.told.weight.grad.abs().sum() > 0
+    assert net.given_columns.weight.grad.abs().sum() > 0
 
 
 def test_columns_that_are_missing_or_too_many_are_refused():
@@ -187,12 +188,12 @@ def drawn(count: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor
     return torch.from_numpy(pictures[:, None]), torch.from_numpy(masks), torch.from_numpy(points)
 
 
-@pytest.mark.parametrize("loss", [Value(), Expectation(), Expectation(divergence=1.0), MaskOverlap(), Points()],
+@pytest.mark.parametrize("loss", [Regression(), Expectation(), Expectation(divergence=1.0), Jaccard(), Points()],
                          ids=["value", "expectation", "distribution", "mask", "points"])
 def test_steps_of_every_objective_lower_its_loss(loss):
     pictures, masks, points = drawn(8, (64, 48))
-    told, mask = not isinstance(loss, MaskOverlap | Points), isinstance(loss, MaskOverlap)
-    targets = {"points": ("x", "y"), "mask": ()}.get(loss.label, ("age",))
+    told, mask = not isinstance(loss, Jaccard | Points), isinstance(loss, Jaccard)
+    targets = {"points": ("x", "y"), "mask": ()}.get(loss.moves_with_picture, ("age",))
     backbone = Backbone("radstack/unet", False, args=SMALL_UNET) if mask else Backbone("radstack/vgg_elu", False, args=SMALL)
     head = Head(("male",), 4, (8,)) if told else Head()
     experiment = Experiment("tiny", Whole((64, 48)), backbone, head=head, loss=loss, optim=Optim(lr=3e-3),

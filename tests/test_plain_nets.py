@@ -8,7 +8,7 @@ import torch
 from radstack.core.errors import UserError
 from radstack.nets.backbones import Net
 from radstack.nets.body import Body
-from radstack.nets.plain import plain, trace
+from radstack.nets.own import plain, plain_sizes
 
 WIDE, SMALL = ((32, 7), (64, 5), (64, 3), (32, 3)), ((32, 3), (64, 3), (64, 3), (32, 3))
 FIVE_SMALL = ((32, 3), (64, 3), (64, 3), (128, 3), (128, 3))
@@ -46,12 +46,12 @@ def test_the_nine_networks_have_their_sizes(number, padding):
             made(number, padding)
         return
     body, end = made(number, padding), end_of(number, padding)
-    assert trace((128, 96), kernels, padding)[-1] == end and body.width == dense[-1]
+    assert plain_sizes((128, 96), kernels, padding)[-1] == end and body.width == dense[-1]
     images, sizes = torch.zeros(2, 1, 128, 96, device="meta"), [(128, 96)]
     for block in body.net.blocks:
         images = block(images)
         sizes.append(tuple(images.shape[2:]))
-    assert sizes == trace((128, 96), kernels, padding)
+    assert sizes == plain_sizes((128, 96), kernels, padding)
     assert body.net.dense(images).shape == (2, dense[-1])
     pairs = list(zip((1, *(made for made, _ in convs)), convs))
     units = (end[0] * end[1] * convs[-1][0], *dense)
@@ -61,10 +61,11 @@ def test_the_nine_networks_have_their_sizes(number, padding):
 
 
 def test_the_widths_that_leave_nothing_are_the_specified_ones():
-    widths = [width for _, width in trace((128, 96), [7, 5, 3, 3], "valid")]
+    widths = [width for _, width in plain_sizes((128, 96), [7, 5, 3, 3], "valid")]
     assert widths == [96, 45, 20, 9, 3]
-    assert trace((128, 96), [3] * 4, "same") == [(128, 96), (64, 48), (32, 24), (16, 12), (8, 6)]
-    assert trace((7, 5), [3], "valid") == [(7, 5), (2, 1)] and trace((7, 5), [3], "valid_ceil") == [(7, 5), (3, 2)]
+    assert plain_sizes((128, 96), [3] * 4, "same") == [(128, 96), (64, 48), (32, 24), (16, 12), (8, 6)]
+    assert plain_sizes((7, 5), [3], "valid") == [(7, 5), (2, 1)]
+    assert plain_sizes((7, 5), [3], "valid_ceil") == [(7, 5), (3, 2)]
 
 
 def test_the_default_is_the_third_network():
@@ -114,7 +115,7 @@ def test_everything_is_trained_through_a_head(padding):
 def test_a_whole_networks_file_gives_the_trunk():
     body = plain(1, **TINY)
     whole = Net(plain(1, **TINY), 3, 0.0).state_dict()
-    trunk = {key: value for key, value in body.translate(whole).items() if not key.startswith(body.classifier)}
+    trunk = {key: value for key, value in body.rename_keys(whole).items() if not key.startswith(body.classifier)}
     body.net.load_state_dict(trunk)
     assert torch.equal(body.net.blocks[0][0].weight, whole["body.blocks.0.0.weight"])
 

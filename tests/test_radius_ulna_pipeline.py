@@ -28,7 +28,7 @@ from radstack.detection.nets import phases
 from radstack.detection.trunks import Weights
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
-from radstack.nets.plain import trace
+from radstack.nets.own import plain_sizes
 from radstack.recipes.detector import FourSteps
 from radstack.report.stage import report
 from radstack.running.cli import make_context
@@ -41,7 +41,7 @@ from radstack.stages.predict import predict_job
 from radstack.stages.stack import stack
 from radstack.stages.submit import submit, submit_constant
 from radstack.stages.train import train_job
-from radstack.submission.files import validate
+from radstack.submission.forms import validate
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch, epoch_order
 
@@ -236,7 +236,7 @@ def test_the_four_tables_are_there():
     assert objective(by_name["ulna_net8"].loss, TARGETS["ulna"]).outputs == 3
     for number in NETS:
         args = by_name[f"radius_net{number}"].backbone.args
-        assert min(trace(CROP, [kernel for _, kernel in args["convs"]], args["padding"])[-1]) >= 1
+        assert min(plain_sizes(CROP, [kernel for _, kernel in args["convs"]], args["padding"])[-1]) >= 1
         assert args["padding"] == ("same" if number >= 8 else "valid")
 
 
@@ -246,7 +246,7 @@ SMALL = [one for one in RECIPES if one.name in ("radius_raw", "ulna_net1", "radi
 @pytest.mark.parametrize("recipe", [*SMALL, EXPERIMENTS[-1]], ids=lambda recipe: recipe.name)
 def test_full_recipes_step(recipe):
     torch.manual_seed(0)
-    targets = recipe.answers(ALL_TARGETS)
+    targets = recipe.targets_of(ALL_TARGETS)
     judge = objective(recipe.loss, targets)
     recipe = change(recipe, backbone__args={**recipe.backbone.args, "dense": (32, 16)})
     net = build(recipe.backbone, judge.outputs, 1, shares=judge.shares)

@@ -30,7 +30,8 @@ from radstack.images.views import Slices as View
 from radstack.nets import build
 from radstack.nets.objectives import objective
 from radstack.recipes.competition import Cases
-from radstack.recipes.experiment import Backbone, Experiment, Head, Train, Value
+from radstack.recipes.experiment import Backbone, Experiment, Head, Train
+from radstack.recipes.losses import Regression
 from radstack.report import gradcam
 from radstack.report.blocks import Picture, Slices
 from radstack.report.cases import Case
@@ -101,7 +102,7 @@ def test_a_network_is_loaded_once_and_again_when_it_was_trained_anew(spotted, tm
     assert len(gradcam.NETS) == gradcam.KEPT
 
 
-@pytest.mark.parametrize("change_it", [{"loss": Value(17.5, 1.5)}, {"head": Head(("male",), 4, (6,))}])
+@pytest.mark.parametrize("change_it", [{"loss": Regression(17.5, 1.5)}, {"head": Head(("male",), 4, (6,))}])
 def test_heat_of_numbers_and_of_a_network_that_is_told_more(spotted, tmp_path, change_it):
     rows, cache = spotted
     experiment = change(SPOT, **change_it)
@@ -264,7 +265,7 @@ def knee_volume(tmp_path: Path) -> tuple[Case, Cases, Paths]:
     write_shard(shard_path(paths.cache, 0), [lambda: planes] * 3, planes.shape, "uint8")
     rows = pd.DataFrame({"id": ["s_0", "s_1", "s_2"], "series": "s", "position": [10, 11, 12], "shard": 0, "slot": [0, 1, 2],
                          "age_years": 18.0, "flag": ["", "", "no bone"]})
-    network = Experiment("masked_pretrained", Knee(side), ENCODER, loss=Value(17.5, 1.5), train=Train(precision="fp16"))
+    network = Experiment("masked_pretrained", Knee(side), ENCODER, loss=Regression(17.5, 1.5), train=Train(precision="fp16"))
     predicted = {"masked_pretrained": np.array([[18.2], [17.5], [21.0]], np.float32),
                  "final": np.full((3, 1), 18.4, np.float32)}
     return *make_cases(rows, predicted, (network,)), paths

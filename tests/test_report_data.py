@@ -23,7 +23,7 @@ from radstack.report.memory import remember
 from radstack.report.page import page
 from radstack.report.provenance import flattened, in_words, provenance
 from radstack.running.context import Context, Options
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric, Task
 
 

@@ -21,9 +21,8 @@ from radstack.report.evidence import Evidence
 from radstack.report.level_two import blend_weights, readable
 from radstack.report.page import page
 from radstack.running.context import Context, Options
-from radstack.scoring.bootstrap import difference
-from radstack.scoring.metrics import sigmoid
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.intervals import difference
+from radstack.scoring.metrics import ClassGroup, sigmoid
 from radstack.scoring.task import Metric, Task
 
 ROWS, FOLDS = 240, 3

@@ -21,8 +21,7 @@ from radstack.report.models import before_calibration, best_networks, columns_of
 from radstack.report.page import page
 from radstack.report.plots import svg
 from radstack.running.context import Context, Options
-from radstack.scoring.metrics import calibration_error
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.metrics import ClassGroup, calibration_error
 from radstack.scoring.scores import score_rows
 from radstack.scoring.task import Metric, Task
 

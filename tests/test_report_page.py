@@ -12,7 +12,7 @@ from radstack.report.blocks import Figures, Heading, Picture, Plot, Section, Tab
 from radstack.report.cases import case_table, choose, models_table, row_losses
 from radstack.report.gains import additions
 from radstack.report.result import result, verdicts
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric
 
 

@@ -11,7 +11,7 @@ from radstack.images.views import Whole
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
-from radstack.recipes.losses import Loss, Value
+from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.training import checkpoint
 from radstack.training import learner as learner_module
 from radstack.training.learner import Learner
@@ -20,7 +20,7 @@ from radstack.training.restart import share_of_constant, train
 from radstack.training.run import Run
 
 SIDE, ROWS = 16, 60
-BASE = Experiment("age", Whole((SIDE, SIDE)), Backbone("timm/test_resnet", pretrained=False), loss=Value(10, 5),
+BASE = Experiment("age", Whole((SIDE, SIDE)), Backbone("timm/test_resnet", pretrained=False), loss=Regression(10, 5),
                   optim=Optim("adam", lr=3e-3), train=Train(epochs=6, batch_size=10, precision="fp32", restarts=2))
 
 NEVER = change(BASE, train__converged=0.0)
@@ -95,14 +95,14 @@ def test_a_run_killed_in_the_second_try_goes_on_there(tmp_path, monkeypatch):
 
 def test_the_constant_of_each_error_and_a_loss_without_one():
     labels = torch.tensor([[10.0], [11.0], [15.0]])
-    assert objective(Value(10, 5), ("age",)).constant(labels) == pytest.approx((1 + 0 + 4) / 3 / 5)
-    squared = objective(Value(10, 5, squared=True), ("age",))
+    assert objective(Regression(10, 5), ("age",)).constant(labels) == pytest.approx((1 + 0 + 4) / 3 / 5)
+    squared = objective(Regression(10, 5, squared=True), ("age",))
     assert squared.constant(labels) == pytest.approx(np.var([0, 0.2, 1.0]))
     with pytest.raises(UserError, match="set it to 0"):
-        objective(Loss(), ("age",)).constant(labels)
+        objective(BinaryCrossEntropy(), ("age",)).constant(labels)
 
 
 def test_squares_weigh_large_errors_more():
     batch = Batch(torch.zeros(2, 1, 4, 4), torch.tensor([[10.0], [20.0]]), torch.zeros(2, 0), torch.arange(2))
-    mean, rows = objective(Value(10, 5, squared=True), ("age",))(torch.zeros(2, 1), batch.targets)
+    mean, rows = objective(Regression(10, 5, squared=True), ("age",))(torch.zeros(2, 1), batch.targets)
     assert rows.tolist() == [0.0, 4.0] and mean.item() == 2.0

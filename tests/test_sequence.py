@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from radstack.core.errors import LeakError, UserError
 from radstack.core.recipe import change
-from radstack.recipes.losses import Loss, Value
+from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.recipes.sequence import Attention, DeltasBilstm, Sequence, TwoLevel
 from radstack.scoring.metrics import weighted_log_loss
 from radstack.sequence import train
@@ -200,7 +200,7 @@ def test_attention_learns_a_value_of_the_series_that_few_slices_show(tmp_path):
     embeddings = {"net": dict.fromkeys(range(3), x.reshape(-1, 6).astype(np.float16))}
     z = np.tile(np.arange(slices), series).astype(np.float32)
     arrays = Arrays(embeddings, {}, labels, fold, start.repeat(slices), z, start, start + slices)
-    recipe = replace(BASE, model=Attention(hidden=16, dropout=0.0), loss=Value(17, 2), lr=1e-2, epochs=30, bag=5)
+    recipe = replace(BASE, model=Attention(hidden=16, dropout=0.0), loss=Regression(17, 2), lr=1e-2, epochs=30, bag=5)
     fitted = fit_fold(recipe, arrays, 0, (1,), tmp_path, "cpu", lambda _: None)
     plain = np.abs(labels[fitted.rows] - 17).mean()
     assert np.abs(fitted.predictions - labels[fitted.rows]).mean() < 0.25 * plain
@@ -225,7 +225,7 @@ def test_loss_weighs_targets_ignores_padding_and_adds_levels():
     logits = torch.where(batch.mask[..., None], torch.tensor([0.0, 2.0]), torch.tensor([50.0, -50.0]))
     batch.labels[batch.mask] = torch.tensor([1.0, 0.0])
     expected = (np.log(2) + 2 * np.log1p(np.exp(2))) / 3
-    how = make_objective(Loss(), (1, 2), 2)
+    how = make_objective(BinaryCrossEntropy(), (1, 2), 2)
     value = loss((logits,), batch, how)
     assert value.item() == pytest.approx(expected, rel=1e-6)
     assert loss((logits, logits), batch, how).item() == pytest.approx(2 * expected, rel=1e-6)

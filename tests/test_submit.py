@@ -9,8 +9,7 @@ import pytest
 
 from radstack.core.errors import UserError
 from radstack.recipes.submission import Layout
-from radstack.submission.files import validate, write
-from radstack.submission.forms import write_constant, write_long, write_predictions, write_wide
+from radstack.submission.forms import validate, write, write_constant, write_predictions
 
 TARGETS = ("epidural", "subdural", "any")
 
@@ -36,7 +35,7 @@ def edited(sample: Path, tmp_path: Path, old: str, new: str) -> Path:
 
 def test_rows_are_joined_by_id_in_the_sample_order(sample: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    assert write_long(path, predictions("ID_00a", "ID_00b", "ID_00c"), sample, TARGETS).empty
+    assert write_predictions(path, predictions("ID_00a", "ID_00b", "ID_00c"), sample, TARGETS).empty
     table = pd.read_csv(path)
     assert table["ID"].tolist() == pd.read_csv(sample)["ID"].tolist()
     assert table["Label"].tolist() == [0.04, 0.05, 0.06, 0.01, 0.02, 0.03, 0.07, 0.08, 0.09]
@@ -45,7 +44,7 @@ def test_rows_are_joined_by_id_in_the_sample_order(sample: Path, tmp_path: Path)
 
 def test_unpredicted_rows_get_their_targets_minimum_and_are_listed(sample: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    filled = write_long(path, predictions("ID_00b", "ID_00c"), sample, TARGETS)
+    filled = write_predictions(path, predictions("ID_00b", "ID_00c"), sample, TARGETS)
     assert filled["id"].tolist() == ["ID_00a_epidural", "ID_00a_subdural", "ID_00a_any"]
     assert filled["value"].tolist() == pytest.approx([0.01, 0.02, 0.03])
     assert pd.read_csv(path)["Label"].tolist() == [0.01, 0.02, 0.03, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
@@ -55,7 +54,7 @@ def test_unpredicted_rows_get_their_targets_minimum_and_are_listed(sample: Path,
 def test_values_are_clipped_before_writing(sample: Path, tmp_path: Path) -> None:
     table = predictions("ID_00a", "ID_00b", "ID_00c")
     table.loc[0, ["epidural", "subdural"]] = [0.0, 1.0]
-    write_long(tmp_path / "out.csv", table, sample, TARGETS)
+    write_predictions(tmp_path / "out.csv", table, sample, TARGETS)
     assert pd.read_csv(tmp_path / "out.csv")["Label"].iloc[3:5].tolist() == [1e-6, 1 - 1e-6]
     validate(tmp_path / "out.csv", sample)
 
@@ -63,15 +62,15 @@ def test_values_are_clipped_before_writing(sample: Path, tmp_path: Path) -> None
 def test_predictions_that_cannot_be_submitted(sample: Path, tmp_path: Path) -> None:
     out, good = tmp_path / "out.csv", predictions("ID_00a", "ID_00b", "ID_00c")
     with pytest.raises(UserError, match="ID_zzz_epidural is predicted but not in the sample"):
-        write_long(out, predictions("ID_00a", "ID_zzz"), sample, TARGETS)
+        write_predictions(out, predictions("ID_00a", "ID_zzz"), sample, TARGETS)
     with pytest.raises(UserError, match="ID_00a is predicted twice"):
-        write_long(out, predictions("ID_00a", "ID_00a"), sample, TARGETS)
+        write_predictions(out, predictions("ID_00a", "ID_00a"), sample, TARGETS)
     with pytest.raises(UserError, match="no test predictions"):
-        write_long(out, good.iloc[:0], sample, TARGETS)
+        write_predictions(out, good.iloc[:0], sample, TARGETS)
     with pytest.raises(UserError, match="ID_00a_subdural is not finite"):
-        write_long(out, good.assign(subdural=[np.nan, 0.1, 0.2]), sample, TARGETS)
+        write_predictions(out, good.assign(subdural=[np.nan, 0.1, 0.2]), sample, TARGETS)
     with pytest.raises(UserError, match="ID_00b_any, which ends in none"):
-        write_long(out, good, sample, TARGETS[:2])
+        write_predictions(out, good, sample, TARGETS[:2])
     assert not out.exists()
 
 
@@ -151,7 +150,7 @@ def test_wide_rows_are_joined_by_id_in_the_sample_order_and_within_range(cases: 
 
 def test_wide_rows_without_a_prediction_get_the_median_and_are_listed(cases: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    filled = write_wide(out, months(id4360=10, id4363=100, id4361=40), cases, ("boneage",), MONTHS)
+    filled = write_predictions(out, months(id4360=10, id4363=100, id4361=40), cases, ("boneage",), MONTHS)
     assert filled.to_dict("list") == {"id": ["4362"], "boneage": [40]}
     assert pd.read_csv(out)["boneage"].tolist() == [40, 10, 40, 100] and validate(out, cases, MONTHS) == 4
 
@@ -159,7 +158,7 @@ def test_wide_rows_without_a_prediction_get_the_median_and_are_listed(cases: Pat
 def test_several_numbers_a_picture(tmp_path: Path) -> None:
     layout, sample, out = Layout("id", ("Length", "Width"), 0, 99, form="wide"), tmp_path / "s.csv", tmp_path / "out.csv"
     sample.write_text("id\nb\na\n")
-    write_wide(out, pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2], "y": [3.0, 4]}), sample, ("x", "y"), layout)
+    write_predictions(out, pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2], "y": [3.0, 4]}), sample, ("x", "y"), layout)
     assert out.read_text() == "id,Length,Width\nb,2.0,4.0\na,1.0,3.0\n"
     write_constant(out, sample, {"x": 5, "y": 6}, layout)
     assert out.read_text() == "id,Length,Width\nb,5.0,6.0\na,5.0,6.0\n"
@@ -172,9 +171,9 @@ def test_wide_predictions_that_cannot_be_submitted(cases: Path, tmp_path: Path) 
                            (months(id4360=1).iloc[:0], "no test predictions"),
                            (months(id4361=1, id4360=float("inf")), "4360 is not finite")):
         with pytest.raises(UserError, match=message):
-            write_wide(out, table, cases, ("boneage",), MONTHS)
+            write_predictions(out, table, cases, ("boneage",), MONTHS)
     with pytest.raises(UserError, match="no column id; is it the organizer's list"):
-        write_wide(out, months(id4360=1), cases, ("boneage",), Layout("id", ("boneage",), 0, 240, form="wide"))
+        write_predictions(out, months(id4360=1), cases, ("boneage",), Layout("id", ("boneage",), 0, 240, form="wide"))
     with pytest.raises(UserError, match="no form of submission 'wid'; did you mean 'wide'"):
         write_predictions(out, months(id4360=1), cases, ("boneage",), Layout("id", ("boneage",), form="wid"))
     assert not out.exists()
@@ -218,7 +217,7 @@ def test_a_full_size_file_takes_seconds(tmp_path: Path) -> None:
     pd.DataFrame({"ID": names, "Label": 0.5}).to_csv(sample, index=False)
     table = pd.DataFrame(np.random.default_rng(0).random((121_232, 6)), columns=list(targets)).assign(id=pictures)
     start = time.perf_counter()
-    write_long(tmp_path / "out.csv", table.iloc[1:], sample, targets)
+    write_predictions(tmp_path / "out.csv", table.iloc[1:], sample, targets)
     assert validate(tmp_path / "out.csv", sample) == 727_392
     assert time.perf_counter() - start < 20
 

@@ -18,7 +18,7 @@ from radstack.nets.backbones import build
 from radstack.recipes.experiment import Sampling
 from radstack.training import checkpoint
 from radstack.training.distributed import seed_everything
-from radstack.training.inference import Looker, predict
+from radstack.training.inference import Views, predict
 from radstack.training.learner import Learner
 from radstack.training.loader import epoch_order, plain_batches, training_batches, training_rows
 from radstack.training.run import fit
@@ -168,8 +168,8 @@ def test_test_time_views_average_logits(tmp_path):
     net = build(experiment.backbone, 2, 2).eval()
     images = torch.randint(0, 255, (3, 2, 32, 32), dtype=torch.uint8)
     told = torch.zeros(len(images), 0)
-    both, _ = Looker(experiment, net, torch.device("cpu"))(images, told)
-    plain, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images, told)
-    flipped, _ = Looker(tiny.EXPERIMENT, net, torch.device("cpu"))(images.flip(3), told)
+    both, _ = Views(experiment, net, torch.device("cpu"))(images, told)
+    plain, _ = Views(tiny.EXPERIMENT, net, torch.device("cpu"))(images, told)
+    flipped, _ = Views(tiny.EXPERIMENT, net, torch.device("cpu"))(images.flip(3), told)
     assert torch.allclose(both, (plain + flipped) / 2, atol=1e-5)
     assert plain_batches(np.array([4, 5, 6]), 2) == [[(4, -1), (5, -1)], [(6, -1)]]

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.images.views import Channel, Slices
 from radstack.nets.backbones import build
-from radstack.recipes.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.losses import BinaryCrossEntropy
 from radstack.stages.train import write_weights
 from radstack.training.distributed import seed_everything
 from radstack.training.loop import Loop, Position
@@ -30,7 +31,7 @@ EXPERIMENT = Experiment(
     view=Slices((Channel((50.0, 100.0)), Channel((50.0, 200.0), (-1, 0, 1))), SIDE, (100.0, 100.0), (60.0, 60.0)),
     backbone=Backbone("timm/test_resnet", pretrained=False, dropout=0.3),
     augment=(Op("VerticalFlip", {"p": 0.5}), Op("Affine", {"rotate": (-10, 10), "p": 0.5})),
-    loss=Loss(class_weights=(1, 1), rare_class="right", rare_weight=2.0),
+    loss=BinaryCrossEntropy(class_weights=(1, 1), rare_class="right", rare_weight=2.0),
     optim=Optim("adam", lr=3e-3, clip_norm=1.0),
     schedule=Schedule("cosine", warmup=0.5),
     sampling=Sampling(rare_class="right", rare_copies=1),

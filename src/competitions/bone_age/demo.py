@@ -11,7 +11,8 @@ from competitions.bone_age.views import region
 from radstack.core.recipe import change
 from radstack.images.views import Whole
 from radstack.recipes.competition import FoldRecipe, Phantoms
-from radstack.recipes.experiment import Expectation, Head, Op, Optim, Schedule, Train
+from radstack.recipes.experiment import Head, Op, Optim, Schedule, Train
+from radstack.recipes.losses import Expectation
 
 SCALE = 0.1
 """Of the canonical frame: region A is 200 x 150 pixels."""

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from competitions.bone_age.views import region, region_as_color
 from radstack.core.recipe import change
 from radstack.images.views import Box
-from radstack.recipes.experiment import Backbone, Expectation, Experiment, Head, Op, Optim, Sampling, Schedule, Train, Value
+from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.losses import Expectation, Regression
 from radstack.recipes.stacker import Stacker
 
 SCALE = 0.25
@@ -17,7 +18,7 @@ SCALE = 0.25
 REGIONS = ("A", "B", "C")
 SEXES = {"both": "", "male": "male == 1", "female": "male == 0"}
 """Who trains a network, as a query on the index. Everyone is predicted; level two takes each child's own."""
-HEADS = {"regression": Value(), "expectation": Expectation()}
+HEADS = {"regression": Regression(), "expectation": Expectation()}
 
 ARTICLE_AUGMENT = (
     Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.95, 1.05), "rotate": (-5, 5), "p": 0.7}),
@@ -31,7 +32,7 @@ ARTICLE = Experiment(
     view=region("A", SCALE),
     backbone=Backbone("radstack/vgg_elu", pretrained=False, args={"size": (500, 375)}),
     augment=ARTICLE_AUGMENT,
-    loss=Value(),
+    loss=Regression(),
     optim=Optim("adam", lr=2e-5, betas=(0.5, 0.999)),
     train=Train(epochs=50, batch_size=8, precision="fp16"),
     note="six VGG blocks, dropout 0.3, 24.8 M parameters; the article's scores stand in report.PUBLISHED",
@@ -67,7 +68,7 @@ INCEPTION_SEX = Experiment(
     backbone=Backbone("timm/inception_v3.tf_in1k"),
     augment=LATER_AUGMENT,
     head=Head(columns=("male",), columns_width=32, hidden=(1000, 1000)),
-    loss=Value(),
+    loss=Regression(),
     optim=Optim("adam", lr=1e-3),
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=300, batch_size=16, precision="fp16"),

@@ -1,6 +1,5 @@
 """The index of the radiographs: one row a hand with its label and annotations; and the quarantine of what is not usable."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_
 from competitions.bone_age.labels import QUARANTINE_COLUMNS, read_labels
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
+from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
 from radstack.images.radiograph import content_crc, scan
 
@@ -25,8 +25,6 @@ VERSION = 1
 """Part of the folders of the parts; raise it when the columns change."""
 CHUNK = 500
 """Pictures in one piece of work."""
-
-Report = Callable[[str], None]
 
 
 def build_index(folder: Path, workers: int, parts_folder: Path,

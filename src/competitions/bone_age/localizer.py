@@ -16,8 +16,9 @@ from radstack.images.shards import Shards
 from radstack.images.similarity import Similarity, resized, warp
 from radstack.images.views import Whole
 from radstack.recipes.competition import CacheRecipe
-from radstack.recipes.experiment import Backbone, Experiment, MaskOverlap, Op, Optim, PointMaps, Points, Schedule, Train
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
 from radstack.recipes.localizer import Chain, Step
+from radstack.recipes.losses import HeatMaps, Jaccard, Points
 
 LANDMARKS = ("tip", "thumb", "capitate")
 """Tip of the third distal phalanx, tip of the thumb's, center of the capitate (the article's P1, P2, P3)."""
@@ -39,7 +40,7 @@ HAND_MASK = Experiment(
         Op("RandomGamma", {"gamma_limit": (50, 200), "p": 0.5}),
         Op("InvertImg", {"p": 0.15}),
     ),
-    loss=MaskOverlap(),
+    loss=Jaccard(),
     optim=Optim("adam", lr=1e-3),
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=60, batch_size=8, precision="bf16"),
@@ -72,7 +73,7 @@ HAND_LANDMARKS_FINE = Experiment(
         Op("Affine", {"translate_percent": (-0.08, 0.08), "scale": (0.88, 1.12), "rotate": (-12, 12), "p": 1.0}),
         Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
     ),
-    loss=PointMaps(),
+    loss=HeatMaps(),
     optim=Optim("adam", lr=1e-3),
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=60, batch_size=8, precision="bf16"),

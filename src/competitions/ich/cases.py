@@ -144,7 +144,7 @@ def _looked(case: Case, cases: Cases, paths: Paths, target: str, place: int) -> 
     if best is None:
         return None
     experiment, weights = best
-    answered = experiment.answers(TARGETS)
+    answered = experiment.targets_of(TARGETS)
     if target not in answered:
         return None
     warm = heat(experiment, answered, weights, case.rows.reset_index(drop=True), place, target, Shards(paths.cache))

@@ -6,11 +6,12 @@ each recipe says whose. Scores named are stage-1 validation (spec section 5.1).
 
 from competitions.ich.views import means_of_three, neighbors, three_windows
 from radstack.core.recipe import change
-from radstack.recipes.experiment import Backbone, Experiment, Loss, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.losses import BinaryCrossEntropy
 from radstack.recipes.sequence import DeltasBilstm, Sequence, TwoLevel
 from radstack.recipes.stacker import Stacker
 
-METRIC_LOSS = Loss(class_weights=(1, 1, 1, 1, 1, 2), rare_class="epidural", rare_weight=2.0)
+METRIC_LOSS = BinaryCrossEntropy(class_weights=(1, 1, 1, 1, 1, 2), rare_class="epidural", rare_weight=2.0)
 """The competition's metric as the loss; epidural (0.4 % of slices) counts double (spec section 5.4)."""
 
 RARE_COPIES = Sampling(rare_class="epidural", rare_copies=3, keep="brain_range > 60")

@@ -1,6 +1,5 @@
 """The index of the archive: one row a slice, in order, with its labels; and the quarantine of what is not usable."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 
 from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
 from radstack.core.errors import UserError
+from radstack.core.say import Report
 from radstack.images.dicom.order import order
 from radstack.images.dicom.scan import scan
 
@@ -24,7 +24,7 @@ QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
 
 
 def build_index(input_folder: Path, workers: int, parts_folder: Path,
-                report: Callable[[str], None] = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
+                report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index every file and every id of the archive: each is in the index or in the quarantine.
 
     The id of a slice is its SOPInstanceUID, which is the file's stem in the archive (so a renamed file is found);
@@ -120,7 +120,7 @@ def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     return index[columns]
 
 
-def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Callable[[str], None]) -> None:
+def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
     counts = quarantine.groupby(["split", "reason"]).size().reset_index(name="count")
     for split, reason, count in counts.itertuples(index=False):
         report(f"{split}: {count} quarantined as {reason}")

@@ -3,8 +3,7 @@
 import numpy as np
 
 from radstack.core.errors import UserError
-from radstack.scoring.bootstrap import standard_error
-from radstack.scoring.intervals import wilson
+from radstack.scoring.intervals import standard_error, wilson
 
 ADULT = 18.0
 """Years of life from which a person is of age in Germany (civil code, section 2)."""

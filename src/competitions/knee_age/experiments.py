@@ -6,13 +6,14 @@ Where the article is silent, the number is that of the thesis or its shipped cod
 from competitions.knee_age.views import Knee
 from competitions.knee_age.volume import BONES
 from radstack.core.recipe import change
-from radstack.recipes.experiment import Backbone, Expectation, Experiment, Op, Optim, Schedule, Train, Value
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
+from radstack.recipes.losses import Expectation, Regression
 from radstack.recipes.sequence import Attention, Sequence
 from radstack.recipes.stacker import Stacker
 
 SIDE = 224
 """Of the cached pictures."""
-YEARS = Value(center=17.5, scale=1.5, squared=True)
+YEARS = Regression(center=17.5, scale=1.5, squared=True)
 """By squared error; mean and SD of the cohort's ages bring them to about -2..2."""
 
 MASKED_PRETRAINED = Experiment(

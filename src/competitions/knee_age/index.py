@@ -1,7 +1,6 @@
 """The index of the knees: one row a slice with the age of its volume; and the quarantine of what is not usable."""
 
 import zlib
-from collections.abc import Callable
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ from competitions.knee_age.labels import QUARANTINE_COLUMNS, SUFFIXES, TABLE, re
 from competitions.knee_age.volume import central, read_masks
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
+from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Volume, read_volume
 
@@ -24,8 +24,6 @@ VERSION = 1
 """Part of the folder of the parts; raise it when the columns change."""
 CHUNK = 8
 """Volumes in one piece of work: some seconds."""
-
-Report = Callable[[str], None]
 
 
 def build_index(folder: Path, workers: int, parts_folder: Path,

@@ -15,8 +15,9 @@ from radstack.images.shards import Shards
 from radstack.images.views import Whole
 from radstack.images.volumes import read_header, read_volume
 from radstack.recipes.competition import CacheRecipe
-from radstack.recipes.experiment import Backbone, Dice, Experiment, Op, Optim, Train
+from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Train
 from radstack.recipes.localizer import Chain, Step
+from radstack.recipes.losses import Dice
 
 MASKS = ("bone", *BONES)
 """What the four networks find: all bones as one, and each alone. One network of three outputs finds no fibula (3.4 % of the

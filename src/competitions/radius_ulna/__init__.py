@@ -15,7 +15,7 @@ from competitions.radius_ulna.views import BONES, STORED
 from radstack.core.progress import counter
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric
 
 GROUPS = tuple(ClassGroup(bone, tuple(phase_of(bone, int(stage[1:])) for stage in TARGETS[bone])) for bone in BONES)

@@ -12,7 +12,7 @@ from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.detector import Joint
 from radstack.recipes.experiment import Experiment, Optim, Sampling, Schedule, Train
-from radstack.recipes.losses_classes import Ordinal
+from radstack.recipes.losses import Ordinal
 
 DETECTOR = change(
     ZFNET,

@@ -8,7 +8,7 @@ from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TAR
 from competitions.radius_ulna.views import BONES, bone, both, in_color
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
-from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
 from radstack.recipes.stacker import Stacker
 
 SIZES = tuple(len(TARGETS[name]) for name in BONES)
@@ -16,7 +16,7 @@ SIZES = tuple(len(TARGETS[name]) for name in BONES)
 IN_PHASE = {name: tuple(tuple(f"{TARGETS[name][0][0]}{stage}" for stage in LEARNED[name] if stage in PHASES[name][phase])
                         for phase in LEARNED_PHASES[name]) for name in BONES}
 """Bone -> the target columns of each phase: what balancing repeats."""
-PHASE_LOSS = {name: Classes(merged=tuple(len(stages) for stages in IN_PHASE[name])) for name in BONES}
+PHASE_LOSS = {name: SoftmaxCrossEntropy(merged=tuple(len(stages) for stages in IN_PHASE[name])) for name in BONES}
 """The article's networks tell phases; what they say of a phase is shared equally among its stages."""
 
 NETS = {
@@ -82,7 +82,7 @@ def ordinal(name: str, base: Experiment) -> tuple[Experiment, ...]:
     """``base`` over all stages of one bone: softmax, CORAL, cumulative link."""
     own = change(base, view=bone(name, size=base.view.size), targets=TARGETS[name])
     return tuple(change(own, name=f"{name}_{kind}", loss=loss) for kind, loss in
-                 (("stages", Classes()), ("coral", Ordinal()), ("cumulative", Ordinal(link="cumulative"))))
+                 (("stages", SoftmaxCrossEntropy()), ("coral", Ordinal()), ("cumulative", Ordinal(link="cumulative"))))
 
 
 def joint(base: Experiment, link: str = "cumulative") -> Experiment:

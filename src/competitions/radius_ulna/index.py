@@ -1,6 +1,5 @@
 """The index of the radiographs: one row a picture with its stages and hand-made boxes; and the quarantine of the rest."""
 
-from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +13,7 @@ from competitions.radius_ulna.labels import QUARANTINE_COLUMNS, TABLE, read_labe
 from competitions.radius_ulna.phases import ALL_TARGETS, TARGETS, one_hot
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
+from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
 from radstack.images.radiograph import read_picture
 
@@ -26,8 +26,6 @@ VERSION = 1
 """Part of the folder of the parts; raise it when the columns change."""
 CHUNK = 100
 """Pictures in one piece of work: some seconds."""
-
-Report = Callable[[str], None]
 
 
 def build_index(folder: Path, workers: int, parts_folder: Path,

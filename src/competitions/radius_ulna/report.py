@@ -15,8 +15,7 @@ from competitions.radius_ulna.views import BONES
 from radstack.core.paths import Paths
 from radstack.images.boxes import GOOD, iou, score_boxes
 from radstack.recipes.competition import Cases, Published
-from radstack.scoring.bootstrap import difference
-from radstack.scoring.intervals import wilson
+from radstack.scoring.intervals import difference, wilson
 from radstack.stages.detect import score_columns
 
 ARTICLE = {

@@ -19,7 +19,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
-from radstack.scoring.bootstrap import Interval, difference
+from radstack.scoring.intervals import Interval, difference
 from radstack.scoring.metrics import normalized
 from radstack.scoring.task import Task
 from radstack.stack.predictions import fold_files

@@ -19,7 +19,7 @@ from radstack.running.tables import command, read_folds, read_index, read_rows
 from radstack.scoring.metrics import normalized
 from radstack.stack.predictions import read_member
 from radstack.stages.stack import stack_folds
-from radstack.submission.files import validate
+from radstack.submission.forms import validate
 
 Fact = tuple[Any, float | None]
 """A value and how far another may be from it: 0 for equal, None where a difference is only worth a note (bits)."""

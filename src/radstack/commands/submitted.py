@@ -11,7 +11,7 @@ from radstack.stack.predictions import read_member
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.stack import stack_folds
 from radstack.stages.submit import by_row
-from radstack.submission.files import DECIMALS, row_names
+from radstack.submission.forms import DECIMALS, row_names
 
 FLOAT32 = 1e-6
 """Relative precision of a stored prediction, with some room."""

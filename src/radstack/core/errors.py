@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class LeakError(UserError):
-    """Rows that must be strangers have met (a patient in two folds, a member of another fold table). Never a warning."""
+    """Rows met that must not: a patient in two folds, or models made on another fold table. Always an error, no warning."""
 
 
 def reason(error: BaseException, limit: int = 300) -> str:

@@ -42,18 +42,15 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
     total = counts.sum(0)
     rarity = np.where(counts > 0, total, np.inf)
     rarest = rarity.argmin(1)
-    order = np.lexsort((rng.random(len(counts)), -counts[:, -1], -_at(counts, rarest), rarity.min(1)))
+    order = np.lexsort((rng.random(len(counts)), -counts[:, -1], -counts[np.arange(len(counts)), rarest], rarity.min(1)))
     held = np.zeros((n_folds, counts.shape[1]))
     fold = np.empty(len(counts), int)
     for group in order:
+        # Rare labels come first, while there is room to spread them; groups without any then even out the rows.
         emptiest = np.lexsort((held[:, -1], held[:, rarest[group]]))[0]
         fold[group] = emptiest
         held[emptiest] += counts[group]
     return fold
-
-
-def _at(table: np.ndarray, column: np.ndarray) -> np.ndarray:
-    return table[np.arange(len(table)), column]
 
 
 def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:

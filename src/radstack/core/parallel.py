@@ -31,6 +31,7 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
         The tables in the order of ``items``.
     """
     chunks = [items[start:start + chunk] for start in range(0, len(items), chunk)]
+    # Named by what was asked, not by number: after a change of the items only the changed chunks are done again.
     files = [parts / f"{digest(piece)}.parquet" for piece in chunks]
     todo = [number for number, file in enumerate(files) if not file.exists()]
     done = len(items) - sum(len(chunks[number]) for number in todo)

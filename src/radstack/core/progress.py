@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from radstack.core.files import replacing
-from radstack.core.say import say
+from radstack.core.say import Report, say
 
 T = TypeVar("T")
 LINE_SECONDS = 10.0
@@ -95,7 +95,7 @@ class Log:
 class Track:
     """Counts steps and says so in a plain line at most every ``LINE_SECONDS``, and at the end. Use it in a ``with``."""
 
-    def __init__(self, total: int | None, what: str, done: int, report: Callable[[str], None], log: Log | None,
+    def __init__(self, total: int | None, what: str, done: int, report: Report, log: Log | None,
                  brief: bool) -> None:
         """Start the clock; see :func:`track` for the arguments."""
         self.total, self.what, self.done = total, what, done
@@ -115,13 +115,16 @@ class Track:
             self._last = time.perf_counter()
             self._line()
 
-    def over(self, pictures: Iterable[T]) -> Iterator[T]:
-        """Yield ``pictures``, each a step once it is dealt with; the time that they take to come is waiting for data."""
+    def over(self, items: Iterable[T], pictures: Callable[[T], int] = lambda item: 1) -> Iterator[T]:
+        """Yield ``items``, each as many steps as it holds ``pictures``, once it is dealt with.
+
+        The time that they take to come is waiting for data.
+        """
         start = time.perf_counter()
-        for picture in pictures:
-            wait = time.perf_counter() - start
-            yield picture
-            self.step(images=1, wait=wait)
+        for item in items:
+            wait, count = time.perf_counter() - start, pictures(item)
+            yield item
+            self.step(count, images=count, wait=wait)
             start = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -186,7 +189,7 @@ class Bar(Track):
         """The bar already shows it."""
 
 
-def track(total: int | None, what: str, *, done: int = 0, report: Callable[[str], None] | None = None,
+def track(total: int | None, what: str, *, done: int = 0, report: Report | None = None,
           log: Log | None = None, brief: bool = False) -> Track:
     """A bar when a person watches this process and lines are not wanted elsewhere, else plain lines.
 

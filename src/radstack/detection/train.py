@@ -1,6 +1,6 @@
 """A detector on one fold: its pictures, phases and steps, for the training loop."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN
 
 from radstack.core.errors import UserError
+from radstack.core.say import Report
 from radstack.detection.augment import augmented
 from radstack.detection.nets import Targets, as_input, build, losses, parts, phases
 from radstack.detection.trunks import ANYWHERE, Weights, trunk
@@ -43,7 +44,7 @@ class DetectRun:
     checkpoint: Path
     device: torch.device
     checkpoint_seconds: float
-    report: Callable[[str], None]
+    report: Report
     weights: Weights = ANYWHERE
     """Where pretrained weights may come from."""
 

@@ -15,7 +15,7 @@ from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
 
 HEAD = struct.Struct(">8s4x4sIIBB")
-"""Signature and start of the IHDR chunk (PNG specification, 5.2 and 11.2.1): width, height, bits, color type."""
+"""Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
 SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 """Start and end of a JPEG file (ITU-T T.81, B.1.1.3)."""
@@ -51,19 +51,12 @@ def read_header(path: Path) -> Header:
     Raises:
         Unreadable: ``no-access``, ``empty``, ``not-png``, ``truncated`` (no closing chunk).
     """
-    try:
-        with path.open("rb") as file:
-            head, length = file.read(HEAD.size), file.seek(0, 2)
-            file.seek(max(0, length - TAIL))
-            tail = file.read()
-    except OSError as error:
-        raise Unreadable("no-access", error.strerror or str(error)) from error
+    head, tail, length = _ends(path)
     if not length:
         raise Unreadable("empty", "the file has no bytes")
     if len(head) < HEAD.size or not head.startswith(SIGNATURE):
         raise Unreadable("not-png", f"it starts with {head[:8]!r}")
-    if IEND not in tail:
-        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+    _check_end(IEND, tail, length)
     _, kind, width, height, bits, color = HEAD.unpack(head)
     if kind != b"IHDR" or color not in CHANNELS or not width * height:
         raise Unreadable("not-png", "its first chunk is not a header")
@@ -113,19 +106,28 @@ def read_picture(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         Unreadable: the reasons of :func:`read`.
     """
-    try:
-        with path.open("rb") as file:
-            start, length = file.read(len(JPEG)), file.seek(0, 2)
-            file.seek(max(0, length - TAIL))
-            tail = file.read()
-    except OSError as error:
-        raise Unreadable("no-access", error.strerror or str(error)) from error
-    if start != JPEG:
+    head, tail, length = _ends(path)
+    if not head.startswith(JPEG):
         return read(path), read_header(path).channels
-    if JPEG_END not in tail:
-        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+    _check_end(JPEG_END, tail, length)
     pixels = _decoded(path)
     return _gray(pixels), 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def _ends(path: Path) -> tuple[bytes, bytes, int]:
+    """The first and the last bytes of a file, and its length."""
+    try:
+        with path.open("rb") as file:
+            head, length = file.read(HEAD.size), file.seek(0, 2)
+            file.seek(max(0, length - TAIL))
+            return head, file.read(), length
+    except OSError as error:
+        raise Unreadable("no-access", error.strerror or str(error)) from error
+
+
+def _check_end(end: bytes, tail: bytes, length: int) -> None:
+    if end not in tail:
+        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
 
 
 def _decoded(path: Path) -> np.ndarray:

@@ -37,16 +37,6 @@ class Similarity:
         """Target pixels in a source pixel."""
         return float(np.hypot(*self.matrix[:, 0]))
 
-    @property
-    def angle(self) -> float:
-        """Rotation in degrees, -180 to 180, clockwise on the screen; of a reflection, what follows after x became -x."""
-        return float(np.degrees(np.arctan2(-self.matrix[0, 1], self.matrix[1, 1])))
-
-    @property
-    def reflected(self) -> bool:
-        """Whether left and right hands are exchanged."""
-        return bool(np.linalg.det(self.matrix[:, :2]) < 0)
-
 
 def from_points(source: np.ndarray, target: np.ndarray, reflect: bool) -> Similarity:
     """The similarity that brings ``source`` nearest to ``target``, both [n, 2], in the sense of least squares.

@@ -42,7 +42,7 @@ class Grid:
     direction: np.ndarray
     """[3, 3]: its columns are the unit vectors of the axes, so a voxel lies at origin + direction @ (spacing * index)."""
     plane: str
-    """One of ``PLANES``: the plane in which it was acquired, told by the coarsest spacing."""
+    """One of ``PLANES``: the plane in which it was acquired, known by the coarsest spacing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def same_geometry(a: Grid, b: Grid) -> bool:
     """Whether two oriented grids have the same voxels: one size, and corners less than half a voxel apart.
 
     Files that store the same volume with other axes first are the same. A mask on another grid is to be refused, not
-    resampled: with slices of 4 mm the nearest voxel can be a bone's width away, and nothing would tell.
+    resampled: with slices of 4 mm the nearest voxel can be a bone's width away, and nobody would notice.
     """
     return a.size == b.size and bool(np.abs(_corners(a) - _corners(b)).max() < min(*a.spacing, *b.spacing) / 2)
 

@@ -5,17 +5,33 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from radstack.core.errors import UserError
 from radstack.core.registry import check_name, pick
 from radstack.nets import pretrained
 from radstack.nets.body import Body
-from radstack.nets.classes import SharedLinear
 from radstack.nets.sources import SOURCES
 from radstack.recipes.experiment import Backbone, Head
 
 PLAIN = Head()
 """No columns and no hidden layers."""
+
+
+class SharedLinear(nn.Linear):
+    """Linear layer with one weight vector a group of outputs, and one bias an output (the last layer of CORAL, Cao 2020)."""
+
+    def __init__(self, inputs: int, shares: tuple[int, ...]) -> None:
+        """Take ``inputs`` features to ``sum(shares)`` outputs; ``shares`` counts the outputs of each group."""
+        super().__init__(inputs, len(shares), bias=False)
+        self.shares, self.out_features = shares, sum(shares)
+        self.bias = nn.Parameter(torch.zeros(self.out_features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Outputs [batch, sum(shares)] of ``features`` [batch, inputs]; those of a group differ by their biases alone."""
+        scores = functional.linear(features, self.weight)
+        spread = [scores[:, [group]].expand(-1, count) for group, count in enumerate(self.shares)]
+        return torch.cat(spread, 1) + self.bias
 
 
 class Net(nn.Module):
@@ -33,9 +49,9 @@ class Net(nn.Module):
         self.start = "random"
         """Where the weights came from, one line for the log and the manifest."""
         self.dropout = nn.Dropout(dropout)
-        told = head.columns_width if head.columns else 0
-        self.told = nn.Linear(len(head.columns), told) if told else None
-        widths = (body.width + told, *head.hidden)
+        joined = head.columns_width if head.columns else 0
+        self.given_columns = nn.Linear(len(head.columns), joined) if joined else None
+        widths = (body.width + joined, *head.hidden)
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.head: nn.Linear | nn.Conv2d = (
             SharedLinear(widths[-1], shares) if shares else nn.Linear(widths[-1], outputs))
@@ -46,18 +62,18 @@ class Net(nn.Module):
         return self._pooled(self.body, images)
 
     def decide(self, features: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
-        """Outputs [batch, outputs], float32, of :meth:`embed`'s features and what the network is told beside the picture.
+        """Outputs [batch, outputs], float32, of :meth:`embed`'s features and the columns given beside the picture.
 
         ``columns`` is float32 [batch, len(head.columns)], or None for a head without columns; else a ValueError.
         """
-        if (columns is None) != (self.told is None):
+        if (columns is None) != (self.given_columns is None):
             raise ValueError("the head has columns and the batch has none" if columns is None else
                              "the batch has columns and the head takes none")
         # In bfloat16 a logit of 5 moves in steps of 0.03, which a log loss of 0.06 would feel.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.head.weight.dtype)
-            if columns is not None and self.told is not None:
-                features = torch.cat([features, self.told(columns.to(features.dtype)).relu()], 1)
+            if columns is not None and self.given_columns is not None:
+                features = torch.cat([features, self.given_columns(columns.to(features.dtype)).relu()], 1)
             for layer in self.hidden:
                 features = self.dropout(layer(features).relu())
             return self.head(features).float()
@@ -79,15 +95,8 @@ class Dense(Net):
         self.head = nn.Conv2d(body.width, outputs, 1)
 
 
-def build(
-    backbone: Backbone,
-    outputs: int,
-    channels: int = 3,
-    weights_folder: Path | None = None,
-    offline: bool = False,
-    head: Head = PLAIN,
-    shares: tuple[int, ...] = (),
-) -> Net:
+def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: Path | None = None, offline: bool = False,
+          head: Head = PLAIN, shares: tuple[int, ...] = ()) -> Net:
     """Make the network of ``backbone``, with its pretrained weights unless the recipe starts from scratch.
 
     Args:

@@ -39,10 +39,15 @@ class Body:
     """Prefixes of the classifier's keys in a weights file."""
     origin: Origin
     """Where the published weights are."""
-    translate: Callable[[State], State] = lambda state: state
-    """Renames old keys of a weights file."""
+    rename_keys: Callable[[State], State] = lambda state: state
+    """Brings old keys of a weights file to those of ``net``."""
     dense: bool = False
     """The features are not pooled: each pixel of the picture has its own."""
+
+
+def whole(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What ``net`` itself makes of the pictures, for one that ends in its features."""
+    return net(images)
 
 
 def first_convolution(net: nn.Module) -> str:

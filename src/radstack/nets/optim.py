@@ -1,4 +1,7 @@
-"""Optimizers by name, and the learning rate as a pure function of the epoch, so that a resumed run needs no state."""
+"""Optimizers and schedules by name, and the average of the weights.
+
+The learning rate is a pure function of the epoch, so that a resumed run needs no state for it.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,6 +9,7 @@ from typing import Any
 
 import torch
 from timm.optim import param_groups_weight_decay
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,28 +22,8 @@ Groups = list[dict[str, Any]]
 """Parameter groups: what decays, and what does not."""
 
 
-def adam(groups: Groups, recipe: Optim) -> Optimizer:
-    """Adam (Kingma and Ba 2015) with L2 weight decay."""
-    return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas)
-
-
-def adamw(groups: Groups, recipe: Optim) -> Optimizer:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
-
-
-def sgd(groups: Groups, recipe: Optim) -> Optimizer:
-    """Stochastic gradient descent with momentum and L2 weight decay."""
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
-
-
-def rmsprop(groups: Groups, recipe: Optim) -> Optimizer:
-    """RMSProp with momentum and L2 weight decay; mean square over .9, as Inception v3 was trained (Szegedy 2016)."""
-    return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, alpha=0.9)
-
-
 def fused_adam(groups: Groups, recipe: Optim) -> Optimizer:
-    """Adam of NVIDIA Apex: the rule of :func:`adam` in one kernel.
+    """Adam of NVIDIA Apex: the rule of ``adam`` in one kernel.
 
     Raises:
         UserError: Apex is absent, is another package, or was built without its CUDA extensions.
@@ -52,10 +36,12 @@ def fused_adam(groups: Groups, recipe: Optim) -> Optimizer:
 
 
 OPTIMIZERS: dict[str, Callable[[Groups, Optim], Optimizer]] = {
-    "adam": adam,
-    "adamw": adamw,
-    "sgd": sgd,
-    "rmsprop": rmsprop,
+    # Adam (Kingma and Ba 2015), SGD and RMSProp with L2 weight decay, AdamW (Loshchilov and Hutter 2019) with decoupled one;
+    # RMSProp's mean square over .9 is how Inception v3 was trained (Szegedy 2016).
+    "adam": lambda groups, recipe: torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas),
+    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas),
+    "sgd": lambda groups, recipe: torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum),
+    "rmsprop": lambda groups, recipe: torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, alpha=0.9),
     "fused_adam": fused_adam,
 }
 
@@ -72,21 +58,6 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def constant(recipe: Schedule, epoch: float, total: float) -> float:
-    """Always the peak."""
-    return 1.0
-
-
-def exponential(recipe: Schedule, epoch: float, total: float) -> float:
-    """``gamma`` to the number of whole epochs done."""
-    return recipe.gamma ** math.floor(epoch)
-
-
-def steps(recipe: Schedule, epoch: float, total: float) -> float:
-    """``gamma`` to the number of milestones passed."""
-    return recipe.gamma ** sum(epoch >= milestone for milestone in recipe.milestones)
-
-
 def cosine(recipe: Schedule, epoch: float, total: float) -> float:
     """Half a cosine from the peak after warm-up to the floor at the end (Loshchilov and Hutter 2017)."""
     done = (epoch - recipe.warmup) / max(total - recipe.warmup, 1e-9)
@@ -101,9 +72,9 @@ def cyclic(recipe: Schedule, epoch: float, total: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[Schedule, float, float], float]] = {
-    "constant": constant,
-    "exponential": exponential,
-    "steps": steps,
+    "constant": lambda recipe, epoch, total: 1.0,
+    "exponential": lambda recipe, epoch, total: recipe.gamma ** math.floor(epoch),
+    "steps": lambda recipe, epoch, total: recipe.gamma ** sum(epoch >= milestone for milestone in recipe.milestones),
     "cosine": cosine,
     "cyclic": cyclic,
 }
@@ -119,3 +90,16 @@ def schedule(recipe: Schedule, epoch: float, total: float) -> float:
     """
     factor = pick(SCHEDULES, recipe.name, "schedule")(recipe, epoch, total)
     return factor * min(1.0, epoch / recipe.warmup) if recipe.warmup else factor
+
+
+def moving_average(net: nn.Module, decay: float) -> ModelEmaV3:
+    """Start an average of ``net``, the bare network, not its DDP wrapper.
+
+    Call ``average.update(net, step)`` after optimizer step number ``step`` (from 1 on); predict and save with
+    ``average.module``; its ``state_dict()`` is the whole state, plain tensors.
+
+    The decay warms up as ``1 - (1 + step) ** (-2/3)`` to at most ``decay`` (Crowson's rule, as timm documents it), so
+    that short runs are not averages of the start. Floating-point buffers (batch-norm statistics) are averaged with
+    the weights, integer ones (batch counters) copied.
+    """
+    return ModelEmaV3(net, decay=decay, use_warmup=True)

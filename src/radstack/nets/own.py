@@ -1,51 +1,57 @@
-"""Networks of the source ``radstack``: written here, published by nobody, so always trained from scratch."""
+"""Networks of the source ``radstack``: written here, published by nobody, so always trained from scratch.
 
-from collections.abc import Callable
+The functions of ``OWN`` make them: two stacks of convolutions with dense layers (with batch norm, and from before it), two
+U-Nets (skips by concatenation, and by addition), and the down half of the latter.
+"""
+
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
 
 import torch
 from torch import nn
 
 from radstack.core.errors import UserError
-from radstack.nets.body import Body, Origin, State
-from radstack.nets.plain import plain
-from radstack.nets.unets import SumEncoder, SumUnet, Unet
+from radstack.core.registry import pick
+from radstack.nets.body import Body, Origin, Pooled, State, whole
 
 WIDTHS = (32, 64, 128, 128, 256, 384)
-"""Channels of the six blocks: the article prints five numbers, its authors' code repeats 128 (Iglovikov 2018,
-neuro-inc/ml-recipe-bone-age)."""
+"""Channels of the six blocks: Iglovikov 2018 prints five numbers, the authors' code (neuro-inc/ml-recipe-bone-age) repeats
+128."""
+PADDINGS: dict[str, tuple[str, bool]] = {"same": ("same", False), "valid": ("valid", False), "valid_ceil": ("valid", True)}
+"""Name -> padding of the convolutions as torch names it, and whether a pool keeps the last odd row and column."""
+LAST = ("head", "given_columns", "hidden")
+"""Layers after the trunk in a weights file of this program's own."""
 
 
 def vgg_elu(channels: int, *, size: tuple[int, int], widths: tuple[int, ...] = WIDTHS, second: int = 1,
             dense: tuple[int, ...] = (2048, 2048), dropout: float = 0.3) -> Body:
     """Blocks of convolution 3x3, ELU, batch norm, convolution, ELU, batch norm, max pool 3x3 of stride 2; dense layers.
 
-    The regression network of Iglovikov 2018, by its authors' later code where the article is silent.
+    The regression network of Iglovikov 2018, by its authors' later code where the paper is silent.
 
     Args:
         channels: of the picture.
         size: height and width of the picture, on which the dense layers depend.
         widths: channels of each block.
-        second: kernel of the second convolution; the code has 1, the article's net for key points is built with 3.
+        second: kernel of the second convolution; the code has 1, the paper's net for key points 3.
         dense: units of the dense layers, each with ELU, that end the trunk.
         dropout: rate before each of them.
 
     Raises:
         UserError: nothing is left of the picture, or the second kernel is even.
     """
-    height, width = trace(tuple(size), len(widths))[-1]
+    height, width = vgg_sizes(size, len(widths))[-1]
     if second % 2 == 0:
         raise UserError(f"radstack/vgg_elu: second={second} has no center; use 1 or 3 in backbone.args")
     blocks = [_vgg_block(before, after, second) for before, after in pairwise((channels, *widths))]
     units = (height * width * widths[-1], *dense)
     layers = [nn.Sequential(nn.Dropout(dropout), nn.Linear(before, after), nn.ELU(inplace=True))
               for before, after in pairwise(units)]
-    net = _Sized(tuple(size), nn.Sequential(*blocks), nn.Sequential(nn.Flatten(), *layers))
-    return Body(net, units[-1], _whole, LAST, Origin("", ""), _own_file)
+    net = _Sized("vgg_elu", size, nn.Sequential(*blocks), nn.Sequential(nn.Flatten(), *layers))
+    return _body(net, units[-1])
 
 
-def trace(size: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:
+def vgg_sizes(size: Sequence[int], blocks: int) -> list[tuple[int, int]]:
     """Height and width after each of ``blocks`` pools 3x3 of stride 2 without padding; nothing left is a UserError."""
     height, width = size
     sizes = []
@@ -58,6 +64,85 @@ def trace(size: tuple[int, ...], blocks: int) -> list[tuple[int, int]]:
     return sizes
 
 
+def plain(channels: int, *, size: tuple[int, int] = (128, 96),
+          convs: Sequence[tuple[int, int]] = ((32, 7), (64, 5), (64, 3), (32, 3)), dense: tuple[int, ...] = (4096, 1024),
+          padding: str = "same", dropout: float = 0.5) -> Body:
+    """Blocks of convolution, ReLU and max pool 2x2; dense layers with ReLU and dropout; Xavier uniform, zero biases.
+
+    The nine networks by which the maturity of the distal radius and ulna was graded in crops of 128 x 96 (Theano/Lasagne,
+    whose ``GlorotUniform`` is the initialization); the defaults are its third. Dropout follows each dense layer's ReLU as
+    in AlexNet (Krizhevsky 2012), so that ``backbone.dropout`` stays 0.
+
+    Args:
+        channels: of the picture.
+        size: height and width of the picture, on which the dense layers depend.
+        convs: channels and kernel of each convolution.
+        dense: units of the dense layers that end the trunk.
+        padding: ``same`` keeps the size, ``valid`` does not pad, ``valid_ceil`` does not pad either, but pools what is left
+            over.
+        dropout: rate after each dense layer; 0 for none.
+
+    Raises:
+        UserError: an unknown padding, a layer without channels, units or kernel, or a layer that leaves nothing.
+    """
+    if min((1, *(number for conv in convs for number in conv), *dense)) < 1:
+        raise UserError(f"radstack/plain: convs={convs}, dense={dense} hold numbers below 1; mend backbone.args")
+    height, width = plain_sizes(size, [kernel for _, kernel in convs], padding)[-1]
+    mode, ceil = pick(PADDINGS, padding, "padding for radstack/plain,")
+    widths = (channels, *(made for made, _ in convs))
+    blocks = [nn.Sequential(nn.Conv2d(before, after, kernel, padding=mode), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=ceil))
+              for (before, after), (_, kernel) in zip(pairwise(widths), convs)]
+    units = (height * width * widths[-1], *dense)
+    layers = [nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)) for before, after in pairwise(units)]
+    net = _Sized("plain", size, nn.Sequential(*blocks), nn.Sequential(nn.Flatten(), *layers))
+    net.apply(_xavier)
+    return _body(net, units[-1])
+
+
+def plain_sizes(size: Sequence[int], kernels: Sequence[int], padding: str = "same") -> list[tuple[int, int]]:
+    """Height and width of the picture ``size`` and after each block of a convolution with that kernel and a pool 2x2.
+
+    Raises:
+        UserError: an unknown padding, or the layer that leaves nothing of the picture.
+    """
+    mode, ceil = pick(PADDINGS, padding, "padding for radstack/plain,")
+    sizes = [(size[0], size[1])]
+    for number, kernel in enumerate(kernels, start=1):
+        before = sizes[-1]
+        mapped = before if mode == "same" else tuple(side - kernel + 1 for side in before)
+        height, width = ((side + ceil) // 2 for side in mapped)
+        for layer, (y, x) in (("convolution", mapped), ("pool", (height, width))):
+            if min(y, x) < 1:
+                raise UserError(f"radstack/plain: {layer} {number} (kernel {kernel}, padding={padding}) leaves {max(y, 0)} "
+                                f"x {max(x, 0)} of {before[0]} x {before[1]}; set padding to same or valid_ceil, fewer "
+                                "convs or a larger size in backbone.args")
+        sizes.append((height, width))
+    return sizes
+
+
+class _Sized(nn.Module):
+    """Blocks and dense layers that know which size they were made for."""
+
+    def __init__(self, name: str, size: Sequence[int], blocks: nn.Module, dense: nn.Module) -> None:
+        super().__init__()
+        self.name, self.size, self.blocks, self.dense = name, tuple(size), blocks, dense
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if tuple(images.shape[2:]) != self.size:
+            raise UserError(f"radstack/{self.name} was made for pictures of {self.size}, not {tuple(images.shape[2:])}; set "
+                            "size in backbone.args to that of the view")
+        return self.dense(self.blocks(images))
+
+
+def _vgg_block(before: int, after: int, second: int) -> nn.Sequential:
+    first = nn.Conv2d(before, after, 3, padding=1)
+    other = nn.Conv2d(after, after, second, padding=second // 2)
+    for convolution in (first, other):
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(first, nn.ELU(inplace=True), nn.BatchNorm2d(after),
+                         other, nn.ELU(inplace=True), nn.BatchNorm2d(after), nn.MaxPool2d(3, stride=2))
+
+
 def unet(channels: int, *, widths: tuple[int, ...] = (32, 64, 128, 256, 512)) -> Body:
     """U-Net with batch norm (Ronneberger 2015, with padding, so that the map has the picture's size).
 
@@ -65,7 +150,7 @@ def unet(channels: int, *, widths: tuple[int, ...] = (32, 64, 128, 256, 512)) ->
         channels: of the picture.
         widths: channels at full size, at half of it ...; height and width must divide by 2 for each but the first.
     """
-    return Body(Unet(channels, widths), widths[0], _whole, LAST, Origin("", ""), _own_file, dense=True)
+    return _body(Unet(channels, widths), widths[0], dense=True)
 
 
 def unet_sum(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5, growth: float = 1.0) -> Body:
@@ -85,7 +170,7 @@ def unet_sum(channels: int, *, width: int = 32, depth: int = 4, dropout: float =
         UserError: a block is left without channels, or nothing is halved.
     """
     widths = grow(width, depth, growth)
-    return Body(SumUnet(channels, widths, dropout), width, _whole, LAST, Origin("", ""), _own_file, dense=True)
+    return _body(SumUnet(channels, widths, dropout), width, dense=True)
 
 
 def unet_sum_encoder(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5,
@@ -96,7 +181,7 @@ def unet_sum_encoder(channels: int, *, width: int = 32, depth: int = 4, dropout:
     """
     widths = grow(width, depth, growth)
     way_up = ("up", "join", "body.up", "body.join")
-    return Body(SumEncoder(channels, widths, dropout), widths[-1], _mean, LAST + way_up, Origin("", ""), _own_file)
+    return _body(SumEncoder(channels, widths, dropout), widths[-1], _mean, way_up)
 
 
 def grow(width: int, depth: int, growth: float) -> tuple[int, ...]:
@@ -108,45 +193,117 @@ def grow(width: int, depth: int, growth: float) -> tuple[int, ...]:
     return tuple(widths)
 
 
-OWN: dict[str, Callable[..., Body]] = {
-    "vgg_elu": vgg_elu, "unet": unet, "unet_sum": unet_sum, "unet_sum_encoder": unet_sum_encoder, "plain": plain,
-}
+class Unet(nn.Module):
+    """Down by pooling, up by transposed convolutions, joined by concatenation; features at full size."""
 
-LAST = ("head", "told", "hidden")
-"""Layers after the trunk in a weights file of this program's own."""
-
-
-class _Sized(nn.Module):
-    """Blocks and dense layers that know which size they were made for."""
-
-    def __init__(self, size: tuple[int, ...], blocks: nn.Module, dense: nn.Module) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        """Make it for pictures of ``channels``; ``widths`` are channels at full size, at half of it ..."""
         super().__init__()
-        self.size, self.blocks, self.dense = size, blocks, dense
+        self.down = nn.ModuleList(_norm_block(*pair) for pair in pairwise((channels, *widths)))
+        upward = list(pairwise(widths[::-1]))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, flat, 2, stride=2) for deep, flat in upward)
+        self.join = nn.ModuleList(_norm_block(2 * flat, flat) for _, flat in upward)
+        self.pool = nn.MaxPool2d(2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if tuple(images.shape[2:]) != self.size:
-            raise UserError(f"radstack/vgg_elu was made for pictures of {self.size}, not {tuple(images.shape[2:])}; set "
-                            "size in backbone.args to that of the view")
-        return self.dense(self.blocks(images))
+        """Features [batch, widths[0], height, width]; a size that does not halve is a UserError."""
+        _check_halves("unet", images, len(self.up), "widths")
+        features, kept = self.down[0](images), []
+        for block in list(self.down)[1:]:
+            kept.append(features)
+            features = block(self.pool(features))
+        for up, join in zip(self.up, self.join):
+            features = join(torch.cat([kept.pop(), up(features)], 1))
+        return features
 
 
-def _vgg_block(before: int, after: int, second: int) -> nn.Sequential:
-    first = nn.Conv2d(before, after, 3, padding=1)
-    other = nn.Conv2d(after, after, second, padding=second // 2)
-    for convolution in (first, other):
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(first, nn.ELU(inplace=True), nn.BatchNorm2d(after),
-                         other, nn.ELU(inplace=True), nn.BatchNorm2d(after), nn.MaxPool2d(3, stride=2))
+class SumEncoder(nn.Module):
+    """Down half and middle of :class:`SumUnet`, with the same keys; the deepest features."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
+        """Make it for pictures of ``channels``; the last of ``widths`` is the middle's, between whose two is ``dropout``."""
+        super().__init__()
+        *flat, deep = widths
+        self.down = nn.ModuleList(_elu_block(*pair) for pair in pairwise((channels, *flat)))
+        self.middle = _elu_block(flat[-1], deep, dropout)
+        self.pool = nn.MaxPool2d(2)
+        self.apply(_xavier)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features [batch, widths[-1], height / 2^depth, width / 2^depth]."""
+        return self.descend(images)[0]
+
+    def descend(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The deepest features, and those that each pooling took, from full size down."""
+        features, kept = images, []
+        for block in self.down:
+            kept.append(block(features))
+            features = self.pool(kept[-1])
+        return self.middle(features), kept
 
 
-def _whole(net: Any, images: torch.Tensor) -> torch.Tensor:
-    return net(images)
+class SumUnet(SumEncoder):
+    """U-Net without batch norm that adds what it kept rather than concatenating it; features at full size."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
+        """Make it as :class:`SumEncoder`."""
+        super().__init__(channels, widths, dropout)
+        upward = list(pairwise(widths[::-1]))
+        # Each goes to exactly twice the size.
+        self.up = nn.ModuleList(nn.Sequential(nn.ConvTranspose2d(deep, flat, 3, stride=2, padding=1, output_padding=1),
+                                              nn.ELU(inplace=True)) for deep, flat in upward)
+        self.join = nn.ModuleList(_elu_block(flat, flat) for _, flat in upward)
+        self.apply(_xavier)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features [batch, widths[0], height, width]; a size that does not halve is a UserError."""
+        _check_halves("unet_sum", images, len(self.up), "depth")
+        features, kept = self.descend(images)
+        for up, join in zip(self.up, self.join):
+            features = join(kept.pop() + up(features))
+        return features
 
 
-def _mean(net: Any, images: torch.Tensor) -> torch.Tensor:
+def _norm_block(before: int, after: int) -> nn.Sequential:
+    # Batch norm takes the mean away, and a bias with it.
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+                         nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+
+
+def _elu_block(before: int, after: int, dropout: float = 0.0) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.ELU(inplace=True), nn.Dropout(dropout),
+                         nn.Conv2d(after, after, 3, padding=1), nn.ELU(inplace=True))
+
+
+def _xavier(module: nn.Module) -> None:
+    """Start as Theano and Keras do: uniform weights (Glorot 2010), biases 0; PyTorch's are 0.58 of them in size."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
+
+
+def _check_halves(name: str, images: torch.Tensor, times: int, argument: str) -> None:
+    part = 2**times
+    if images.shape[2] % part or images.shape[3] % part:
+        raise UserError(f"radstack/{name} halves {times} times and takes sizes that divide by {part}, not "
+                        f"{tuple(images.shape[2:])}; change the view's size or {argument} in backbone.args")
+
+
+def _body(net: nn.Module, width: int, pooled: Pooled = whole, cut: tuple[str, ...] = (),
+          dense: bool = False) -> Body:
+    return Body(net, width, pooled, LAST + cut, Origin("", ""), _own_file, dense)
+
+
+def _mean(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return net(images).mean((2, 3))
 
 
 def _own_file(state: State) -> State:
     """Take the trunk's keys out of a whole network's file, as stage 04 writes it."""
     return {key.removeprefix("body."): value for key, value in state.items()}
+
+
+OWN: dict[str, Callable[..., Body]] = {
+    "vgg_elu": vgg_elu, "unet": unet, "unet_sum": unet_sum, "unet_sum_encoder": unet_sum_encoder, "plain": plain,
+}

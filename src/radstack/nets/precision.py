@@ -1,10 +1,11 @@
 """Mixed precision by name: one object that runs the forward pass, the backward pass and the optimizer step."""
 
 import importlib
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,39 +16,7 @@ from radstack.core.errors import UserError, reason
 from radstack.core.registry import pick
 
 
-class Precision(Protocol):
-    """What a training loop needs of a way to compute."""
-
-    def prepare(self, net: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Bring the network, already on its device, and its optimizer to this precision; before DDP and resuming."""
-        ...
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Context of the forward pass."""
-        ...
-
-    def backward(self, loss: torch.Tensor, optimizer: Optimizer) -> None:
-        """Add the gradients of ``loss``, scaled where half precision needs it."""
-        ...
-
-    def step(self, optimizer: Optimizer, clip_norm: float) -> float:
-        """Unscale, clip to the global norm ``clip_norm`` (0: do not), step, and clear the gradients.
-
-        Returns:
-            The norm before clipping. Where it is not finite the weights have not moved.
-        """
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Loss scale and its history, plain numbers."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
-        ...
-
-
-class Native:
+class Precision:
     """fp32, bf16 and fp16 of torch.amp; the weights stay fp32 (Micikevicius 2018)."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -59,38 +28,42 @@ class Native:
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
 
     def prepare(self, net: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Return both as they are."""
+        """Bring the network, already on its device, and its optimizer to this precision; before DDP and resuming."""
         return net, optimizer
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """torch.autocast to the dtype, switched off for float32."""
+        """Context of the forward pass; switched off for float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def backward(self, loss: torch.Tensor, optimizer: Optimizer) -> None:
-        """Back-propagate the (scaled) loss."""
+        """Add the gradients of ``loss``, scaled where half precision needs it."""
         self.scaler.scale(loss).backward()
 
     def step(self, optimizer: Optimizer, clip_norm: float) -> float:
-        """Step unless the gradient is not finite; then only the loss scale falls."""
+        """Unscale, clip to the global norm ``clip_norm`` (0: do not), step, and clear the gradients.
+
+        Returns:
+            The norm before clipping. Where it is not finite the weights have not moved; then only the loss scale falls.
+        """
         self.scaler.unscale_(optimizer)
         norm = _clip(optimizer, clip_norm)
-        if _finite(norm):
+        if math.isfinite(norm):
             self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the gradient scaler; empty without one."""
+        """Loss scale and its history, plain numbers; empty without a scaler."""
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the gradient scaler."""
+        """Continue from :meth:`state_dict`."""
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state)
 
 
-class Apex:
+class Apex(Precision):
     """``apex.amp`` O1 (patched functions) or O2 (half weights, fp32 masters), where the installed Apex has it."""
 
     def __init__(self, device: torch.device, level: str) -> None:
@@ -134,9 +107,9 @@ class Apex:
 
 
 PRECISIONS: dict[str, Callable[[torch.device], Precision]] = {
-    "fp32": lambda device: Native(device, torch.float32),
-    "bf16": lambda device: Native(device, torch.bfloat16),
-    "fp16": lambda device: Native(device, torch.float16),
+    "fp32": lambda device: Precision(device, torch.float32),
+    "bf16": lambda device: Precision(device, torch.bfloat16),
+    "fp16": lambda device: Precision(device, torch.float16),
     "apex_o1": lambda device: Apex(device, "O1"),
     "apex_o2": lambda device: Apex(device, "O2"),
 }
@@ -179,7 +152,3 @@ def _clip(optimizer: Optimizer, clip_norm: float, parameters: list[torch.Tensor]
     if clip_norm:
         clip_grads_with_norm_(parameters, clip_norm, norm)
     return float(norm)
-
-
-def _finite(norm: float) -> bool:
-    return abs(norm) < float("inf")

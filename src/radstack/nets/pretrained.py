@@ -107,11 +107,12 @@ def fit(body: Body, state: State, name: str) -> list[str]:
     own = body.net.state_dict()
     classifier = tuple(f"{prefix}." for prefix in body.classifier)
     dropped = [key for key in state if key.startswith((*classifier, *AUXILIARY)) and key not in own]
-    state = body.translate({key: value for key, value in state.items() if key not in dropped})
+    state = body.rename_keys({key: value for key, value in state.items() if key not in dropped})
     notes = [f"dropped {_few(sorted(dropped))}"] if dropped else []
     notes += _adapt_channels(body.net, state)
     wrong = {
-        "has no": sorted(own.keys() - state.keys() - _counters(own)),
+        # Files from before PyTorch 0.4.1 have no batch counters, and no prediction depends on them.
+        "has no": sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked")),
         "has extra": sorted(state.keys() - own.keys()),
         "has another shape of": [f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
                                  for key in own.keys() & state.keys() if state[key].shape != own[key].shape],
@@ -140,11 +141,6 @@ def _adapt_channels(net: nn.Module, state: State) -> list[str]:
         return []
     state[key] = adapt_input_conv(wanted, state[key], base_chans=had)
     return [f"first convolution adapted from {had} to {wanted} channels"]
-
-
-def _counters(own: State) -> set[str]:
-    """Batch counters, which files from before PyTorch 0.4.1 do not have and no prediction depends on."""
-    return {key for key in own if key.endswith("num_batches_tracked")}
 
 
 def _few(keys: list[str]) -> str:

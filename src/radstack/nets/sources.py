@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from radstack.core.errors import UserError, reason
-from radstack.nets.body import Body, Origin, State, change_channels, cut_last_linear
+from radstack.nets.body import Body, Origin, State, change_channels, cut_last_linear, whole
 from radstack.nets.own import OWN
 
 
@@ -46,10 +46,10 @@ def timm_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     return Body(
         net=net,
         width=getattr(net, "head_hidden_size", None) or net.num_features,
-        pooled=_whole,
+        pooled=whole,
         classifier=(classifier,) if isinstance(classifier, str) else tuple(classifier),
         origin=origin,
-        translate=_timm_translator(net),
+        rename_keys=_timm_renaming(net),
     )
 
 
@@ -71,7 +71,7 @@ def torchvision_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     width, head = cut_last_linear(net)
     change_channels(net, channels)
     url = torchvision.models.get_model_weights(name).DEFAULT.url
-    return Body(net, width, _whole, (head,), Origin(_last(url), url), _modern_densenet)
+    return Body(net, width, whole, (head,), Origin(_last(url), url), _modern_densenet)
 
 
 def torchvision_names() -> list[str]:
@@ -157,10 +157,6 @@ def _constructing(name: str) -> Iterator[None]:
         raise UserError(f"{name} cannot be built ({reason(error)}); check backbone.args") from error
 
 
-def _whole(net: Any, images: torch.Tensor) -> torch.Tensor:
-    return net(images)
-
-
 def _features_then_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
     # densenet, xception, nasnet and pnasnet keep their last ReLU in logits(); after the others' own it changes nothing.
     return torch.relu(net.features(images)).mean((2, 3))
@@ -170,10 +166,10 @@ def _efficientnet_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
     return net.extract_features(images).mean((2, 3))
 
 
-def _timm_translator(net: nn.Module) -> Callable[[State], State]:
+def _timm_renaming(net: nn.Module) -> Callable[[State], State]:
     """Find timm's own filter for old key names, which lives beside the model's class."""
-    translate = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    return (lambda state: translate(state, net)) if translate else (lambda state: state)
+    rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    return (lambda state: rename(state, net)) if rename else (lambda state: state)
 
 
 def _modern_densenet(state: State) -> State:

@@ -13,15 +13,13 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.paths import Paths
+from radstack.core.say import Report
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.localizer import Chain, Classical, Detection
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.recipes.submission import LONG, Layout
 from radstack.scoring.task import Metric
-
-Report = Callable[[str], None]
-"""Prints one line of progress."""
 
 
 class Index(Protocol):

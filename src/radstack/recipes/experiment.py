@@ -1,5 +1,6 @@
 """An Experiment is a level-one recipe: one network, one view of the pixels, one way to train it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -7,16 +8,10 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.registry import check_name
-from radstack.recipes.losses import CROSS_ENTROPY, Dice, Expectation, Loss, MaskOverlap, PointMaps, Points, Value
-from radstack.recipes.losses_classes import Classes, Ordinal
+from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe
 
-
-class Reader(Protocol):
-    """Turns a row number of the index into a picture, uint8 [height, width, channels]."""
-
-    def __call__(self, row: int) -> np.ndarray:
-        """Return the picture of index row ``row``."""
-        ...
+Reader = Callable[[int], np.ndarray]
+"""Row number of the index -> its picture, uint8 [height, width, channels]."""
 
 
 class View(Protocol):
@@ -141,7 +136,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Train:
-    """The loop."""
+    """How long, and in which steps."""
 
     epochs: int = 5
     """Fixed; the last epoch is the result (no choice on the scored fold)."""
@@ -168,7 +163,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A level-one recipe. Everything here is in the artifact key; workers and device are not."""
+    """A level-one recipe. Changing anything here trains anew; workers and device are settings of a run and do not."""
 
     name: str
     """Folder below ``weights/`` and ``oof/``."""
@@ -178,7 +173,7 @@ class Experiment:
     augment: tuple[Op, ...] = ()
     """Training only, in this order, seeded by the sample."""
     head: Head = Head()
-    loss: Loss | Value | Expectation | MaskOverlap | Points | PointMaps | Dice | Classes | Ordinal = CROSS_ENTROPY
+    loss: LossRecipe = field(default_factory=BinaryCrossEntropy)
     """What the outputs mean, and what is minimized."""
     optim: Optim = Optim()
     schedule: Schedule = Schedule()
@@ -189,11 +184,11 @@ class Experiment:
     targets: tuple[str, ...] = ()
     """Columns that this network predicts; empty for all. The others are NaN in its tables."""
     folds: tuple[int, ...] = ()
-    """Folds to train; empty for all. The article's final system trained three of five."""
+    """Folds to train; empty for all."""
     note: str = ""
     """Where the numbers come from."""
 
-    def answers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+    def targets_of(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the competition's ``targets`` that this network predicts, in order; an unknown one is a UserError."""
         for name in self.targets:
             check_name(targets, name, f"target for {self.name}.targets,")

@@ -86,7 +86,7 @@ class Chain:
     @property
     def masks(self) -> tuple[str, ...]:
         """Names of the steps that find masks, in the order of their maps."""
-        return tuple(step.experiment.name for step in self.steps if step.experiment.loss.label == "mask")
+        return tuple(step.experiment.name for step in self.steps if step.experiment.loss.moves_with_picture == "mask")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,28 @@
-"""Loss recipes: what a network's outputs mean, and what is minimized. ``radstack.nets.objectives`` computes them."""
+"""Loss recipes: what a network's outputs mean, and what is minimized.
+
+``radstack.nets.objectives`` computes each of them in a class of the same name with ``Objective`` behind it.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Binary cross-entropy per label, computed in fp32 from logits."""
+class _Numbers:
+    moves_with_picture: ClassVar[str] = ""
+    """What augmentation moves along with the picture: a ``mask``, ``points``, or nothing where labels are numbers."""
 
-    label: ClassVar[str] = "numbers"
-    """What augmentation does to a label: ``numbers`` stay, a ``mask`` and ``points`` move with the picture."""
+
+class _Mask:
+    moves_with_picture: ClassVar[str] = "mask"
+
+
+class _Points:
+    moves_with_picture: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(_Numbers):
+    """Binary cross-entropy per label, computed in fp32 from logits."""
 
     class_weights: tuple[float, ...] = ()
     """One a target, normalized to sum 1; empty means equal. The metric of RSNA 2019 is (1, 1, 1, 1, 1, 2)."""
@@ -21,15 +34,36 @@ class Loss:
     """Targets move this far toward one half (Szegedy 2016, two-class form)."""
 
 
-CROSS_ENTROPY = Loss()
-"""Cross-entropy with equal weights."""
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(_Numbers):
+    """Classes of which one holds: softmax cross-entropy within each group of 0/1 targets, and the mean over groups."""
+
+    groups: tuple[int, ...] = ()
+    """Number of classes of each group, in the order of the targets; empty for one group of all."""
+    merged: tuple[int, ...] = ()
+    """Number of neighboring classes that each output stands for, over all groups, e.g. (2, 1, 2, 2) for seven grades in four
+    phases; what an output says is shared equally among its classes. Empty for one output a class."""
+    label_smoothing: float = 0.0
+    """Targets move this far toward equal shares within the group (Szegedy 2016)."""
 
 
 @dataclass(frozen=True)
-class Value:
-    """One number a target; the network gives ``(value - center) / scale``."""
+class Ordinal(_Numbers):
+    """Ordered classes by one score a group and thresholds on it, and the mean over groups."""
 
-    label: ClassVar[str] = "numbers"
+    groups: tuple[int, ...] = ()
+    """As for :class:`SoftmaxCrossEntropy`; two classes or more in each."""
+    link: str = "coral"
+    """``coral`` is binary cross-entropy of every threshold (Cao 2020), ``cumulative`` the likelihood of the class between
+    two ordered thresholds (proportional odds, McCullagh 1980)."""
+    spacing: float = 6.0
+    """How far apart in log odds the thresholds start; the last layer's biases move them. Adam moves a bias by no more than
+    the learning rate a step, so that thresholds that start together stay together."""
+
+
+@dataclass(frozen=True)
+class Regression(_Numbers):
+    """One number a target; the network gives ``(value - center) / scale``."""
 
     center: float = 120.0
     """Subtracted from the target, in its unit."""
@@ -40,13 +74,11 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Expectation:
+class Expectation(_Numbers):
     """One number as the mean of a softmax over classes ``first`` .. ``last``, by absolute error (Iglovikov 2018).
 
     With ``divergence`` the softmax is also drawn to a Gaussian around the label (label-distribution learning, Gao 2017).
     """
-
-    label: ClassVar[str] = "numbers"
 
     first: int = 1
     """Value of the first class."""
@@ -61,20 +93,16 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class MaskOverlap:
-    """Pixel cross-entropy less the log of the soft Jaccard index: H - log J (Iglovikov 2017)."""
-
-    label: ClassVar[str] = "mask"
+class Jaccard(_Mask):
+    """Pixel cross-entropy of a mask less the log of the soft Jaccard index: H - log J (Iglovikov 2017)."""
 
     smooth: float = 1e-7
     """Added to both areas of the Jaccard index."""
 
 
 @dataclass(frozen=True)
-class Dice:
+class Dice(_Mask):
     """1 - F of a mask over the whole batch, the soft Dice index where ``beta`` is 1 (Pietz 2018)."""
-
-    label: ClassVar[str] = "mask"
 
     smooth: float = 1.0
     """Added above and below the fraction, in pixels."""
@@ -83,19 +111,19 @@ class Dice:
 
 
 @dataclass(frozen=True)
-class Points:
+class Points(_Points):
     """Mean squared error of coordinates, x then y of each point, from -1 to 1 across the picture."""
-
-    label: ClassVar[str] = "points"
 
 
 @dataclass(frozen=True)
-class PointMaps:
+class HeatMaps(_Points):
     """Coordinates as the mean of a softmax over a map a point, by mean squared error (Sun 2018, integral regression)."""
-
-    label: ClassVar[str] = "points"
 
     width: float = 2.0
     """Standard deviation of the Gaussian to which each map's softmax is drawn, in pixels (Nibali 2018)."""
     divergence: float = 1.0
     """Weight of the cross-entropy from that Gaussian to the softmax; 0 for none."""
+
+
+LossRecipe = (BinaryCrossEntropy | SoftmaxCrossEntropy | Ordinal | Regression | Expectation | Jaccard | Dice | Points
+              | HeatMaps)

@@ -7,10 +7,10 @@ BiLSTMs, Adam 1e-5 x 0.95 an epoch, 12 epochs all averaged, 4 series a step. The
              batch_size=128, crop=24, reverse=0.5, every_second=0.5, reverse_tta=True)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from radstack.core.errors import UserError
-from radstack.recipes.losses import CROSS_ENTROPY, Loss, Value
+from radstack.recipes.losses import BinaryCrossEntropy, Regression
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Sequence:
     """Experiments it reads. The second place used one a model, the first place all of them in one."""
     model: DeltasBilstm | TwoLevel | Attention = DeltasBilstm()
     """Its class chooses the network, its fields the sizes."""
-    loss: Loss | Value = CROSS_ENTROPY
+    loss: BinaryCrossEntropy | Regression = field(default_factory=BinaryCrossEntropy)
     """Probabilities, weighted as in the metric where it names no weights, or values."""
     space: str = "own"
     """How embeddings of the folds' networks are related. ``own``: fold k's model reads fold k's network for every row;
@@ -102,5 +102,5 @@ class Sequence:
         """Refuse a recipe that would predict nothing."""
         if min(self.epochs, self.bag, self.batch_size) < 1:
             raise UserError(f"{self.name}: epochs, bag and batch_size must be at least 1")
-        if isinstance(self.loss, Value) and (self.logits or isinstance(self.model, TwoLevel)):
+        if isinstance(self.loss, Regression) and (self.logits or isinstance(self.model, TwoLevel)):
             raise UserError(f"{self.name}: logits and TwoLevel read the members' probabilities, and values have none")

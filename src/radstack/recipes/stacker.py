@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stacker:
-    """A level-two recipe. Everything here is in the artifact key."""
+    """A level-two recipe. Changing anything here fits the stack anew."""
 
     name: str
     """Folder below ``oof/``."""

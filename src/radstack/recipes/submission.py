@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from radstack.scoring.metrics import CLIP
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring.metrics import CLIP, ClassGroup
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import pandas as pd
 from radstack.core.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
-from radstack.scoring.metrics import normalized
-from radstack.scoring.metrics_classes import coarse, coarse_log_losses
+from radstack.scoring.metrics import coarse, coarse_log_losses, normalized
 from radstack.scoring.scores import parts_of
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric
 

@@ -13,8 +13,7 @@ from radstack.report.learning import LEGEND, panels
 from radstack.report.plots import COLORS, INK, svg
 from radstack.report.probabilities import BINS, draw_bins
 from radstack.scoring.intervals import wilson
-from radstack.scoring.metrics import calibration_error
-from radstack.scoring.metrics_classes import ClassGroup, by_group
+from radstack.scoring.metrics import ClassGroup, by_group, calibration_error
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes

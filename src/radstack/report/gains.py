@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from radstack.report.evidence import Evidence
-from radstack.scoring.bootstrap import difference
-from radstack.scoring.metrics_classes import coarse
+from radstack.scoring.intervals import difference
+from radstack.scoring.metrics import coarse
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 
 MOVED = {PROBABILITIES: 0.05, NUMBERS: 0.1}

@@ -13,7 +13,7 @@ from radstack.report.learning import learning, panels
 from radstack.report.numbers import number_blocks
 from radstack.report.plots import COLORS, figure, svg
 from radstack.report.probabilities import probability_blocks
-from radstack.scoring.bootstrap import interval
+from radstack.scoring.intervals import interval
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it

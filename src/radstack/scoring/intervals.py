@@ -1,12 +1,80 @@
-"""Prediction intervals of numbers, from residuals of rows that the models did not see; intervals of shares."""
+"""How sure a number is: scores by resampling patients, new numbers by residuals of rows that no model saw, shares.
+
+Slices of one patient are not independent, patients are: so a score is resampled by patient.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 
 from radstack.core.errors import UserError
 
 LEVEL = 0.95
 """Confidence of the intervals of shares."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its percentile bootstrap interval (Efron 1979), over whole groups."""
+
+    value: float
+    """On all rows."""
+    low: float
+    """Lower bound; NaN with fewer than two groups."""
+    high: float
+    """Upper bound; NaN with fewer than two groups."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """For a difference: whether it is more than noise."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.value:.5f} [{self.low:.5f}, {self.high:.5f}]"
+
+
+def interval(losses: np.ndarray, groups: np.ndarray | pd.Series, draws: int = 1000, level: float = 0.95,
+             seed: int = 0) -> Interval:
+    """Bootstrap interval of the mean of ``losses`` (float [rows]) over ``groups`` (one label a row).
+
+    Each draw takes as many groups as there are, with replacement, and averages over their rows. Only per-group sums
+    are resampled, so that a thousand draws of 750k rows take a fraction of a second.
+    """
+    sums, counts = _group_sums(losses, groups)
+    value, n = float(sums.sum() / counts.sum()), len(sums)
+    if n < 2:
+        return Interval(value, float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    picks = (rng.integers(n, size=n) for _ in range(draws))
+    scores = np.array([sums[pick].sum() / counts[pick].sum() for pick in picks])
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | pd.Series, draws: int = 1000,
+               level: float = 0.95, seed: int = 0) -> Interval:
+    """Paired interval of ``mean(first) - mean(second)``: both losses ([rows], same rows) meet the same patients."""
+    return interval(np.asarray(first) - np.asarray(second), groups, draws, level, seed)
+
+
+def standard_error(losses: np.ndarray, groups: np.ndarray | pd.Series) -> float:
+    """Standard error of the mean of ``losses`` over independent groups (ratio estimator, Cochran 1977 section 6.4)."""
+    sums, counts = _group_sums(losses, groups)
+    n = len(sums)
+    if n < 2:
+        return float("inf")
+    residuals = sums - counts * sums.sum() / counts.sum()
+    return float(np.sqrt(n / (n - 1) * (residuals**2).sum()) / counts.sum())
+
+
+def _group_sums(losses: np.ndarray, groups: np.ndarray | pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    losses = np.asarray(losses, dtype=np.float64)
+    if losses.ndim != 1 or len(losses) != len(groups) or not len(losses):
+        raise UserError(f"{losses.shape} losses for {len(groups)} groups; give one loss and one group a row")
+    codes = pd.factorize(groups)[0]
+    return np.bincount(codes, weights=losses), np.bincount(codes).astype(np.float64)
 
 
 def conformal(residuals: np.ndarray, coverage: float) -> float:

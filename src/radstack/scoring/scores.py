@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.progress import track
-from radstack.scoring.bootstrap import interval
+from radstack.scoring.intervals import interval
 from radstack.scoring.metrics import efficiency
 from radstack.scoring.task import Task
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.registry import pick
-from radstack.scoring import metrics, metrics_classes
-from radstack.scoring.metrics_classes import ClassGroup
+from radstack.scoring import metrics
+from radstack.scoring.metrics import ClassGroup
 
 PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
 
@@ -46,10 +46,10 @@ KINDS: dict[str, Kind] = {
         lambda predicted, metric: predicted, lambda linked, metric: linked,
         lambda truth, predicted, metric: metrics.error_summary(truth, predicted)),
     "classification error": Kind(
-        CLASSES, lambda truth, predicted, metric: metrics_classes.error_rates(truth, predicted, metric.groups),
-        lambda labels: labels.mean(), lambda predicted, metric: metrics_classes.log_shares(predicted, metric.clip),
-        lambda linked, metric: metrics_classes.shares(linked, metric.sizes),
-        lambda truth, predicted, metric: metrics_classes.class_details(truth, predicted, metric.groups, metric.clip)),
+        CLASSES, lambda truth, predicted, metric: metrics.error_rates(truth, predicted, metric.groups),
+        lambda labels: labels.mean(), lambda predicted, metric: metrics.log_shares(predicted, metric.clip),
+        lambda linked, metric: metrics.shares(linked, metric.sizes),
+        lambda truth, predicted, metric: metrics.class_details(truth, predicted, metric.groups, metric.clip)),
 }
 
 
@@ -64,7 +64,7 @@ class Metric:
     unit: str = ""
     """Of a number and its error, e.g. ``mm``."""
     clip: float = metrics.CLIP
-    """Probabilities are kept this far from 0 and 1; numbers know no such thing."""
+    """Probabilities are kept this far from 0 and 1; not used for numbers."""
     groups: tuple[ClassGroup, ...] = ()
     """Targets of which one holds, group by group in their order, for a kind that scores classes; empty for the others."""
 

@@ -1,7 +1,7 @@
 """The sequence model of one fold: its series, epochs and steps, for the training loop, and predictions of rows unseen."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,11 +12,11 @@ import torch
 
 from radstack.core.errors import UserError
 from radstack.core.recipe import digest
-from radstack.nets.losses import Objective
-from radstack.nets.objectives import objective
+from radstack.core.say import Report
+from radstack.nets.objectives import Objective, objective
 from radstack.nets.optim import set_rate
 from radstack.nets.precision import precision
-from radstack.recipes.losses import Loss, Value
+from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.recipes.sequence import Sequence
 from radstack.scoring.metrics import normalized
 from radstack.sequence.arrays import Arrays, check_arrays
@@ -51,7 +51,7 @@ class Fitted:
 
 
 def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
-             device: str | torch.device, report: Callable[[str], None], checkpoint_seconds: float = 300.0) -> Fitted:
+             device: str | torch.device, report: Report, checkpoint_seconds: float = 300.0) -> Fitted:
     """Train on the rows of all folds but ``fold``; average the last ``recipe.bag`` epochs' predictions.
 
     A killed run goes on from its checkpoint in ``folder``, on the CPU to the same bits.
@@ -213,9 +213,9 @@ def rate(recipe: Sequence, epoch: int) -> float:
     return recipe.lr * recipe.gamma**times
 
 
-def make_objective(recipe: Loss | Value, class_weights: tuple[float, ...], targets: int) -> Objective:
+def make_objective(recipe: BinaryCrossEntropy | Regression, class_weights: tuple[float, ...], targets: int) -> Objective:
     """The objective of ``targets`` columns; those of probabilities weigh as ``class_weights`` unless the recipe says."""
-    if isinstance(recipe, Loss) and not recipe.class_weights:
+    if isinstance(recipe, BinaryCrossEntropy) and not recipe.class_weights:
         recipe = replace(recipe, class_weights=class_weights)
     return objective(recipe, tuple(f"target {place}" for place in range(targets)))
 

@@ -1,18 +1,19 @@
 """Steps on one stream of predictions (the blend of the members, or one member): calibrate, smooth, raise the union."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
 from radstack.core.errors import UserError
-from radstack.scoring.bootstrap import standard_error
+from radstack.scoring.intervals import standard_error
 from radstack.scoring.metrics import log_losses, sigmoid
-from radstack.scoring.task import PROBABILITIES
 from radstack.stack.features import neighbor
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 PARTS = 5
@@ -20,7 +21,7 @@ PARTS = 5
 
 
 @dataclass(frozen=True)
-class Calibrate:
+class Calibrate(Method):
     """Scale and bias of each class's logit (Platt 1999; 1 / scale is the temperature of Guo 2017).
 
     A class is changed only where cross-fitting inside the training patients says that it pays: the gain must exceed
@@ -28,8 +29,6 @@ class Calibrate:
     calibrated seems to gain a little by chance.
     """
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     margin: float = 1.0
     """Standard errors that the cross-fitted gain must exceed."""
 
@@ -38,7 +37,7 @@ class Calibrate:
         lines, notes = np.tile([1.0, 0.0], (len(rows.task.targets), 1)), {}
         for place, name in enumerate(rows.task.targets):
             z, y = rows.blend[:, place], rows.truth[:, place]
-            gain, error = _cross_fitted_gain(z, y, rows.group)
+            gain, error = cross_fitted_gain(_calibrated, z, y, rows.group, partial(log_losses, y), sigmoid(z))
             kept = bool(gain > self.margin * error)
             line = platt(z, y)
             lines[place] = line if kept else (1.0, 0.0)
@@ -64,39 +63,50 @@ def platt(z: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(scale), float(bias)
 
 
-def _cross_fitted_gain(z: np.ndarray, y: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """Mean gain in log loss from calibrating patients by a fit to other patients, and its standard error."""
+def _calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    scale, bias = platt(z, y)
+    return sigmoid(scale * new + bias)
+
+
+def cross_fitted_gain(predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
+                      group: np.ndarray, losses: Callable[[np.ndarray], np.ndarray],
+                      plain: np.ndarray) -> tuple[float, float]:
+    """Mean gain from a fit over the predictions ``plain``, each patient by a fit to others, and its standard error.
+
+    Args:
+        predict: (x to fit, y to fit, x to predict) -> predictions of the latter.
+        x: float [rows] or [rows, columns].
+        y: labels [rows].
+        group: patient number [rows].
+        losses: predictions [rows] -> losses [rows].
+        plain: predictions [rows] without a fit.
+    """
     parts = min(PARTS, group.max() + 1)
     if parts < 2:
         return 0.0, float("inf")
-    mapped = np.empty(len(z))
-    for rest, part in GroupKFold(parts).split(z, groups=group):
-        scale, bias = platt(z[rest], y[rest])
-        mapped[part] = sigmoid(scale * z[part] + bias)
-    gain = log_losses(y, sigmoid(z)) - log_losses(y, mapped)
+    fitted = np.empty(len(y))
+    for rest, part in GroupKFold(parts).split(x, groups=group):
+        fitted[part] = predict(x[rest], y[rest], x[part])
+    gain = losses(plain) - losses(fitted)
     return float(gain.mean()), standard_error(gain, group)
 
 
 @dataclass(frozen=True)
-class Smooth:
+class Smooth(Method):
     """Weighted mean over neighboring slices of a series; the weights of absent neighbors are shared among the rest."""
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
+    learns: ClassVar[bool] = False
     kernel: tuple[float, ...] = (0.6, 1.8, 0.6)
     """An odd number of weights, centered; divided by their sum. Default of the second place of RSNA 2019."""
-    fitted: bool = False
-    """Fit the weight of the two nearest neighbors for each class instead; ``kernel`` is then not used."""
 
     def fit(self, rows: Rows) -> Fitted:
-        """Take or fit the kernel; ``notes`` holds the normalized kernel of each class."""
+        """Normalize the kernel, which ``notes`` hold for each class."""
         if len(self.kernel) % 2 == 0 or min(self.kernel) < 0 or not sum(self.kernel):
             raise UserError(f"kernel {self.kernel} must be an odd number of non-negative weights with a positive sum")
-        fixed = np.array(self.kernel) / sum(self.kernel)
-        kernels = [_best_kernel(rows, place) if self.fitted else fixed for place in range(len(rows.task.targets))]
-        notes = {name: np.round(kernel, 4).tolist() for name, kernel in zip(rows.task.targets, kernels)}
-        return Fitted(lambda scored: np.stack([smoothed(p, scored.series, kernel) for p, kernel
-                                               in zip(sigmoid(scored.blend).T, kernels)], axis=1), notes)
+        kernel = np.array(self.kernel) / sum(self.kernel)
+        notes = dict.fromkeys(rows.task.targets, np.round(kernel, 4).tolist())
+        return Fitted(lambda scored: np.stack([smoothed(p, scored.series, kernel) for p in sigmoid(scored.blend).T], axis=1),
+                      notes)
 
 
 def smoothed(p: np.ndarray, series: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -109,24 +119,10 @@ def smoothed(p: np.ndarray, series: np.ndarray, kernel: np.ndarray) -> np.ndarra
     return np.divide(total, weight, out=p.astype(np.float64), where=weight > 0)
 
 
-def _best_kernel(rows: Rows, target: int) -> np.ndarray:
-    p, y = sigmoid(rows.blend[:, target]), rows.truth[:, target]
-
-    def loss(side: float) -> float:
-        near = smoothed(p, rows.series, np.array([side, 1 - 2 * side, side]))
-        return float(log_losses(y, near, rows.task.metric.clip).mean())
-
-    side = minimize_scalar(loss, bounds=(0, 0.5), method="bounded", options={"xatol": 1e-3}).x
-    side = side if loss(side) < loss(0.0) else 0.0
-    return np.array([side, 1 - 2 * side, side])
-
-
 @dataclass(frozen=True)
-class RaiseAny:
+class RaiseAny(Method):
     """Raise the union's probability to the highest of its parts, where the training rows say that it pays."""
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     union: str = "any"
     """Target that is the OR of all others."""
 

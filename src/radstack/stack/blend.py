@@ -8,12 +8,12 @@ from scipy.optimize import minimize
 
 from radstack.scoring.metrics import normalized, sigmoid
 from radstack.scoring.task import NUMBERS, PROBABILITIES
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(Method):
     """Average of the logits, or of numbers as they are; nothing is learned."""
 
     learns: ClassVar[bool] = False
@@ -25,11 +25,9 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Method):
     """Non-negative weights of sum 1 with the least weighted log loss, by SLSQP. The problem is convex."""
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     per_class: bool = False
     """Weights for each class rather than one set for all."""
 
@@ -43,7 +41,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Climb:
+class Climb(Method):
     """Ensemble selection with replacement, sorted start and bagging (Caruana 2004).
 
     Members are added one at a time, whichever lowers the loss most, starting from the best ones. This is done on
@@ -51,8 +49,6 @@ class Climb:
     best member: if the bagged average is, the climb on all rows is taken.
     """
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     bags: int = 10
     """Random subsets of patients."""
     share: float = 0.5

@@ -14,11 +14,12 @@ from scipy.special import log_softmax
 
 from radstack.core.errors import UserError
 from radstack.core.progress import track
-from radstack.scoring.metrics_classes import by_group, group_sizes, log_shares, shares
+from radstack.scoring.metrics import by_group, group_sizes, log_shares, shares
 from radstack.scoring.task import CLASSES
 from radstack.stack.features import index_column
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
+from radstack.stack.trees import Boosting
 
 POOLS = ("log", "linear")
 """Mean of log probabilities brought to sum 1, or of probabilities (Genest & Zidek 1986)."""
@@ -29,7 +30,7 @@ SHARPEST = 20.0
 
 
 @dataclass(frozen=True)
-class ClassMean:
+class ClassMean(Method):
     """Opinion pool of the members that answer a group; nothing is learned."""
 
     learns: ClassVar[bool] = False
@@ -46,34 +47,21 @@ class ClassMean:
 
 
 @dataclass(frozen=True)
-class ClassLightGBM:
-    """Gradient boosting of all classes of a group at once (Ke 2017, softmax objective).
+class ClassLightGBM(Boosting):
+    """Gradient boosting of all classes of a group at once (softmax objective).
 
-    The trees see every member's log probabilities of every group. As in :class:`radstack.stack.trees.LightGBM`, boosting
-    starts from the calibrated blend, here by one temperature (Guo 2017), so that it learns corrections. The defaults are
-    small trees, for a few hundred rows.
+    The trees see every member's log probabilities of every group. The blend that they start from is calibrated by one
+    temperature (Guo 2017). The defaults are small trees, for a few hundred rows.
     """
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (CLASSES,)
     groups: tuple[int, ...] = ()
     """Number of classes of each group, in the order of the targets; empty for one group of all."""
-    columns: tuple[str, ...] = ()
-    """Further index columns."""
     leaves: int = 7
     depth: int = 3
     lr: float = 0.03
     rounds: int = 500
-    """Most rounds, of a tree a class each."""
     patience: int = 50
-    """Stop after this many rounds without a better log loss on the inner patients."""
-    leaf_rows: int = 20
-    """Fewest rows in a leaf."""
-    held_out: float = 0.2
-    """Share of the training patients that early stopping watches; they grow no tree."""
-    threads: int = 0
-    """0 for all cores, or OMP_NUM_THREADS where set; the result does not depend on it."""
-    seed: int = 0
 
     def fit(self, rows: Rows) -> Fitted:
         """Boost each group; ``notes``: its number of rounds and temperature, or why the blend stands."""
@@ -103,10 +91,7 @@ class ClassLightGBM:
             return None, 1.0, f"blend kept: {patients} patients, {needed} are needed"
         watch, y = self._watched(rows.group), truth.argmax(axis=1)
         factor = sharpness(blend[~watch], y[~watch])
-        grow = lgb.Dataset(x[~watch], y[~watch], init_score=factor * blend[~watch])
-        stop = grow.create_valid(x[watch], y[watch], init_score=factor * blend[watch])
-        booster = lgb.train(self._params(truth.shape[1]), grow, self.rounds, valid_sets=[stop],
-                            callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+        booster = self.boost(x, y, factor * blend, watch, objective="multiclass", num_class=truth.shape[1])
         return booster, factor, {"rounds": booster.best_iteration, "temperature": round(1 / factor, 4)}
 
     def _raw(self, booster: lgb.Booster | None, factor: float, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
@@ -123,11 +108,6 @@ class ClassLightGBM:
     def _watched(self, group: np.ndarray) -> np.ndarray:
         order = np.random.default_rng(self.seed).permutation(group.max() + 1)
         return np.isin(group, order[:max(1, round(self.held_out * len(order)))])
-
-    def _params(self, classes: int) -> dict[str, Any]:
-        return {"objective": "multiclass", "num_class": classes, "num_leaves": self.leaves, "max_depth": self.depth,
-                "learning_rate": self.lr, "min_data_in_leaf": self.leaf_rows, "seed": self.seed, "verbosity": -1,
-                "num_threads": self.threads, "deterministic": True, "force_col_wise": True}
 
 
 def pooled(predicted: np.ndarray, sizes: tuple[int, ...], pool: str, clip: float) -> np.ndarray:

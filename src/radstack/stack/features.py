@@ -46,44 +46,29 @@ def series_mean(values: np.ndarray, series: np.ndarray) -> np.ndarray:
     return (sums[series] / series_counts(series)).astype(np.float32)
 
 
-def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...],
-                   each_member: bool) -> tuple[np.ndarray, list[str]]:
-    """Features of one class.
+def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Features of one class: every member's opinion of the slice, and the blend's of its neighbors and its series.
 
     Args:
         rows: series by series in slice order.
         target: column number of the class.
         reach: neighbors to either side.
         columns: further index columns, e.g. the share of brain in the picture.
-        each_member: neighbors and series mean of every member, rather than of their blend.
 
     Returns:
         float32 [rows, features] in Fortran order, and the features' names.
     """
-    streams = list(rows.predicted[:, :, target]) if each_member else [sigmoid(rows.blend[:, target])]
-    made: dict[str, np.ndarray] = _own(rows) | _place(rows) | _further(rows, columns)
-    for number, stream in enumerate(streams):
-        label = f"m{number}" if each_member else "blend"
-        made[f"{label}_series_mean"] = series_mean(stream, rows.series)
-        made |= {f"{label}{offset:+d}": neighbor(stream, rows.series, offset)
-                 for offset in range(-reach, reach + 1) if offset}
+    blend = sigmoid(rows.blend[:, target])
+    made = {f"m{member}_{name}": rows.predicted[member, :, place]
+            for member in range(len(rows.predicted)) for place, name in enumerate(rows.task.targets)}
+    made |= {"slices": series_counts(rows.series), "relative_position": relative_position(rows.series)}
+    made |= {name: index_column(rows, name).to_numpy(np.float32) for name in columns}
+    made["blend_series_mean"] = series_mean(blend, rows.series)
+    made |= {f"blend{offset:+d}": neighbor(blend, rows.series, offset) for offset in range(-reach, reach + 1) if offset}
     matrix = np.empty((len(rows), len(made)), np.float32, order="F")
     for place, values in enumerate(made.values()):
         matrix[:, place] = values
     return matrix, list(made)
-
-
-def _own(rows: Rows) -> dict[str, np.ndarray]:
-    return {f"m{member}_{name}": rows.predicted[member, :, place]
-            for member in range(len(rows.predicted)) for place, name in enumerate(rows.task.targets)}
-
-
-def _place(rows: Rows) -> dict[str, np.ndarray]:
-    return {"slices": series_counts(rows.series), "relative_position": relative_position(rows.series)}
-
-
-def _further(rows: Rows, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-    return {name: index_column(rows, name).to_numpy(np.float32) for name in columns}
 
 
 def index_column(rows: Rows, name: str) -> pd.Series:

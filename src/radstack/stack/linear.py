@@ -8,15 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from scipy.optimize import linprog, lsq_linear
-from sklearn.model_selection import GroupKFold
 
 from radstack.core.errors import UserError
 from radstack.core.registry import pick
-from radstack.scoring.bootstrap import standard_error
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
-from radstack.stack.adjust import PARTS
+from radstack.stack.adjust import cross_fitted_gain
 from radstack.stack.features import index_column
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -24,7 +22,7 @@ Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(Method):
     """Each row takes the prediction of the one member whose value its column holds, e.g. that of its sex's network."""
 
     learns: ClassVar[bool] = False
@@ -50,7 +48,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Method):
     """Non-negative weights of the members and a constant, fitted for each value of a column.
 
     Weights need not sum to 1: with one member this is the linear bias correction of Deeplasia (Rassmann 2024). A fit is
@@ -59,7 +57,6 @@ class Linear:
     noise, and equal ones are hard to beat (the forecast combination puzzle, Stock & Watson 2004).
     """
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     kind: str = "nnls"
     """A name of ``SOLVERS``: ``nnls`` minimizes squares, ``lad`` absolute deviations, for labels with outliers."""
@@ -92,7 +89,13 @@ class Linear:
         """Weights of the members and the constant, float64 [members + 1], and the notes."""
         solve = partial(_line, pick(SOLVERS, self.kind, "kind of linear fit"), self.intercept)
         x, y = part.predicted[:, :, target].T.astype(np.float64), part.truth[:, target].astype(np.float64)
-        line, (gain, error) = solve(x, y), _cross_fitted_gain(solve, x, y, part.group)
+        line = solve(x, y)
+
+        def predict(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+            *weights, constant = solve(x, y)
+            return new @ weights + constant
+
+        gain, error = cross_fitted_gain(predict, x, y, part.group, lambda predicted: np.abs(y - predicted), x.mean(axis=1))
         kept = bool(gain > self.margin * error)
         notes = {"kept": kept, "gain": gain, "error": error, "weights": np.round(line[:-1], 6).tolist(),
                  "intercept": round(float(line[-1]), 6)}
@@ -115,20 +118,6 @@ class Linear:
         values = index_column(rows, self.by).astype(str).to_numpy()
         for value in np.unique(values):
             yield f"{self.by}={value}", values == value
-
-
-def _cross_fitted_gain(solve: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
-                       group: np.ndarray) -> tuple[float, float]:
-    """Mean gain in absolute error over equal weights, each patient by a fit to others, and its standard error."""
-    parts = min(PARTS, group.max() + 1)
-    if parts < 2:
-        return 0.0, float("inf")
-    fitted = np.empty(len(y))
-    for rest, part in GroupKFold(parts).split(x, groups=group):
-        line = solve(x[rest], y[rest])
-        fitted[part] = x[part] @ line[:-1] + line[-1]
-    gain = np.abs(y - x.mean(axis=1)) - np.abs(y - fitted)
-    return float(gain.mean()), standard_error(gain, group)
 
 
 def _line(solve: Solver, intercept: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
+from radstack.scoring.task import PROBABILITIES
 from radstack.stack.rows import Rows
 
 
@@ -19,14 +20,15 @@ class Fitted:
     """What was learned or decided, as JSON values for the manifest."""
 
 
-class Method(Protocol):
-    """A frozen dataclass of settings; it lives in ``registry.METHODS``."""
+@dataclass(frozen=True)
+class Method:
+    """Settings that can be fitted: base of the frozen dataclasses in ``registry.METHODS``."""
 
-    learns: ClassVar[bool]
+    learns: ClassVar[bool] = True
     """Whether ``fit`` looks at labels; then at least two folds are needed."""
-    handles: ClassVar[tuple[str, ...]]
+    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     """Which predictions it can work on: ``PROBABILITIES``, ``NUMBERS``, ``CLASSES``."""
 
     def fit(self, rows: Rows) -> Fitted:
         """Learn from ``rows``, which hold whole patients of other folds than those to be scored."""
-        ...
+        raise NotImplementedError

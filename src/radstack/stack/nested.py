@@ -17,9 +17,9 @@ from radstack.core.errors import UserError
 from radstack.core.folds import fold_hash
 from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.bootstrap import Interval, difference, interval
+from radstack.scoring.intervals import Interval, difference, interval
 from radstack.scoring.task import Task
-from radstack.stack.method import Fitted, Method
+from radstack.stack.predictions import prediction_table
 from radstack.stack.registry import check_handles, method_of
 from radstack.stack.rows import Member, Rows, join
 
@@ -74,28 +74,19 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     if method.learns and len(numbers) < 2:
         raise UserError(f"stacker {stacker.name} learns from other folds, but its members share fold {numbers[0]} alone; "
                         "train and predict another fold")
-    tables, tests, learned = [], [], {}
+    tables: list[pd.DataFrame] = []
+    tests: list[pd.DataFrame] = []
+    learned = {}
     with track(len(numbers), f"{stacker.name}, folds", brief=True) as steps:
         for number in numbers:
-            fitted = method.fit(_others(method, train, number))
-            tables.append(_predicted(fitted, train.take(train.fold == number), number))
-            tests.append(_predicted(fitted, test, number))
+            # What learns nothing may see every row: a mean needs no second fold.
+            fitted = method.fit(train.take(train.fold != number) if method.learns else train)
+            for rows, kept in ((train.take(train.fold == number), tables), (test, tests)):
+                kept.append(prediction_table(rows.table["id"].to_numpy(), number, fitted.predict(rows), task.targets))
             learned[f"fold{number}"] = fitted.notes
             steps.step()
     stacked = Member(pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True), fold_hash(folds))
     return _result(stacker, stacked, train, learned)
-
-
-def _others(method: Method, train: Rows, number: int) -> Rows:
-    return train.take(train.fold != number) if method.learns else train
-
-
-def _predicted(fitted: Fitted, rows: Rows, number: int) -> pd.DataFrame:
-    predicted = np.asarray(fitted.predict(rows), dtype=np.float32)
-    values = pd.DataFrame(predicted, columns=list(rows.task.targets))
-    values.insert(0, "fold", number)
-    values.insert(0, "id", rows.table["id"].to_numpy())
-    return values
 
 
 def _result(stacker: Stacker, stacked: Member, train: Rows, learned: dict[str, Any]) -> StackResult:

@@ -1,7 +1,6 @@
 """The stacking methods by name."""
 
 import dataclasses
-from typing import Any, cast
 
 from radstack.core.errors import UserError
 from radstack.core.registry import check_name, pick
@@ -16,7 +15,7 @@ from radstack.stack.slices import SeriesExtraTrees, SeriesForest, SeriesInner, S
 from radstack.stack.trees import Forest, LightGBM
 from radstack.stack.vote import Vote
 
-METHODS: dict[str, Any] = {
+METHODS: dict[str, type[Method]] = {
     "mean": Mean, "route": Route, "linear": Linear, "weights": Weights, "climb": Climb, "lightgbm": LightGBM,
     "forest": Forest, "calibrate": Calibrate, "smooth": Smooth, "raise_any": RaiseAny, "vote": Vote,
     "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
@@ -34,7 +33,7 @@ def method_of(stacker: Stacker) -> Method:
     method = pick(METHODS, stacker.method, "stacking method")
     for name in stacker.args:
         check_name([field.name for field in dataclasses.fields(method)], name, f"setting of {stacker.method}")
-    return cast(Method, method(**stacker.args))
+    return method(**stacker.args)
 
 
 def check_handles(stacker: Stacker, metric: Metric) -> None:

@@ -98,40 +98,27 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     """
     if not members:
         raise UserError("a stack needs at least one member; name some in its recipe's members")
+    expected = fold_hash(folds)
     for name, member in members.items():
-        _check_hash(name, member, fold_hash(folds))
-    ordered = _in_series_order(index)
+        if member.folds_hash != expected:
+            raise LeakError(f"{name} was trained on another fold table ({member.folds_hash}, not {expected}): its "
+                            "predictions are not out of fold here; train and predict it again, or leave it out")
+    ordered = index.iloc[np.lexsort((index["position"], pd.factorize(index["series"])[0]))].reset_index(drop=True)
     fold = fold_of(ordered, folds).to_numpy()
     is_test = (ordered["split"] == "test").to_numpy()
     if (fold[~is_test] < 0).any():
         raise UserError(f"patient {ordered['group'][~is_test & (fold < 0)].iloc[0]} has no fold: the fold table was made "
                         "on other data; run 01_make_folds.py --force")
-    is_train = np.isin(fold, _common_folds(members)) & ~is_test
+    common = set.intersection(*(set(member.oof["fold"]) for member in members.values()))
+    if not common:
+        raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
+    is_train = np.isin(fold, sorted(common)) & ~is_test
     train = _rows({name: member.oof for name, member in members.items()}, ordered[is_train], fold[is_train], task)
     means = {name: mean_over_folds(member.test, task.targets) for name, member in members.items()}
     test = _rows(means, ordered[is_test], fold[is_test], task)
     if np.isnan(train.truth).any():
         raise UserError("the index has training rows without a label; run 01_make_folds.py --force")
     return train, test
-
-
-def _in_series_order(index: pd.DataFrame) -> pd.DataFrame:
-    series = pd.factorize(index["series"])[0]
-    return index.iloc[np.lexsort((index["position"], series))].reset_index(drop=True)
-
-
-def _check_hash(name: str, member: Member, expected: str) -> None:
-    if member.folds_hash != expected:
-        raise LeakError(f"{name} was trained on another fold table ({member.folds_hash}, not {expected}): its "
-                        "predictions are not out of fold here; train and predict it again, or leave it out")
-
-
-def _common_folds(members: Mapping[str, Member]) -> np.ndarray:
-    sets = [set(member.oof["fold"]) for member in members.values()]
-    common = set.intersection(*sets)
-    if not common:
-        raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
-    return np.array(sorted(common))
 
 
 def _rows(tables: dict[str, pd.DataFrame], index: pd.DataFrame, fold: np.ndarray, task: Task) -> Rows:

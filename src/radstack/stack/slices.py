@@ -15,7 +15,7 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from radstack.core.errors import UserError, reason
 from radstack.scoring.task import NUMBERS
 from radstack.stack.features import series_counts
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 Answer = Callable[[np.ndarray], np.ndarray]
@@ -23,7 +23,7 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class SeriesMean:
+class SeriesMean(Method):
     """Mean over slices, and over members before; nothing is learned."""
 
     learns: ClassVar[bool] = False
@@ -35,10 +35,9 @@ class SeriesMean:
 
 
 @dataclass(frozen=True)
-class SeriesWeights:
+class SeriesWeights(Method):
     """Mean over slices with weights inverse to the mean absolute error of each slice number."""
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
 
     def fit(self, rows: Rows) -> Fitted:
@@ -51,13 +50,12 @@ class SeriesWeights:
 
 
 @dataclass(frozen=True)
-class SeriesInner:
+class SeriesInner(Method):
     """Mean over the inner slices; the training rows say how many outer ones are dropped on either side."""
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     keep: tuple[int, int] = (3, 15)
-    """First slice that is always kept and first one after them, counted from 0; the default is the article's, of 18."""
+    """First slice that is always kept and first one after them, counted from 0; the default is that of Pietz 2018, of 18."""
     search: bool = True
     """Choose the best of all ranges that hold ``keep``; else take ``keep`` itself."""
 
@@ -85,10 +83,9 @@ class SeriesInner:
 
 
 @dataclass(frozen=True)
-class SeriesForest:
-    """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume; the article's text."""
+class SeriesForest(Method):
+    """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume, as in the text of Pietz 2018."""
 
-    learns: ClassVar[bool] = True
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     model: ClassVar[type] = RandomForestRegressor
     trees: int = 300
@@ -125,7 +122,7 @@ class SeriesForest:
 
 @dataclass(frozen=True)
 class SeriesExtraTrees(SeriesForest):
-    """Extremely randomized trees (Geurts 2006) likewise; their number and depth are those of the article's code."""
+    """Extremely randomized trees (Geurts 2006) likewise; their number and depth are those of the code of Pietz 2018."""
 
     model: ClassVar[type] = ExtraTreesRegressor
     trees: int = 10

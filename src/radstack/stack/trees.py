@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -10,10 +10,9 @@ from sklearn.ensemble import RandomForestClassifier
 
 from radstack.core.progress import track
 from radstack.scoring.metrics import sigmoid
-from radstack.scoring.task import PROBABILITIES
 from radstack.stack.adjust import platt
 from radstack.stack.features import class_features
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,29 +26,23 @@ ENOUGH = 5
 
 
 @dataclass(frozen=True)
-class LightGBM:
-    """Gradient boosting per class (Ke 2017); the settings are those of the 11th place of RSNA 2019.
+class Boosting(Method):
+    """Settings of gradient boosting by LightGBM (Ke 2017).
 
     Boosting starts from the calibrated blend rather than from the prevalence, so that it learns corrections: better with
     good members and few rows, the same otherwise. A start from the raw blend diverges where members are overconfident
     (Newton steps divide by p (1 - p)).
     """
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
-    reach: int = 9
-    """Neighbors to either side."""
     columns: tuple[str, ...] = ()
     """Further index columns, e.g. the share of brain in the picture."""
-    each_member: bool = False
-    """Neighbors of each member rather than of their blend; costs memory and time by the number of members."""
     leaves: int = 30
     depth: int = 5
     lr: float = 0.02
     rounds: int = 3000
-    """Most trees a class."""
+    """Most rounds, of a tree a class each."""
     patience: int = 100
-    """Stop after this many trees without a better log loss on the inner patients."""
+    """Stop after this many rounds without a better log loss on the inner patients."""
     leaf_rows: int = 20
     """Fewest rows in a leaf."""
     held_out: float = 0.2
@@ -58,18 +51,43 @@ class LightGBM:
     """0 for all cores, or OMP_NUM_THREADS where set; the result does not depend on it."""
     seed: int = 0
 
+    def boost(self, x: np.ndarray, y: np.ndarray, start: np.ndarray, watch: np.ndarray, names: list[str] | None = None,
+              **objective: Any) -> lgb.Booster:
+        """Grow trees on the rows outside ``watch``, until those inside gain no more.
+
+        Args:
+            x: features [rows, features].
+            y: labels or class numbers [rows].
+            start: raw scores from which boosting starts, [rows] or [rows, classes].
+            watch: bool [rows].
+            names: of the features.
+            objective: further parameters of LightGBM.
+        """
+        grow = lgb.Dataset(x[~watch], y[~watch], init_score=start[~watch], feature_name=names or "auto")
+        stop = grow.create_valid(x[watch], y[watch], init_score=start[watch])
+        settings = {"num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr, "seed": self.seed,
+                    "min_data_in_leaf": self.leaf_rows, "num_threads": self.threads, "verbosity": -1,
+                    "deterministic": True, "force_col_wise": True, **objective}
+        return lgb.train(settings, grow, self.rounds, valid_sets=[stop],
+                         callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+
+
+@dataclass(frozen=True)
+class LightGBM(Boosting):
+    """Boosting per class; the settings are those of the 11th place of RSNA 2019."""
+
+    reach: int = 9
+    """Neighbors to either side."""
+
     def fit(self, rows: Rows) -> Fitted:
         """Boost each class; ``notes`` holds the number of trees and the share of gain of the ten best features."""
-        return _by_class(rows, self.reach, self.columns, self.each_member, self._fit_class)
+        return _by_class(rows, self.reach, self.columns, self._fit_class)
 
     def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
         y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
         blend = rows.blend[:, target]
         scale, bias = platt(blend[~watch], y[~watch])
-        grow = lgb.Dataset(x[~watch], y[~watch], init_score=scale * blend[~watch] + bias, feature_name=names)
-        stop = grow.create_valid(x[watch], y[watch], init_score=scale * blend[watch] + bias)
-        booster = lgb.train(self._params(), grow, self.rounds, valid_sets=[stop],
-                            callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+        booster = self.boost(x, y, scale * blend + bias, watch, names, objective="binary")
 
         def predict(features: np.ndarray, blend: np.ndarray) -> np.ndarray:
             raw = booster.predict(features, raw_score=True, num_threads=self.threads)
@@ -78,24 +96,15 @@ class LightGBM:
         return predict, {"trees": booster.best_iteration,
                          "gain": _shares(names, booster.feature_importance("gain"))}
 
-    def _params(self) -> dict[str, Any]:
-        return {"objective": "binary", "num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr,
-                "min_data_in_leaf": self.leaf_rows, "seed": self.seed, "num_threads": self.threads, "verbosity": -1,
-                "deterministic": True, "force_col_wise": True}
-
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(Method):
     """Random forest per class (Breiman 2001) on the same features; missing neighbors stay missing."""
 
-    learns: ClassVar[bool] = True
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     reach: int = 9
     """Neighbors to either side."""
     columns: tuple[str, ...] = ()
     """Further index columns."""
-    each_member: bool = False
-    """Neighbors of each member rather than of their blend."""
     trees: int = 200
     depth: int = 12
     leaf_rows: int = 20
@@ -108,7 +117,7 @@ class Forest:
 
     def fit(self, rows: Rows) -> Fitted:
         """Grow each class's forest; ``notes`` holds the share of impurity of the ten best features."""
-        return _by_class(rows, self.reach, self.columns, self.each_member, self._fit_class)
+        return _by_class(rows, self.reach, self.columns, self._fit_class)
 
     def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
         forest = RandomForestClassifier(
@@ -127,7 +136,7 @@ def held_out_rows(rows: Rows, target: int, share: float, seed: int) -> np.ndarra
     return np.isin(rows.group, np.concatenate(chosen))
 
 
-def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: bool, fit_class: FitClass) -> Fitted:
+def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], fit_class: FitClass) -> Fitted:
     """Fit a model for each class that has enough positive patients; one class's features are in memory at a time."""
     models: dict[int, Model] = {}
     notes: dict[str, Any] = {}
@@ -137,7 +146,7 @@ def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: boo
             if patients < ENOUGH:
                 notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
             else:
-                features, names = class_features(rows, target, reach, columns, each_member)
+                features, names = class_features(rows, target, reach, columns)
                 models[target], notes[name] = fit_class(rows, target, features, names)
             steps.step()
 
@@ -145,7 +154,7 @@ def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], each_member: boo
         out = sigmoid(scored.blend)
         for target, model in models.items():
             if len(scored):
-                features = class_features(scored, target, reach, columns, each_member)[0]
+                features = class_features(scored, target, reach, columns)[0]
                 out[:, target] = model(features, scored.blend[:, target])
         return out
 

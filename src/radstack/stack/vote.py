@@ -1,7 +1,7 @@
-"""The series vote: one label vector for a whole series. A report for people, and an ablation; never the submission.
+"""The series vote: one label vector for a whole series. A table for people, and an ablation; it is never submitted.
 
-It comes from reading a figure whose ten columns are ten slices as ten predictions of one series. Labels differ from slice
-to slice, so that the vote costs log loss; stack ``calibrate`` on it for a fair measure without the cost of certainty.
+Labels differ from slice to slice, so that the vote costs log loss. Stack ``calibrate`` on it to measure that without the
+cost of probabilities that are exactly 0 or 1.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,16 @@ import numpy as np
 import pandas as pd
 
 from radstack.scoring.metrics import sigmoid
-from radstack.scoring.task import PROBABILITIES
 from radstack.stack.features import series_counts
-from radstack.stack.method import Fitted
+from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
 
 @dataclass(frozen=True)
-class Vote:
+class Vote(Method):
     """Every slice of a series gets the series' voted 0/1 vector."""
 
     learns: ClassVar[bool] = False
-    handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     union: str = "any"
     """Target that is the OR of all others."""
     threshold: float = 0.5

@@ -108,7 +108,7 @@ def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.
     from radstack.images.shards import Shards
     from radstack.training.inference import load_net, predict
 
-    targets, parts = experiment.answers(context.competition.targets), []
+    targets, parts = experiment.targets_of(context.competition.targets), []
     for fold in context.folds_of(experiment):
         weights = weights_artifact(context, experiment, fold).files[0]
         net = load_net(experiment, targets, weights, torch.device(context.options.device or "cpu"))

@@ -24,7 +24,7 @@ from radstack.stages.chain import VERSION, found_artifact, found_files, prepared
 from radstack.stages.train import started_from, starting, write_weights
 from radstack.training import checkpoint
 from radstack.training.distributed import distributed, joined, same_everywhere, together
-from radstack.training.inference import answers
+from radstack.training.inference import predict_raw
 from radstack.training.restart import train
 from radstack.training.run import Run
 
@@ -81,7 +81,7 @@ def look(chain: Chain, step: Step, scene: Scene, weights: Path, device: torch.de
     found, rows = [], np.flatnonzero(wanted)
     with track(len(rows), f"look {step.experiment.name}", brief=True) as steps:
         for piece in np.split(rows, range(PIECE, len(rows), PIECE)):
-            found.append(answers(step.experiment, step.targets, weights, scene.pictures[piece], device))
+            found.append(predict_raw(step.experiment, step.targets, weights, scene.pictures[piece], device))
             steps.step(len(piece), images=len(piece))
     answer = np.zeros((len(wanted), *found[0].shape[1:]), found[0].dtype)
     answer[rows] = np.concatenate(found)

@@ -67,7 +67,7 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
 
     rows, fold_of_row = read_rows(context)
     device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
-    folder, targets = context.paths.oof / experiment.name, experiment.answers(context.competition.targets)
+    folder, targets = context.paths.oof / experiment.name, experiment.targets_of(context.competition.targets)
     net = load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
     embeds = embeddings_wanted(context, experiment.name)
     wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))

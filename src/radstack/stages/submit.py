@@ -30,8 +30,7 @@ def submit(context: Context, name: str) -> Path:
 
 def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, Any]:
     from radstack.stack.rows import mean_over_folds
-    from radstack.submission.files import validate
-    from radstack.submission.forms import write_predictions
+    from radstack.submission.forms import validate, write_predictions
 
     layout = context.competition.submission
     targets, sample = context.competition.targets, context.competition.data.sample_file(context.paths.input)
@@ -62,8 +61,7 @@ def submit_constant(context: Context) -> None:
                         (paths.folds / "index.parquet", sample))
 
     def build() -> None:
-        from radstack.submission.files import validate
-        from radstack.submission.forms import write_constant
+        from radstack.submission.forms import validate, write_constant
 
         index = read_index(context)
         labels = index.loc[index["split"] == "train", list(competition.targets)]
@@ -75,7 +73,7 @@ def submit_constant(context: Context) -> None:
 
 def check(context: Context, file: str) -> None:
     """Check any submission file; a UserError names its first wrong row."""
-    from radstack.submission.files import validate
+    from radstack.submission.forms import validate
 
     rows = validate(Path(file), context.competition.data.sample_file(context.paths.input), context.competition.submission)
     print(f"  {file}: {rows:,} rows, as the sample file asks")
@@ -83,7 +81,7 @@ def check(context: Context, file: str) -> None:
 
 def push(context: Context, path: Path, message: str) -> None:
     """Upload a file that passed the check."""
-    from radstack.submission.files import validate
+    from radstack.submission.forms import validate
     from radstack.submission.kaggle import push as upload
 
     validate(path, context.competition.data.sample_file(context.paths.input), context.competition.submission)

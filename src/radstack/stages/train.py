@@ -11,7 +11,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.running.work import Work, has_gpu, shared
 
-VERSION = 1
+VERSION = 2
 
 
 def train_job(context: Context, experiment: Experiment, fold: int) -> Work:
@@ -83,7 +83,7 @@ def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> An
     from radstack.training.run import Run
 
     rows, fold_of_row = read_rows(context)
-    targets = experiment.answers(context.competition.targets)
+    targets = experiment.targets_of(context.competition.targets)
     artifact = weights_artifact(context, experiment, fold)
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),

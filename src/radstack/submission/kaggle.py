@@ -10,16 +10,15 @@ import errno
 import io
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, read_json, write_json
 from radstack.core.progress import track
+from radstack.core.say import Report
 from radstack.submission.unzip import unzip, wraps
-
-Report = Callable[[str], None]
 
 PARTS = ".download"
 """Folder, below the data folder, of archives that are not yet unpacked."""
@@ -66,7 +65,8 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
         if archive.suffix == ".zip" or wraps(archive, name):
             unzip(archive, into, top=competition.rpartition("/")[2], report=report)
         else:
-            _place(archive, into / Path(name).name)
+            into.mkdir(parents=True, exist_ok=True)
+            archive.replace(into / Path(name).name)
         record.append(name)
         write_json(folder / RECORD, record)
         shutil.rmtree(archive.parent)
@@ -178,12 +178,6 @@ def _expected(place: Path) -> int | None:
         with contextlib.suppress(UserError, KeyError, TypeError):  # it is written and deleted meanwhile
             return read_json(marker)["size"] // MB
     return None
-
-
-def _place(source: Path, target: Path) -> None:
-    """Move within the data folder, so that ``target`` appears whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(target)
 
 
 def _size(folder: Path) -> int:

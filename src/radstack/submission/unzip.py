@@ -4,19 +4,19 @@ import shutil
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, replacing, sweep
 from radstack.core.progress import Track, track
+from radstack.core.say import Report
 
 UNZIP_THREADS = 4
 """zlib and file writes run outside Python's lock."""
 
 
-def unzip(archive: Path, folder: Path, *, report: Callable[[str], None], top: str = "") -> None:
+def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None:
     """Unpack ``archive`` into ``folder``; members that are there with the right size are kept as they are.
 
     Args:
@@ -32,7 +32,8 @@ def unzip(archive: Path, folder: Path, *, report: Callable[[str], None], top: st
         with zipfile.ZipFile(archive) as bundle:
             targets = {_target(folder, member.filename, top): member for member in bundle.infolist()
                        if not member.is_dir()}
-            left = [(member, path) for path, member in targets.items() if not _has(path, member.file_size)]
+            left = [(member, path) for path, member in targets.items()
+                    if not (path.is_file() and path.stat().st_size == member.file_size)]
             for parent in {path.parent for _, path in left}:
                 sweep(parent)
             need_disk(folder, sum(member.file_size for member, _ in left), f"unpacking {archive}")
@@ -69,7 +70,3 @@ def _target(folder: Path, member: str, top: str) -> Path:
     if ".." in parts or Path(member).is_absolute():
         raise UserError(f"the archive holds {member!r}, which lies outside it; it is not the organizer's: delete it")
     return folder.joinpath(*(parts[1:] if top and parts[0] == top else parts))
-
-
-def _has(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size

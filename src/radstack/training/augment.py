@@ -16,11 +16,11 @@ Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """Picture, uint8 [height, width, channels], its label and a seed -> both, of the same shapes and dtypes."""
 
 
-def pipeline(ops: tuple[Op, ...], size: tuple[int, int], label: str = "numbers") -> Augment:
+def pipeline(ops: tuple[Op, ...], size: tuple[int, int], moves: str = "") -> Augment:
     """Chain ``ops`` for pictures of ``size`` (height, width), which come resized: on larger ones everything is slower.
 
-    ``label`` says what happens to the label: ``numbers`` stay, a ``mask`` [height, width] and ``points`` (float32, x then
-    y of each, -1 to 1 between the centers of the outermost pixels) move with the picture.
+    ``moves`` says which label moves with the picture: a ``mask`` [height, width], ``points`` (float32, x then y of each, -1
+    to 1 between the centers of the outermost pixels), or "" for numbers, which stay.
 
     The result depends on the picture and the seed alone, not on the worker or on what it did before.
     A transform that needs a ``size`` gets this one unless the recipe names another.
@@ -32,7 +32,7 @@ def pipeline(ops: tuple[Op, ...], size: tuple[int, int], label: str = "numbers")
     if not ops:
         return lambda image, found, seed: (image, found)
     albumentations = _albumentations()
-    to_chain, from_chain, params = _LABELS[label]
+    to_chain, from_chain, params = _MOVES[moves]
     chain = albumentations.Compose([transform(op, size) for op in ops], **params)
 
     def augment(image: np.ndarray, found: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,13 +57,13 @@ def _from_pixels(result: dict[str, Any], points: np.ndarray, size: tuple[int, in
     return (np.asarray(result["keypoints"]) / half - 1).astype(points.dtype).reshape(points.shape)
 
 
-_LABELS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., np.ndarray], dict[str, Any]]] = {
-    "numbers": (lambda label, size: {}, lambda result, label, size: label, {}),
+_MOVES: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., np.ndarray], dict[str, Any]]] = {
+    "": (lambda label, size: {}, lambda result, label, size: label, {}),
     "mask": (lambda label, size: {"mask": label}, lambda result, label, size: np.ascontiguousarray(result["mask"]), {}),
     # A point that leaves the picture is still a label: the network must then point outside.
     "points": (_to_pixels, _from_pixels, {"keypoint_params": {"format": "xy", "remove_invisible": False}}),
 }
-"""Kind of label -> to albumentations' arguments, back from its result, arguments of Compose."""
+"""What moves -> label to albumentations' arguments, label from its result, arguments of Compose."""
 
 
 def transform(op: Op, size: tuple[int, int]) -> Any:

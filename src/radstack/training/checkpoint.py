@@ -1,7 +1,6 @@
 """Checkpoints of all networks: plain tensors and numbers, written whole or not at all, the previous one kept."""
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import numpy as np
 import torch
 
 from radstack.core.files import replacing
+from radstack.core.say import Report
 from radstack.training.distributed import distributed, gathered, main_process_first
-
-Report = Callable[[str], None]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
+from radstack.core.say import Report
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -35,7 +36,7 @@ TORCHRUN_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP
 """Variables by which a torchrun child knows its place; a torchrun inside another must not inherit them."""
 
 
-def torchrun(script: Path | str, args: list[str], processes: int, report: Callable[[str], None]) -> None:
+def torchrun(script: Path | str, args: list[str], processes: int, report: Report) -> None:
     """Run ``script`` (a path, or a module name) with ``args`` in ``processes`` processes of this machine.
 
     Each process works inside :func:`joined`, which checks that all of them are there. Their output goes line by line to

@@ -1,12 +1,13 @@
 """What to do when the loss or the gradient is not finite: skip the step, then roll back, then stop and name the rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from radstack.core.errors import UserError
+from radstack.core.say import Report
 
 NAMED = 8
 """How many rows a message names."""
@@ -46,7 +47,7 @@ class Guard:
     """Bad steps in a row before rolling back."""
     advice: str
     """What to type against it, for the last error."""
-    report: Callable[[str], None]
+    report: Report
     bad: int = 0
     suspects: list[str] = field(default_factory=list)
 

@@ -1,7 +1,5 @@
 """A trained network over many rows: predictions and embeddings, averaged over test-time views."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,13 @@ from torch.nn import functional
 
 from radstack.core.progress import track
 from radstack.core.recipe import change
+from radstack.core.say import Report
 from radstack.images.views import resized
 from radstack.nets.backbones import Net, build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
 from radstack.training.loader import Pictures, columns_of, loader, normalizer, plain_batches
 from radstack.training.tta import tta
-
-Report = Callable[[str], None]
 
 
 def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: torch.device) -> Any:
@@ -57,23 +54,20 @@ def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd
     device = net.head.weight.device
     found = np.full((len(rows), len(targets)), np.nan, np.float32)
     pictures = Pictures(experiment.view.reader(cache, rows), found, columns_of(rows, experiment.head.columns))
-    look = Looker(experiment, net, device)
+    views = Views(experiment, net, device)
     answer = objective(experiment.loss, targets).to(device).answer
     with track(len(wanted), "predict", report=report) as steps:
-        start = time.perf_counter()
-        for batch in loader(pictures, plain_batches(wanted, batch_size), workers, device.type == "cuda"):
-            wait = time.perf_counter() - start
-            outputs, embeddings = look(batch.images, batch.columns)
+        batches = loader(pictures, plain_batches(wanted, batch_size), workers, device.type == "cuda")
+        for batch in steps.over(batches, lambda batch: len(batch.rows)):
+            outputs, embeddings = views(batch.images, batch.columns)
             numbers = batch.rows.numpy()
             found[numbers] = answer(outputs).cpu().numpy()
             if len(store):
                 store[numbers] = embeddings.half().cpu().numpy()
-            steps.step(len(numbers), images=len(numbers), wait=wait)
-            start = time.perf_counter()
     return found
 
 
-class Looker:
+class Views:
     """Outputs and embeddings of a batch, averaged over the recipe's test-time views."""
 
     def __init__(self, experiment: Experiment, net: Net, device: torch.device) -> None:
@@ -84,17 +78,17 @@ class Looker:
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Look at a batch.
+        """Run a batch.
 
         Args:
             images: uint8 [batch, channels, height, width].
-            columns: float32 [batch, columns], what the network is told beside.
+            columns: float32 [batch, columns], given beside the pictures.
 
         Returns:
             float32 outputs [batch, outputs] and embeddings [batch, width].
         """
         try:
-            return self._look(images, columns)
+            return self._averaged(images, columns)
         except torch.cuda.OutOfMemoryError:
             if len(images) == 1:
                 raise
@@ -102,12 +96,12 @@ class Looker:
             halves = [self(*half) for half in zip(images.chunk(2), columns.chunk(2))]
             return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
-    def _look(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        ready, told = self.normalize(images), columns.to(self.device) if columns.shape[1] else None
+    def _averaged(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ready, given = self.normalize(images), columns.to(self.device) if columns.shape[1] else None
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             embeddings = [self.net.embed(view(ready)).float() for view in self.views]
         # The head in fp32: its outputs are what the score is made of, and it costs nothing.
-        outputs = [self.net.decide(embedding, told) for embedding in embeddings]
+        outputs = [self.net.decide(embedding, given) for embedding in embeddings]
         return torch.stack(outputs).mean(0), torch.stack(embeddings).mean(0)
 
 
@@ -123,7 +117,7 @@ def _grown(probability: torch.Tensor, side: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def answers(experiment: Experiment, targets: tuple[str, ...], weights: Path, pictures: np.ndarray, device: torch.device,
+def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path, pictures: np.ndarray, device: torch.device,
             batch_size: int = 32) -> np.ndarray:
     """What a localizer with trained ``weights`` says of ``pictures``, uint8 [n, side, side].
 
@@ -133,7 +127,7 @@ def answers(experiment: Experiment, targets: tuple[str, ...], weights: Path, pic
     side = pictures.shape[1]
     net, judge = load_net(experiment, targets, weights, device), objective(experiment.loss, targets).to(device)
     normalize = normalizer(experiment.view.mean, experiment.view.std, device)
-    dtype, masks, made = _dtype(experiment, device), experiment.loss.label == "mask", []
+    dtype, masks, made = _dtype(experiment, device), experiment.loss.moves_with_picture == "mask", []
     for start in range(0, len(pictures), batch_size):
         small = [resized(one, experiment.view.size) for one in pictures[start:start + batch_size]]
         batch = torch.from_numpy(np.stack(small))

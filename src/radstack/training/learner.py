@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from radstack.nets.backbones import Net
-from radstack.nets.ema import moving_average
 from radstack.nets.objectives import objective
-from radstack.nets.optim import optimizer, schedule, set_rate
+from radstack.nets.optim import moving_average, optimizer, schedule, set_rate
 from radstack.nets.precision import precision
 from radstack.recipes.experiment import Experiment
 from radstack.training.distributed import averaging

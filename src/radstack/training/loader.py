@@ -1,7 +1,7 @@
 """From rows to batches: which rows an epoch visits, in which order, with which augmentation seed.
 
 Every sample's augmentation depends on (seed, epoch, place in the epoch) alone, so neither the number of workers nor a
-resumed run changes a pixel (users meet the opposite in pytorch#5059).
+resumed run changes a pixel (as they do where workers seed NumPy alike, PyTorch issue 5059).
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class Batch:
     targets: torch.Tensor
     """float32 [batch, targets], NaN for test rows; or uint8 masks [batch, height, width]"""
     columns: torch.Tensor
-    """float32 [batch, columns], what the network is told beside the picture"""
+    """float32 [batch, columns], given to the network beside the picture"""
     rows: torch.Tensor
     """int64 [batch], row numbers of the row table"""
 
@@ -38,7 +38,7 @@ class Batch:
         return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.columns.pin_memory(), self.rows)
 
 
-class Labels(Protocol):
+class RowLabels(Protocol):
     """What a network learns of a row, by row number: an array, or something that reads masks."""
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -46,14 +46,16 @@ class Labels(Protocol):
         ...
 
 
+Visits = list[list[tuple[int, int]]]
+"""Batches of (row, augmentation seed); a seed below 0 means: not augmented."""
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 """Picture uint8 [channels, height, width], label, columns float32 [columns], row."""
 
 
 class Pictures(Dataset):
-    """(row, seed) -> picture, label and columns. A seed below 0 means: not augmented."""
+    """(row, seed) of :data:`Visits` -> picture, label and columns."""
 
-    def __init__(self, reader: Reader, labels: Labels, columns: np.ndarray, augment: Augment | None = None) -> None:
+    def __init__(self, reader: Reader, labels: RowLabels, columns: np.ndarray, augment: Augment | None = None) -> None:
         """Bind the reader, the labels, float32 columns [rows, columns] and the augmentation."""
         self.reader, self.labels, self.columns, self.augment = reader, labels, columns, augment
 
@@ -67,7 +69,7 @@ class Pictures(Dataset):
 
 
 def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
-    """The columns that a network is told, float32 [rows, names].
+    """The columns given to a network beside the picture, float32 [rows, names].
 
     Raises:
         UserError: the row table lacks one.
@@ -84,8 +86,8 @@ def collate(samples: list[Sample]) -> Batch:
                  torch.from_numpy(np.stack(columns)), torch.tensor(rows))
 
 
-def loader(pictures: Pictures, batches: list[list[tuple[int, int]]], workers: int, pin: bool) -> Iterator[Batch]:
-    """Iterate over ``batches`` (lists of (row, seed)) in order, decoded by ``workers`` processes (0: in this one).
+def loader(pictures: Pictures, batches: Visits, workers: int, pin: bool) -> Iterator[Batch]:
+    """Iterate over ``batches`` in order, decoded by ``workers`` processes (0: in this one).
 
     The loader gets a generator of its own: by default each new iterator draws from torch's, and a run resumed within an
     epoch would go on with other dropout masks.
@@ -138,9 +140,10 @@ def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, 
     rng = np.random.default_rng(seed)
     visit = candidates
     if sampling.per_series:
+        # The first few of each series in a random order are a random draw from it.
         shuffled = rng.permutation(candidates)
-        rank = pd.Series(rows["series"].to_numpy()[shuffled]).groupby(rows["series"].to_numpy()[shuffled]).cumcount()
-        visit = shuffled[(rank < sampling.per_series).to_numpy()]
+        series = pd.Series(rows["series"].to_numpy()[shuffled])
+        visit = shuffled[(series.groupby(series).cumcount() < sampling.per_series).to_numpy()]
     if sampling.rare_class and sampling.rare_copies:
         rare = visit[rows[sampling.rare_class].to_numpy()[visit] > 0.5]
         visit = np.concatenate([visit, np.repeat(rare, sampling.rare_copies)])
@@ -152,14 +155,14 @@ def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, 
 
 def _balanced(visit: np.ndarray, classes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Row numbers ``visit``, those of each class (bool [visited] each) repeated to the size of the largest."""
+    # Whole rounds, then a draw for what is left: the rows of a class are seen equally often, up to once.
     most = max(int(held.sum()) for held in classes)
     parts = [visit[held] for held in classes if held.any()]
     return np.concatenate([part for own in parts for part in (np.tile(own, most // len(own)),
                                                               rng.choice(own, most % len(own), replace=False))])
 
 
-def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int, ...], rank: int,
-                     world: int) -> list[list[tuple[int, int]]]:
+def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int, ...], rank: int, world: int) -> Visits:
     """Micro-batches of (row, augmentation seed) of one rank for one epoch.
 
     A step is ``batch_size`` rows over all ranks and accumulated micro-batches; the last, short step is dropped unless
@@ -170,6 +173,7 @@ def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int,
     if recipe.batch_size % parts:
         raise UserError(f"batch_size {recipe.batch_size} does not divide into {parts} micro-batches (GPUs x accumulate); "
                         f"use --set train.batch_size={-(-recipe.batch_size // parts) * parts}")
+    # Seeds are drawn for the whole epoch before it is split, so that the number of GPUs and workers changes no picture.
     seeds = np.random.default_rng((*seed, 1)).integers(0, 2**31 - 1, len(order))
     pairs = list(zip(order.tolist(), seeds.tolist()))
     if len(pairs) < recipe.batch_size:
@@ -179,7 +183,7 @@ def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int,
     return spread(micro, rank, world)
 
 
-def plain_batches(rows: np.ndarray, size: int) -> list[list[tuple[int, int]]]:
+def plain_batches(rows: np.ndarray, size: int) -> Visits:
     """Batches without augmentation, in order, for prediction."""
     pairs = [(int(row), -1) for row in rows]
     return [pairs[start:start + size] for start in range(0, len(pairs), size)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from radstack.core.progress import Log, track
+from radstack.core.say import Report
 from radstack.training import checkpoint
 from radstack.training.distributed import distributed, same_everywhere
 from radstack.training.guard import Guard, RollBack, Step
@@ -76,7 +77,7 @@ class Loop:
     """Of the artifact; a checkpoint of another key is not resumed."""
     seconds: float
     """Between two checkpoints within an epoch."""
-    report: Callable[[str], None]
+    report: Report
     what: str = "train"
     """Starts each progress line."""
 
@@ -89,7 +90,7 @@ class Loop:
         learner, first = self.learner, distributed()[0] == 0  # of several processes one alone says how far it is
         guard, at = Guard(learner.bad_steps, learner.advice, self.report), self.resume()
         log = Log(self.file.with_name(f"{self.file.stem}_log"), at.done) if first else None
-        told: Callable[[str], None] = self.report if first else lambda _: None
+        told: Report = self.report if first else lambda _: None
         images, start = 0, time.monotonic()
         with track(learner.total, self.what, done=at.done, report=told, log=log) as progress:
             while at.stretch < learner.stretches:

@@ -1,6 +1,6 @@
 """One experiment on one fold: its rows, batches and steps, for the training loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from radstack.core.say import Report
 from radstack.nets.backbones import Net
 from radstack.recipes.experiment import Experiment
 from radstack.training.augment import pipeline
@@ -18,8 +19,8 @@ from radstack.training.guard import Step
 from radstack.training.learner import Learner
 from radstack.training.loader import (
     Batch,
-    Labels,
     Pictures,
+    RowLabels,
     columns_of,
     epoch_order,
     loader,
@@ -48,8 +49,8 @@ class Run:
     device: torch.device
     workers: int
     checkpoint_seconds: float
-    report: Callable[[str], None]
-    labels: Labels | None = None
+    report: Report
+    labels: RowLabels | None = None
     """What is learned of each row; None for the columns ``targets`` of ``rows``."""
     what: str = "train"
     """Starts each progress line, after the job's name."""
@@ -119,4 +120,4 @@ def training_pictures(run: Run) -> Pictures:
     experiment = run.experiment
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
     return Pictures(experiment.view.reader(run.cache, run.rows), labels, columns_of(run.rows, experiment.head.columns),
-                    pipeline(experiment.augment, experiment.view.size, experiment.loss.label))
+                    pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))

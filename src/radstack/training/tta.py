@@ -13,36 +13,6 @@ Tta = Callable[[torch.Tensor], torch.Tensor]
 """A batch [batch, channels, height, width] to one of the same shape (height and width swapped by transposing)."""
 
 
-def plain(images: torch.Tensor) -> torch.Tensor:
-    """The batch as it is."""
-    return images
-
-
-def hflip(images: torch.Tensor) -> torch.Tensor:
-    """Left and right swapped."""
-    return images.flip(3)
-
-
-def vflip(images: torch.Tensor) -> torch.Tensor:
-    """Top and bottom swapped."""
-    return images.flip(2)
-
-
-def transpose(images: torch.Tensor) -> torch.Tensor:
-    """Rows and columns swapped."""
-    return images.transpose(2, 3)
-
-
-def rot90(images: torch.Tensor) -> torch.Tensor:
-    """A quarter turn counterclockwise."""
-    return images.rot90(1, (2, 3))
-
-
-def channel_reverse(images: torch.Tensor) -> torch.Tensor:
-    """Last channel first; for views whose channels are neighboring slices (SeuTao, RSNA 2019 first place)."""
-    return images.flip(1)
-
-
 def center_crop(images: torch.Tensor, share: float) -> torch.Tensor:
     """The middle ``share`` of height and width, brought back to the size of ``images`` bilinearly."""
     height, width = images.shape[2:]
@@ -50,16 +20,6 @@ def center_crop(images: torch.Tensor, share: float) -> torch.Tensor:
     top, left = (height - rows) // 2, (width - columns) // 2
     crop = images[:, :, top : top + rows, left : left + columns]
     return functional.interpolate(crop, size=(height, width), mode="bilinear", align_corners=False)
-
-
-def crop90(images: torch.Tensor) -> torch.Tensor:
-    """The middle 90 % of height and width."""
-    return center_crop(images, 0.9)
-
-
-def crop80(images: torch.Tensor) -> torch.Tensor:
-    """The middle 80 % of height and width."""
-    return center_crop(images, 0.8)
 
 
 def turn(images: torch.Tensor, degrees: float) -> torch.Tensor:
@@ -76,14 +36,12 @@ def turn(images: torch.Tensor, degrees: float) -> torch.Tensor:
 
 
 TTA: dict[str, Tta] = {
-    "plain": plain,
-    "hflip": hflip,
-    "vflip": vflip,
-    "transpose": transpose,
-    "rot90": rot90,
-    "crop90": crop90,
-    "crop80": crop80,
-    "channel_reverse": channel_reverse,
+    "plain": lambda images: images,
+    "hflip": lambda images: images.flip(3),
+    "transpose": lambda images: images.transpose(2, 3),
+    "crop90": partial(center_crop, share=0.9),
+    # For views whose channels are neighboring slices (SeuTao, RSNA 2019 first place).
+    "channel_reverse": lambda images: images.flip(1),
     "turn5": partial(turn, degrees=5),
     "turn-5": partial(turn, degrees=-5),
     "turn10": partial(turn, degrees=10),

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from radstack.images.dicom.fields import EXPLICIT, IMPLICIT, Header, Unreadable
-from radstack.images.dicom.header import ask_pydicom, fault, walk
+from radstack.images.dicom.header import EXPLICIT, IMPLICIT, Header, Unreadable, ask_pydicom, fault, walk
 
 
 def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:

@@ -11,8 +11,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
-from radstack.images.dicom.fields import Header, Unreadable
-from radstack.images.dicom.header import fault, read_header
+from radstack.images.dicom.header import Header, Unreadable, fault, read_header
 from radstack.images.dicom.order import ORIENTATION, POSITION
 
 CHUNK = 5000
