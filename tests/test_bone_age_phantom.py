@@ -25,7 +25,7 @@ HANDS, SIZE, SEED = 52, 160, 3
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bone_age-demo")
-    draw(folder, hands=HANDS, size=SIZE, seed=SEED, workers=1)
+    draw(folder, series=HANDS, size=SIZE, seed=SEED, workers=1)
     return folder
 
 
@@ -250,50 +250,50 @@ def test_masks_and_landmarks_of_the_first_quarter(folder):
 
 
 def test_a_bigger_archive_begins_with_the_smaller_one_and_grows_from_it(tmp_path):
-    draw(tmp_path / "small", hands=8, size=96, seed=1, workers=1)
-    draw(tmp_path / "big", hands=20, size=96, seed=1, workers=1)
+    draw(tmp_path / "small", series=8, size=96, seed=1, workers=1)
+    draw(tmp_path / "big", series=20, size=96, seed=1, workers=1)
     small, big = pictures(tmp_path / "small"), pictures(tmp_path / "big")
     assert len(small) == 8 and all(small[name].read_bytes() == big[name].read_bytes() for name in small)
     times = {name: path.stat().st_mtime_ns for name, path in small.items()}
-    draw(tmp_path / "small", hands=20, size=96, seed=1, workers=2)
+    draw(tmp_path / "small", series=20, size=96, seed=1, workers=2)
     grown = pictures(tmp_path / "small")
     assert grown.keys() == big.keys() and read_truth(tmp_path / "small").equals(read_truth(tmp_path / "big"))
     assert all(grown[name].read_bytes() == big[name].read_bytes() for name in big)
     untouched = [name for name, when in times.items() if grown[name].stat().st_mtime_ns == when]
     assert len(untouched) >= 5, "only hands that became annotated are drawn again"
     with pytest.raises(UserError, match="more than 8 hands"):
-        draw(tmp_path / "small", hands=8, size=96, seed=1, workers=1)
+        draw(tmp_path / "small", series=8, size=96, seed=1, workers=1)
 
 
 def test_a_finished_archive_is_kept_and_a_lost_picture_comes_back(tmp_path):
     calls = []
-    draw(tmp_path, hands=6, size=64, seed=2, workers=1, progress=lambda done, of: calls.append((done, of)))
+    draw(tmp_path, series=6, size=64, seed=2, workers=1, progress=lambda done, of: calls.append((done, of)))
     assert calls[-1] == (6, 6)
-    draw(tmp_path, hands=6, size=64, seed=2, workers=1, progress=lambda done, of: pytest.fail("drawn again"))
+    draw(tmp_path, series=6, size=64, seed=2, workers=1, progress=lambda done, of: pytest.fail("drawn again"))
     lost = pictures(tmp_path)["1379"]
     before = lost.read_bytes()
     lost.unlink()
-    (tmp_path / "truth.npz").unlink()
-    draw(tmp_path, hands=6, size=64, seed=2, workers=1)
+    (tmp_path / ".phantom/000002.npz").unlink()
+    draw(tmp_path, series=6, size=64, seed=2, workers=1)
     assert lost.read_bytes() == before
 
 
 def test_impossible_requests_are_refused(tmp_path):
     with pytest.raises(UserError, match="needs 4 hands"):
-        draw(tmp_path, hands=2, size=96, seed=0, workers=1)
-    draw(tmp_path, hands=4, size=64, seed=0, workers=1, annotated=0)
+        draw(tmp_path, series=2, size=96, seed=0, workers=1)
+    draw(tmp_path, series=4, size=64, seed=0, workers=1, annotated=0)
     assert not (tmp_path / "annotations/masks").exists()
     with pytest.raises(UserError, match="another request"):
-        draw(tmp_path, hands=4, size=64, seed=1, workers=1)
+        draw(tmp_path, series=4, size=64, seed=1, workers=1)
     with pytest.raises(UserError, match="--demo"):
         read_truth(tmp_path / "nothing")
     (tmp_path / "real/boneage-training-dataset").mkdir(parents=True)
     with pytest.raises(UserError, match="no phantoms"):
-        draw(tmp_path / "real", hands=4, size=64, seed=0, workers=1)
+        draw(tmp_path / "real", series=4, size=64, seed=0, workers=1)
 
 
 def test_a_hand_is_drawn_quickly(tmp_path):
-    request = archive.Request(0, 480)
+    request = {"seed": 0, "size": 480}
     start = time.process_time()
     for entry in plan.plan(12, 0.25):
         archive.draw_entry(tmp_path, request, entry)

@@ -13,8 +13,8 @@ from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TAR
 from phantoms.bone_age.pose import Pose
 from phantoms.bone_age.skeleton import lay
 from phantoms.radius_ulna import draw, knots, law, people, place, read_truth, render
+from phantoms.radius_ulna.archive import BOX
 from phantoms.radius_ulna.plan import DEFECTS, SHARES, plan
-from phantoms.radius_ulna.tables import BOX
 from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -27,7 +27,7 @@ BONES = ("radius", "ulna")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("radius_ulna-demo")
-    draw(folder, pictures=PICTURES, size=SIZE, seed=SEED, workers=1)
+    draw(folder, series=PICTURES, size=SIZE, seed=SEED, workers=1)
     return folder
 
 
@@ -312,13 +312,13 @@ def test_a_cast_hides_much(monkeypatch):
 
 
 def test_a_bigger_archive_begins_with_the_smaller_one_and_resumes(folder, truth, tmp_path):
-    draw(tmp_path, pictures=8, size=SIZE, seed=SEED, workers=1)
+    draw(tmp_path, series=8, size=SIZE, seed=SEED, workers=1)
     assert set(read_truth(tmp_path)["split"]) == {"train", "test"}
     some = files_of(tmp_path)
     assert len(some) == 8 and some.items() <= files_of(folder).items()
-    (tmp_path / ".phantom/000003.json").unlink()
+    (tmp_path / ".phantom/000003.npz").unlink()
     steps = []
-    draw(tmp_path, pictures=10, size=SIZE, seed=SEED, workers=1, progress=lambda done, total: steps.append((done, total)))
+    draw(tmp_path, series=10, size=SIZE, seed=SEED, workers=1, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(8, 10), (9, 10), (10, 10)]
     assert files_of(tmp_path).items() <= files_of(folder).items()
     pd.testing.assert_frame_equal(read_truth(tmp_path), truth.iloc[:10])
@@ -327,12 +327,12 @@ def test_a_bigger_archive_begins_with_the_smaller_one_and_resumes(folder, truth,
 
 def test_requests_that_cannot_be_met_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="another request"):
-        draw(folder, pictures=PICTURES, size=SIZE, seed=SEED, workers=1, noise="human")
+        draw(folder, series=PICTURES, size=SIZE, seed=SEED, workers=1, noise="human")
     with pytest.raises(UserError, match="more than 10"):
-        draw(folder, pictures=10, size=SIZE, seed=SEED, workers=1)
+        draw(folder, series=10, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="needs 8 pictures"):
-        draw(tmp_path, pictures=2, size=SIZE, seed=SEED, workers=1)
+        draw(tmp_path, series=2, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="default, human"):
-        draw(tmp_path, pictures=20, size=SIZE, seed=SEED, workers=1, noise="loud")
+        draw(tmp_path, series=20, size=SIZE, seed=SEED, workers=1, noise="loud")
     with pytest.raises(UserError, match="--demo"):
         read_truth(tmp_path)

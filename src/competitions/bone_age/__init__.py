@@ -1,7 +1,6 @@
 """RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from competitions.bone_age.frame import FRAME
 from competitions.bone_age.index import build_index
 from competitions.bone_age.labels import label_files, sample_file
 from competitions.bone_age.report import PUBLISHED, hands, strata
-from radstack.core.progress import counter
+from competitions.drawn import draw_demo
 from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.recipes.submission import Layout
 from radstack.scoring.task import Metric
@@ -29,27 +28,12 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
                          for sex, code in (("male", 1), ("female", 0)) for place in range(len(YEARS) - 1)})
 
 
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1300, seed: int = 0) -> None:
-    """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
-    from phantoms.bone_age import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, hands=series, size=size, seed=seed, workers=workers, progress=tell)
-
-
-def truth(folder: Path) -> pd.DataFrame | None:
-    """What was drawn, for the report alone; None where pictures are real."""
-    from phantoms.bone_age import read_truth
-
-    return read_truth(folder) if (folder / "truth.npz").exists() else None
-
-
 COMPETITION = Competition(
     name="bone_age",
     title="RSNA 2017 pediatric bone age",
     targets=("boneage",),
     metric=Metric("mean absolute error", (1,), "months"),
-    get_demo=partial(draw_demo, size=1300),
+    get_demo=partial(draw_demo, "bone_age", size=1300),
     kaggle="kmader/rsna-bone-age",
     disk={"input": 20_000_000_000},
     index=build_index,

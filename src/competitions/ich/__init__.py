@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competitions.drawn import draw_demo
 from competitions.ich import head, hu
 from competitions.ich.cases import view
 from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
@@ -14,7 +15,6 @@ from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
 from competitions.ich.labels import TARGETS
 from competitions.ich.report import PUBLISHED, series_table
 from radstack.core.paths import Paths
-from radstack.core.progress import counter
 from radstack.images.dicom import read_stored
 from radstack.images.shards import crop_square
 from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
@@ -56,27 +56,12 @@ def sample_file(folder: Path) -> Path:
     return folder / SAMPLE_CSV
 
 
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed: int = 0) -> None:
-    """Draw phantoms (imported late: nothing else needs the drawing code)."""
-    from phantoms.ich import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, series=series, size=size, seed=seed, workers=workers, progress=tell)
-
-
-def truth(folder: Path) -> pd.DataFrame | None:
-    """What was drawn: id, split, labels and true probabilities, for the report alone; None where pictures are real."""
-    from phantoms.ich import read_truth
-
-    return read_truth(folder) if (folder / "truth.npz").exists() else None
-
-
 COMPETITION = Competition(
     name="ich",
     title="RSNA 2019 intracranial hemorrhage",
     targets=TARGETS,
     metric=Metric("weighted log loss", (1, 1, 1, 1, 1, 2)),
-    get_demo=partial(draw_demo, size=512),
+    get_demo=partial(draw_demo, "ich", size=512),
     kaggle="rsna-intracranial-hemorrhage-detection",
     disk={"input": 640_000_000_000},
     index=build_index,

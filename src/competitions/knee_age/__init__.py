@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from competitions import drawn
 from competitions.knee_age import localizer
 from competitions.knee_age.cases import view
 from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
@@ -14,7 +15,6 @@ from competitions.knee_age.labels import label_files, sample_file
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
 from competitions.knee_age.volume import CENTRAL, MOST
-from radstack.core.progress import counter
 from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.recipes.submission import Layout
 from radstack.scoring.task import Metric
@@ -32,21 +32,11 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns | {"annotated": rows["mask"] != ""}, index=rows.index).astype(int)
 
 
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = SIDE, seed: int = 0, tau: float = 0.63) -> None:
-    """Draw ``series`` phantom volumes (imported late: nothing else needs the drawing code)."""
-    from phantoms.knee_age import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, volumes=series, size=size, seed=seed, workers=workers, tau=tau, progress=tell)
-
-
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, a row for each slice that a volume can have, for the report alone; None where volumes are real."""
-    from phantoms.knee_age import read_truth
-
-    if not (folder / "truth.csv").exists():
+    known = drawn.truth("knee_age", folder)
+    if known is None:
         return None
-    known = read_truth(folder)
     slices = known.loc[known.index.repeat(MOST)].assign(position=np.tile(np.arange(MOST), len(known)))
     return slices.assign(id=slices["series"] + "_" + slices["position"].map("{:02d}".format)).reset_index(drop=True)
 
@@ -56,7 +46,7 @@ COMPETITION = Competition(
     title="Age of young men from knee MRI",
     targets=("age_years",),
     metric=Metric("mean absolute error", (1,), "years"),
-    get_demo=partial(draw_demo, size=SIDE),
+    get_demo=partial(drawn.draw_demo, "knee_age", size=SIDE),
     kaggle="",
     disk={"input": 5_000_000_000},
     index=build_index,

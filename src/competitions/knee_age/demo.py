@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from competitions.knee_age import COMPETITION, draw_demo, truth
+from competitions.drawn import draw_demo
+from competitions.knee_age import COMPETITION, truth
 from competitions.knee_age.experiments import MASKED_PRETRAINED, baselines
 from competitions.knee_age.localizer import BONE_MASK, MASKS, chain
 from competitions.knee_age.report import localization
@@ -46,7 +47,7 @@ DEMO = change(
     COMPETITION,
     name="knee_age-demo",
     title="Age of young men from knee MRI, phantoms",
-    get_demo=partial(draw_demo, size=SIDE),
+    get_demo=partial(draw_demo, "knee_age", size=SIDE),
     truth=truth,
     localization_score=localization,
     demo_size=160,

@@ -1,10 +1,10 @@
 """Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy."""
 
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 
+from competitions.drawn import draw_demo
 from competitions.radius_ulna import localizer
 from competitions.radius_ulna.annotate import annotate
 from competitions.radius_ulna.cases import view
@@ -14,7 +14,6 @@ from competitions.radius_ulna.labels import label_files, sample_file
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS, phase_of
 from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
 from competitions.radius_ulna.views import BONES, STORED
-from radstack.core.progress import counter
 from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.recipes.submission import Layout
 from radstack.scoring.metrics_classes import ClassGroup
@@ -31,27 +30,12 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns | {"boxed": rows[BOX_COLUMNS].notna().all(axis=1)}, index=rows.index).astype(int)
 
 
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1302, seed: int = 0, noise: str = "default") -> None:
-    """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
-    from phantoms.radius_ulna import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, pictures=series, size=size, seed=seed, workers=workers, noise=noise, progress=tell)
-
-
-def truth(folder: Path) -> pd.DataFrame | None:
-    """What was drawn, for the report alone; None where pictures are real."""
-    from phantoms.radius_ulna import read_truth
-
-    return read_truth(folder) if (folder / "truth.npz").exists() else None
-
-
 COMPETITION = Competition(
     name="radius_ulna",
     title="Maturity phase of the distal radius and ulna",
     targets=ALL_TARGETS,
     metric=Metric("classification error", (1, 1), groups=GROUPS),
-    get_demo=partial(draw_demo, size=1302),
+    get_demo=partial(draw_demo, "radius_ulna", size=1302),
     kaggle="",
     disk={"input": 5_000_000_000},
     index=build_index,

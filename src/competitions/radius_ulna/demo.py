@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from competitions.radius_ulna import COMPETITION, draw_demo, truth
+from competitions.drawn import draw_demo, truth
+from competitions.radius_ulna import COMPETITION
 from competitions.radius_ulna.experiments import IN_PHASE, LATER, joint, stackers
 from competitions.radius_ulna.localizer import ZFNET, detection
 from competitions.radius_ulna.phases import TARGETS
@@ -62,8 +63,8 @@ DEMO = change(
     COMPETITION,
     name="radius_ulna-demo",
     title="Maturity phase of the distal radius and ulna, phantoms",
-    get_demo=partial(draw_demo, size=480),
-    truth=truth,
+    get_demo=partial(draw_demo, "radius_ulna", size=480),
+    truth=partial(truth, "radius_ulna"),
     localization_score=localization,
     demo_size=600,
     disk={"input": 1_000_000_000},

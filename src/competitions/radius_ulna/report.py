@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competitions import drawn
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import FOUND
@@ -39,11 +40,9 @@ PUBLISHED = tuple(
 
 def known_truth(paths: Paths) -> pd.DataFrame | None:
     """What was drawn, None where pictures are real; with ``radius_stage`` and ``ulna_stage`` (int), test included."""
-    from phantoms.radius_ulna import read_truth
-
-    if not (paths.input / "truth.npz").exists():
+    truth = drawn.truth("radius_ulna", paths.input)
+    if truth is None:
         return None
-    truth = read_truth(paths.input)
     stages = {f"{bone}_stage": np.array(LEARNED[bone])[truth[list(TARGETS[bone])].to_numpy().argmax(axis=1)]
               for bone in BONES}
     return truth.assign(**stages)
