@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
 from phantoms.bone_age.pose import Pose
 from phantoms.bone_age.skeleton import lay
 from phantoms.radius_ulna import draw, knots, law, people, place, read_truth, render
-from phantoms.radius_ulna.archive import BOX
 from phantoms.radius_ulna.plan import DEFECTS, SHARES, plan
 from radstack.core.errors import UserError
 
@@ -252,7 +252,7 @@ def test_boxes_are_tight_and_inside_the_picture(folder, truth):
     assert list(boxes) == ["file", "bone", "x1", "y1", "x2", "y2"]
     train = truth[truth["split"] == "train"]
     assert len(boxes) == 2 * len(train) and (boxes["bone"].to_numpy().reshape(-1, 2) == list(BONES)).all()
-    assert np.abs(boxes[["x1", "y1", "x2", "y2"]].to_numpy().reshape(-1, 8) - train[BOX].to_numpy()).max() <= 0.51
+    assert np.abs(boxes[["x1", "y1", "x2", "y2"]].to_numpy().reshape(-1, 8) - train[BOX_COLUMNS].to_numpy()).max() <= 0.51
     assert (boxes["x1"] < boxes["x2"]).all() and (boxes["y1"] < boxes["y2"]).all()
     assert boxes[["x1", "y1"]].to_numpy().min() >= 0
     held = boxes[boxes["file"].str.contains("|".join(train["id"][train["defect"] == ""]))]

@@ -1,6 +1,5 @@
 """The index of the archive: one row a slice, in order, with its labels; and the quarantine of what is not usable."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,10 @@ import pandas as pd
 
 from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
 from radstack.core.errors import UserError
+from radstack.core.say import Report
 from radstack.images.dicom.order import order
 from radstack.images.dicom.scan import scan
+from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
 
 TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
 """The label file and the list of test slices."""
@@ -19,12 +20,10 @@ HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spac
                   "pixel_representation", "photometric", "intercept", "slope", "padding", "window_center",
                   "window_width", "transfer_syntax", "order_flag"]
 """Columns of the index after the targets."""
-QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
-"""``path`` is "" for an id without a file."""
 
 
 def build_index(input_folder: Path, workers: int, parts_folder: Path,
-                report: Callable[[str], None] = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
+                report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index every file and every id of the archive: each is in the index or in the quarantine.
 
     The id of a slice is its SOPInstanceUID, which is the file's stem in the archive (so a renamed file is found);
@@ -57,9 +56,9 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     _quarantine_strangers(files, wanted)
     usable = files["reason"] == ""
     if not usable.any():
-        raise UserError(f"no usable slice below {input_folder}; the first file says: {files['reason'].iloc[0]}")
+        raise nothing_usable("slice", input_folder, set_aside(files))
     index = _arrange(order(files[usable]), labels.table)
-    quarantine = pd.concat([files.loc[~usable, QUARANTINE_COLUMNS], _without_file(files, wanted)], ignore_index=True)
+    quarantine = pd.concat([set_aside(files), _without_file(files, wanted)], ignore_index=True)
     _summarize(index, quarantine, report)
     return index, quarantine
 
@@ -120,10 +119,8 @@ def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     return index[columns]
 
 
-def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Callable[[str], None]) -> None:
-    counts = quarantine.groupby(["split", "reason"]).size().reset_index(name="count")
-    for split, reason, count in counts.itertuples(index=False):
-        report(f"{split}: {count} quarantined as {reason}")
+def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
+    tell_reasons(quarantine, report)
     flags = index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique()
     for flag, count in flags.items():
         report(f"{count} series with {flag}")

@@ -11,9 +11,9 @@ from competitions.radius_ulna.cases import view
 from competitions.radius_ulna.experiments import EXPERIMENTS, IN_PHASE, ON_CALL, STACKERS
 from competitions.radius_ulna.index import BOX_COLUMNS, build_index
 from competitions.radius_ulna.labels import label_files, sample_file
-from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS, phase_of
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, TARGETS, phase_of
 from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
-from competitions.radius_ulna.views import BONES, STORED
+from competitions.radius_ulna.views import STORED
 from radstack.recipes.competition import CacheRecipe, Competition, FoldRecipe
 from radstack.recipes.submission import Layout
 from radstack.scoring.metrics_classes import ClassGroup
@@ -25,8 +25,8 @@ GROUPS = tuple(ClassGroup(bone, tuple(phase_of(bone, int(stage[1:])) for stage i
 
 def balance(rows: pd.DataFrame) -> pd.DataFrame:
     """The phase of each bone as 0/1 columns ``radius_pre`` .. ``ulna_mature``, and ``boxed``: both were boxed by hand."""
-    columns = {f"{bone}_{phase}": rows[list(stages)].sum(axis=1) for bone in BONES
-               for phase, stages in zip(LEARNED_PHASES[bone], IN_PHASE[bone])}
+    stages = [list(stages) for bone in BONES for stages in IN_PHASE[bone]]
+    columns = {name: rows[of_phase].sum(axis=1) for name, of_phase in zip(PHASE_COLUMNS, stages)}
     return pd.DataFrame(columns | {"boxed": rows[BOX_COLUMNS].notna().all(axis=1)}, index=rows.index).astype(int)
 
 

@@ -4,8 +4,8 @@ Where the article is silent, the number is a default that section 3 of the speci
 that valid convolutions leave nothing of, dropout .5, 100 epochs.
 """
 
-from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from competitions.radius_ulna.views import BONES, bone, both, in_color
+from competitions.radius_ulna.phases import BONES, LEARNED, LEARNED_PHASES, PHASES, TARGETS
+from competitions.radius_ulna.views import bone, both, in_color
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.losses_classes import Classes, Ordinal

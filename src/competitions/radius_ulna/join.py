@@ -4,7 +4,6 @@ The article's pictures and sheets came in several batches that share no other ke
 """
 
 import re
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from competitions.radius_ulna.labels import COLUMNS, TABLE
 from competitions.radius_ulna.phases import LETTER, stage_number
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
+from radstack.core.say import Report
 
 SPELLINGS = {
     "date": ("date", "examdate", "studydate"), "serial": ("serial", "serialnumber", "serialno", "number", "no"),
@@ -33,8 +33,6 @@ PICTURE_NAME = re.compile(r"(?<!\d)(\d{4}-?\d{2}-?\d{2})[-_ ]+(\w+)")
 """A date, year first, then the serial number: ``2014-03-05_0007``."""
 LISTED = "unmatched.csv"
 """Rows without a partner, beside ``labels.csv``."""
-
-Report = Callable[[str], None]
 
 
 class Joined(NamedTuple):

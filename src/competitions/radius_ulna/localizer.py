@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.views import BONES, CROP
+from competitions.radius_ulna.phases import BONES
+from competitions.radius_ulna.views import CROP
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
 from radstack.images.radiograph import read_picture

@@ -10,6 +10,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
+BONES = ("radius", "ulna")
 PHASES: dict[str, dict[str, tuple[int, ...]]] = {
     "radius": {"pre": (1, 2, 3, 4, 5, 6), "peak": (7,), "stagnation": (8, 9), "mature": (10, 11)},
     "ulna": {"pre": (1, 2, 3), "peak": (4, 5), "stagnation": (6, 7), "mature": (8, 9)},

@@ -10,9 +10,8 @@ from competitions import drawn
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import FOUND
-from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, TARGETS, hint, most_probable, phase_probabilities
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, LEARNED, TARGETS, hint, most_probable, phase_probabilities
 from competitions.radius_ulna.pictures import Findings
-from competitions.radius_ulna.views import BONES
 from radstack.core.paths import Paths
 from radstack.images.boxes import GOOD, iou, score_boxes
 from radstack.recipes.competition import Cases, Published

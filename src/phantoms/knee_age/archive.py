@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from competitions.knee_age.volume import BONES
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_facts, read_truth_table, write_truth
 from phantoms.knee_age.files import write_tables, write_volume
-from phantoms.knee_age.law import BONES, best_age
+from phantoms.knee_age.law import best_age
 from phantoms.knee_age.people import Person, draw_person
 from phantoms.knee_age.plan import Entry, label_age, plan
 from phantoms.knee_age.render import draw_volume

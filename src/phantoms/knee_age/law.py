@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-BONES = ("femur", "tibia", "fibula")
+from competitions.knee_age.volume import BONES
+
 OFFSET = np.array([0.0, -0.1, 0.2])
 """Years by which a bone is ahead of the person, in the order of ``BONES``."""
 SCATTER = 0.35

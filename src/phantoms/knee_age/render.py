@@ -7,9 +7,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 
+from competitions.knee_age.volume import BONES
 from phantoms.knee_age import tissue
 from phantoms.knee_age.bones import DRAWN, REACH, Bone, flexed, patella, signal
-from phantoms.knee_age.law import BONES, Plate, plate
+from phantoms.knee_age.law import Plate, plate
 from phantoms.knee_age.people import CELL, LATTICE, Person
 from phantoms.knee_age.scan import Scan, draw_scan, record
 from phantoms.knee_age.shapes import Grid, cover

@@ -5,19 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competitions.radius_ulna.phases import LEARNED, TARGETS
+from competitions.radius_ulna.index import BOX_COLUMNS
+from competitions.radius_ulna.phases import BONES, LEARNED, TARGETS
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
 from phantoms.radius_ulna.law import NOISE, stage_probabilities
 from phantoms.radius_ulna.plan import Entry, plan
-from phantoms.radius_ulna.render import BONES, draw_picture
+from phantoms.radius_ulna.render import draw_picture
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
+from radstack.images.boxes import CORNERS
 
 LEAST = 8
 """Pictures of the smallest archive: the first three children, of whom the last is a test one, have fewer before it."""
-CORNERS = ("x1", "y1", "x2", "y2")
-BOX = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
-"""``radius_x1`` .. ``ulna_y2``."""
 TINT = (0.86, 0.95, 1.0)
 """Blue, green, red of the color picture, as shares of its gray level: a photographed film."""
 
@@ -81,7 +80,7 @@ def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
         color = entry.defect == "color"
         levels = np.rint(picture[:, :, None] * np.array(TINT)).astype(np.uint8) if color else picture
         write_png(path, levels, truncated=entry.defect == "truncated")
-    boxes = dict(zip(BOX, np.round(drawn.boxes, 2).ravel()))
+    boxes = dict(zip(BOX_COLUMNS, np.round(drawn.boxes, 2).ravel()))
     return boxes | {"mirrored": int(drawn.mirrored), "cast": int(drawn.cast)}
 
 
@@ -105,7 +104,7 @@ def write_tables(folder: Path, entries: list[Entry], truth: pd.DataFrame) -> Non
     ``truth`` is the table of :func:`phantoms.radius_ulna.read_truth`, in the order of ``entries``.
     """
     write_table(folder / "labels.csv", pd.DataFrame([_label(entry) for entry in entries]))
-    write_table(folder / "boxes.csv", pd.DataFrame([box for entry, row in zip(entries, truth[BOX].to_numpy())
+    write_table(folder / "boxes.csv", pd.DataFrame([box for entry, row in zip(entries, truth[BOX_COLUMNS].to_numpy())
                                                     if entry.split == "train" for box in _boxes(entry, row)]))
     test = pd.DataFrame({"file": [picture_path(entry) for entry in entries if entry.split == "test"]})
     guess = {name: round(1 / len(names), 4) for names in TARGETS.values() for name in names}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from competitions.radius_ulna.phases import BONES
 from phantoms.bone_age.anatomy import ADULT_LENGTH
 from phantoms.bone_age.imaging import draw_exposure, expose
 from phantoms.bone_age.pose import Pose
@@ -15,7 +16,6 @@ from phantoms.radius_ulna.knots import radius_look, ulna_look
 from phantoms.radius_ulna.people import Child, person_at
 from phantoms.radius_ulna.place import draw_place
 
-BONES = ("radius", "ulna")
 MIRRORED, CAST = 0.08, 0.01
 """Shares of right hands, and of wrists in plaster (§7.2)."""
 FINE = 7.0
