@@ -1,4 +1,8 @@
-"""RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error."""
+"""RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error.
+
+Source: Iglovikov, Rakhlin, Kalinin and Shvets 2018 (first version 2017), "Paediatric Bone Age Assessment Using Deep
+Convolutional Neural Networks", and the authors' later code, neuro-inc/ml-recipe-bone-age.
+"""
 
 from functools import partial
 

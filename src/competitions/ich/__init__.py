@@ -1,4 +1,9 @@
-"""RSNA 2019 intracranial hemorrhage detection: six labels a CT slice, weighted log loss."""
+"""RSNA 2019 intracranial hemorrhage detection: six labels a CT slice, weighted log loss.
+
+Sources: "the four-network write-up", a Chinese article of unknown author on four networks, their blend and a sequence model;
+and the public code of SeuTao (first place), NoBrainer (second place, darraghdog), okotaku (a member of the third place) and
+appian (11th place), all of 2019.
+"""
 
 from functools import partial
 from pathlib import Path

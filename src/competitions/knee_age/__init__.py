@@ -1,4 +1,8 @@
-"""Age of young men from 3-D knee MRI: years from a coronal volume, mean absolute error (Pietz and Proeve 2018)."""
+"""Age of young men from 3-D knee MRI: years from a coronal volume, mean absolute error.
+
+Sources: Pietz and Proeve 2018, an article on age from knee MRI; Pietz 2018, the master thesis on its segmentation, and the
+code of both, pietz/knee-mri-segmentation.
+"""
 
 from functools import partial
 from pathlib import Path

@@ -14,7 +14,7 @@ from radstack.recipes.experiment import Op, Optim, Sampling, Schedule, Train
 SIDE = 80
 
 SMALL = {"width": 12, "depth": 3, "dropout": 0.0}
-"""The thesis's network with fewer channels and levels; the age networks take its encoder."""
+"""The network of Pietz 2018 with fewer channels and levels; the age networks take its encoder."""
 
 MASK = change(
     BONE_MASK,

@@ -1,4 +1,4 @@
-"""Which volumes there are, whose, and how old: ``volumes.csv``, or without it the file names of the article's archive."""
+"""Which volumes there are, whose, and how old: ``volumes.csv``, or without it the file names of Pietz and Proeve 2018."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ LEAST, MOST = 10.0, 30.0
 SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
 """Every way in which sex is written, lower case."""
 YEARS_TOKEN, MONTHS_TOKEN = 3, 4
-"""Tokens of a file name split at ``_``, counted from 0 as in the article's code, that hold the age."""
+"""Tokens of a file name split at ``_``, counted from 0 as in the code of Pietz 2018, that hold the age."""
 SUBJECT_TOKENS = 2
 """Leading tokens that name the person. Too few would merge persons, too many would make two persons of a man's two visits
 and let him stand on both sides of a split; the first is noticed, the second is not, so it is not the third token as well."""
@@ -30,10 +30,9 @@ def read_labels(folder: Path) -> Labels:
     """Read ``volumes.csv``, or the names below ``data/<Study>/MHD`` where there is none.
 
     A volume is test if ``sample_submission.csv`` lists it; its age, if it has one, is left out. Rows are quarantined as
-    ``no-subject``, ``bad-visit``, ``unknown-sex``, ``female`` (the article covers men only), ``duplicate-visit`` (rows of
-    one visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range``
-    (outside ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a
-    volume).
+    ``no-subject``, ``bad-visit``, ``unknown-sex``, ``female`` (the method is for men only), ``duplicate-visit`` (rows of one
+    visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range`` (outside
+    ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a volume).
 
     Returns:
         The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
@@ -75,7 +74,7 @@ def sample_file(folder: Path) -> Path:
 
 
 def _from_names(folder: Path) -> pd.DataFrame:
-    """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men (the article)."""
+    """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men."""
     files = sorted(path for path in folder.glob("data/*/MHD/*") if path.name.endswith(SUFFIXES))
     if not files:
         raise UserError(f"{folder} has no {TABLE} and no volume in data/<Study>/MHD; "

@@ -1,4 +1,8 @@
-"""Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy."""
+"""Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy.
+
+Sources: "the HKU-Shenzhen study" of the distal radius and ulna, a Chinese article of unknown author on 1,101 radiographs of
+that hospital; Luk et al. 2014 for the stages R1 to R11 and U1 to U9.
+"""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The bones of an adult left hand seen from the back, and when each ossifies and fuses (specification §7.2-7.4).
+"""The bones of an adult left hand seen from the back, and when each ossifies and fuses.
 
 Lengths are mm of an adult male hand; x to the thumb, y to the fingertips, the origin is the center of the capitate.
 Times are months on the boys' scale of maturity, for both sexes.
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 Point = tuple[float, float]
 ADULT_LENGTH = 189.0
-"""Of the male hand in mm: the size to which the lengths below belong (§7.1)."""
+"""Of the male hand in mm: the size to which the lengths below belong."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ TUBULAR = (
        "DP1": Tubular(1, 23, 6.4, 3.6, 4.6, 18, 186)}
     | {"radius": Tubular(0, 120, 15.5, 7.0, 8.0, 13, 219), "ulna": Tubular(0, 116, 8.2, 5.8, 8.0, 85, 210)}
 )  # fmt: skip
-"""Lengths and widths after Garn's metacarpal and phalangeal norms [recalled]; times of §7.3 (boys' column) and §7.4."""
+"""Lengths and widths are about those of Garn et al. 1972; months of appearance are about those of Garn et al. 1967."""
 
 CARPALS = {
     "capitate": Carpal((0, 0), (7.6, 11.0), -4, -0.04, -0.03, 3),
@@ -87,4 +87,4 @@ FOREARM: dict[str, Point] = {"radius": (7.5, -26.5), "ulna": (-17.5, -29.0)}
 """Where the distal ends begin."""
 REGIONS = {"carpus": tuple(CARPALS), "tubular": tuple(name for name, bone in TUBULAR.items() if bone.ray),
            "forearm": ("radius", "ulna")}  # fmt: skip
-"""Bones by the region whose maturity they share (§7.6)."""
+"""Bones by the region whose maturity they share."""

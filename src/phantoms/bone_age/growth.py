@@ -1,4 +1,4 @@
-"""What a bone of a given maturity looks like: growth, epiphysis, gap, capping, fusion (specification §7.3-7.4).
+"""What a bone of a given maturity looks like: growth, epiphysis, gap, capping, fusion.
 
 All maturities are months on the boys' scale; all results are plain numbers, so that they can be tested without a picture.
 """
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from phantoms.bone_age.anatomy import Carpal, Tubular
 
 FULL = 0.6
-"""Share of the time from appearance to fusion after which the epiphysis is as wide as the shaft (§7.3)."""
+"""Share of the time from appearance to fusion after which the epiphysis is as wide as the shaft."""
 CAPPING_FROM, CAPPING = 150.0, 0.12
 """Maturity at which the epiphysis begins to overhang the shaft, and the share of width it reaches at fusion."""
 CLOSING = 15.0
-"""Months that fusion takes (12-18 in §7.4)."""
+"""Months that fusion takes, about the middle of 12 to 18."""
 SCAR = 24.0
 """Months for which the line of the closed plate remains."""
 CARPAL_GROWTH, MORPHING, TOUCHING = 40.0, 110.0, 140.0

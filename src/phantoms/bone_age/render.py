@@ -1,4 +1,4 @@
-"""Bone and soft tissue of one hand along the rays, in pixels (specification §7.2-7.4)."""
+"""Bone and soft tissue of one hand along the rays, in pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def _tubular(name: str, bone: Tubular, length: float, look: Stage, robust: float
 
 def _closure(u: np.ndarray, v: np.ndarray, half: np.ndarray, cortex: np.ndarray, ends: tuple[float, float], look: Stage,
              base: float) -> np.ndarray:
-    """Bone in the gap: first in its center (§7.4)."""
+    """Bone in the gap: first in its center."""
     closed = np.clip((1.6 * look.fused - np.abs(v) / base) / 0.6, 0, 1)
     return closed * shapes.shaft(u, v, ends, half, cortex, (0.3, 0.3))
 

@@ -1,4 +1,4 @@
-"""Outline of the soft tissue around a skeleton: tubes around the fingers, hulls for palm, thenar and forearm (§7.2)."""
+"""Outline of the soft tissue around a skeleton: tubes around the fingers, hulls for palm, thenar and forearm."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""The brain: cortex and sulci, ventricles, cisterns, falx, tentorium, sinuses, calcifications. Densities in HU (§9.2)."""
+"""The brain: cortex and sulci, ventricles, cisterns, falx, tentorium, sinuses, calcifications. Densities in HU."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What an exam shows: a scenario from the joint law, and lesions with drawn places and sizes (§9.3, §9.4)."""
+"""What an exam shows: a scenario from the joint law, and lesions with drawn places and sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Blood in the brain and its fluid (§9.3): subarachnoid, intraventricular, intraparenchymal; and how it pushes.
+"""Blood in the brain and its fluid: subarachnoid, intraventricular, intraparenchymal; and how it pushes.
 
 A lesion paints itself into a slice and returns the acute share of every voxel, float32 [sub, height, width] in 0..1.
 """
@@ -13,7 +13,7 @@ from phantoms.ich.scene import INTRAPARENCHYMAL, INTRAVENTRICULAR, SUBARACHNOID,
 from phantoms.ich.skull import Cranium
 
 EDEMA = 17.0
-"""Density in HU of the rim around a hematoma (§9.3: 12-20)."""
+"""Density in HU of the rim around a hematoma, of 12 to 20."""
 
 
 @dataclass(frozen=True)

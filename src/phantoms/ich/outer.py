@@ -1,4 +1,4 @@
-"""Blood between skull and brain (§9.3): epidural lens, subdural crescent and sheet, and air.
+"""Blood between skull and brain: epidural lens, subdural crescent and sheet, and air.
 
 A lesion paints itself into a slice and returns the acute share of every voxel, float32 [sub, height, width] in 0..1.
 """

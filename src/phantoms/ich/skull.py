@@ -1,4 +1,4 @@
-"""Everything that is not brain: calvaria, scalp, skull base, sinuses, orbits. Densities in HU (§9.2)."""
+"""Everything that is not brain: calvaria, scalp, skull base, sinuses, orbits. Densities in HU."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -20,7 +20,7 @@ VOXELS = 24 * 4
 
 def draw(folder: Path, *, series: int, workers: int = 2, size: int = 224, seed: int = 0, tau: float = 0.63,
          annotated: float = 0.5, progress: Progress | None = None) -> None:
-    """Draw ``series`` phantom knees below ``folder`` in the layout of the article; keep what a killed run has drawn.
+    """Draw ``series`` phantom knees below ``folder`` as Pietz and Proeve 2018 laid out theirs; keep what is drawn.
 
     Args:
         folder: becomes ``input/knee_age-demo``: data/<Study>/MHD and VOI_LABEL, volumes.csv, sample_submission.csv, and

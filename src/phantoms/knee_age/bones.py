@@ -1,4 +1,4 @@
-"""Femur, tibia, fibula and patella with their growth plates (specification §7.1-7.2), in the frame of shapes.py."""
+"""Femur, tibia, fibula and patella with their growth plates, in the frame of shapes.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from phantoms.knee_age.people import Person
 from phantoms.knee_age.shapes import Grid, block, column, ellipsoid, intersection, slab, union
 
 CORTEX, YELLOW, OPEN, SCAR = 0.08, 1.0, 0.28, 0.62
-"""T1 signals of compact bone, marrow, an open and a closed growth plate; yellow marrow = 1 (§7.1)."""
+"""T1 signals of compact bone, marrow, an open and a closed growth plate; yellow marrow = 1."""
 RED = 0.3
 """Signal that red marrow lacks: .65-.8 where it is mixed with yellow."""
 SCAR_THICK = 1.0
@@ -22,7 +22,7 @@ FEMUR_SHAFT = ((16, 39, 26, 0, 0), (24, 39, 26, 0, 0), (34, 32, 22, 0, -2), (46,
 TIBIA_SHAFT = ((-110, 13, 13.5, 2, -2), (-72, 14.5, 15.5, 2, -3), (-50, 20, 20.5, 1, -3), (-35, 28, 24.5, 0, -1),
                (-24, 34, 26, 0, 1), (-14, 37.5, 27, 0, 2), (-2, 37.5, 27, 0, 3))  # fmt: skip
 FIBULA_SHAFT = ((-110, 6.6, 6.6, -29, 18), (-50, 7, 7, -32, 21), (-34, 8, 8, -35, 24), (-24, 9.5, 9.5, -36, 25))
-"""Profiles in mm: condyles 80 x 60 mm, plateau 75 x 54 mm, shaft radii 16, 13 and 6.8 mm (§7.1)."""
+"""Profiles in mm: condyles 80 x 60 mm, plateau 75 x 54 mm, shaft radii 16, 13 and 6.8 mm."""
 FIBULA_PLATE = -22.0
 PIVOT = (6.0, 26.0)
 """y and z of the axis on which the femur bends, through the condyles."""

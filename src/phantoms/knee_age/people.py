@@ -1,4 +1,4 @@
-"""Who a phantom knee belongs to: age at each visit, tempo, maturity of the bones, build (specification §7.1-7.3)."""
+"""Who a phantom knee belongs to: age at each visit, tempo, maturity of the bones, build."""
 
 from dataclasses import dataclass
 

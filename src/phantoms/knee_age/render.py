@@ -18,9 +18,9 @@ from phantoms.knee_age.shapes import Grid, cover
 SUB = 3
 """Thin slices that are averaged into one."""
 JITTER, JITTER_SIDE = 0.35, 5.0
-"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume (§7.5)."""
+"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume."""
 END_ERROR = 0.05
-"""Chance that an end slice of a bone is missed, and that one too many is outlined (§7.5)."""
+"""Chance that an end slice of a bone is missed, and that one too many is outlined."""
 REDNESS, YELLOWING = 0.75, 0.09
 """Share of the metaphysis that is red at 14 years of maturity, and the share that turns yellow in a year."""
 
@@ -107,7 +107,7 @@ def _texture(lattice: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _threshold(maturity: float, red: float) -> float:
-    """Value of the marrow's lattice above which it is red: the weak second sign of maturity (§7.1)."""
+    """Value of the marrow's lattice above which it is red: the weak second sign of maturity."""
     share = np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)
     return float(norm.isf(share))
 
@@ -121,7 +121,7 @@ def _window(scan: Scan) -> np.ndarray:
 
 
 def _wrong_ends(rng: np.random.Generator, bone: np.ndarray) -> None:
-    """Miss the first and last slice of a bone [slices, h, w] at times, or outline one too many, in place (§7.5)."""
+    """Miss the first and last slice of a bone [slices, h, w] at times, or outline one too many, in place."""
     shown = np.flatnonzero(bone.any((1, 2)))
     for end, step in ((shown[0], -1), (shown[-1], 1)):
         missed, added = rng.random(2) < END_ERROR

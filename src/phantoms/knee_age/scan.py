@@ -1,4 +1,4 @@
-"""The two scanners: matrix, field, slices, gain; position of the knee; bias, ghosts and noise (specification §2, §7.1)."""
+"""The two scanners: matrix, field, slices, gain; position of the knee; bias, ghosts and noise."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Everything around the bones: skin, fat, muscles, vessels, cartilage, menisci, ligaments (specification §7.1)."""
+"""Everything around the bones: skin, fat, muscles, vessels, cartilage, menisci, ligaments."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from phantoms.knee_age.people import Person
 from phantoms.knee_age.shapes import Grid, Point, cord, cover, ellipsoid
 
 AIR, SKIN, FAT, MUSCLE, VESSEL, CARTILAGE, MENISCUS, LIGAMENT, FLUID = 0.0, 0.5, 0.95, 0.4, 0.2, 0.45, 0.15, 0.12, 0.35
-"""T1 signals, yellow marrow = 1 (§7.1)."""
+"""T1 signals, yellow marrow = 1."""
 SKIN_THICK = 1.8
 """mm."""
 LEG = ((-115, 51, 58), (-70, 57, 61), (-35, 57, 61), (0, 56, 59), (30, 58, 60), (70, 64, 65), (115, 70, 70))

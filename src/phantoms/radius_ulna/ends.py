@@ -1,4 +1,4 @@
-"""Thickness of bone of the distal radius and ulna in their own coordinates (specification §7.2).
+"""Thickness of bone of the distal radius and ulna in their own coordinates.
 
 ``u`` runs from the joint up the forearm, ``v`` across it to the medial side (little finger); both mm of an adult-sized hand.
 Results are mm of compact bone along the ray.
@@ -25,7 +25,7 @@ STRAIGHT = 5.0
 RIM = 2.8
 """mm by which a full cap reaches over the metaphysis."""
 METAPHYSIS = 25.0
-"""mm of it that belong to the box (§7.2)."""
+"""mm of it that belong to the box."""
 
 
 def radius_end(u: np.ndarray, v: np.ndarray, look: RadiusLook, own: EndShape, robust: float) -> np.ndarray:

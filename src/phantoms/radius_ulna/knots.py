@@ -1,4 +1,4 @@
-"""The look of the ends of radius and ulna by maturity: knots at whole stages, straight lines between (specification §7.2).
+"""The look of the ends of radius and ulna by maturity: knots at whole stages, straight lines between.
 
 Lengths are mm of an adult-sized hand; medial is the side of the little finger.
 """
@@ -20,7 +20,7 @@ RADIUS = {
     "breadth": (1.3, 1.1, 0.9, 0.8, 1.9, 1.0, 0.7, 0.7),
     "dots": (0, 0, 0, 0, 0, 0.8, 0.2, 0),
 }
-"""Values of §7.2 at R5 to R11, and a fading scar at the end of R11. Below them what §7.2 has in words: the breadth of the
+"""At R5 to R11 the signs of each stage as numbers, and a fading scar at the end of R11. The last two rows: breadth of the
 white line in mm, which at R9 is the sclerosis of the plate, and how much of it is dotted."""
 
 ULNA_STAGES = (4, 5, 6, 7, 8, 9, 10)
@@ -36,7 +36,7 @@ ULNA = {
     "fused_lateral": (0, 0, 0, 0.5, 1.2, 1.2, 1.2),
     "line": (0.2, 0.6, 0.5, 0.4, 0.5, 0.4, 0.1),
 }
-"""Signs of §7.2 at U4 to U9: the styloid is .3 of the head's width at U4, the head 1.15 times as dense as it at U5, the end
+"""Signs at U4 to U9: the styloid is .3 of the head's width at U4, the head 1.15 times as dense as it at U5, the end
 of the shaft overlaps the head's middle third at U6, the middle half is fused at U7, and .3 of the plate is left at U8,
 under the styloid. What lies between was set by eye."""
 

@@ -1,4 +1,4 @@
-"""How the hand lies in the picture: both orientations, turn, scale, visible forearm, field (specification §2, §7.2)."""
+"""How the hand lies in the picture: both orientations, turn, scale, visible forearm, field."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ LANDSCAPE = 0.25
 TURN = 12.0
 """Greatest turn in degrees to either side."""
 SCALE = 0.88, 1.08
-"""Share of the picture that an adult's hand would fill, at most all of it: +-10 % (§7.2)."""
+"""Share of the picture that an adult's hand would fill, at most all of it: +-10 %."""
 ARM = 46.0, 62.0
 """Visible forearm in mm below the wrist."""
 CUT, CUT_ARM = 0.05, (16.0, 26.0)

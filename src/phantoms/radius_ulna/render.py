@@ -1,4 +1,4 @@
-"""One picture: the hand of the bone-age phantom, on the ends of radius and ulna drawn finely (specification §7.2)."""
+"""One picture: the hand of the bone-age phantom, on the ends of radius and ulna drawn finely."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from phantoms.radius_ulna.people import Child, person_at
 from phantoms.radius_ulna.place import draw_place
 
 MIRRORED, CAST = 0.08, 0.01
-"""Shares of right hands, and of wrists in plaster (§7.2)."""
+"""Shares of right hands, and of wrists in plaster."""
 FINE = 7.0
 """Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
 SEEN = 0.6
