@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phantoms.bone_age import anatomy, archive, draw, growth, latents, law, plan, read_truth
+from phantoms.bone_age import anatomy, archive, draw, latents, law, plan, read_truth
 from phantoms.bone_age.imaging import expose
 from phantoms.bone_age.pose import field_mask
 from phantoms.bone_age.render import draw_hand
@@ -96,9 +96,9 @@ def test_centers_appear_in_order():
     order = ["capitate", "hamate", "triquetrum", "lunate", "scaphoid", "trapezium", "trapezoid", "pisiform"]
     bones = anatomy.CARPALS | anatomy.TUBULAR
     for maturity in (2, 5, 40, 60, 69, 72, 100, 140):
-        seen = [name for name in order if growth.carpal_size(anatomy.CARPALS[name], maturity) > 0]
+        seen = [name for name in order if anatomy.carpal_size(anatomy.CARPALS[name], maturity) > 0]
         assert seen == order[:len(seen)]
-    epiphyses = [name for name in anatomy.TUBULAR if growth.stage(anatomy.TUBULAR[name], 20.5).ossified > 0]
+    epiphyses = [name for name in anatomy.TUBULAR if anatomy.stage(anatomy.TUBULAR[name], 20.5).ossified > 0]
     assert set(epiphyses) == {"MC2", "MC3", "PP2", "PP3", "PP4", "DP1", "radius"}
     assert len(bones) == 29 and bones["ulna"].appears > bones["trapezoid"].appears
 
@@ -106,14 +106,14 @@ def test_centers_appear_in_order():
 @pytest.mark.parametrize("name", ["PP3", "MC2", "radius", "ulna", "DP1"])
 def test_epiphyses_widen_cap_and_fuse(name):
     bone = anatomy.TUBULAR[name]
-    stages = [growth.stage(bone, maturity) for maturity in range(0, 250)]
+    stages = [anatomy.stage(bone, maturity) for maturity in range(0, 250)]
     for field, way in (("ossified", 1), ("capping", 1), ("fused", 1), ("gap", -1), ("stubby", -1)):
         assert (way * np.diff([getattr(stage, field) for stage in stages]) >= 0).all(), field
-    assert growth.stage(bone, bone.appears).ossified == 0
-    assert growth.stage(bone, bone.appears + 0.6 * (bone.fuses - bone.appears)).ossified == pytest.approx(1)
-    assert growth.stage(bone, bone.fuses - 15).fused == 0 and growth.stage(bone, bone.fuses).fused == 1
-    assert growth.stage(bone, bone.fuses + 12).scar == pytest.approx(0.5)
-    assert growth.stage(bone, 140).capping == 0 and stages[-1].capping == pytest.approx(0.12)
+    assert anatomy.stage(bone, bone.appears).ossified == 0
+    assert anatomy.stage(bone, bone.appears + 0.6 * (bone.fuses - bone.appears)).ossified == pytest.approx(1)
+    assert anatomy.stage(bone, bone.fuses - 15).fused == 0 and anatomy.stage(bone, bone.fuses).fused == 1
+    assert anatomy.stage(bone, bone.fuses + 12).scar == pytest.approx(0.5)
+    assert anatomy.stage(bone, 140).capping == 0 and stages[-1].capping == pytest.approx(0.12)
 
 
 def test_fusion_fills_the_growth_plate_from_its_center():
@@ -122,7 +122,7 @@ def test_fusion_fills_the_growth_plate_from_its_center():
     for maturity in (150, 185, 195 + 30):
         case = case_at(maturity)
         lying = case.skeleton.bones["PP3"]
-        gap = 2 * 0.27 * bone.epiphysis + growth.stage(bone, maturity).gap * bone.epiphysis / 2
+        gap = 2 * 0.27 * bone.epiphysis + anatomy.stage(bone, maturity).gap * bone.epiphysis / 2
         across = np.array([-lying.along[1], lying.along[0]])
         picture = hand_of(case).bone
         middle = lying.start + gap * lying.along

@@ -7,9 +7,19 @@ import numpy as np
 
 from phantoms.ich.grid import Grid, Point
 from phantoms.ich.head import Head, on_table
-from phantoms.ich.inner import Intraparenchymal, Intraventricular, Lesion, Subarachnoid
-from phantoms.ich.outer import Air, Epidural, Sheet, Subdural, within
-from phantoms.ich.scene import NO_CLASS, Clot
+from phantoms.ich.lesions import (
+    NO_CLASS,
+    Air,
+    Clot,
+    Epidural,
+    Intraparenchymal,
+    Intraventricular,
+    Lesion,
+    Sheet,
+    Subarachnoid,
+    Subdural,
+    within,
+)
 
 UNIFORM = -9.0
 """Clot threshold at which all of it is clotted."""
