@@ -8,8 +8,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from phantoms.ich.fields import Patch, folds
-from phantoms.ich.grid import Grid, Point, cover, ellipsoid
 from phantoms.ich.head import Head
+from phantoms.solids import Grid, Point, cover, ellipsoid
 
 AIR, FAT, MUSCLE, FLUID, TABLE, DIPLOE, DURA = -1000.0, -90.0, 45.0, 6.0, 1100.0, 450.0, 50.0
 STEP = 0.1
@@ -106,14 +106,15 @@ def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch:
     _solid(grid, hu, (0.0, -18.0, -26.0), (12.0, 12.0, 9.0), AIR)
 
 
-def _solid(grid: Grid, hu: np.ndarray, center: Point, axes: Point, density: float | np.ndarray) -> None:
-    """Fill an ellipsoid, in place."""
+def _solid(grid: Grid, hu: np.ndarray, center: Point, axes: Point, density: float | np.ndarray,
+           inside: np.ndarray | float = 1.0, soft: float = 1.0) -> None:
+    """Fill an ellipsoid, in place, where ``inside`` [sub, h, w]; its edge is ``1 / soft`` pixels wide."""
     box = grid.box(center, max(axes))
     if box is None:
         return
-    part = grid.cut(box)
     filled = density[box[1:]] if isinstance(density, np.ndarray) else density
-    hu[box] += cover(ellipsoid(part, center, axes), grid.pixel) * (filled - hu[box])
+    share = cover(ellipsoid(grid.cut(box), center, axes) * soft, grid.pixel)
+    hu[box] += share * (inside[box] if isinstance(inside, np.ndarray) else inside) * (filled - hu[box])
 
 
 def _to_line(x: np.ndarray, y: np.ndarray, start: tuple[float, float], stop: tuple[float, float]) -> np.ndarray:
@@ -220,10 +221,8 @@ def paint_dura(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, sinus: 
 def paint_calcium(head: Head, grid: Grid, hu: np.ndarray) -> None:
     """Calcified pineal gland and choroid plexus, in place: bright, small, harmless."""
     for radius, center in zip(head.calcified, ((0.0, 19.0, 8.0), (-21.0, 27.0, 13.0), (21.0, 27.0, 13.0))):
-        box = grid.box(center, radius) if radius else None
-        if box is not None:
-            stone = cover(ellipsoid(grid.cut(box), center, (radius, radius, radius)), grid.pixel)
-            hu[box] += stone * (head.calcium - hu[box])
+        if radius:
+            _solid(grid, hu, center, (radius, radius, radius), head.calcium)
 
 
 def _paint_nuclei(grid: Grid, hu: np.ndarray, inside: np.ndarray) -> None:
@@ -231,10 +230,7 @@ def _paint_nuclei(grid: Grid, hu: np.ndarray, inside: np.ndarray) -> None:
     for side in (-1.0, 1.0):
         for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
                              ((side * 10.0, 9.0, 9.0), (8.0, 14.0, 9.0))):
-            box = grid.box(center, max(axes))
-            if box is not None:
-                share = cover(ellipsoid(grid.cut(box), center, axes) * 0.5, grid.pixel) * inside[box]
-                hu[box] += share * (NUCLEI - hu[box])
+            _solid(grid, hu, center, axes, NUCLEI, inside, soft=0.5)
 
 
 def _join(deep: np.ndarray, grid: Grid, center: Point, axes: Point) -> None:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from phantoms.ich.disease import Exam
-from phantoms.ich.grid import Grid, Point
 from phantoms.ich.head import Head, Pose, Slices
+from phantoms.solids import Grid, Point
 
 BLUR = 0.6
 """Correlation of the noise: sigma of a Gaussian in pixels."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.ich.grid import Grid, Point
 from phantoms.ich.head import Head, on_table
 from phantoms.ich.lesions import (
     NO_CLASS,
@@ -20,6 +19,7 @@ from phantoms.ich.lesions import (
     Subdural,
     within,
 )
+from phantoms.solids import Grid, Point
 
 UNIFORM = -9.0
 """Clot threshold at which all of it is clotted."""

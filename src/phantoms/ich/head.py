@@ -1,10 +1,13 @@
-"""One patient's head, how it lies in the scanner, and the planes of a series. Lengths are millimeters."""
+"""One patient's head, how it lies in the scanner, and the planes of a series. Lengths are millimeters.
+
+The head's frame turns with it; z = 0 lies at the suprasellar cistern.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.ich.grid import Grid, Point
+from phantoms.solids import Grid, Point
 
 SPACINGS = {5.0: 0.55, 4.0: 0.20, 3.0: 0.12, 2.5: 0.08, 0.0: 0.05}
 """Slice spacing in mm -> share of series; 0 stands for 5 mm in the lower half of the head and 2.5 mm above it."""

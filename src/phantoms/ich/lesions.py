@@ -9,8 +9,8 @@ import numpy as np
 
 from phantoms.ich.anatomy import MUSCLE, Brain, Cranium
 from phantoms.ich.fields import Patch
-from phantoms.ich.grid import Grid, Point, cover, ellipsoid
 from phantoms.ich.head import Head
+from phantoms.solids import Grid, Point, cover, ellipsoid
 
 EPIDURAL, INTRAPARENCHYMAL, INTRAVENTRICULAR, SUBARACHNOID, SUBDURAL = range(5)
 NO_CLASS = -1

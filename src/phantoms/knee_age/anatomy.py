@@ -1,6 +1,7 @@
 """The knee in one slice: femur, tibia, fibula and patella with their growth plates, and everything around them.
 
-Skin, fat, muscles, vessels, cartilage, menisci and ligaments; coordinates are those of shapes.py.
+Skin, fat, muscles, vessels, cartilage, menisci and ligaments; mm of a right knee
+of mean size, z = 0 at the joint line, x = y = 0 in the middle of the tibial plateau.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 
 from phantoms.knee_age.law import Plate
 from phantoms.knee_age.people import Person
-from phantoms.knee_age.shapes import Grid, Point, block, column, cord, cover, ellipsoid, intersection, slab, union
+from phantoms.solids import Grid, Point, block, column, cord, cover, intersection, rough_ellipsoid, slab, union
 
 CORTEX, YELLOW, OPEN, SCAR = 0.08, 1.0, 0.28, 0.62
 """T1 signals of compact bone, marrow, an open and a closed growth plate; yellow marrow = 1."""
@@ -70,8 +71,8 @@ def tibia(grid: Grid, person: Person) -> Bone:
     shaft, radius = column(grid, TIBIA_SHAFT)
     depth = intersection(shaft, -2.2 - grid.z, 5.0)
     for side in (-1, 1):
-        depth = union(depth, ellipsoid(grid, (side * 6.0, 3, -5), (5, 9, 10)), 2.0)
-    depth = union(depth, ellipsoid(grid, (-2, -24, -36), (9, 9, 13)), 5.0)
+        depth = union(depth, rough_ellipsoid(grid, (side * 6.0, 3, -5), (5, 9, 10)), 2.0)
+    depth = union(depth, rough_ellipsoid(grid, (-2, -24, -36), (9, 9, 13)), 5.0)
     dip = 14 * np.exp(-((grid.x + 2) * np.float32(1 / 11)) ** 2) * np.clip((-12 - grid.y) * np.float32(1 / 12), 0, 1)
     wave = np.cos(grid.x * np.float32(2 * np.pi / 55) + np.float32(0.3 * np.cos(person.phase)))
     height = -(grid.z - (np.float32(-16.5) + wave - dip))
@@ -81,7 +82,7 @@ def tibia(grid: Grid, person: Person) -> Bone:
 def fibula(grid: Grid, person: Person) -> Bone:
     """Head and shaft behind and lateral of the tibia."""
     shaft, radius = column(grid, FIBULA_SHAFT)
-    depth = union(intersection(shaft, -20 - grid.z, 3.0), ellipsoid(grid, (-36, 25, -22), (10.5, 12, 12)), 3.0)
+    depth = union(intersection(shaft, -20 - grid.z, 3.0), rough_ellipsoid(grid, (-36, 25, -22), (10.5, 12, 12)), 3.0)
     height = -(grid.z - np.float32(FIBULA_PLATE)) + 0 * radius
     return Bone(depth, 1.3, height, radius)
 
@@ -155,7 +156,7 @@ def leg(grid: Grid, person: Person, grain: np.ndarray) -> np.ndarray:
     flesh = MUSCLE * (1 + np.float32(0.1) * grain) + np.float32(0.25) * streak
     for center, axes in MUSCLES.values():
         if grid.near(center[1] - axes[1], center[1] + axes[1]):
-            picture += cover(ellipsoid(grid, center, axes), 1.5 * grid.pixel) * inner * (flesh - picture)
+            picture += cover(rough_ellipsoid(grid, center, axes), 1.5 * grid.pixel) * inner * (flesh - picture)
     picture += (1 - cover(depth - np.float32(SKIN_THICK), grid.pixel)) * (SKIN - picture)
     return picture * cover(depth, grid.pixel)
 

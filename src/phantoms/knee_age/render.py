@@ -12,7 +12,7 @@ from phantoms.knee_age import anatomy
 from phantoms.knee_age.anatomy import DRAWN, REACH, Bone, flexed, patella, signal
 from phantoms.knee_age.law import Plate, plate
 from phantoms.knee_age.people import CELL, LATTICE, Person
-from phantoms.knee_age.shapes import Grid, cover
+from phantoms.solids import Grid, cover
 
 NOISE, BIAS = 0.03, 0.3
 """SD of each channel of the Rician noise as a share of yellow marrow; SD of the field's logarithm at its strongest place."""
