@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_json, replacing, write_json
+from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
 from radstack.core.parallel import in_processes
 
 TRUTH = "truth.npz"
@@ -72,6 +72,8 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entr
     if not todo and (folder / TRUTH).exists():
         return None
     (folder / TRUTH).unlink(missing_ok=True)
+    for place in {path.parent for path in folder.rglob(".*.part")}:
+        sweep(place)
     need_disk(folder, len(todo) * entry_bytes, f"drawing {len(todo)} {what}")
     work = in_processes(partial(_draw, folder, request, draw_entry), todo, workers)
     for done, _ in enumerate(work, len(entries) - len(todo) + 1):

@@ -35,6 +35,13 @@ FRACTION = 4
 CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
 
 Disc = tuple[np.ndarray, float]
+FLAT, HEAD = 0.27, 0.58
+"""Half-thickness of a ripe epiphysis as a share of half the shaft's width: discs at bases, round heads of metacarpals."""
+OVAL = 0.65
+"""Depth of the forearm's bones as a share of their width; those of the hand are as deep as wide."""
+PLUMP = 0.7
+"""Power of the bones' stubbiness by which the soft tissue is thicker in the young."""
+Local = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def outline(skeleton: Skeleton, plump: float, pose: Pose) -> np.ndarray:
@@ -77,16 +84,6 @@ def _palm(skeleton: Skeleton, plump: float) -> list[list[Disc]]:
               (np.array([12.0, -12.0]), 11.0 * plump)]
     waist = [(wrist + x * side, 11.0 * plump**0.5) for x in (-17.0, 19.0)]
     return [knuckles + heel, thenar, heel + waist, waist + [(elbow + x * side, 17.0 * plump) for x in (-20.0, 22.0)]]
-
-
-FLAT, HEAD = 0.27, 0.58
-"""Half-thickness of a ripe epiphysis as a share of half the shaft's width: discs at bases, round heads of metacarpals."""
-OVAL = 0.65
-"""Depth of the forearm's bones as a share of their width; those of the hand are as deep as wide."""
-PLUMP = 0.7
-"""Power of the bones' stubbiness by which the soft tissue is thicker in the young."""
-
-Local = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,12 @@ DEEP, HIGH = 12.0, 34.0
 """Range in mm of the table, inside and outside of the inner table of the skull."""
 FLOOR_STEP, FLOOR_HALF = 2.0, (110, 90)
 """Cell of the skull base map and its half extent (y, x), mm."""
+GREY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
+"""Grey matter, white matter, deep nuclei, dura folds in HU; thickness of the cortex in mm."""
+SULCUS_DEPTH = 18.0
+"""How far in mm sulci reach below the surface."""
+FAR = -20.0
+"""Depth in mm that stands for "nowhere near"."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +128,6 @@ def _to_line(x: np.ndarray, y: np.ndarray, start: tuple[float, float], stop: tup
     dx, dy = stop[0] - start[0], stop[1] - start[1]
     share = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
     return np.hypot(x - start[0] - share * dx, y - start[1] - share * dy)
-
-
-GREY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
-"""Grey matter, white matter, deep nuclei, dura folds in HU; thickness of the cortex in mm."""
-SULCUS_DEPTH = 18.0
-"""How far in mm sulci reach below the surface."""
-FAR = -20.0
-"""Depth in mm that stands for "nowhere near"."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from phantoms.solids import Grid, Point, cover, ellipsoid
 EPIDURAL, INTRAPARENCHYMAL, INTRAVENTRICULAR, SUBARACHNOID, SUBDURAL = range(5)
 NO_CLASS = -1
 """For what no reader should call: chronic collections, air."""
+EDEMA = 17.0
+"""Density in HU of the rim around a hematoma, of 12 to 20."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,6 @@ def within(grid: Grid, side: float, sector: tuple[float, float]) -> np.ndarray:
     """Distance in mm [sub, h, w] to the nearer border of a sector of azimuths (radians from the front); positive inside."""
     first, last = ((side * np.cos(edge), np.sin(edge)) for edge in sector)
     return np.minimum(first[0] * grid.x + first[1] * grid.y, -last[0] * grid.x - last[1] * grid.y)
-
-
-EDEMA = 17.0
-"""Density in HU of the rim around a hematoma, of 12 to 20."""
 
 
 @dataclass(frozen=True)

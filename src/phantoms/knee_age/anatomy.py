@@ -1,7 +1,7 @@
 """The knee in one slice: femur, tibia, fibula and patella with their growth plates, and everything around them.
 
-Skin, fat, muscles, vessels, cartilage, menisci and ligaments; mm of a right knee
-of mean size, z = 0 at the joint line, x = y = 0 in the middle of the tibial plateau.
+Skin, fat, muscles, vessels, cartilage, menisci, ligaments; coordinates are mm of a right knee of mean size, z = 0 is the
+joint line, x = y = 0 the middle of the tibial plateau.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,35 @@ FIBULA_SHAFT = ((-110, 6.6, 6.6, -29, 18), (-50, 7, 7, -32, 21), (-34, 8, 8, -35
 FIBULA_PLATE = -22.0
 PIVOT = (6.0, 26.0)
 """y and z of the axis on which the femur bends, through the condyles."""
+REACH = {"femur": (-34.0, 42.0), "tibia": (-36.0, 32.0), "fibula": (12.0, 38.0)}
+"""Front and back end in mm."""
+AIR, SKIN, FAT, MUSCLE, VESSEL, CARTILAGE, MENISCUS, LIGAMENT, FLUID = 0.0, 0.5, 0.95, 0.4, 0.2, 0.45, 0.15, 0.12, 0.35
+"""T1 signals, yellow marrow = 1."""
+SKIN_THICK = 1.8
+"""mm."""
+LEG = ((-115, 51, 58), (-70, 57, 61), (-35, 57, 61), (0, 56, 59), (30, 58, 60), (70, 64, 65), (115, 70, 70))
+"""Height, half width across and half width front to back in mm."""
+MUSCLES: dict[str, tuple[Point, Point]] = {
+    "vastus medialis": ((38, -16, 72), (21, 30, 52)), "vastus lateralis": ((-38, -12, 84), (20, 34, 54)),
+    "quadriceps": ((0, -36, 90), (34, 17, 50)), "biceps femoris": ((-36, 30, 70), (17, 20, 68)),
+    "sartorius": ((44, 24, 40), (7, 13, 90)), "semimembranosus": ((26, 40, 66), (20, 18, 66)),
+    "gastrocnemius, medial": ((21, 42, -36), (19, 16, 70)), "gastrocnemius, lateral": ((-19, 42, -34), (17, 15, 68)),
+    "soleus": ((2, 27, -82), (38, 19, 60)), "tibialis anterior": ((-30, -10, -82), (18, 22, 60)),
+    "peroneus": ((-44, 10, -88), (12, 18, 64)), "popliteus": ((4, 29, -32), (28, 8, 22)),
+}  # fmt: skip
+"""Center and half axes in mm."""
+CORDS: dict[str, tuple[Point, Point, float, float]] = {
+    "medial collateral ligament": ((41.5, 2, 26), (33, -2, -38), 1.6, LIGAMENT),
+    "lateral collateral ligament": ((-42, 4, 24), (-37, 23, -12), 1.8, LIGAMENT),
+    "anterior cruciate ligament": ((-5, 16, 17), (3, -10, -1), 3.2, 0.25),
+    "posterior cruciate ligament": ((6, 0, 14), (0, 25, -8), 3.6, LIGAMENT),
+    "patellar tendon": ((-2, -45, 4), (-2, -34, -34), 4.0, LIGAMENT),
+    "quadriceps tendon": ((-2, -44, 38), (0, -38, 75), 4.5, LIGAMENT),
+    "popliteal artery": ((1, 37, 90), (-1, 36, -40), 3.6, VESSEL),
+    "popliteal vein": ((-4, 42, 90), (-5, 41, -40), 4.2, VESSEL),
+    "great saphenous vein": ((47, 30, 90), (43, 30, -90), 2.0, VESSEL),
+}  # fmt: skip
+"""Ends and radius in mm, signal."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +122,6 @@ def patella(grid: Grid) -> np.ndarray:
 
 
 DRAWN: dict[str, Callable[[Grid, Person], Bone]] = {"femur": femur, "tibia": tibia, "fibula": fibula}
-REACH = {"femur": (-34.0, 42.0), "tibia": (-36.0, 32.0), "fibula": (12.0, 38.0)}
-"""Front and back end in mm."""
 
 
 def signal(bone: Bone, plate: Plate, red: np.ndarray, pixel: float) -> np.ndarray:
@@ -113,35 +140,6 @@ def signal(bone: Bone, plate: Plate, red: np.ndarray, pixel: float) -> np.ndarra
     line = slab(height, SCAR_THICK, pixel) * (1 - still_open) * np.float32(plate.scar)
     marrow = marrow + dark * (OPEN - marrow) + line * (SCAR - marrow)
     return CORTEX + inner * (marrow - CORTEX)
-
-
-AIR, SKIN, FAT, MUSCLE, VESSEL, CARTILAGE, MENISCUS, LIGAMENT, FLUID = 0.0, 0.5, 0.95, 0.4, 0.2, 0.45, 0.15, 0.12, 0.35
-"""T1 signals, yellow marrow = 1."""
-SKIN_THICK = 1.8
-"""mm."""
-LEG = ((-115, 51, 58), (-70, 57, 61), (-35, 57, 61), (0, 56, 59), (30, 58, 60), (70, 64, 65), (115, 70, 70))
-"""Height, half width across and half width front to back in mm."""
-MUSCLES: dict[str, tuple[Point, Point]] = {
-    "vastus medialis": ((38, -16, 72), (21, 30, 52)), "vastus lateralis": ((-38, -12, 84), (20, 34, 54)),
-    "quadriceps": ((0, -36, 90), (34, 17, 50)), "biceps femoris": ((-36, 30, 70), (17, 20, 68)),
-    "sartorius": ((44, 24, 40), (7, 13, 90)), "semimembranosus": ((26, 40, 66), (20, 18, 66)),
-    "gastrocnemius, medial": ((21, 42, -36), (19, 16, 70)), "gastrocnemius, lateral": ((-19, 42, -34), (17, 15, 68)),
-    "soleus": ((2, 27, -82), (38, 19, 60)), "tibialis anterior": ((-30, -10, -82), (18, 22, 60)),
-    "peroneus": ((-44, 10, -88), (12, 18, 64)), "popliteus": ((4, 29, -32), (28, 8, 22)),
-}  # fmt: skip
-"""Center and half axes in mm."""
-CORDS: dict[str, tuple[Point, Point, float, float]] = {
-    "medial collateral ligament": ((41.5, 2, 26), (33, -2, -38), 1.6, LIGAMENT),
-    "lateral collateral ligament": ((-42, 4, 24), (-37, 23, -12), 1.8, LIGAMENT),
-    "anterior cruciate ligament": ((-5, 16, 17), (3, -10, -1), 3.2, 0.25),
-    "posterior cruciate ligament": ((6, 0, 14), (0, 25, -8), 3.6, LIGAMENT),
-    "patellar tendon": ((-2, -45, 4), (-2, -34, -34), 4.0, LIGAMENT),
-    "quadriceps tendon": ((-2, -44, 38), (0, -38, 75), 4.5, LIGAMENT),
-    "popliteal artery": ((1, 37, 90), (-1, 36, -40), 3.6, VESSEL),
-    "popliteal vein": ((-4, 42, 90), (-5, 41, -40), 4.2, VESSEL),
-    "great saphenous vein": ((47, 30, 90), (43, 30, -90), 2.0, VESSEL),
-}  # fmt: skip
-"""Ends and radius in mm, signal."""
 
 
 def leg(grid: Grid, person: Person, grain: np.ndarray) -> np.ndarray:

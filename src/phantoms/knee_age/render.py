@@ -20,6 +20,14 @@ BLUR = (0.5, 0.9)
 """Sigma of the point spread in pixels of the real matrix."""
 GHOST, GHOST_SIGNAL = 0.1, 0.06
 """Chance and strength of a second picture, shifted across by half a frame."""
+SUB = 3
+"""Thin slices that are averaged into one."""
+JITTER, JITTER_SIDE = 0.35, 5.0
+"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume."""
+END_ERROR = 0.05
+"""Chance that an end slice of a bone is missed, and that one too many is outlined."""
+REDNESS, YELLOWING = 0.75, 0.09
+"""Share of the metaphysis that is red at 14 years of maturity, and the share that turns yellow in a year."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +125,6 @@ def field(scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
         log += np.float32(weight) * term
     log -= log.mean()
     return np.exp(log * np.float32(BIAS / np.abs(log).max()))
-
-
-SUB = 3
-"""Thin slices that are averaged into one."""
-JITTER, JITTER_SIDE = 0.35, 5.0
-"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume."""
-END_ERROR = 0.05
-"""Chance that an end slice of a bone is missed, and that one too many is outlined."""
-REDNESS, YELLOWING = 0.75, 0.09
-"""Share of the metaphysis that is red at 14 years of maturity, and the share that turns yellow in a year."""
 
 
 @dataclass(frozen=True)

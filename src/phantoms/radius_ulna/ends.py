@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phantoms.bone_age import shapes
+from phantoms.bone_age.render import OVAL
 from phantoms.radius_ulna.people import EndShape
 
 RADIUS_STAGES = (5, 6, 7, 8, 9, 10, 11, 12)
@@ -43,6 +44,20 @@ ULNA = {
 """Signs at U4 to U9: the styloid is .3 of the head's width at U4, the head 1.15 times as dense as it at U5, the end
 of the shaft overlaps the head's middle third at U6, the middle half is fused at U7, and .3 of the plate is left at U8,
 under the styloid. What lies between was set by eye."""
+FAR = 112.0
+"""Length of the bones in mm; pictures end before."""
+SHAFT = {"radius": (6.6, 46.0, 2.2), "ulna": (5.2, 34.0, 2.0)}
+"""Half-width of the shaft, the length over which it widens to the metaphysis, and the thickness of its cortex, mm."""
+LINE = 6.0
+"""mm of compact bone in a white line of strength 1."""
+DORSAL = 1.2
+"""mm of compact bone in the second line along the joint: the dorsal rim behind the palmar one."""
+STRAIGHT = 5.0
+"""mm behind the plate over which the metaphysis keeps its width, about."""
+RIM = 2.8
+"""mm by which a full cap reaches over the metaphysis."""
+METAPHYSIS = 25.0
+"""mm of it that belong to the box."""
 
 
 @dataclass(frozen=True)
@@ -103,24 +118,6 @@ def radius_look(maturity: float) -> RadiusLook:
 def ulna_look(maturity: float) -> UlnaLook:
     """The signs of an ulna of maturity 4 to 10."""
     return UlnaLook(**{sign: float(np.interp(maturity, ULNA_STAGES, values)) for sign, values in ULNA.items()})
-
-
-OVAL = 0.65
-"""Depth of the forearm's bones as a share of their width."""
-FAR = 112.0
-"""Length of the bones in mm; pictures end before."""
-SHAFT = {"radius": (6.6, 46.0, 2.2), "ulna": (5.2, 34.0, 2.0)}
-"""Half-width of the shaft, the length over which it widens to the metaphysis, and the thickness of its cortex, mm."""
-LINE = 6.0
-"""mm of compact bone in a white line of strength 1."""
-DORSAL = 1.2
-"""mm of compact bone in the second line along the joint: the dorsal rim behind the palmar one."""
-STRAIGHT = 5.0
-"""mm behind the plate over which the metaphysis keeps its width, about."""
-RIM = 2.8
-"""mm by which a full cap reaches over the metaphysis."""
-METAPHYSIS = 25.0
-"""mm of it that belong to the box."""
 
 
 def radius_end(u: np.ndarray, v: np.ndarray, look: RadiusLook, own: EndShape, robust: float) -> np.ndarray:

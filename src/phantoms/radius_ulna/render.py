@@ -30,6 +30,18 @@ CUT, CUT_ARM = 0.05, (16.0, 26.0)
 """Share of pictures that end just below the wrist, and where."""
 WHOLE_FIELD = 0.5
 """Share of pictures without collimation."""
+MIRRORED, CAST = 0.08, 0.01
+"""Shares of right hands, and of wrists in plaster."""
+FINE = 7.0
+"""Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
+SEEN = 0.6
+"""mm of compact bone that count as bone in a box."""
+WINDOW = (-12.0, 96.0, 20.0)
+"""From where to where up the forearm, and how far to the sides, a bone is drawn, in mm."""
+PLASTER = 20.0
+"""mm of soft tissue that a cast attenuates like."""
+AWAY = np.array([0.0, 1e5])
+"""Place beyond any picture, in mm, for the other phantom's own forearm."""
 
 
 def draw_place(rng: np.random.Generator, skeleton: Skeleton, length: float, size: int) -> Pose:
@@ -59,20 +71,6 @@ def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, sca
         margins = scale * rng.uniform(1, 15, 4)
         left, top, right, bottom = left - margins[0], top - margins[1], right + margins[2], bottom + margins[3]
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
-
-
-MIRRORED, CAST = 0.08, 0.01
-"""Shares of right hands, and of wrists in plaster."""
-FINE = 7.0
-"""Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
-SEEN = 0.6
-"""mm of compact bone that count as bone in a box."""
-WINDOW = (-12.0, 96.0, 20.0)
-"""From where to where up the forearm, and how far to the sides, a bone is drawn, in mm."""
-PLASTER = 20.0
-"""mm of soft tissue that a cast attenuates like."""
-AWAY = np.array([0.0, 1e5])
-"""Place beyond any picture, in mm, for the other phantom's own forearm."""
 
 
 @dataclass(frozen=True)
