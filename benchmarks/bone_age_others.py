@@ -1,8 +1,8 @@
 """What the demo's system says of hands it never saw: copies of its test hands that must get the same age, or any folder.
 
-A copy is inverted, mirrored, or rotated by 20 degrees. The claim (specification, section 8): the same age within 2
-months (median). With --folder, the pictures of a folder are localized and their ages printed; with the labels of
---labels (id,boneage,male) beside them. Real radiographs are far from phantoms: look at the flags and the pictures.
+A copy is inverted, mirrored, or rotated by 20 degrees. The claim: the same age within 2 months (median).
+With --folder, the pictures of a folder are localized and their ages printed; with the labels of --labels (id,boneage,male)
+beside them. Real radiographs are far from phantoms: look at the flags and the pictures.
 
 command  python benchmarks/bone_age_others.py [--data DIR]                    after: bash run_all.sh bone_age --demo
          python benchmarks/bone_age_others.py --folder PICTURES --labels CSV --show

@@ -3,7 +3,7 @@
     python benchmarks/calibrate_phantom.py --series 80 --seed 79        (6 minutes of processor time)
 
 Draws ``--series`` series of every scenario of law.py without writing them, weighs them by the scenario's share, and prints
-the prevalences beside those of the real archive (specification §2), the oracle for several label noises, and the
+the prevalences beside those of the real archive, the oracle for several label noises, and the
 shares that would meet the prevalences exactly. Weighing scenarios instead of drawing them makes rare ones cost no more.
 """
 
@@ -24,7 +24,7 @@ from phantoms.ich.law import NOISE, SCENARIOS, WEIGHTS, Noise, entropy, marked, 
 from phantoms.ich.render import draw_series, draw_study
 
 REAL = np.array([0.004, 0.048, 0.035, 0.048, 0.063, 0.144])
-"""Shares of positive slices in the real archive, in the order of the classes (§2)."""
+"""Shares of positive slices in the real archive, in the order of the classes."""
 GRID = [(missed, invented) for missed in (0.03, 0.05, 0.08) for invented in (0.0008, 0.0012, 0.0016, 0.002)]
 Measures = tuple[np.ndarray, np.ndarray]
 

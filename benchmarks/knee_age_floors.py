@@ -1,10 +1,10 @@
-"""The least possible error of an age read off the phantom knees, by simulation (specification §7.4).
+"""The least possible error of an age read off the phantom knees, by simulation.
 
     python benchmarks/knee_age_floors.py                                     # 400,000 men a row, 10 s of processor time
     python benchmarks/knee_age_floors.py --folder input/knee_age-demo        # also of the volumes drawn there
 
 Prints, for each spread tau of the men's tempo, the mean absolute error of the best possible prediction from all signs of
-maturity, from the front of closure alone, and of the constant, beside the specification's figures. The first uses the
+maturity, from the front of closure alone, and of the constant, beside earlier figures. The first uses the
 closed form that ``read_truth`` gives as ``q_age_years``; the second has none and takes medians within narrow bins.
 """
 

@@ -1,11 +1,11 @@
-"""The best possible accuracy on the phantom wrists, by simulation (specification §7.4).
+"""The best possible accuracy on the phantom wrists, by simulation.
 
     python benchmarks/radius_ulna_ceilings.py                                     # 200,000 wrists a figure
     python benchmarks/radius_ulna_ceilings.py --folder input/radius_ulna-demo     # also of the pictures drawn there
 
 A rater names the stage of maturity + error, SD sigma in stages; who knows the maturity exactly, and thus P(class), is right
 in E max P of cases. Prints that for radius and ulna, phases and single grades, maturity uniform within a class and classes
-balanced, beside the specification's figures.
+balanced, beside earlier figures.
 """
 
 import argparse

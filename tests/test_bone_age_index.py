@@ -9,17 +9,24 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from radstack.submission.files import read_ids
 
+from competitions.bone_age import COMPETITION
 from competitions.bone_age.annotations import LANDMARKS, read_landmarks, read_mask
 from competitions.bone_age.index import COLUMNS, build_index
-from competitions.bone_age.labels import QUARANTINE_COLUMNS, label_files, read_labels, sample_file, sample_ids
+from competitions.bone_age.labels import label_files, read_labels, sample_file
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.radiograph import Header, prepare, read, read_header
 
 KAGGLE = "boneage-training-dataset/boneage-training-dataset"
 KAGGLE_TEST = "boneage-test-dataset/boneage-test-dataset"
 RSNA = "Bone Age Validation Set"
+
+
+def sample_ids(folder: Path) -> list[str]:
+    return read_ids(sample_file(folder), COMPETITION.submission).tolist()
 
 
 def write_csv(path: Path, head: str, rows: list[str]) -> Path:

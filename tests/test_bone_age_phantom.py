@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phantoms.bone_age import anatomy, archive, draw, growth, latents, law, plan, read_truth
+from phantoms.bone_age import anatomy, archive, draw, latents, law, plan, read_truth
 from phantoms.bone_age.imaging import expose
 from phantoms.bone_age.pose import field_mask
 from phantoms.bone_age.render import draw_hand
@@ -25,7 +25,7 @@ HANDS, SIZE, SEED = 52, 160, 3
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bone_age-demo")
-    draw(folder, hands=HANDS, size=SIZE, seed=SEED, workers=1)
+    draw(folder, series=HANDS, size=SIZE, seed=SEED, workers=1)
     return folder
 
 
@@ -96,9 +96,9 @@ def test_centers_appear_in_order():
     order = ["capitate", "hamate", "triquetrum", "lunate", "scaphoid", "trapezium", "trapezoid", "pisiform"]
     bones = anatomy.CARPALS | anatomy.TUBULAR
     for maturity in (2, 5, 40, 60, 69, 72, 100, 140):
-        seen = [name for name in order if growth.carpal_size(anatomy.CARPALS[name], maturity) > 0]
+        seen = [name for name in order if anatomy.carpal_size(anatomy.CARPALS[name], maturity) > 0]
         assert seen == order[:len(seen)]
-    epiphyses = [name for name in anatomy.TUBULAR if growth.stage(anatomy.TUBULAR[name], 20.5).ossified > 0]
+    epiphyses = [name for name in anatomy.TUBULAR if anatomy.stage(anatomy.TUBULAR[name], 20.5).ossified > 0]
     assert set(epiphyses) == {"MC2", "MC3", "PP2", "PP3", "PP4", "DP1", "radius"}
     assert len(bones) == 29 and bones["ulna"].appears > bones["trapezoid"].appears
 
@@ -106,14 +106,14 @@ def test_centers_appear_in_order():
 @pytest.mark.parametrize("name", ["PP3", "MC2", "radius", "ulna", "DP1"])
 def test_epiphyses_widen_cap_and_fuse(name):
     bone = anatomy.TUBULAR[name]
-    stages = [growth.stage(bone, maturity) for maturity in range(0, 250)]
+    stages = [anatomy.stage(bone, maturity) for maturity in range(0, 250)]
     for field, way in (("ossified", 1), ("capping", 1), ("fused", 1), ("gap", -1), ("stubby", -1)):
         assert (way * np.diff([getattr(stage, field) for stage in stages]) >= 0).all(), field
-    assert growth.stage(bone, bone.appears).ossified == 0
-    assert growth.stage(bone, bone.appears + 0.6 * (bone.fuses - bone.appears)).ossified == pytest.approx(1)
-    assert growth.stage(bone, bone.fuses - 15).fused == 0 and growth.stage(bone, bone.fuses).fused == 1
-    assert growth.stage(bone, bone.fuses + 12).scar == pytest.approx(0.5)
-    assert growth.stage(bone, 140).capping == 0 and stages[-1].capping == pytest.approx(0.12)
+    assert anatomy.stage(bone, bone.appears).ossified == 0
+    assert anatomy.stage(bone, bone.appears + 0.6 * (bone.fuses - bone.appears)).ossified == pytest.approx(1)
+    assert anatomy.stage(bone, bone.fuses - 15).fused == 0 and anatomy.stage(bone, bone.fuses).fused == 1
+    assert anatomy.stage(bone, bone.fuses + 12).scar == pytest.approx(0.5)
+    assert anatomy.stage(bone, 140).capping == 0 and stages[-1].capping == pytest.approx(0.12)
 
 
 def test_fusion_fills_the_growth_plate_from_its_center():
@@ -122,7 +122,7 @@ def test_fusion_fills_the_growth_plate_from_its_center():
     for maturity in (150, 185, 195 + 30):
         case = case_at(maturity)
         lying = case.skeleton.bones["PP3"]
-        gap = 2 * 0.27 * bone.epiphysis + growth.stage(bone, maturity).gap * bone.epiphysis / 2
+        gap = 2 * 0.27 * bone.epiphysis + anatomy.stage(bone, maturity).gap * bone.epiphysis / 2
         across = np.array([-lying.along[1], lying.along[0]])
         picture = hand_of(case).bone
         middle = lying.start + gap * lying.along
@@ -250,50 +250,50 @@ def test_masks_and_landmarks_of_the_first_quarter(folder):
 
 
 def test_a_bigger_archive_begins_with_the_smaller_one_and_grows_from_it(tmp_path):
-    draw(tmp_path / "small", hands=8, size=96, seed=1, workers=1)
-    draw(tmp_path / "big", hands=20, size=96, seed=1, workers=1)
+    draw(tmp_path / "small", series=8, size=96, seed=1, workers=1)
+    draw(tmp_path / "big", series=20, size=96, seed=1, workers=1)
     small, big = pictures(tmp_path / "small"), pictures(tmp_path / "big")
     assert len(small) == 8 and all(small[name].read_bytes() == big[name].read_bytes() for name in small)
     times = {name: path.stat().st_mtime_ns for name, path in small.items()}
-    draw(tmp_path / "small", hands=20, size=96, seed=1, workers=2)
+    draw(tmp_path / "small", series=20, size=96, seed=1, workers=2)
     grown = pictures(tmp_path / "small")
     assert grown.keys() == big.keys() and read_truth(tmp_path / "small").equals(read_truth(tmp_path / "big"))
     assert all(grown[name].read_bytes() == big[name].read_bytes() for name in big)
     untouched = [name for name, when in times.items() if grown[name].stat().st_mtime_ns == when]
     assert len(untouched) >= 5, "only hands that became annotated are drawn again"
     with pytest.raises(UserError, match="more than 8 hands"):
-        draw(tmp_path / "small", hands=8, size=96, seed=1, workers=1)
+        draw(tmp_path / "small", series=8, size=96, seed=1, workers=1)
 
 
 def test_a_finished_archive_is_kept_and_a_lost_picture_comes_back(tmp_path):
     calls = []
-    draw(tmp_path, hands=6, size=64, seed=2, workers=1, progress=lambda done, of: calls.append((done, of)))
+    draw(tmp_path, series=6, size=64, seed=2, workers=1, progress=lambda done, of: calls.append((done, of)))
     assert calls[-1] == (6, 6)
-    draw(tmp_path, hands=6, size=64, seed=2, workers=1, progress=lambda done, of: pytest.fail("drawn again"))
+    draw(tmp_path, series=6, size=64, seed=2, workers=1, progress=lambda done, of: pytest.fail("drawn again"))
     lost = pictures(tmp_path)["1379"]
     before = lost.read_bytes()
     lost.unlink()
-    (tmp_path / "truth.npz").unlink()
-    draw(tmp_path, hands=6, size=64, seed=2, workers=1)
+    (tmp_path / ".phantom/000002.npz").unlink()
+    draw(tmp_path, series=6, size=64, seed=2, workers=1)
     assert lost.read_bytes() == before
 
 
 def test_impossible_requests_are_refused(tmp_path):
     with pytest.raises(UserError, match="needs 4 hands"):
-        draw(tmp_path, hands=2, size=96, seed=0, workers=1)
-    draw(tmp_path, hands=4, size=64, seed=0, workers=1, annotated=0)
+        draw(tmp_path, series=2, size=96, seed=0, workers=1)
+    draw(tmp_path, series=4, size=64, seed=0, workers=1, annotated=0)
     assert not (tmp_path / "annotations/masks").exists()
     with pytest.raises(UserError, match="another request"):
-        draw(tmp_path, hands=4, size=64, seed=1, workers=1)
+        draw(tmp_path, series=4, size=64, seed=1, workers=1)
     with pytest.raises(UserError, match="--demo"):
         read_truth(tmp_path / "nothing")
     (tmp_path / "real/boneage-training-dataset").mkdir(parents=True)
     with pytest.raises(UserError, match="no phantoms"):
-        draw(tmp_path / "real", hands=4, size=64, seed=0, workers=1)
+        draw(tmp_path / "real", series=4, size=64, seed=0, workers=1)
 
 
 def test_a_hand_is_drawn_quickly(tmp_path):
-    request = archive.Request(0, 480)
+    request = {"seed": 0, "size": 480}
     start = time.process_time()
     for entry in plan.plan(12, 0.25):
         archive.draw_entry(tmp_path, request, entry)

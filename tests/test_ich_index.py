@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from competitions.ich.data.index import QUARANTINE_COLUMNS, build_index
 from dicom_files import make_dicom, noise
 
+from competitions.ich.index import build_index
 from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
 from radstack.core.errors import UserError
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 
 
 def label_rows(labels: dict[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ import pydicom
 import pytest
 
 from competitions.ich.labels import TARGETS
+from phantoms.archive import read_truth as read_arrays
 from phantoms.ich import archive, draw, read_truth
 from phantoms.ich.plan import TRUNCATED, plan, slice_id
 from radstack.core.errors import UserError
@@ -24,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(folder):
-    return archive._load(folder / "truth.npz")
+    return read_arrays(folder, "ich")
 
 
 @pytest.fixture(scope="module")

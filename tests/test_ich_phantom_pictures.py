@@ -3,14 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phantoms.ich.brain import paint_brain
+from phantoms.ich.anatomy import calvaria, cavity, paint_brain, paint_skull
 from phantoms.ich.fields import patch
-from phantoms.ich.grid import Grid
 from phantoms.ich.head import depth, grid_of, head_window
-from phantoms.ich.outer import Epidural, within
+from phantoms.ich.lesions import EPIDURAL, INTRAVENTRICULAR, Epidural, Scene, within
 from phantoms.ich.render import draw_series, draw_study
-from phantoms.ich.scene import EPIDURAL, INTRAVENTRICULAR, Scene
-from phantoms.ich.skull import calvaria, cavity, paint_skull
+from phantoms.solids import Grid
 
 
 def study_with(part: str, number: int = 0):

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from dicom_files import make_dicom
 
 from competitions.knee_age.index import COLUMNS, build_index
-from competitions.knee_age.labels import QUARANTINE_COLUMNS, read_labels, sample_file
+from competitions.knee_age.labels import read_labels, sample_file
 from competitions.knee_age.volume import (
     BONES,
     Box,
@@ -27,6 +27,7 @@ from competitions.knee_age.volume import (
 )
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.volumes import read_volume
 
 HEAD = "subject,visit,file,source,sex,age_years"

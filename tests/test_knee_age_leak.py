@@ -22,7 +22,7 @@ VOLUMES, SIDE = 72, 40
 def knees(tmp_path_factory):
     """One row a training volume: what was drawn, and its central slices as a vector."""
     folder = tmp_path_factory.mktemp("knees") / "input"
-    draw(folder, volumes=VOLUMES, size=SIDE, seed=5, workers=1)
+    draw(folder, series=VOLUMES, size=SIDE, seed=5, workers=1)
     index, _ = COMPETITION.data.index(folder, 1, folder / "parts", lambda line: None)
     truth = read_truth(folder).set_index("series")
     rows = []

@@ -18,7 +18,7 @@ VOLUMES, SIZE, SEED = 41, 32, 3
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("knee_age-demo")
-    draw(folder, volumes=VOLUMES, size=SIZE, seed=SEED, workers=1)
+    draw(folder, series=VOLUMES, size=SIZE, seed=SEED, workers=1)
     return folder
 
 
@@ -232,12 +232,12 @@ def test_defects_are_all_in_train_and_the_flipped_one_comes_out_right(folder, ta
 
 
 def test_a_bigger_archive_begins_with_the_smaller_one_and_resumes(folder, truth, tmp_path):
-    draw(tmp_path, volumes=5, size=SIZE, seed=SEED, workers=1)
+    draw(tmp_path, series=5, size=SIZE, seed=SEED, workers=1)
     some = files_of(tmp_path / "data")
     assert some and some.items() <= files_of(folder / "data").items()
-    (tmp_path / ".phantom/000003.json").unlink()
+    (tmp_path / ".phantom/000003.npz").unlink()
     steps = []
-    draw(tmp_path, volumes=6, size=SIZE, seed=SEED, workers=1, progress=lambda done, total: steps.append((done, total)))
+    draw(tmp_path, series=6, size=SIZE, seed=SEED, workers=1, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(5, 6), (6, 6)]
     assert files_of(tmp_path / "data").items() <= files_of(folder / "data").items()
     pd.testing.assert_frame_equal(read_truth(tmp_path), truth.iloc[:6])
@@ -245,11 +245,11 @@ def test_a_bigger_archive_begins_with_the_smaller_one_and_resumes(folder, truth,
 
 def test_requests_that_cannot_be_met_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="another request"):
-        draw(folder, volumes=VOLUMES, size=SIZE, seed=SEED + 1, workers=1)
+        draw(folder, series=VOLUMES, size=SIZE, seed=SEED + 1, workers=1)
     with pytest.raises(UserError, match="more than 10"):
-        draw(folder, volumes=10, size=SIZE, seed=SEED, workers=1)
+        draw(folder, series=10, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="needs 4 volumes"):
-        draw(tmp_path, volumes=2, size=SIZE, seed=SEED, workers=1)
+        draw(tmp_path, series=2, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="--demo"):
         read_truth(tmp_path)
     with pytest.raises(UserError, match="--demo"):

@@ -43,7 +43,7 @@ SIDE = 64
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("knee") / "input"
-    draw(folder, volumes=8, size=SIDE, seed=1, workers=1, annotated=1.0)
+    draw(folder, series=8, size=SIDE, seed=1, workers=1, annotated=1.0)
     return folder
 
 

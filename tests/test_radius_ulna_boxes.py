@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from competitions.radius_ulna.box_formats import read_voc, read_yolo
-from competitions.radius_ulna.boxes import BONES, CORNERS, agreement, box_files, check, read_boxes, read_csv
+from competitions.radius_ulna.boxes import agreement, box_files, check, read_boxes, read_csv
+from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
+from radstack.images.boxes import CORNERS
 
 SIZES = pd.DataFrame({"id": ["a", "b", "c", "d"], "height": [200] * 4, "width": [100] * 4})
 RADIUS, ULNA = (50, 100, 90, 160), (10, 110, 40, 150)

@@ -11,10 +11,10 @@ import pytest
 
 from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.index import BOX_COLUMNS, COLUMNS, build_index
-from competitions.radius_ulna.labels import QUARANTINE_COLUMNS
 from competitions.radius_ulna.phases import ALL_TARGETS
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.radiograph import read_picture
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from competitions.radius_ulna.join import join, list_pictures, plain_dates, plain_serial, read_sheet, write_labels
-from competitions.radius_ulna.labels import QUARANTINE_COLUMNS, label_files, read_labels, sample_file, sample_files
+from competitions.radius_ulna.labels import label_files, read_labels, sample_file, sample_files
 from radstack.core.errors import UserError
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 
 HEAD = "file,date,serial,child,radius_stage,ulna_stage,sex,age"
 

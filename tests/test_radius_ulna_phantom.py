@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
 from phantoms.bone_age.pose import Pose
 from phantoms.bone_age.skeleton import lay
-from phantoms.radius_ulna import draw, knots, law, people, place, read_truth, render
+from phantoms.radius_ulna import draw, ends, law, people, read_truth, render
 from phantoms.radius_ulna.plan import DEFECTS, SHARES, plan
-from phantoms.radius_ulna.tables import BOX
 from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -27,7 +27,7 @@ BONES = ("radius", "ulna")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("radius_ulna-demo")
-    draw(folder, pictures=PICTURES, size=SIZE, seed=SEED, workers=1)
+    draw(folder, series=PICTURES, size=SIZE, seed=SEED, workers=1)
     return folder
 
 
@@ -74,12 +74,12 @@ def test_knots_are_those_of_the_specification():
         10: (1.03, 10, 0.15, 0.15, 0.4, 0.4, 0.6, 1), 11: (1.0, 10, 0, 0, 0, 0, 0.25, 0.2)}  # fmt: skip
     signs = ("width", "height", "gap", "contrast", "medial_cap", "lateral_cap", "line", "notches")
     for stage, values in specified.items():
-        assert [getattr(knots.radius_look(stage), sign) for sign in signs] == pytest.approx(values)
-    between = knots.radius_look(7.5)
+        assert [getattr(ends.radius_look(stage), sign) for sign in signs] == pytest.approx(values)
+    between = ends.radius_look(7.5)
     assert (between.gap, between.lateral_cap) == pytest.approx((1.7, 0.5))
-    assert knots.ulna_look(4).styloid == 0.3 and knots.ulna_look(5).density == 1.15 and knots.ulna_look(5).flat == 1
-    assert (knots.ulna_look(6).width, knots.ulna_look(6).overlap, knots.ulna_look(7).gap) == (1.0, 1.0, 0.8)
-    fused = [(knots.ulna_look(stage).fused_lateral, knots.ulna_look(stage).fused_medial) for stage in (6, 7, 8, 9)]
+    assert ends.ulna_look(4).styloid == 0.3 and ends.ulna_look(5).density == 1.15 and ends.ulna_look(5).flat == 1
+    assert (ends.ulna_look(6).width, ends.ulna_look(6).overlap, ends.ulna_look(7).gap) == (1.0, 1.0, 0.8)
+    fused = [(ends.ulna_look(stage).fused_lateral, ends.ulna_look(stage).fused_medial) for stage in (6, 7, 8, 9)]
     assert fused[0] == (0, 0) and sum(fused[1]) / 2 == 0.5  # of the width
     assert fused[2][0] > 1 and (1 - fused[2][1]) / 2 == pytest.approx(0.3) and min(fused[3]) > 1
 
@@ -111,7 +111,7 @@ def test_the_epiphysis_outgrows_the_metaphysis_and_caps_it_medially_first():
         bone = end_of("radius", maturity)
         for side in (-1, 1):
             column = bone[100:, 200 + round(side * 9.2 * people_half("radius"))] > render.SEEN
-            reach[maturity, side] = np.argmin(column[50:]) + 50 - 10 * knots.radius_look(maturity).height
+            reach[maturity, side] = np.argmin(column[50:]) + 50 - 10 * ends.radius_look(maturity).height
     assert reach[7.0, 1] > reach[5.0, 1] + 5 and reach[7.0, -1] < reach[7.0, 1] - 2
     assert reach[8.9, -1] > reach[7.0, -1] + 5
 
@@ -252,7 +252,7 @@ def test_boxes_are_tight_and_inside_the_picture(folder, truth):
     assert list(boxes) == ["file", "bone", "x1", "y1", "x2", "y2"]
     train = truth[truth["split"] == "train"]
     assert len(boxes) == 2 * len(train) and (boxes["bone"].to_numpy().reshape(-1, 2) == list(BONES)).all()
-    assert np.abs(boxes[["x1", "y1", "x2", "y2"]].to_numpy().reshape(-1, 8) - train[BOX].to_numpy()).max() <= 0.51
+    assert np.abs(boxes[["x1", "y1", "x2", "y2"]].to_numpy().reshape(-1, 8) - train[BOX_COLUMNS].to_numpy()).max() <= 0.51
     assert (boxes["x1"] < boxes["x2"]).all() and (boxes["y1"] < boxes["y2"]).all()
     assert boxes[["x1", "y1"]].to_numpy().min() >= 0
     held = boxes[boxes["file"].str.contains("|".join(train["id"][train["defect"] == ""]))]
@@ -277,7 +277,7 @@ def test_the_box_ends_where_the_bone_does(bone):
 
 
 def test_a_cut_forearm_cuts_the_boxes(monkeypatch):
-    monkeypatch.setattr(place, "CUT", 1.0)
+    monkeypatch.setattr(render, "CUT", 1.0)
     for number in range(3):
         drawn = render.draw_picture(0, number, child_at(7.5, 6.5, number), 0, 200)
         assert (drawn.boxes[:, 3] == drawn.picture.shape[0]).all() and (drawn.boxes[:, 3] - drawn.boxes[:, 1] > 8).all()
@@ -312,13 +312,13 @@ def test_a_cast_hides_much(monkeypatch):
 
 
 def test_a_bigger_archive_begins_with_the_smaller_one_and_resumes(folder, truth, tmp_path):
-    draw(tmp_path, pictures=8, size=SIZE, seed=SEED, workers=1)
+    draw(tmp_path, series=8, size=SIZE, seed=SEED, workers=1)
     assert set(read_truth(tmp_path)["split"]) == {"train", "test"}
     some = files_of(tmp_path)
     assert len(some) == 8 and some.items() <= files_of(folder).items()
-    (tmp_path / ".phantom/000003.json").unlink()
+    (tmp_path / ".phantom/000003.npz").unlink()
     steps = []
-    draw(tmp_path, pictures=10, size=SIZE, seed=SEED, workers=1, progress=lambda done, total: steps.append((done, total)))
+    draw(tmp_path, series=10, size=SIZE, seed=SEED, workers=1, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(8, 10), (9, 10), (10, 10)]
     assert files_of(tmp_path).items() <= files_of(folder).items()
     pd.testing.assert_frame_equal(read_truth(tmp_path), truth.iloc[:10])
@@ -327,12 +327,12 @@ def test_a_bigger_archive_begins_with_the_smaller_one_and_resumes(folder, truth,
 
 def test_requests_that_cannot_be_met_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="another request"):
-        draw(folder, pictures=PICTURES, size=SIZE, seed=SEED, workers=1, noise="human")
+        draw(folder, series=PICTURES, size=SIZE, seed=SEED, workers=1, noise="human")
     with pytest.raises(UserError, match="more than 10"):
-        draw(folder, pictures=10, size=SIZE, seed=SEED, workers=1)
+        draw(folder, series=10, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="needs 8 pictures"):
-        draw(tmp_path, pictures=2, size=SIZE, seed=SEED, workers=1)
+        draw(tmp_path, series=2, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="default, human"):
-        draw(tmp_path, pictures=20, size=SIZE, seed=SEED, workers=1, noise="loud")
+        draw(tmp_path, series=20, size=SIZE, seed=SEED, workers=1, noise="loud")
     with pytest.raises(UserError, match="--demo"):
         read_truth(tmp_path)

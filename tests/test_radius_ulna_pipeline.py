@@ -18,9 +18,9 @@ from competitions.radius_ulna.annotate import annotate
 from competitions.radius_ulna.experiments import ARTICLE_BEST, BASE, EXPERIMENTS, FIVEFOLD, IN_PHASE, NETS, ON_CALL
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import DETECTORS, crop, settle
-from competitions.radius_ulna.phases import ALL_TARGETS, PHASE_COLUMNS, TARGETS
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, TARGETS
 from competitions.radius_ulna.report import ARTICLE, article, calls, ceiling, known_truth
-from competitions.radius_ulna.views import BONES, CROP, STORED, bone, both
+from competitions.radius_ulna.views import CROP, STORED, bone, both
 from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.detection.nets import build as build_detector

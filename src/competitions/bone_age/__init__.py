@@ -1,6 +1,9 @@
-"""RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error."""
+"""RSNA 2017 pediatric bone age: months from a hand radiograph, mean absolute error.
 
-from pathlib import Path
+Source: Iglovikov, Rakhlin, Kalinin and Shvets 2018 (first version 2017), "Paediatric Bone Age Assessment Using Deep
+Convolutional Neural Networks", and the authors' later code, neuro-inc/ml-recipe-bone-age.
+"""
+
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,6 @@ from competitions.bone_age.frame import FRAME
 from competitions.bone_age.index import build_index
 from competitions.bone_age.labels import label_files, sample_file
 from competitions.bone_age.report import PUBLISHED, hands, strata
-from radstack.core.progress import counter
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
 from radstack.scoring.task import Metric
@@ -26,21 +28,6 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
     group = np.clip(np.digitize(rows["boneage"] / 12, YEARS[1:-1]), 0, len(YEARS) - 2)
     return pd.DataFrame({f"{sex} {YEARS[place]}-{YEARS[place + 1]}": ((rows["male"] == code) & (group == place)).astype(int)
                          for sex, code in (("male", 1), ("female", 0)) for place in range(len(YEARS) - 1)})
-
-
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1300, seed: int = 0) -> None:
-    """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
-    from phantoms.bone_age import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, hands=series, size=size, seed=seed, workers=workers, progress=tell)
-
-
-def truth(folder: Path) -> pd.DataFrame | None:
-    """What was drawn, for the report alone; None where pictures are real."""
-    from phantoms.bone_age import read_truth
-
-    return read_truth(folder) if (folder / "truth.npz").exists() else None
 
 
 COMPETITION = Competition(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
+from radstack.core.files import read_text_table
 from radstack.images.dicom import Unreadable
 from radstack.images.radiograph import read
 
@@ -94,11 +95,7 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
 
 
 def _csv(path: Path) -> Iterator[_Region]:
-    try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is not a CSV file ({' '.join(str(error).split())}); export it from VIA again") from error
-    table = table.rename(columns=lambda name: str(name).lstrip("# "))
+    table = read_text_table(path, ()).rename(columns=lambda name: str(name).lstrip("# "))
     missing = [name for name in VIA_COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} has no column {missing[0]}; export it from VIA as CSV again")

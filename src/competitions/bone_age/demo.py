@@ -2,12 +2,13 @@
 
 from functools import partial
 
-from competitions.bone_age import COMPETITION, draw_demo, truth
+from competitions.bone_age import COMPETITION
 from competitions.bone_age.experiments import ARTICLE, article, region_of, stackers
 from competitions.bone_age.frame import region_box
 from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain
 from competitions.bone_age.report import localization
 from competitions.bone_age.views import region
+from competitions.drawn import draw_demo, truth
 from radstack.core.recipe import change
 from radstack.images.views import Whole
 from radstack.recipes.competition import FoldRecipe, Phantoms
@@ -58,7 +59,7 @@ DEMO = change(
     COMPETITION,
     name="bone_age-demo",
     title="RSNA 2017 pediatric bone age, phantoms",
-    phantoms=Phantoms(partial(draw_demo, size=480), 600, truth),
+    phantoms=Phantoms(partial(draw_demo, "bone_age", size=480), 600, partial(truth, "bone_age")),
     data__disk=1_000_000_000,
     pages__localization_score=localization,
     localizer=chain(SMALL_SIDE, MASK, COARSE, FINE),

@@ -1,7 +1,6 @@
-"""The full recipes: the article's networks for three regions, two heads and either sex; what later systems add.
+"""The full recipes: networks of Iglovikov et al. 2018 for three regions, two heads and either sex; what later systems add.
 
-Where the article is silent, the number is that of its authors' later code (neuro-inc/ml-recipe-bone-age), as the
-specification's section 3 lists.
+Where they are silent, the number is that of their later code (neuro-inc/ml-recipe-bone-age).
 """
 
 from collections.abc import Mapping
@@ -35,12 +34,12 @@ ARTICLE = Experiment(
     loss=Regression(),
     optim=Optim("adam", lr=2e-5, betas=(0.5, 0.999)),
     train=Train(epochs=50, batch_size=8, precision="fp16"),
-    note="six VGG blocks, dropout 0.3, 24.8 M parameters; the article's scores stand in report.PUBLISHED",
+    note="six VGG blocks, dropout 0.3, 24.8 M parameters; published scores stand in report.PUBLISHED",
 )
 
 
 def region_of(experiment: Experiment) -> str:
-    """The region that a recipe sees: those of the article begin with its name, the others see the whole hand."""
+    """The region that a recipe sees: those of Iglovikov et al. 2018 begin with its name, the others see the whole hand."""
     return experiment.name[0] if experiment.name[1] == "_" else "A"
 
 
@@ -93,7 +92,7 @@ CONVNEXT_DISTRIBUTION = change(
     backbone=Backbone("timm/convnextv2_tiny.fcmae_ft_in22k_in1k_384", args={"drop_path_rate": 0.1}),
     loss=Expectation(divergence=1.0, spread=4.0),
     optim=Optim("adamw", lr=1e-4, weight_decay=0.05, clip_norm=1.0),
-    note="label distribution over months beside the expectation (Gao 2017; spec section 5), SD 4 months",
+    note="label distribution over months beside the expectation (Gao 2017), SD 4 months",
 )
 
 LATER = (INCEPTION_SEX, EFFICIENTNET_SEX, CONVNEXT_DISTRIBUTION)
@@ -101,10 +100,10 @@ EXPERIMENTS = (*article(ARTICLE, {name: region(name, SCALE) for name in REGIONS}
 
 
 def stackers(heads: tuple[str, ...], later: tuple[str, ...]) -> tuple[Stacker, ...]:
-    """The article's ensembles, and ``final``: everything that can win, weighted per sex.
+    """The ensembles of Iglovikov et al. 2018, and ``final``: everything that can win, weighted per sex.
 
     ``A_regression_own`` is the network of the child's own sex; ``agnostic``, ``regression_own`` ... are the rows of the
-    article's table, linear over the three regions; ``specific`` is its final system of twelve networks.
+    table of Iglovikov et al., linear over the three regions; ``specific`` is their final system of twelve networks.
     """
     routed = [Stacker(f"{name}_{head}_own", "route", (f"{name}_{head}_male", f"{name}_{head}_female"),
                       {"column": "male", "values": (1, 0)}) for head in heads for name in REGIONS]
@@ -123,7 +122,7 @@ def stackers(heads: tuple[str, ...], later: tuple[str, ...]) -> tuple[Stacker, .
         *(Stacker(f"{head}_own", "linear", own[head], by_sex, note="A + B + C linear, one sex") for head in heads),
         Stacker("mean", "mean", everyone),
         Stacker("specific", "linear", everyone, by_sex,
-                note="the article's final system, 6.10 months on single readings"),
+                note="final system of Iglovikov et al. 2018, 6.10 months on single readings"),
         Stacker("final", "linear", (*everyone, *(one.name for one in unbiased)), by_sex),
     )
 

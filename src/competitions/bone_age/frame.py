@@ -1,6 +1,6 @@
 """The canonical frame: where a hand is brought by three landmarks, and the regions that the networks see of it.
 
-Frame and landmarks are those of the article and its authors' code (Iglovikov 2017, neuro-inc/ml-recipe-bone-age). Points
+Frame and landmarks are those of Iglovikov et al. 2018 and their later code. Points
 are (x, y) in pixels, y down. After registration every hand is a left hand seen from the back: the thumb is on the right.
 """
 
@@ -143,7 +143,7 @@ def place(raw: np.ndarray, mask: np.ndarray, inverted: bool, transform: Similari
         mask: bool [height, width].
         inverted: whether bones are dark in ``raw``.
         transform: from raw pixels to the frame at scale 1.
-        scale: 1/4 in the article.
+        scale: 1/4 in Iglovikov et al. 2018.
     """
     way, size = resized(scale).after(transform), frame_size(scale)
     hand = warp(255 - raw if inverted else raw, way, size)

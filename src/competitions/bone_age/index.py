@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
-from competitions.bone_age.labels import QUARANTINE_COLUMNS, read_labels
+from competitions.bone_age.labels import read_labels
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import QUARANTINE_COLUMNS, nothing_usable, set_aside, tell_reasons
 from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
@@ -59,12 +60,11 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     lost = _without_file(labels.table, files, report)
     index = labels.table.merge(files[files["reason"] == ""], on=["id", "split"], validate="one_to_one")
     if index.empty:
-        raise UserError(f"no usable picture below {folder}; the first file says: {files['reason'].iloc[0]}")
+        raise nothing_usable("picture", folder, set_aside(files))
     index, faulty = _annotate(_share_groups(index, folder, report), folder, workers, parts_folder, report)
-    quarantine = pd.concat([_locate(labels.quarantine, files), files.loc[files["reason"] != "", QUARANTINE_COLUMNS], lost,
-                            faulty], ignore_index=True)
-    for split, reason, count in quarantine.groupby(["split", "reason"]).size().reset_index().itertuples(index=False):
-        report(f"{split}: {count} quarantined as {reason}")
+    quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, faulty],
+                           ignore_index=True)
+    tell_reasons(quarantine, report)
     return _arrange(index), quarantine
 
 
@@ -155,8 +155,8 @@ def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Pa
         return index, pd.DataFrame(columns=QUARANTINE_COLUMNS)
     checked = mapped_rows(partial(_check_masks, folder), items, parts_folder / f"masks-v{VERSION}", workers, "masks", CHUNK)
     good = checked[checked["reason"] == ""].set_index("id")["path"]
-    bad = checked[checked["reason"] != ""].merge(index[["id", "split"]], on="id")
-    return index.assign(mask=index["id"].map(good).fillna("")), bad[QUARANTINE_COLUMNS]
+    bad = set_aside(checked.merge(index[["id", "split"]], on="id"))
+    return index.assign(mask=index["id"].map(good).fillna("")), bad
 
 
 def _check_masks(folder: Path, chunk: list[tuple[str, int, int, int]]) -> pd.DataFrame:

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
+from radstack.core.files import read_text_table
+from radstack.images.quarantine import Labels, judge, set_aside
 
 TABLES = {
     "boneagetrainingdataset": "train", "trainingdataset": "train", "train": "train",
@@ -24,20 +25,7 @@ MALE = {"true": 1, "m": 1, "male": 1, "1": 1, "false": 0, "f": 0, "female": 0, "
 """Every way in which sex was written."""
 OLDEST = 240
 """Months: the last of the classes 1..240 of the expectation head; the oldest hand of RSNA 2017 is 228."""
-QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
-"""``path`` is "" where there is no file."""
 GET = "get the data with: python src/00_get_data.py bone_age --kaggle (or --demo)"
-
-
-class Labels(NamedTuple):
-    """All label tables together, checked."""
-
-    table: pd.DataFrame
-    """``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test), ``male`` (int 0 or 1)."""
-    quarantine: pd.DataFrame
-    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
-    repeated: int
-    """Rows dropped because they repeat another exactly."""
 
 
 def read_labels(folder: Path) -> Labels:
@@ -45,6 +33,10 @@ def read_labels(folder: Path) -> Labels:
 
     Rows are quarantined as ``no-id``, ``unknown-sex``, ``age-not-a-number``, ``age-out-of-range`` (outside 0..240),
     ``duplicate-id`` (rows of one id that disagree, all of them) and ``also-in-test`` (the train row of a test id).
+
+    Returns:
+        The table has ``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test) and ``male``
+        (int 0 or 1).
 
     Raises:
         UserError: no training table, a damaged one, or one whose columns cannot be told.
@@ -57,8 +49,7 @@ def read_labels(folder: Path) -> Labels:
     rows = _judge(rows[~repeated].reset_index(drop=True))
     usable = rows["reason"] == ""
     table = rows.loc[usable, ["id", "split", "boneage", "male"]].astype({"id": "str", "boneage": float, "male": int})
-    return Labels(table.reset_index(drop=True), rows.loc[~usable, QUARANTINE_COLUMNS].reset_index(drop=True),
-                  int(repeated.sum()))
+    return Labels(table.reset_index(drop=True), set_aside(rows), int(repeated.sum()))
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
@@ -79,11 +70,6 @@ def sample_file(folder: Path) -> Path:
     return found[0]
 
 
-def sample_ids(folder: Path) -> list[str]:
-    """Ids of :func:`sample_file`, in its order, each once."""
-    return _read(sample_file(folder), "test")["id"].drop_duplicates().tolist()
-
-
 def _tables(folder: Path) -> dict[Path, str]:
     """Every label table and its split, in the order of ``TABLES``."""
     order = list(TABLES)
@@ -98,11 +84,7 @@ def _plain(name: str) -> str:
 
 def _read(path: Path, split: str) -> pd.DataFrame:
     """One table as text: ``id``, ``split``, ``age``, ``sex``, ``source``."""
-    try:
-        raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is not a CSV file ({' '.join(str(error).split())}); fetch it again") from error
-    raw = raw.apply(lambda column: column.str.strip())
+    raw = read_text_table(path, ())
     age = "" if split == "test" else raw[_column(path, raw, "boneage")]
     return pd.DataFrame({"id": raw[_column(path, raw, "id")], "split": split, "age": age,
                          "sex": raw[_column(path, raw, "male")].str.lower(), "source": path.name}, dtype="str")
@@ -131,7 +113,5 @@ def _judge(rows: pd.DataFrame) -> pd.DataFrame:
         "also-in-test": (train & in_test, "its id is in the test table as well"),
         "duplicate-id": (rows.duplicated(["id", "split"], keep=False), "rows of this id disagree"),
     }  # fmt: skip
-    reason = np.select([bad for bad, _ in wrong.values()], list(wrong), default="")
-    detail = np.select([bad for bad, _ in wrong.values()], [rows["source"] + ": " + text for _, text in wrong.values()],
-                       default="")
-    return rows.assign(boneage=age, male=male, path="", reason=reason, detail=detail)
+    wrong = {reason: (bad, rows["source"] + ": " + text) for reason, (bad, text) in wrong.items()}
+    return judge(rows.assign(boneage=age, male=male, path=""), wrong)

@@ -21,7 +21,7 @@ from radstack.recipes.localizer import Chain, Step
 from radstack.recipes.losses import HeatMaps, Jaccard, Points
 
 LANDMARKS = ("tip", "thumb", "capitate")
-"""Tip of the third distal phalanx, tip of the thumb's, center of the capitate (the article's P1, P2, P3)."""
+"""Tip of the third distal phalanx, tip of the thumb's, center of the capitate (P1, P2, P3 of Iglovikov et al. 2018)."""
 COARSE = tuple(f"coarse_{point}_{axis}" for point in LANDMARKS for axis in "xy")
 """Columns of the first landmark network's answers, -1 to 1 across the small picture."""
 FINE = tuple(f"{point}_{axis}" for point in LANDMARKS for axis in "xy")
@@ -44,7 +44,7 @@ HAND_MASK = Experiment(
     optim=Optim("adam", lr=1e-3),
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=60, batch_size=8, precision="bf16"),
-    note="U-Net with batch norm and H - log J of the article, which leaves size, length and augmentation open",
+    note="U-Net with batch norm and H - log J of Iglovikov et al. 2018, who leave size, length and augmentation open",
 )
 
 HAND_LANDMARKS = Experiment(
@@ -61,8 +61,8 @@ HAND_LANDMARKS = Experiment(
     optim=Optim("adam", lr=3e-4),
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=200, batch_size=16, precision="fp32"),
-    note="the article's: VGG blocks of two convolutions, ELU, batch norm, mean squared error, Adam, at 1/8 scale; widths "
-         "are those of the age network",
+    note="as Iglovikov et al. 2018: VGG blocks of two convolutions, ELU, batch norm, mean squared error, Adam, at 1/8 "
+         "scale; widths are those of the age network",
 )
 
 HAND_LANDMARKS_FINE = Experiment(
@@ -78,7 +78,7 @@ HAND_LANDMARKS_FINE = Experiment(
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=60, batch_size=8, precision="bf16"),
     note="a second look at the hand that the first network registered, so that five fingertips are not alike any more; "
-         "the article has no such step (DECISIONS.md)",
+         "Iglovikov et al. 2018 have no such step (DECISIONS.md)",
 )
 
 

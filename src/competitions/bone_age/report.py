@@ -1,4 +1,4 @@
-"""What the report says of bone ages beyond the score: stages of development, intervals, regions, the article's numbers."""
+"""What the report says of bone ages beyond the score: stages of development, intervals, regions, published scores."""
 
 import numpy as np
 import pandas as pd
@@ -21,17 +21,17 @@ STARTS = {1: (36, 108, 168, 192), 0: (24, 84, 156, 180)}
 SINGLE = "1,000 held-out training hands, single readings"
 SIX = "200 test hands, mean of six readings"
 PUBLISHED = (
-    Published("article: A, regression, both sexes", 8.08, SINGLE, "Iglovikov 2017"),
-    Published("article: C, regression, both sexes", 8.42, SINGLE, "Iglovikov 2017"),
-    Published("article: A+B+C, regression, both sexes", 7.52, SINGLE, "Iglovikov 2017"),
-    Published("article: A, regression, girls", 7.12, SINGLE, "Iglovikov 2017"),
-    Published("article: C, regression, girls", 6.79, SINGLE, "Iglovikov 2017"),
-    Published("article: A+B+C, regression, boys", 6.30, SINGLE, "Iglovikov 2017"),
-    Published("article: A+B+C, regression, girls", 6.49, SINGLE, "Iglovikov 2017"),
-    Published("article: A+B+C, expectation, boys", 6.16, SINGLE, "Iglovikov 2017"),
-    Published("article: A+B+C, expectation, girls", 6.39, SINGLE, "Iglovikov 2017"),
-    Published("article: twelve networks", 6.10, SINGLE, "Iglovikov 2017"),
-    Published("article's authors, second version", 4.97, SIX, "Iglovikov 2018, quoted second hand"),
+    Published("Iglovikov et al.: A, regression, both sexes", 8.08, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: C, regression, both sexes", 8.42, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: A+B+C, regression, both sexes", 7.52, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: A, regression, girls", 7.12, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: C, regression, girls", 6.79, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: A+B+C, regression, boys", 6.30, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: A+B+C, regression, girls", 6.49, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: A+B+C, expectation, boys", 6.16, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: A+B+C, expectation, girls", 6.39, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al.: twelve networks", 6.10, SINGLE, "Iglovikov 2017"),
+    Published("Iglovikov et al., second version", 4.97, SIX, "Iglovikov 2018, quoted second hand"),
     Published("16 Bit, first place", 4.265, SIX, "Halabi 2019"),
     Published("Deeplasia", 3.87, SIX, "Rassmann 2024"),
     Published("one manual reading", 5.55, "against the true age", "computed from a reading's SD of 0.58 years"),

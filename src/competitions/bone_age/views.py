@@ -4,7 +4,7 @@ from competitions.bone_age.frame import region_box
 from radstack.images.views import Box
 
 GRAY = 127.5
-"""Mean and deviation of the gray levels: pictures enter the networks as (x - 127.5) / 127.5 (the article's code)."""
+"""Mean and deviation of the gray levels: pictures enter the networks as (x - 127.5) / 127.5 (code of Iglovikov et al.)."""
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of the colors that pretrained networks were trained on."""
 

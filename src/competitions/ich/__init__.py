@@ -1,4 +1,9 @@
-"""RSNA 2019 intracranial hemorrhage detection: six labels a CT slice, weighted log loss."""
+"""RSNA 2019 intracranial hemorrhage detection: six labels a CT slice, weighted log loss.
+
+Sources: "the four-network write-up", a Chinese article of unknown author on four networks, their blend and a sequence model;
+and the public code of SeuTao (first place), NoBrainer (second place, darraghdog), okotaku (a member of the third place) and
+appian (11th place), all of 2019.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,6 @@ from competitions.ich.index import SAMPLE_CSV, TRAIN_CSV, build_index
 from competitions.ich.labels import TARGETS
 from competitions.ich.report import PUBLISHED, series_table
 from radstack.core.paths import Paths
-from radstack.core.progress import counter
 from radstack.images.dicom import read_stored
 from radstack.images.shards import crop_square
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
@@ -53,21 +57,6 @@ def label_files(folder: Path) -> tuple[Path, ...]:
 def sample_file(folder: Path) -> Path:
     """The sample submission."""
     return folder / SAMPLE_CSV
-
-
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = 512, seed: int = 0) -> None:
-    """Draw phantoms (imported late: nothing else needs the drawing code)."""
-    from phantoms.ich import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, series=series, size=size, seed=seed, workers=workers, progress=tell)
-
-
-def truth(folder: Path) -> pd.DataFrame | None:
-    """What was drawn: id, split, labels and true probabilities, for the report alone; None where pictures are real."""
-    from phantoms.ich import read_truth
-
-    return read_truth(folder) if (folder / "truth.npz").exists() else None
 
 
 COMPETITION = Competition(

@@ -6,7 +6,7 @@ The first three networks differ in their view alone, the first two sequence mode
 from dataclasses import replace
 from functools import partial
 
-from competitions.ich import draw_demo
+from competitions.drawn import draw_demo
 from competitions.ich.demo import BYOBNET, DEMO, EFFICIENTNET, RESNET, SHUFFLENET, SIDE, TWO_LEVEL
 from competitions.ich.experiments import stackers
 from competitions.ich.views import brain_only, windows_and_neighbors
@@ -26,7 +26,7 @@ ABLATION = change(
     DEMO,
     name="ich-ablation",
     title="RSNA 2019 intracranial hemorrhage, phantoms for the ablation",
-    phantoms__draw=partial(draw_demo, size=128, seed=1),
+    phantoms__draw=partial(draw_demo, "ich", size=128, seed=1),
     phantoms__size=500,
     models__experiments=EXPERIMENTS,
     models__sequences=SEQUENCES,

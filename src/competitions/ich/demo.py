@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from competitions.ich import COMPETITION, draw_demo, truth
+from competitions.drawn import draw_demo, truth
+from competitions.ich import COMPETITION
 from competitions.ich.experiments import EXTRA_FEATURES, METRIC_LOSS, stackers
 from competitions.ich.views import means_of_three, three_windows, windows_and_neighbors
 from radstack.core.recipe import change
@@ -56,7 +57,7 @@ DEMO = change(
     COMPETITION,
     name="ich-demo",
     title="RSNA 2019 intracranial hemorrhage, phantoms",
-    phantoms=Phantoms(partial(draw_demo, size=128), 224, truth),
+    phantoms=Phantoms(partial(draw_demo, "ich", size=128), 224, partial(truth, "ich")),
     data__disk=1_000_000_000,
     cache=change(COMPETITION.cache, size=(SIDE, SIDE)),
     folds=FoldRecipe(count=3),

@@ -1,7 +1,7 @@
-"""The full recipes: the article's four networks, the first place's three, one of today.
+"""The full recipes: those of the four-network write-up, three of the first place, one of today.
 
-Where a number of the article is lost (its learning rates were pictures), it is the nearest public source's; the note of
-each recipe says whose. Scores named are stage-1 validation (spec section 5.1).
+Where a number of the write-up is lost (its learning rates were pictures), it is the nearest public source's; the note of
+each recipe says whose. Scores named are stage-1 validation.
 """
 
 from competitions.ich.views import means_of_three, neighbors, three_windows
@@ -12,7 +12,7 @@ from radstack.recipes.sequence import DeltasBilstm, Sequence, TwoLevel
 from radstack.recipes.stacker import Stacker
 
 METRIC_LOSS = BinaryCrossEntropy(class_weights=(1, 1, 1, 1, 1, 2), rare_class="epidural", rare_weight=2.0)
-"""The competition's metric as the loss; epidural (0.4 % of slices) counts double (spec section 5.4)."""
+"""The competition's metric as the loss; epidural (0.4 % of slices) counts double."""
 
 RARE_COPIES = Sampling(rare_class="epidural", rare_copies=3, keep="brain_range > 60")
 """Epidural slices four times an epoch, each augmented differently; slices with hardly any brain are left out."""
@@ -35,7 +35,7 @@ RESNEXT101 = Experiment(
     sampling=RARE_COPIES,
     train=Train(epochs=6, batch_size=64, precision="fp16"),
     tta=("plain", "hflip", "transpose"),
-    note="article 0.084; lr, batch, size, augmentation and TTA of the second place (darraghdog)",
+    note="write-up 0.084; lr, batch, size, augmentation and TTA of the second place (darraghdog)",
 )
 
 INCEPTION = change(
@@ -47,7 +47,7 @@ INCEPTION = change(
     optim__lr=3e-4,
     schedule=Schedule("exponential", gamma=0.8),
     train__epochs=5,
-    note="article 0.078; lr 3e-4 x 0.8 an epoch as in public notebooks; smoothing 0.02, for the 0.1 of the "
+    note="write-up 0.078; lr 3e-4 x 0.8 an epoch as in public notebooks; smoothing 0.02, for the 0.1 of the "
          "network's paper teaches 0.05 for a sure negative, which alone costs 0.051",
 )
 
@@ -60,7 +60,7 @@ EFFICIENTNET = change(
     schedule=Schedule("cosine", warmup=0.25),
     train__epochs=6,
     train__ema=0.9998,
-    note="article 0.076; lr 1e-4 after a warm-up; EMA decay as timm's",
+    note="write-up 0.076; lr 1e-4 after a warm-up; EMA decay as timm's",
 )
 
 SE_RESNEXT50 = change(
@@ -80,7 +80,7 @@ SE_RESNEXT50 = change(
     train__epochs=3,
     train__batch_size=32,
     tta=("plain", "hflip", "crop90"),
-    note="article 0.071; numbers of the public code it came from; the clipping threshold is not given there",
+    note="write-up 0.071; numbers of the public code it came from; the clipping threshold is not given there",
 )
 
 DENSENET121 = change(
@@ -131,7 +131,7 @@ BILSTM = Sequence(
     members=("resnext101_wsl",),
     model=DeltasBilstm(),
     lr=1e-5, gamma=0.95, epochs=12, bag=12, batch_size=4, precision="fp16",
-    note="second place: 2.5-D system of spec section 5.8; private leaderboard 0.044",
+    note="second place: 2.5-D system; private leaderboard 0.044",
 )
 
 TWO_LEVEL = Sequence(
@@ -150,14 +150,14 @@ def stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm: di
              forest: dict[str, object]) -> tuple[Stacker, ...]:
     """Level two over ``networks`` and ``sequences``; ``lightgbm`` and ``forest`` are the trees' settings.
 
-    ``final`` is a calibrated, weighted blend of everything that can win; ``vote`` only measures what the article's series
+    ``final`` is a calibrated, weighted blend of everything that can win; ``vote`` only measures what the write-up's series
     vote costs.
     """
     everyone = (*networks, *sequences)
     strong = (*sequences, "blend", "smooth", "lightgbm", "forest")
     return (
         Stacker("mean", "mean", networks),
-        Stacker("blend", "weights", networks, note="the article's weighted mean; its weights are lost"),
+        Stacker("blend", "weights", networks, note="the write-up's weighted mean; its weights are lost"),
         Stacker("smooth", "smooth", ("blend",), note="second place's log: 0.0658 to 0.0649 at 256 pixels"),
         Stacker("lightgbm", "lightgbm", everyone, lightgbm, note="eleventh place (appian42), third place (okotaku)"),
         Stacker("forest", "forest", everyone, forest),
@@ -165,7 +165,7 @@ def stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm: di
         Stacker("weighted", "weights", strong),
         Stacker("final", "calibrate", ("weighted",), {"margin": 2.0}),
         Stacker("any_raised", "raise_any", ("final",), note="p_any >= the largest subtype: measured, not submitted"),
-        Stacker("vote", "vote", ("final",), note="the article's series vote: an ablation"),
+        Stacker("vote", "vote", ("final",), note="the write-up's series vote: an ablation"),
     )
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from competitions.ich.hu import LOWEST
 
 BODY = -300
-"""HU above which a pixel is body, rest or table and not air, foam or lung. The article's source thresholds the maximum
-over the windowed channels; windows rise with HU, so that is one threshold in HU."""
+"""HU above which a pixel is body, rest or table and not air, foam or lung. The code behind the four-network
+write-up thresholds the maximum over the windowed channels; windows rise with HU, so that is one threshold in HU."""
 KERNEL = 1 / 15
 """Side of the minimum filter as a share of the picture's width (second place, RSNA 2019): 17 mm in a 250 mm field.
 What is thinner, as the bands of a head rest, vanishes."""

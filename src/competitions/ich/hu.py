@@ -18,7 +18,7 @@ WINDOWS = {
     "bone": Window(600, 2800),
     "soft_tissue": Window(40, 380),
 }
-"""Center and width in HU, as the first and second places used them (RSNA 2019). The article's own ranges are
+"""Center and width in HU, as the first and second places used them (RSNA 2019). The four-network write-up's ranges are
 brain 40/80, subdural 50-100/130-300, bone 600/2800, soft tissue 20-60/350-400."""
 
 

@@ -10,6 +10,7 @@ from radstack.core.errors import UserError
 from radstack.core.say import Report
 from radstack.images.dicom.order import order
 from radstack.images.dicom.scan import scan
+from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
 
 TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
 """The label file and the list of test slices."""
@@ -19,8 +20,6 @@ HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spac
                   "pixel_representation", "photometric", "intercept", "slope", "padding", "window_center",
                   "window_width", "transfer_syntax", "order_flag"]
 """Columns of the index after the targets."""
-QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
-"""``path`` is "" for an id without a file."""
 
 
 def build_index(input_folder: Path, workers: int, parts_folder: Path,
@@ -57,9 +56,9 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     _quarantine_strangers(files, wanted)
     usable = files["reason"] == ""
     if not usable.any():
-        raise UserError(f"no usable slice below {input_folder}; the first file says: {files['reason'].iloc[0]}")
+        raise nothing_usable("slice", input_folder, set_aside(files))
     index = _arrange(order(files[usable]), labels.table)
-    quarantine = pd.concat([files.loc[~usable, QUARANTINE_COLUMNS], _without_file(files, wanted)], ignore_index=True)
+    quarantine = pd.concat([set_aside(files), _without_file(files, wanted)], ignore_index=True)
     _summarize(index, quarantine, report)
     return index, quarantine
 
@@ -121,9 +120,7 @@ def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
-    counts = quarantine.groupby(["split", "reason"]).size().reset_index(name="count")
-    for split, reason, count in counts.itertuples(index=False):
-        report(f"{split}: {count} quarantined as {reason}")
+    tell_reasons(quarantine, report)
     flags = index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique()
     for flag, count in flags.items():
         report(f"{count} series with {flag}")

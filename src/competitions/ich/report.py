@@ -9,10 +9,10 @@ from radstack.recipes.competition import Cases, Published
 VALID = "stage 1, own validation split by study"
 PRIVATE = "stage 2 test, labels of several readers (private leaderboard)"
 PUBLISHED = (
-    Published("article: ResNeXt-101 32x8d", 0.084, VALID, "the source article"),
-    Published("article: InceptionV3", 0.078, VALID, "the source article"),
-    Published("article: EfficientNet-B3", 0.076, VALID, "the source article"),
-    Published("article: SE-ResNeXt50", 0.071, VALID, "the source article"),
+    Published("four-network write-up: ResNeXt-101 32x8d", 0.084, VALID, "the write-up"),
+    Published("four-network write-up: InceptionV3", 0.078, VALID, "the write-up"),
+    Published("four-network write-up: EfficientNet-B3", 0.076, VALID, "the write-up"),
+    Published("four-network write-up: SE-ResNeXt50", 0.071, VALID, "the write-up"),
     Published("second place, cross-validation", 0.0562, "stage 2 training, best fold by patient", "darraghdog's log"),
     Published("first place (SeuTao)", 0.04383, PRIVATE, "Kaggle"),
     Published("third place, one member's stacking (okotaku)", 0.04393, PRIVATE, "Kaggle"),

@@ -1,4 +1,4 @@
-"""Views of head CT: windows (spec section 4) and neighbors as channels."""
+"""Views of head CT: windows and neighbors as channels."""
 
 from competitions.ich.hu import WINDOWS
 from radstack.images.views import Channel, Slices
@@ -9,12 +9,12 @@ by a public solution of RSNA 2019."""
 
 
 def three_windows(side: int) -> Slices:
-    """Brain, subdural and bone window of one slice: best in the article's ablation."""
+    """Brain, subdural and bone window of one slice: best in the four-network write-up's ablation."""
     return Slices((_channel("brain"), _channel("subdural"), _channel("bone")), side, MEAN, STD)
 
 
 def brain_only(side: int) -> Slices:
-    """The brain window alone, on three channels: the article's best single window."""
+    """The brain window alone, on three channels: the four-network write-up's best single window."""
     return Slices((_channel("brain"),) * 3, side, MEAN[:1] * 3, STD[:1] * 3)
 
 

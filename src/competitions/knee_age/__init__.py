@@ -1,10 +1,15 @@
-"""Age of young men from 3-D knee MRI: years from a coronal volume, mean absolute error (Pietz and Proeve 2018)."""
+"""Age of young men from 3-D knee MRI: years from a coronal volume, mean absolute error.
+
+Sources: Pietz and Proeve 2018, an article on age from knee MRI; Pietz 2018, the master thesis on its segmentation, and the
+code of both, pietz/knee-mri-segmentation.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from competitions import drawn
 from competitions.knee_age import localizer
 from competitions.knee_age.cases import view
 from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
@@ -13,7 +18,6 @@ from competitions.knee_age.labels import label_files, sample_file
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
 from competitions.knee_age.volume import CENTRAL, MOST
-from radstack.core.progress import counter
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
 from radstack.scoring.task import Metric
@@ -31,21 +35,11 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns | {"annotated": rows["mask"] != ""}, index=rows.index).astype(int)
 
 
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = SIDE, seed: int = 0, tau: float = 0.63) -> None:
-    """Draw ``series`` phantom volumes (imported late: nothing else needs the drawing code)."""
-    from phantoms.knee_age import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, volumes=series, size=size, seed=seed, workers=workers, tau=tau, progress=tell)
-
-
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, a row for each slice that a volume can have, for the report alone; None where volumes are real."""
-    from phantoms.knee_age import read_truth
-
-    if not (folder / "truth.csv").exists():
+    known = drawn.truth("knee_age", folder)
+    if known is None:
         return None
-    known = read_truth(folder)
     slices = known.loc[known.index.repeat(MOST)].assign(position=np.tile(np.arange(MOST), len(known)))
     return slices.assign(id=slices["series"] + "_" + slices["position"].map("{:02d}".format)).reset_index(drop=True)
 

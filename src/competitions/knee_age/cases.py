@@ -17,7 +17,7 @@ from radstack.report.plots import COLORS, INK, along, svg
 SIDE, LARGE = 224, 320
 """Of a slice in the stack, and of one that is shown alone, in pixels: a volume takes 0.2 MB."""
 FAR = 1.5
-"""Years from the label at which a slice counts as far off: twice the error of the article's single slices, 0.731."""
+"""Years from the label at which a slice counts as far off: twice the error of a slice in Pietz and Proeve 2018, 0.731."""
 LABEL = COLORS[1]
 ACROSS = 6
 """Names in a row of the legend."""

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from competitions.knee_age import COMPETITION, draw_demo, truth
+from competitions.drawn import draw_demo
+from competitions.knee_age import COMPETITION, truth
 from competitions.knee_age.experiments import MASKED_PRETRAINED, baselines
 from competitions.knee_age.localizer import BONE_MASK, MASKS, chain
 from competitions.knee_age.report import localization
@@ -13,7 +14,7 @@ from radstack.recipes.experiment import Op, Optim, Sampling, Schedule, Train
 SIDE = 80
 
 SMALL = {"width": 12, "depth": 3, "dropout": 0.0}
-"""The thesis's network with fewer channels and levels; the age networks take its encoder."""
+"""The network of Pietz 2018 with fewer channels and levels; the age networks take its encoder."""
 
 MASK = change(
     BONE_MASK,
@@ -46,7 +47,7 @@ DEMO = change(
     COMPETITION,
     name="knee_age-demo",
     title="Age of young men from knee MRI, phantoms",
-    phantoms=Phantoms(partial(draw_demo, size=SIDE), 160, truth),
+    phantoms=Phantoms(partial(draw_demo, "knee_age", size=SIDE), 160, truth),
     data__disk=1_000_000_000,
     pages__localization_score=localization,
     localizer=chain(SIDE, (MASK, *SINGLE), shrink=8),

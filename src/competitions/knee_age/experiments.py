@@ -1,6 +1,6 @@
-"""The full recipes: the article's age network with and without each of its steps, what later systems add, the stackers.
+"""The full recipes: the age network of Pietz and Proeve 2018 with and without each step, later parts, the stackers.
 
-Where the article is silent, the number is that of the thesis or its shipped code, as the specification's section 3 lists.
+Where they are silent, the number is that of Pietz 2018 or the code.
 """
 
 from competitions.knee_age.views import Knee
@@ -24,15 +24,15 @@ MASKED_PRETRAINED = Experiment(
     optim=Optim("adam", lr=1e-3),
     schedule=Schedule("cosine", warmup=0.5, floor=0.01),
     train=Train(epochs=30, batch_size=64, restarts=5, precision="fp16"),
-    note="the article's: picture within the eroded mask, encoder of the same fold's bone network, one linear layer; "
-         "started over where it does not converge, judged by the training rows",
+    note="as Pietz and Proeve 2018: picture within the eroded mask, encoder of the same fold's bone network, one linear "
+         "layer; started over where it does not converge, judged by the training rows",
 )
 
 
 def baselines(base: Experiment) -> tuple[Experiment, ...]:
-    """``base`` without the mask, without the pretraining, and without either; the article reports that they fail."""
+    """``base`` without the mask, without the pretraining, and without either; Pietz and Proeve 2018: they fail."""
     raw, fresh = change(base.view, masks=("",)), change(base.backbone, start="")
-    return (change(base, name="raw_scratch", view=raw, backbone=fresh, note="what the article tried first"),
+    return (change(base, name="raw_scratch", view=raw, backbone=fresh, note="what Pietz and Proeve 2018 tried first"),
             change(base, name="raw_pretrained", view=raw, note="the gain of pretraining alone"),
             change(base, name="masked_scratch", backbone=fresh, note="the gain of the mask alone"))
 
@@ -57,7 +57,7 @@ IMAGENET = change(
     optim=Optim("adamw", lr=3e-4, weight_decay=0.01),
     schedule=Schedule("cosine", warmup=1.0, floor=0.01),
     train=Train(epochs=20, batch_size=32, precision="fp16", ema=0.995),
-    note="an ImageNet trunk and a distribution over years (Gao 2017), which the article's successors use",
+    note="an ImageNet trunk and a distribution over years (Gao 2017), which later systems use",
 )
 
 EXPERIMENTS = (*baselines(MASKED_PRETRAINED), MASKED_PRETRAINED, BONES_PRETRAINED, IMAGENET)
@@ -70,7 +70,7 @@ ATTENTION = Sequence(
 
 
 def combined(member: str) -> tuple[Stacker, ...]:
-    """The article's ways to make one age of the slice ages of ``member``; ``final`` is the mean of trees and attention."""
+    """How Pietz and Proeve 2018 make one age of those of ``member``; ``final`` is the mean of trees and attention."""
     return (
         Stacker("mean", "series_mean", (member,)),
         Stacker("weights", "series_weights", (member,)),

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competitions.knee_age.labels import QUARANTINE_COLUMNS, SUFFIXES, TABLE, read_labels
+from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels
 from competitions.knee_age.volume import central, read_masks
-from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import mark_copies, nothing_usable, set_aside, tell_reasons
 from radstack.images.volumes import Volume, read_volume
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "mask", "age_years", "visit", "source", "slices", "height",
@@ -56,11 +56,10 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     volumes = _read(folder, labels.table, workers, parts_folder)
     usable = volumes["reason"] == ""
     if not usable.any():
-        first = volumes if len(volumes) else labels.quarantine
-        told = f"; the first says: {first['reason'].iloc[0]} ({first['detail'].iloc[0]})" if len(first) else ""
-        raise UserError(f"no usable volume below {folder}{told}")
-    quarantine = pd.concat([labels.quarantine, _faults(volumes, "file", "reason", "detail"),
-                            _faults(volumes, "mask_file", "mask_reason", "mask_detail")], ignore_index=True)
+        raise nothing_usable("volume", folder, set_aside(volumes, id="series", path="file") if len(volumes)
+                             else labels.quarantine)
+    masks = set_aside(volumes, id="series", path="mask_file", reason="mask_reason", detail="mask_detail")
+    quarantine = pd.concat([labels.quarantine, set_aside(volumes, id="series", path="file"), masks], ignore_index=True)
     _summarize(folder, labels.table, volumes, quarantine, report)
     return _slices(volumes[usable]), quarantine
 
@@ -82,10 +81,7 @@ def _read(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Path) -
         return pd.DataFrame({"reason": [], "detail": []})
     found = mapped_rows(partial(_look, folder), items, parts_folder / f"volumes-v{VERSION}", workers, "volumes", CHUNK)
     volumes = table.merge(found, on="series", validate="one_to_one")
-    # A copy in train of a test volume would be trained on; of two copies in train one is enough.
-    ordered = volumes[volumes["reason"] == ""].sort_values(["split", "series"])
-    copies = ordered.index[ordered.duplicated("crc") & (ordered["split"] == "train")]
-    volumes.loc[copies, "reason"], volumes.loc[copies, "detail"] = "duplicate-volume", "another file has the same voxels"
+    mark_copies(volumes, "crc", "series", "duplicate-volume", "another file has the same voxels")
     return volumes
 
 
@@ -135,12 +131,6 @@ def _look_at_mask(path: Path, name: str, volume: Volume) -> dict[str, str]:
     return {"mask": name}
 
 
-def _faults(volumes: pd.DataFrame, path: str, reason: str, detail: str) -> pd.DataFrame:
-    """Quarantine rows of the volumes, or of the masks, that have a ``reason``."""
-    columns = {"series": "id", "split": "split", path: "path", reason: "reason", detail: "detail"}
-    return volumes.loc[volumes[reason] != "", list(columns)].rename(columns=columns)[QUARANTINE_COLUMNS]
-
-
 def _slices(volumes: pd.DataFrame) -> pd.DataFrame:
     """One row a slice, in the columns and row order of an index table."""
     index = volumes.loc[volumes.index.repeat(volumes["slices"])].rename(columns={"subject": "group", "file": "path"})
@@ -156,8 +146,7 @@ def _summarize(folder: Path, table: pd.DataFrame, volumes: pd.DataFrame, quarant
         report(f"no {TABLE}: ages and subjects are taken from the file names, and all are taken for men")
     if not (table["split"] == "test").any():
         report("no usable test volume: sample_submission.csv lists those to predict")
-    for split, reason, count in quarantine.groupby(["split", "reason"]).size().reset_index().itertuples(index=False):
-        report(f"{split}: {count} quarantined as {reason}")
+    tell_reasons(quarantine, report)
     for source, rows in volumes[volumes["reason"] == ""].groupby("source"):
         report(f"{source}: {len(rows)} volumes, {(rows['mask'] != '').sum()} with masks, of "
                f"{' or '.join(map(str, sorted(rows['slices'].unique())))} slices")

@@ -1,13 +1,13 @@
-"""Which volumes there are, whose, and how old: ``volumes.csv``, or without it the file names of the article's archive."""
+"""Which volumes there are, whose, and how old: ``volumes.csv``, or without it the file names of Pietz and Proeve 2018."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
+from radstack.images.quarantine import Labels, judge, set_aside
 
 TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
 """The list of the volumes; the list of the test volumes (its rows are those to submit)."""
@@ -18,40 +18,30 @@ LEAST, MOST = 10.0, 30.0
 SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
 """Every way in which sex is written, lower case."""
 YEARS_TOKEN, MONTHS_TOKEN = 3, 4
-"""Tokens of a file name split at ``_``, counted from 0 as in the article's code, that hold the age."""
+"""Tokens of a file name split at ``_``, counted from 0 as in the code of Pietz 2018, that hold the age."""
 SUBJECT_TOKENS = 2
 """Leading tokens that name the person. Too few would merge persons, too many would make two persons of a man's two visits
 and let him stand on both sides of a split; the first is noticed, the second is not, so it is not the third token as well."""
 SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd")
 """Files that are volumes."""
-QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
-"""``id`` is ``<subject>_<visit>``; ``path`` is "" where there is no file."""
-
-
-class Labels(NamedTuple):
-    """All listed volumes, checked."""
-
-    table: pd.DataFrame
-    """``series`` (unique), ``subject``, ``visit`` (int), ``split``, ``file``, ``source``, ``age_years`` (NaN in test)."""
-    quarantine: pd.DataFrame
-    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
-    repeated: int
-    """Rows dropped because they repeat another exactly."""
 
 
 def read_labels(folder: Path) -> Labels:
     """Read ``volumes.csv``, or the names below ``data/<Study>/MHD`` where there is none.
 
     A volume is test if ``sample_submission.csv`` lists it; its age, if it has one, is left out. Rows are quarantined as
-    ``no-subject``, ``bad-visit``, ``unknown-sex``, ``female`` (the article covers men only), ``duplicate-visit`` (rows of
-    one visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range``
-    (outside ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a
-    volume).
+    ``no-subject``, ``bad-visit``, ``unknown-sex``, ``female`` (the method is for men only), ``duplicate-visit`` (rows of one
+    visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range`` (outside
+    ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a volume).
+
+    Returns:
+        The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
+        ``split``, ``file``, ``source`` and ``age_years`` (NaN in test).
 
     Raises:
         UserError: a damaged table, a file name without an age, or no volume.
     """
-    rows = _from_table(folder / TABLE) if (folder / TABLE).exists() else _from_names(folder)
+    rows = read_text_table(folder / TABLE, COLUMNS) if (folder / TABLE).exists() else _from_names(folder)
     repeated = rows.duplicated(list(COLUMNS))
     rows = rows[~repeated].reset_index(drop=True)
     rows["series"] = rows["subject"] + "_" + rows["visit"]
@@ -63,9 +53,8 @@ def read_labels(folder: Path) -> Labels:
     lost = [series for series in sample if series not in set(rows["series"])]
     absent = pd.DataFrame({"id": lost, "split": "test", "path": "", "reason": "no-file",
                            "detail": f"listed in {SAMPLE}, not in {TABLE}"}, dtype="str")
-    bad = rows[~usable].rename(columns={"series": "id", "file": "path"})[QUARANTINE_COLUMNS]
-    return Labels(table.astype({"visit": int}).reset_index(drop=True), pd.concat([bad, absent], ignore_index=True),
-                  int(repeated.sum()))
+    quarantine = pd.concat([set_aside(rows, id="series", path="file"), absent], ignore_index=True)
+    return Labels(table.astype({"visit": int}).reset_index(drop=True), quarantine, int(repeated.sum()))
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
@@ -84,13 +73,8 @@ def sample_file(folder: Path) -> Path:
     return folder / SAMPLE
 
 
-def _from_table(path: Path) -> pd.DataFrame:
-    """``COLUMNS`` as text."""
-    return read_text_table(path, COLUMNS)
-
-
 def _from_names(folder: Path) -> pd.DataFrame:
-    """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men (the article)."""
+    """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men."""
     files = sorted(path for path in folder.glob("data/*/MHD/*") if path.name.endswith(SUFFIXES))
     if not files:
         raise UserError(f"{folder} has no {TABLE} and no volume in data/<Study>/MHD; "
@@ -136,7 +120,4 @@ def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
                              "age is " + rows["age_years"] + f" years, not {LEAST:g}..{MOST:g}"),
         "no-file": (~there, "there is no such file"),
     }  # fmt: skip
-    found = [bad for bad, _ in wrong.values()]
-    detail = np.select(found, [text for _, text in wrong.values()], default="")
-    return rows.assign(age_years=age, source=rows["source"].str.lower(), reason=np.select(found, list(wrong), default=""),
-                       detail=detail)
+    return judge(rows.assign(age_years=age, source=rows["source"].str.lower()), wrong)

@@ -21,12 +21,12 @@ from radstack.recipes.losses import Dice
 
 MASKS = ("bone", *BONES)
 """What the four networks find: all bones as one, and each alone. One network of three outputs finds no fibula (3.4 % of the
-bone) at all, which is why the thesis trains three."""
+bone) at all, which is why Pietz 2018 trains three."""
 ZERO, LEVELS = 96, 32
 """Gray level of the volume's mean, and levels a standard deviation: uint8 then holds -3 to +5 of them, in steps a third of
 the noise."""
 THRESHOLD = 0.3
-"""Of the probability, for a pixel of bone (section 3.10 of the specification, from the shipped code)."""
+"""Of the probability, for a pixel of bone (code of Pietz 2018)."""
 LEAST = {"bone": 1000 / 224**2, "femur": 500 / 224**2, "tibia": 500 / 224**2, "fibula": 0.0}
 """Summed probability, as a share of the frame, below which a slice shows none of it; the fibula is small in itself."""
 
@@ -34,12 +34,12 @@ BONE_MASK = Experiment(
     name="bone_mask",
     view=Whole((224, 224), mean=(ZERO,), std=(LEVELS,)),
     backbone=Backbone("radstack/unet_sum", pretrained=False),
-    # Shifts by 24 of 224 pixels, from left to right only: a flip hurt (thesis). What comes in from outside is the minimum.
+    # Shifts by 24 of 224 pixels, from left to right only: a flip hurt (Pietz 2018). What comes in is the minimum.
     augment=(Op("Affine", {"translate_px": {"x": (-24, 24), "y": 0}, "scale": 1.0, "rotate": 0, "shear": 0, "p": 1.0}),),
     loss=Dice(),
     optim=Optim("adam", lr=1e-3),
     train=Train(epochs=40, batch_size=48, precision="fp16"),
-    note="model A of the thesis, 194,561 parameters, for all bones as one; its 30 to 60 epochs end at a fixed 40",
+    note="model A of Pietz 2018, 194,561 parameters, for all bones as one; its 30 to 60 epochs end at a fixed 40",
 )
 
 

@@ -15,9 +15,9 @@ COVERAGE = 0.9
 
 MEN = "14 test volumes of young German men, 18 slices each"
 PUBLISHED = (
-    Published("article: one slice", 0.731, MEN, "Pietz 2018"),
-    Published("article: trees over 18 slices", 0.485, MEN + "; standard error .085", "Pietz 2018"),
-    Published("article: constant", 1.2, "training slices", "Pietz 2018"),
+    Published("Pietz and Proeve: one slice", 0.731, MEN, "Pietz 2018"),
+    Published("Pietz and Proeve: trees over 18 slices", 0.485, MEN + "; standard error .085", "Pietz 2018"),
+    Published("Pietz and Proeve: constant", 1.2, "training slices", "Pietz 2018"),
     Published("same group, more data", 0.67, "185 coronal and 404 sagittal volumes, 13 to 21 years", "Auf der Mauer 2021"),
     Published("slice selection and GoogLeNet, men", 0.793, "402 persons of both sexes", "Dallora 2019"),
     Published("hand MRI", 0.37, "328 volumes, up to 18 years", "Stern 2019"),
@@ -27,7 +27,7 @@ ARTICLE_MASKS = {
     "bone": (0.980, 0.960, 0.980, 0.980), "femur": (0.981, 0.963, 0.979, 0.984), "tibia": (0.977, 0.955, 0.976, 0.977),
     "fibula": (0.953, 0.911, 0.954, 0.952),
 }
-"""Dice, Jaccard, precision and recall of the thesis, on 10 test volumes."""
+"""Dice, Jaccard, precision and recall of Pietz 2018, on 10 test volumes."""
 MEASURES = ("dice", "iou", "precision", "recall")
 
 
@@ -75,7 +75,7 @@ def _slice_range(cases: Cases) -> pd.DataFrame:
 
 
 def slice_model(cases: Cases) -> str:
-    """The network whose slice ages are shown: the article's where it was run, else the first that is there."""
+    """The network whose slice ages are shown: that of Pietz and Proeve 2018 where it was run, else the first."""
     return "masked_pretrained" if "masked_pretrained" in cases.test else next(iter(cases.test))
 
 
@@ -110,7 +110,7 @@ def nested_threshold(table: pd.DataFrame, fold: np.ndarray) -> np.ndarray:
 
 
 def bones(cases: Cases, paths: Paths) -> pd.DataFrame:
-    """Out-of-fold masks against the hand-made ones, over all pixels of all annotated volumes, beside the thesis's figures.
+    """Out-of-fold masks against the hand-made ones, over all pixels of all annotated volumes, beside those of Pietz 2018.
 
     Returns:
         ``mask``, ``dice``, ``iou``, ``precision``, ``recall``, each also as ``article_<measure>``, and ``slices``.

@@ -56,7 +56,7 @@ def joint_center(pixels: np.ndarray) -> int:
 def crop_box(pixels: np.ndarray, source: str) -> Box:
     """The square around the joint in [slices, rows, columns], centered from left to right and inside the frame.
 
-    The thesis cropped volumes with hand-made masks by the box of the mask. Here one rule holds for all volumes of a source,
+    Pietz 2018 cropped volumes with hand-made masks by the box of the mask. Here one rule holds for all volumes of a source,
     annotated or not, train or test: a crop that follows the mask tells a network the length of the bones, which it will
     not be told of a new knee. Sources other than Epi are cropped like Jopp.
     """
@@ -116,7 +116,7 @@ def normalize(pixels: np.ndarray) -> np.ndarray:
 def central(count: int) -> np.ndarray:
     """Numbers of the ``CENTRAL`` central slices of a volume of ``count``, int64 [18].
 
-    24 slices give 4..21 and 41 give 12..29. The thesis pads 20 slices by two at each end and drops the first and last of
+    24 slices give 4..21 and 41 give 12..29. Pietz 2018 pads 20 slices by two at each end and drops the first and last of
     26; so both have the 24's middle, and the slices are 2..19 and 5..22. Other counts go by the nearer of 24 and 41.
 
     Raises:

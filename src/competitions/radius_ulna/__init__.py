@@ -1,6 +1,9 @@
-"""Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy."""
+"""Maturity phase of the distal radius and ulna from a radiograph of the hand, scored by accuracy.
 
-from pathlib import Path
+Sources: "the HKU-Shenzhen study" of the distal radius and ulna, a Chinese article of unknown author on 1,101 radiographs of
+that hospital; Luk et al. 2014 for the stages R1 to R11 and U1 to U9.
+"""
+
 
 import pandas as pd
 
@@ -9,10 +12,9 @@ from competitions.radius_ulna.cases import view
 from competitions.radius_ulna.experiments import EXPERIMENTS, IN_PHASE, ON_CALL, STACKERS
 from competitions.radius_ulna.index import BOX_COLUMNS, build_index
 from competitions.radius_ulna.labels import label_files, sample_file
-from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED_PHASES, TARGETS, phase_of
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, TARGETS, phase_of
 from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
-from competitions.radius_ulna.views import BONES, STORED
-from radstack.core.progress import counter
+from competitions.radius_ulna.views import STORED
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.recipes.submission import Layout
 from radstack.scoring.metrics import ClassGroup
@@ -24,24 +26,9 @@ GROUPS = tuple(ClassGroup(bone, tuple(phase_of(bone, int(stage[1:])) for stage i
 
 def balance(rows: pd.DataFrame) -> pd.DataFrame:
     """The phase of each bone as 0/1 columns ``radius_pre`` .. ``ulna_mature``, and ``boxed``: both were boxed by hand."""
-    columns = {f"{bone}_{phase}": rows[list(stages)].sum(axis=1) for bone in BONES
-               for phase, stages in zip(LEARNED_PHASES[bone], IN_PHASE[bone])}
+    stages = [list(stages) for bone in BONES for stages in IN_PHASE[bone]]
+    columns = {name: rows[of_phase].sum(axis=1) for name, of_phase in zip(PHASE_COLUMNS, stages)}
     return pd.DataFrame(columns | {"boxed": rows[BOX_COLUMNS].notna().all(axis=1)}, index=rows.index).astype(int)
-
-
-def draw_demo(folder: Path, *, series: int, workers: int, size: int = 1302, seed: int = 0, noise: str = "default") -> None:
-    """Draw ``series`` phantom hands (imported late: nothing else needs the drawing code)."""
-    from phantoms.radius_ulna import draw
-
-    with counter("phantoms") as tell:
-        draw(folder, pictures=series, size=size, seed=seed, workers=workers, noise=noise, progress=tell)
-
-
-def truth(folder: Path) -> pd.DataFrame | None:
-    """What was drawn, for the report alone; None where pictures are real."""
-    from phantoms.radius_ulna import read_truth
-
-    return read_truth(folder) if (folder / "truth.npz").exists() else None
 
 
 COMPETITION = Competition(

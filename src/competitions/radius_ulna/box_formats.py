@@ -12,14 +12,14 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
+from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
+from radstack.images.boxes import CORNERS
 from radstack.images.dicom import Unreadable
 
 FOLDER, NAMES = "boxes", "boxes/classes.txt"
 """Below the input folder: VOC (.xml) or YOLO (.txt) files, one a picture and named like it; the classes of YOLO, a line
 each."""
-BONES = ("radius", "ulna")
-CORNERS = ["x1", "y1", "x2", "y2"]
 COLUMNS = ["file", "bone", *CORNERS]
 FAULT_COLUMNS = ["file", "reason", "detail"]
 

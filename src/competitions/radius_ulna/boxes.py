@@ -9,19 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competitions.radius_ulna.box_formats import (
-    BONES,
-    COLUMNS,
-    CORNERS,
-    FAULT_COLUMNS,
-    FOLDER,
-    NAMES,
-    Boxes,
-    read_voc,
-    read_yolo,
-)
+from competitions.radius_ulna.box_formats import COLUMNS, FAULT_COLUMNS, FOLDER, NAMES, Boxes, read_voc, read_yolo
+from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
-from radstack.images.boxes import GOOD, center_errors, iou
+from radstack.images.boxes import CORNERS, GOOD, center_errors, iou
 
 TABLE = "boxes.csv"
 """Below the input folder."""

@@ -9,10 +9,10 @@ import pandas as pd
 
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import read
-from competitions.radius_ulna.phases import LEARNED_PHASES, PHASES, TARGETS, phase_of
+from competitions.radius_ulna.phases import BONES, LEARNED_PHASES, PHASES, TARGETS, phase_of
 from competitions.radius_ulna.pictures import marked
 from competitions.radius_ulna.report import findings_of
-from competitions.radius_ulna.views import BONES, CROP
+from competitions.radius_ulna.views import CROP
 from radstack.core.paths import Paths
 from radstack.images.dicom import Unreadable
 from radstack.images.shards import Shards, shard_path

@@ -3,11 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, LEARNED_PHASES, LETTER, phase_of, phase_probabilities
+from competitions.radius_ulna.phases import (
+    ALL_TARGETS,
+    BONES,
+    LEARNED,
+    LEARNED_PHASES,
+    LETTER,
+    phase_of,
+    phase_probabilities,
+)
 from radstack.core.errors import UserError
 from radstack.scoring.intervals import wilson
-
-BONES = tuple(LEARNED_PHASES)
 
 
 def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:

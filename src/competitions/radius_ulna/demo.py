@@ -2,12 +2,13 @@
 
 from functools import partial
 
-from competitions.radius_ulna import COMPETITION, draw_demo, truth
+from competitions.drawn import draw_demo, truth
+from competitions.radius_ulna import COMPETITION
 from competitions.radius_ulna.experiments import IN_PHASE, LATER, joint, stackers
 from competitions.radius_ulna.localizer import ZFNET, detection
-from competitions.radius_ulna.phases import TARGETS
+from competitions.radius_ulna.phases import BONES, TARGETS
 from competitions.radius_ulna.report import localization
-from competitions.radius_ulna.views import BONES, bone, both
+from competitions.radius_ulna.views import bone, both
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.detector import Joint
@@ -62,7 +63,7 @@ DEMO = change(
     COMPETITION,
     name="radius_ulna-demo",
     title="Maturity phase of the distal radius and ulna, phantoms",
-    phantoms=Phantoms(partial(draw_demo, size=480), 600, truth),
+    phantoms=Phantoms(partial(draw_demo, "radius_ulna", size=480), 600, partial(truth, "radius_ulna")),
     data__disk=1_000_000_000,
     pages__localization_score=localization,
     localizer=detection(DETECTOR),

@@ -1,11 +1,11 @@
-"""The full recipes: the article's nine networks and four tables for either bone; what later systems add.
+"""The full recipes: nine networks and four tables of the HKU-Shenzhen study for either bone; what later systems add.
 
-Where the article is silent, the number is a default that section 3 of the specification gives: same padding for networks
-that valid convolutions leave nothing of, dropout .5, 100 epochs.
+Where the study is silent, the number is a usual default: same padding for networks that valid convolutions leave nothing of,
+dropout .5, 100 epochs.
 """
 
-from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from competitions.radius_ulna.views import BONES, bone, both, in_color
+from competitions.radius_ulna.phases import BONES, LEARNED, LEARNED_PHASES, PHASES, TARGETS
+from competitions.radius_ulna.views import bone, both, in_color
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
@@ -17,7 +17,7 @@ IN_PHASE = {name: tuple(tuple(f"{TARGETS[name][0][0]}{stage}" for stage in LEARN
                         for phase in LEARNED_PHASES[name]) for name in BONES}
 """Bone -> the target columns of each phase: what balancing repeats."""
 PHASE_LOSS = {name: SoftmaxCrossEntropy(merged=tuple(len(stages) for stages in IN_PHASE[name])) for name in BONES}
-"""The article's networks tell phases; what they say of a phase is shared equally among its stages."""
+"""The networks of the HKU-Shenzhen study tell phases; what they say of a phase is shared equally among its stages."""
 
 NETS = {
     **dict.fromkeys((1, 2, 3), ((32, 7), (64, 5), (64, 3), (32, 3))),
@@ -25,22 +25,22 @@ NETS = {
     **dict.fromkeys((6, 7), ((32, 3), (64, 3), (64, 3), (128, 3), (128, 3))),
     **dict.fromkeys((8, 9), ((32, 7), (64, 5), (64, 3), (128, 3), (128, 3))),
 }
-"""Channels and kernel of each convolution of the article's nine networks."""
+"""Channels and kernel of each convolution of the study's nine networks."""
 DENSE = {1: (1024, 256), 2: (1024, 1024), 3: (4096, 1024), 4: (1024, 1024), 5: (4096, 1024), 6: (1024, 1024),
          7: (4096, 1024), 8: (1024, 1024), 9: (4096, 1024)}  # fmt: skip
 """Units of their dense layers."""
 BASE = 3
 """The network of the tables on balance and augmentation."""
 BEST = {"radius": 7, "ulna": 8}
-"""The article's choice, on which optimizers were compared."""
+"""The study's choice, on which optimizers were compared."""
 RATES = (1e-2, 1e-3, 1e-4)
-"""Learning rates of the fourth table; the article's best are 1e-4 (radius) and 1e-3 (ulna), with Adam."""
+"""Learning rates of the fourth table; the study's best are 1e-4 (radius) and 1e-3 (ulna), with Adam."""
 
 SHIFTS = (
     Op("Affine", {"translate_percent": (-0.06, 0.06), "scale": (0.9, 1.1), "rotate": (-5, 5), "p": 1.0}),
     Op("RandomGamma", {"gamma_limit": (80, 125), "p": 0.5}),
 )
-"""The article shifts and scales (section 3.6); no flips, as medial and lateral are what tells."""
+"""The study shifts and scales; no flips, as medial and lateral are what tells."""
 FIVEFOLD = 5
 """Times an epoch shows each picture, each time moved otherwise."""
 
@@ -50,19 +50,19 @@ ARTICLE = Experiment(
     backbone=Backbone("radstack/plain", pretrained=False),
     optim=Optim("adam", lr=1e-4),
     train=Train(epochs=100, batch_size=16, precision="fp32"),
-    note="Adam 1e-4, cross-entropy, batch 16, Xavier; the article names no number of epochs and shows about forty to "
+    note="Adam 1e-4, cross-entropy, batch 16, Xavier; the study names no number of epochs and shows about forty to "
          "convergence; its scores stand in report.PUBLISHED",
 )
 
 
 def net(number: int, dropout: float = 0.5) -> dict[str, object]:
-    """Arguments of ``radstack/plain`` for one of the nine: valid where the article's can exist, same for nets 8 and 9."""
+    """Arguments of ``radstack/plain`` for one of the nine: valid where the study's can exist, same for nets 8 and 9."""
     padding = "same" if number >= 8 else "valid"
     return {"convs": NETS[number], "dense": DENSE[number], "padding": padding, "dropout": dropout}
 
 
 def article(name: str, base: Experiment = ARTICLE) -> tuple[Experiment, ...]:
-    """The four tables of the article for one bone, each row a recipe ``<bone>_<what differs>``.
+    """The four tables of the HKU-Shenzhen study for one bone, each row a recipe ``<bone>_<what differs>``.
 
     Balance and augmentation on the base network; nine networks, each also without dropout; optimizers and rates on the best.
     """
@@ -118,7 +118,7 @@ JOINT = change(joint(LATER), backbone__args={**net(BEST["radius"]), "size": both
 ARTICLE_TABLES = tuple(recipe for name in BONES for recipe in article(name))
 """An ablation of some fifty networks: too much for every run, so only those of ``ARTICLE_BEST`` are in ``EXPERIMENTS``."""
 ARTICLE_BEST = ("radius_net7", "ulna_adam_0.001")
-"""What the article ends with: net 7 with Adam 1e-4, net 8 with Adam 1e-3, both with dropout."""
+"""What the study ends with: net 7 with Adam 1e-4, net 8 with Adam 1e-3, both with dropout."""
 EXPERIMENTS = (*(recipe for recipe in ARTICLE_TABLES if recipe.name in ARTICLE_BEST),
                *(recipe for name in BONES for recipe in (*ordinal(name, LATER), *pretrained(name))), JOINT)
 ON_CALL = tuple(recipe for recipe in ARTICLE_TABLES if recipe.name not in ARTICLE_BEST)

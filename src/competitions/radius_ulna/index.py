@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competitions.radius_ulna.boxes import BONES, CORNERS, read_boxes
-from competitions.radius_ulna.labels import QUARANTINE_COLUMNS, TABLE, read_labels
-from competitions.radius_ulna.phases import ALL_TARGETS, TARGETS, one_hot
-from radstack.core.errors import UserError
+from competitions.radius_ulna.boxes import read_boxes
+from competitions.radius_ulna.labels import TABLE, read_labels
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, TARGETS, one_hot
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
+from radstack.images.boxes import CORNERS
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import QUARANTINE_COLUMNS, mark_copies, nothing_usable, set_aside, tell_reasons
 from radstack.images.radiograph import read_picture
 
 BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
@@ -54,13 +55,11 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     if labels.repeated:
         report(f"rows of {TABLE} that repeat another, dropped: {labels.repeated}")
     pictures = _read_all(folder, labels.table, workers, parts_folder)
-    usable = pictures["reason"] == ""
+    usable, faulty = pictures["reason"] == "", set_aside(pictures, path="file")
     if not usable.any():
-        first = pd.concat([_faults(pictures), labels.quarantine]).head(1)
-        told = "".join(f"; the first says: {row.path}: {row.reason} ({row.detail})" for row in first.itertuples())
-        raise UserError(f"no usable picture below {folder}{told}")
+        raise nothing_usable("picture", folder, pd.concat([faulty, labels.quarantine]))
     index, bad_boxes = _add_boxes(folder, _add_labels(pictures[usable]), report)
-    quarantine = pd.concat([labels.quarantine, _faults(pictures)])
+    quarantine = pd.concat([labels.quarantine, faulty])
     lost = bad_boxes["id"].isin(quarantine["id"]) & (bad_boxes["reason"] == "box-no-picture")
     quarantine = pd.concat([quarantine, bad_boxes[~lost]], ignore_index=True)
     _summarize(index, quarantine, report)
@@ -74,10 +73,8 @@ def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Pat
     if not items:
         return table.assign(reason="", detail="")
     found = mapped_rows(partial(_look, folder), items, parts_folder / f"pictures-v{VERSION}", workers, "pictures", CHUNK)
-    pictures = table.merge(found, on="id", validate="one_to_one").sort_values(["split", "id"])
-    # A copy in train of a test picture would be trained on; of two copies in train one is enough.
-    copies = (pictures["reason"] == "") & pictures.duplicated(["reason", "content"]) & (pictures["split"] == "train")
-    pictures.loc[copies, "reason"], pictures.loc[copies, "detail"] = "duplicate-picture", "another file has the same pixels"
+    pictures = table.merge(found, on="id", validate="one_to_one")
+    mark_copies(pictures, "content", "id", "duplicate-picture", "another file has the same pixels")
     return pictures.sort_values(["split", "id"], ascending=[False, True], ignore_index=True)
 
 
@@ -96,10 +93,6 @@ def _look(folder: Path, chunk: list[list[Any]]) -> pd.DataFrame:
             row |= {"reason": error.reason, "detail": error.detail}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _faults(pictures: pd.DataFrame) -> pd.DataFrame:
-    return pictures[pictures["reason"] != ""].rename(columns={"file": "path"})[QUARANTINE_COLUMNS]
 
 
 def _add_labels(pictures: pd.DataFrame) -> pd.DataFrame:
@@ -134,5 +127,4 @@ def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) ->
         unboxed = int(train[f"{bone}_x1"].isna().sum())
         if unboxed:
             report(f"train pictures without a box of the {bone}: {unboxed}")
-    for split, reason, count in quarantine.groupby(["split", "reason"]).size().reset_index().itertuples(index=False):
-        report(f"{split}: {count} quarantined as {reason}")
+    tell_reasons(quarantine, report)

@@ -1,6 +1,6 @@
 """Label spreadsheets of a hospital joined to pictures by date and serial number, and written as ``labels.csv``.
 
-The article's pictures and sheets came in several batches that share no other key.
+Pictures and sheets of the HKU-Shenzhen study came in several batches that share no other key.
 """
 
 import re

@@ -1,7 +1,6 @@
 """Which radiographs there are, whose, and at which stage: ``labels.csv`` and the list of the test pictures."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.phases import LEARNED, LETTER, stage_number
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
+from radstack.images.quarantine import Labels, judge, set_aside
 
 TABLE, SAMPLE = "labels.csv", "sample_submission.csv"
 """The list of the pictures; the list of the test pictures (its rows are those to submit)."""
@@ -21,20 +21,6 @@ SEX = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 """Every way in which sex is written, lower case; it may be left blank."""
 OLDEST = 30.0
 """Years. U9 is reached at 17.3 on average (Luk et al. 2014); an age above this is a slip of the pen."""
-QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
-"""``path`` is "" where no file is named."""
-
-
-class Labels(NamedTuple):
-    """All listed pictures, checked."""
-
-    table: pd.DataFrame
-    """``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" where unknown),
-    ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or ""), ``age`` (years or NaN)."""
-    quarantine: pd.DataFrame
-    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
-    repeated: int
-    """Rows dropped because they repeat another exactly."""
 
 
 def read_labels(folder: Path) -> Labels:
@@ -45,6 +31,10 @@ def read_labels(folder: Path) -> Labels:
     which is the id), ``no-stage`` (of one bone or both, in train), ``unknown-stage``, ``young-stage`` (below R5 or U4, see
     :data:`competitions.radius_ulna.phases.LEARNED`), ``unknown-sex``, ``bad-age`` (not a number of years up to ``OLDEST``)
     and ``no-file``.
+
+    Returns:
+        The table has ``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" if unknown),
+        ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or "") and ``age`` (years or NaN).
 
     Raises:
         UserError: there is no table, or a damaged one.
@@ -61,8 +51,7 @@ def read_labels(folder: Path) -> Labels:
     rows = _judge(folder, rows.assign(split=np.where(rows["file"].isin(sample), "test", "train")))
     usable = rows["reason"] == ""
     table = rows.loc[usable, ["id", "split", "file", "child", "radius_stage", "ulna_stage", "sex", "age"]]
-    bad = rows[~usable].rename(columns={"file": "path"})[QUARANTINE_COLUMNS]
-    return Labels(table.reset_index(drop=True), bad.reset_index(drop=True), int(repeated.sum()))
+    return Labels(table.reset_index(drop=True), set_aside(rows, path="file"), int(repeated.sum()))
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
@@ -102,11 +91,9 @@ def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
         "bad-age": (train & (rows["age"] != "") & ~age.between(0, OLDEST), "age is '" + rows["age"] + "' years"),
         "no-file": (~there, "there is no such file"),
     }  # fmt: skip
-    found = [bad for bad, _ in wrong.values()]
-    reason = np.select(found, [key.split()[-1] for key in wrong], default="")
-    detail = np.select(found, [text for _, text in wrong.values()], default="")
     stages = {f"{bone}_stage": _numbers(bone, rows).where(train, -1) for bone in LETTER}
-    return rows.assign(**stages, id=name, sex=sex.fillna(""), age=age, reason=reason, detail=detail)
+    rows = judge(rows.assign(**stages, id=name, sex=sex.fillna(""), age=age), wrong)
+    return rows.assign(reason=rows["reason"].str.rpartition(" ")[2])
 
 
 def _judge_stage(bone: str, rows: pd.DataFrame, train: pd.Series) -> dict[str, tuple[pd.Series, pd.Series | str]]:

@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.views import BONES, CROP
+from competitions.radius_ulna.phases import BONES
+from competitions.radius_ulna.views import CROP
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
 from radstack.images.radiograph import read_picture
@@ -21,18 +22,18 @@ from radstack.stages.detect import found_columns
 FOUND = found_columns(BONES)
 """``found_radius_x1`` .. ``found_ulna_y2``: exactly one box a bone, in raw pixels."""
 PADDING = 0.1
-"""Share of a box's width and height that is added on each side (specification §3.2)."""
+"""Share of a box's width and height that is added on each side."""
 
 ZFNET = Detector(
     name="bones_zfnet",
     classes=BONES,
     anchors=((0.12, 0.17, 0.24),),
     ratios=(1.0, 1.6, 2.5),
-    note="the article's detector, jointly trained; anchors fit the two bones' ends, whose boxes are 1 to 2.5 times as high "
-         "as wide and a tenth to a quarter of the short side",
+    note="detector of the HKU-Shenzhen study, jointly trained; anchors fit the two bones' ends, whose boxes are 1 to "
+         "2.5 times as high as wide and a tenth to a quarter of the short side",
 )
 ZFNET_FOUR_STEPS = change(ZFNET, name="bones_zfnet_four_steps", schedule=FourSteps(),
-                          note="the article's alternating training: 8000, 4000, 8000, 4000 iterations")
+                          note="alternating training of the HKU-Shenzhen study: 8000, 4000, 8000, 4000 iterations")
 RESNET = change(
     ZFNET,
     name="bones_resnet50_fpn",

@@ -1,6 +1,6 @@
 """Stages of the distal radius and ulna, the phases of growth they belong to, and what a pair of phases means for a brace.
 
-Stages: Luk et al. 2014 (distal radius and ulna classification), R1..R11 and U1..U9; phases: the article.
+Stages: Luk et al. 2014 (distal radius and ulna classification), R1..R11 and U1..U9; phases: the HKU-Shenzhen study.
 """
 
 import re
@@ -10,6 +10,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
+BONES = ("radius", "ulna")
 PHASES: dict[str, dict[str, tuple[int, ...]]] = {
     "radius": {"pre": (1, 2, 3, 4, 5, 6), "peak": (7,), "stagnation": (8, 9), "mature": (10, 11)},
     "ulna": {"pre": (1, 2, 3), "peak": (4, 5), "stagnation": (6, 7), "mature": (8, 9)},
@@ -18,7 +19,7 @@ PHASES: dict[str, dict[str, tuple[int, ...]]] = {
 LETTER = {"radius": "R", "ulna": "U"}
 """First letter of a bone's stages."""
 LEARNED = {"radius": tuple(range(5, 12)), "ulna": tuple(range(4, 10))}
-"""Stages that occur in the article's pictures. There are none of R1..R4 and U1..U3, so that no network can learn them."""
+"""Stages that occur in the HKU-Shenzhen pictures. There are none of R1..R4 and U1..U3, so that no network can learn them."""
 TARGETS = {bone: tuple(f"{LETTER[bone]}{stage}" for stage in stages) for bone, stages in LEARNED.items()}
 """Bone -> its target columns, R5..R11 and U4..U9."""
 ALL_TARGETS = (*TARGETS["radius"], *TARGETS["ulna"])
@@ -44,8 +45,8 @@ HINTS = {
     ("peak", "stagnation"): "the radius is still at the peak of growth: a brace stays until the radius stagnates",
     ("mature", "stagnation"): "past the need for a brace; decide about fusion surgery once the ulna is mature, too",
 } | {("stagnation", ulna): "the radius stagnates, growth slows: stop bracing" for ulna in PHASES["ulna"]}
-"""(phase of the radius, of the ulna) -> hint. The article has three rules: both at the peak, the radius stagnates (whatever
-the ulna does), both mature. The others only say what those three leave open."""
+"""(phase of the radius, of the ulna) -> hint. The HKU-Shenzhen study has three rules: both at the peak, the radius stagnates
+(whatever the ulna does), both mature. The others only say what those three leave open."""
 
 
 def stage_number(bone: str, text: str) -> int:

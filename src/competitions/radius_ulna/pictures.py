@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from competitions.radius_ulna.phases import LEARNED_PHASES, TARGETS, hint
-from competitions.radius_ulna.views import BONES
+from competitions.radius_ulna.phases import BONES, LEARNED_PHASES, TARGETS, hint
 from radstack.core.files import replacing
 
 if TYPE_CHECKING:  # half a second to import, and only pictures need it

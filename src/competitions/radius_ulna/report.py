@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competitions import drawn
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import FOUND
-from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, TARGETS, hint, most_probable, phase_probabilities
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, LEARNED, TARGETS, hint, most_probable, phase_probabilities
 from competitions.radius_ulna.pictures import Findings
-from competitions.radius_ulna.views import BONES
 from radstack.core.paths import Paths
 from radstack.images.boxes import GOOD, iou, score_boxes
 from radstack.recipes.competition import Cases, Published
@@ -23,14 +23,14 @@ ARTICLE = {
     "fivefold augmentation": {"radius": 88.0, "ulna": 78.7}, "best of nine nets": {"radius": 92.0, "ulna": 88.0},
     "optimizer and rate": {"radius": 92.0, "ulna": 90.0},
 }
-"""Accuracy in percent at each step of the article, chosen on its own test pictures."""
+"""Accuracy in percent at each step of the HKU-Shenzhen study, chosen on its own test pictures."""
 ARTICLE_TEST = {"radius": 100, "ulna": 150}
 """Its test pictures, balanced over the phases."""
 LATER = {"attention, segmentation and classification together": {"radius": 94.3, "ulna": 90.8}}
 """Liu 2024, all grades of puberty."""
 PUBLISHED = tuple(
     Published(f"{who}: {step}, {bone}", round(1 - percent / 100, 4), f"{pictures}, {bone} alone", source)
-    for table, who, source, pictures in ((ARTICLE, "article", "the source article", "test pictures"),
+    for table, who, source, pictures in ((ARTICLE, "HKU-Shenzhen", "HKU-Shenzhen study", "test pictures"),
                                          (LATER, "later", "Liu 2024", "all grades"))
     for step, bones in table.items() for bone, percent in bones.items())
 """Shares of errors. Pictures, readers and classes differ: none of these is to be ranked against another."""
@@ -38,11 +38,9 @@ PUBLISHED = tuple(
 
 def known_truth(paths: Paths) -> pd.DataFrame | None:
     """What was drawn, None where pictures are real; with ``radius_stage`` and ``ulna_stage`` (int), test included."""
-    from phantoms.radius_ulna import read_truth
-
-    if not (paths.input / "truth.npz").exists():
+    truth = drawn.truth("radius_ulna", paths.input)
+    if truth is None:
         return None
-    truth = read_truth(paths.input)
     stages = {f"{bone}_stage": np.array(LEARNED[bone])[truth[list(TARGETS[bone])].to_numpy().argmax(axis=1)]
               for bone in BONES}
     return truth.assign(**stages)
@@ -66,7 +64,7 @@ def labeled(cases: Cases, paths: Paths) -> Iterator[tuple[str, pd.DataFrame, dic
 
 def scores(cases: Cases, paths: Paths) -> pd.DataFrame:
     """One row a split, model and bone: the columns of :func:`competitions.radius_ulna.decision.score_table` and, on
-    phantoms, ``ceiling``, the best accuracy that the raters' noise leaves; then the article's own figures, as ``article``.
+    phantoms, ``ceiling``, the best accuracy that the raters' noise leaves; then the HKU-Shenzhen study, as ``article``.
     """
     truth, tables = known_truth(paths), []
     for split, labels, models in labeled(cases, paths):
@@ -89,7 +87,7 @@ def ceiling(truth: pd.DataFrame) -> dict[str, float]:
 
 
 def article() -> pd.DataFrame:
-    """The article's accuracies with Wilson's intervals, as rows of :func:`scores`."""
+    """Accuracies of the HKU-Shenzhen study with Wilson's intervals, as rows of :func:`scores`."""
     rows = []
     for step, bones in ARTICLE.items():
         for bone, percent in bones.items():

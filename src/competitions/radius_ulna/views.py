@@ -1,10 +1,10 @@
 """What a network sees of a cached row: the crop of one bone, or both side by side, by found or by hand-made boxes."""
 
+from competitions.radius_ulna.phases import BONES
 from radstack.images.views import Box
 
 CROP = (128, 96)
-"""Height and width in pixels of a bone's crop (the article's, whose order is taken as the bone's end is taller)."""
-BONES = ("radius", "ulna")
+"""Height and width in pixels of a bone's crop (the HKU-Shenzhen study's, in the order that fits a bone's end)."""
 KINDS = ("found", "drawn")
 """Boxes by which the cache holds crops, in its order: those of stage 02, and the hand-made ones (found where none are).
 

@@ -1,4 +1,4 @@
-"""Phantoms of hand radiographs with known bone age and label noise, in the organizer's own layout (specification §7)."""
+"""Phantoms of hand radiographs with known bone age and label noise, in the organizer's own layout."""
 
 from phantoms.bone_age.archive import draw, read_truth
 

@@ -1,50 +1,34 @@
-"""The whole archive below one folder: drawn in parallel, resumable hand by hand, finished by ``truth.npz``."""
+"""The archive of hands: what is drawn of one, the two label tables, and landmarks as VGG Image Annotator exports them."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
+from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
 from phantoms.bone_age.imaging import expose, stored
 from phantoms.bone_age.law import best_prediction
 from phantoms.bone_age.plan import Entry, draw_case, landmarks, plan
 from phantoms.bone_age.pose import field_mask
 from phantoms.bone_age.render import draw_hand
-from phantoms.bone_age.tables import write_tables
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
-from radstack.core.parallel import in_processes
+from radstack.core.files import write_table
 
-TRUTH = "truth.npz"
-REQUEST = ".phantom.json"
-"""What the pictures of a folder were drawn from."""
 POINTS = [f"p{point}{axis}" for point in (1, 2, 3) for axis in "xy"]
-KEPT = 0.6
-"""Share of the truncated file that is there."""
+VIA_COLUMNS = ["filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
+               "region_attributes"]
+"""Of a VIA 2 CSV export."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What decides every byte of a picture."""
-
-    seed: int
-    size: int
-    version: int = 1
-    """Raised when the drawing changes."""
-
-
-def draw(folder: Path, *, hands: int, size: int, seed: int, workers: int, annotated: float = 0.25,
-         progress: Callable[[int, int], None] | None = None) -> None:
-    """Draw ``hands`` phantom hands below ``folder`` in the layout of the Kaggle mirror; keep what a killed run has drawn.
+def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1300, seed: int = 0, annotated: float = 0.25,
+         progress: Progress | None = None) -> None:
+    """Draw ``series`` phantom hands below ``folder`` in the layout of the Kaggle mirror; keep what a killed run has drawn.
 
     Args:
         folder: becomes ``input/bone_age-demo``: the two label tables and picture folders, ``annotations/masks/<id>.png``,
             ``annotations/landmarks.csv`` (VIA 2), and truth.npz for the report, written last.
-        hands: at least 4, so that both splits exist; from 50 on with one truncated picture and two labels without one.
+        series: hands, at least 4, so that both splits exist; from 50 on one picture is truncated and two are missing.
         size: typical long side in pixels, at least 64.
         seed: hand i of a seed is always the same, whatever the number of hands and workers.
         workers: processes; 1 draws in this one.
@@ -54,20 +38,17 @@ def draw(folder: Path, *, hands: int, size: int, seed: int, workers: int, annota
     Raises:
         UserError: an argument is out of range, the folder holds other pictures, or the disk is full.
     """
-    request = _checked(folder, Request(seed, size), hands, annotated)
-    entries = plan(hands, annotated)
-    if _finished(folder, entries):
-        return
-    (folder / TRUTH).unlink(missing_ok=True)
-    todo = [entry for entry in entries if not _drawn(folder, entry)]
-    need_disk(folder, 2 * len(todo) * size * size, f"drawing {len(todo)} hands")
-    for done, _ in enumerate(in_processes(partial(draw_entry, folder, request), todo, workers), 1):
-        if progress:
-            progress(len(entries) - len(todo) + done, len(entries))
-    truth = _truth(entries, request)
-    write_tables(folder, truth, entries)
-    with replacing(folder / TRUTH) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, **{name: np.array(truth[name].tolist()) for name in truth})  # type: ignore[arg-type]
+    if series < 4 or size < 64 or not 0 <= annotated <= 1:
+        raise UserError(f"cannot draw {series} hands of {size} pixels with {annotated:.0%} annotated; needs 4 hands, "
+                        "64 pixels and a share in [0, 1]")
+    entries = plan(series, annotated)
+    hands = draw_missing(folder, {"seed": seed, "size": size, "version": 1}, entries, draw_entry, what="hands",
+                         pictures="boneage-training-dataset", entry_bytes=2 * size * size, workers=workers,
+                         progress=progress)
+    if hands:
+        truth = _truth(hands)
+        write_tables(folder, truth, entries)
+        write_truth(folder, truth)
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
@@ -81,10 +62,7 @@ def read_truth(folder: Path) -> pd.DataFrame:
     Raises:
         UserError: there is no finished archive.
     """
-    if not (folder / TRUTH).exists():
-        raise UserError(f"{folder / TRUTH} is missing; make it with: python src/00_get_data.py bone_age --demo")
-    with np.load(folder / TRUTH, allow_pickle=False) as arrays:
-        return pd.DataFrame(dict(arrays)).astype({"id": "str", "split": "str"})
+    return read_truth_table(folder, "bone_age")
 
 
 def picture_path(folder: Path, entry: Entry) -> Path:
@@ -98,71 +76,53 @@ def mask_path(folder: Path, entry: Entry) -> Path:
     return folder / "annotations" / "masks" / f"{entry.id}.png"
 
 
-def draw_entry(folder: Path, request: Request, entry: Entry) -> None:
-    """Draw one hand and write its mask, where it has one, then its picture, which says that it is done."""
-    cv2.setNumThreads(1)
-    case = draw_case(request.seed, entry, request.size)
-    hand = draw_hand(case.person, case.skeleton, case.pose)
-    picture = expose(np.random.default_rng((request.seed, entry.number, 1)), hand, case.skeleton, case.pose, case.exposure)
-    if entry.annotated:
-        mask = 255 * (hand.mask & field_mask(case.pose))
-        _write(mask_path(folder, entry), np.ascontiguousarray(mask[:, ::-1]) if case.exposure.mirrored else mask)
-    _write(picture_path(folder, entry), stored(picture, case.exposure), KEPT if entry.truncated else 1.0)
+def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
+    """Draw one hand and write its picture, and its mask where it has one; a label without a picture has neither."""
+    case = draw_case(request["seed"], entry, request["size"])
+    if entry.absent:
+        picture_path(folder, entry).unlink(missing_ok=True)  # a smaller archive has it
+    else:
+        hand = draw_hand(case.person, case.skeleton, case.pose)
+        rng = np.random.default_rng((request["seed"], entry.number, 1))
+        picture = expose(rng, hand, case.skeleton, case.pose, case.exposure)
+        write_png(picture_path(folder, entry), stored(picture, case.exposure), entry.truncated)
+        if entry.annotated:
+            mask = 255 * (hand.mask & field_mask(case.pose))
+            write_png(mask_path(folder, entry), np.ascontiguousarray(mask[:, ::-1]) if case.exposure.mirrored else mask)
+    return {"id": entry.id, "split": entry.split, "boneage": case.label, "b_read": case.read, "male": case.person.male,
+            "mirrored": int(case.exposure.mirrored), "inverted": int(case.exposure.inverted),
+            **dict(zip(POINTS, landmarks(case).ravel()))}
 
 
-def _write(path: Path, picture: np.ndarray, kept: float = 1.0) -> None:
-    """A PNG, of which the first share ``kept`` of the bytes is written."""
-    data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    with replacing(path) as part:
-        part.write_bytes(data[:int(kept * len(data))])
-
-
-def _truth(entries: list[Entry], request: Request) -> pd.DataFrame:
-    """The table of :func:`read_truth`; it needs no picture."""
-    rows = []
-    for entry in entries:
-        case = draw_case(request.seed, entry, request.size)
-        rows.append([entry.id, entry.split, case.label, case.read, case.person.male, int(case.exposure.mirrored),
-                     int(case.exposure.inverted), *landmarks(case).ravel()])
-    truth = pd.DataFrame(rows, columns=["id", "split", "boneage", "b_read", "male", "mirrored", "inverted", *POINTS])
+def _truth(hands: list[Facts]) -> pd.DataFrame:
+    """The table of :func:`read_truth`."""
+    truth = pd.DataFrame(hands)
     truth.insert(3, "q_boneage", 0.0)
     for (male, split), group in truth.groupby(["male", "split"]):
         truth.loc[group.index, "q_boneage"] = best_prediction(group["b_read"].to_numpy(), int(male), split == "test")
     return truth
 
 
-def _checked(folder: Path, request: Request, hands: int, annotated: float) -> Request:
-    """Refuse impossible requests, and folders that hold anything else."""
-    if hands < 4 or request.size < 64 or not 0 <= annotated <= 1:
-        raise UserError(f"cannot draw {hands} hands of {request.size} pixels with {annotated:.0%} annotated; needs 4 hands, "
-                        "64 pixels and a share in [0, 1]")
-    note = folder / REQUEST
-    if not note.exists():
-        if (folder / "boneage-training-dataset").exists():
-            raise UserError(f"{folder} holds pictures that are no phantoms; choose another folder")
-        write_json(note, asdict(request))
-    if read_json(note) != asdict(request):
-        raise UserError(f"{folder} holds phantoms of another request ({note}); delete the folder to draw these")
-    return request
+def write_tables(folder: Path, truth: pd.DataFrame, entries: list[Entry]) -> None:
+    """Write boneage-training-dataset.csv, boneage-test-dataset.csv (no ages) and annotations/landmarks.csv.
+
+    ``truth`` is the table of :func:`phantoms.bone_age.read_truth`, in the order of ``entries``.
+    """
+    train, test = (truth[truth["split"] == split] for split in ("train", "test"))
+    write_table(folder / "boneage-training-dataset.csv", pd.DataFrame(
+        {"id": train["id"], "boneage": train["boneage"].round().astype(int), "male": train["male"].astype(bool)}))
+    write_table(folder / "boneage-test-dataset.csv", pd.DataFrame(
+        {"Case ID": test["id"], "Sex": np.where(test["male"] == 1, "M", "F")}))
+    annotated = truth[[entry.annotated for entry in entries]]
+    rows = [via_row(hand.id, point, getattr(hand, f"p{point}x"), getattr(hand, f"p{point}y"))
+            for hand in annotated.itertuples() for point in (1, 2, 3)]
+    write_table(folder / "annotations" / "landmarks.csv", pd.DataFrame(rows, columns=VIA_COLUMNS))
 
 
-def _finished(folder: Path, entries: list[Entry]) -> bool:
-    """Whether the archive is whole; a longer one is refused."""
-    pictures = [path for path in folder.glob("boneage-*/boneage-*/*.png") if not path.name.startswith(".")]
-    strangers = {path.stem for path in pictures} - {entry.id for entry in entries}
-    if strangers:
-        raise UserError(f"{folder} holds more than {len(entries)} hands, such as {min(strangers)}; ask for more hands, or "
-                        "delete the folder")
-    for place in {path.parent for path in pictures}:
-        sweep(place)
-    annotated = (mask_path(folder, entry).exists() for entry in entries if entry.annotated)
-    return (folder / TRUTH).exists() and len(read_truth(folder)) == len(entries) and all(annotated)
+def via_row(name: str, point: int, x: float, y: float) -> list[object]:
+    """The row of one point of picture ``name``; the size of the file, which nothing reads, is -1.
 
-
-def _drawn(folder: Path, entry: Entry) -> bool:
-    """Whether a hand's files are there. In a smaller archive the hands with defects may have been whole."""
-    if entry.absent:
-        picture_path(folder, entry).unlink(missing_ok=True)
-        return True
-    return picture_path(folder, entry).exists() and not entry.truncated and (
-        not entry.annotated or mask_path(folder, entry).exists())
+    Annotators click whole pixels of pictures three times as large as the demo's: hence one decimal.
+    """
+    shape = {"name": "point", "cx": round(x, 1), "cy": round(y, 1)}
+    return [f"{name}.png", -1, "{}", 3, point - 1, json.dumps(shape), json.dumps({"point": f"P{point}"})]

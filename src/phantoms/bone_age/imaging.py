@@ -1,4 +1,4 @@
-"""From attenuation to the stored picture: exposure, field, marker, ring, blur, noise, polarity (specification §7.5)."""
+"""From attenuation to the stored picture: exposure, field, marker, ring, blur, noise, polarity."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Who a phantom hand belongs to: sex, bone age, the maturity of each bone, size; the age its bones show (§7.1, §7.6)."""
+"""Who a phantom hand belongs to: sex, bone age, the maturity of each bone, size; the age its bones show."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,26 +15,26 @@ HISTOGRAM = {
 }  # fmt: skip
 """Training labels of RSNA 2017 nearest to 0, 6, 12 .. 228 months, by ``male``."""
 SMOOTH = 4.0
-"""Kernel SD in months over the histogram (§7.1)."""
+"""Kernel SD in months over the histogram."""
 OLDEST = {1: 226.0, 0: 203.0}
 """Bone ages are drawn below these, where something is left to see."""
 GIRLS_AGE = np.array([0, 10, 24, 49, 64, 94, 121, 162, 180, 204], float)
 BOYS_AGE = np.array([0, 13, 32, 69, 85, 114, 153, 186, 204, 228], float)
-"""Ages in months at which girls and boys are equally mature (§7.1)."""
+"""Ages in months at which girls and boys are equally mature."""
 OFFSET = {"carpus": 4.0, "tubular": 2.5, "forearm": 2.5}
-"""SD in months by which a region is ahead of the whole (§7.6)."""
+"""SD in months by which a region is ahead of the whole."""
 SCATTER = 0.22 * 0.3**0.5
-"""SD of a bone's own schedule as a share of its time of appearance: 22 % (§7.3), without the .7 that a person's tempo
+"""SD of a bone's own schedule as a share of its time of appearance: 22 %, without the .7 that a person's tempo
 explains, since the bone age drawn from the histogram contains the tempo."""
 SCATTER_MONTHS = (1.0, 5.0)
-"""The least and the most of it; 5 is the SD of fusion (§7.4)."""
+"""The least and the most of it; 5 is the SD of fusion."""
 HAND_LENGTH = {1: (189.0, 0.048), 0: (172.0, 0.047)}
-"""Adult mean in mm and SD as a share (§7.1)."""
+"""Adult mean in mm and SD as a share."""
 LENGTH_MATURITY = np.array([0, 12, 24, 60, 96, 132, 156, 180, 204, 228], float)
 LENGTH_SHARE = np.array([0.36, 0.46, 0.52, 0.64, 0.735, 0.83, 0.905, 0.97, 0.995, 1.0])
-"""Share of the adult length at a maturity; 121 mm for a boy of five years (§7.1)."""
+"""Share of the adult length at a maturity; 121 mm for a boy of five years."""
 ROBUST = 0.06, 0.04
-"""Mean advantage of boys in cortical thickness (§7.1), and its SD, set so that with size it tells the sex in 85-90 %."""
+"""Mean advantage of boys in cortical thickness, and its SD, set so that with size it tells the sex in 85-90 %."""
 
 Months = TypeVar("Months", float, np.ndarray)
 
@@ -107,7 +107,7 @@ def region_ages(person: Person) -> dict[str, float]:
 
 
 def read_age(person: Person) -> float:
-    """B_read: the mean of the three regions' ages, a function of what is drawn and the sex alone (§7.6)."""
+    """B_read: the mean of the three regions' ages, a function of what is drawn and the sex alone."""
     return float(np.mean(list(region_ages(person).values())))
 
 

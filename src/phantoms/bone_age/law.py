@@ -1,4 +1,4 @@
-"""How readers label a hand whose bones show B_read months, and the best possible prediction of it (specification §7.6)."""
+"""How readers label a hand whose bones show B_read months, and the best possible prediction of it."""
 
 import numpy as np
 from scipy.stats import norm
@@ -17,7 +17,7 @@ PLATES = {
     0: INFANT + (24, 30, 36, 42, 50, 60, 69, 72, 82, 84, 88, 94, 96, 100, 106, 113, 120, 126, 132, 138, 144, 150, 156,
                  159, 162, 168, 174, 180, 192, 204),
 }  # fmt: skip
-"""Months that readers name, by ``male``: the thirty values that hold 93 and 95 % of the labels of RSNA 2017 (§2); there are
+"""Months that readers name, by ``male``: the thirty values that hold 93 and 95 % of the labels of RSNA 2017; there are
 too few infants among them, whom these values would make toddlers."""
 RANGE = 1, 228
 """Of the training labels in months; readings beyond are moved to the end."""

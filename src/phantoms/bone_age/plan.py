@@ -1,4 +1,4 @@
-"""Which hands the archive holds: ids, split, defects (§2); and how each follows from the seed and its number.
+"""Which hands the archive holds: ids, split, defects; and how each follows from the seed and its number.
 
 A bigger archive begins with the smaller one; only the share of annotated hands may reach further.
 """

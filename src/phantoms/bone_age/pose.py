@@ -1,4 +1,4 @@
-"""How the hand lies on the plate: size of the picture, scale, turn, place, and the collimated field (specification §7.5)."""
+"""How the hand lies on the plate: size of the picture, scale, turn, place, and the collimated field."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Thickness of bone along the ray, weighed by density, for single bones in their own coordinates (specification §7.2).
+"""Thickness of bone along the ray, weighed by density, for single bones in their own coordinates.
 
 A bone is a shell of compact bone around spongy bone; both are as deep as they are wide. Lengths are mm; ``u`` runs from the
 epiphysis along the shaft, ``v`` across it. Results are mm of compact bone.
@@ -7,7 +7,7 @@ epiphysis along the shaft, ``v`` across it. Results are mm of compact bone.
 import numpy as np
 
 SPONGY = 0.45
-"""Attenuation of the medulla as a share of that of the cortex (§7.2)."""
+"""Attenuation of the medulla as a share of that of the cortex."""
 END = 0.45
 """Cortex at the ends of bones, where it is a thin plate, in mm."""
 

@@ -1,4 +1,4 @@
-"""Where the bones of one hand lie: rays, joints and carpals from spread and proportions (specification §7.2, §7.5).
+"""Where the bones of one hand lie: rays, joints and carpals from spread and proportions.
 
 Coordinates are those of anatomy.py: mm of an adult male hand around the capitate, x to the thumb, y to the fingertips.
 """
@@ -11,7 +11,7 @@ from phantoms.bone_age import anatomy
 from phantoms.bone_age.anatomy import CARPALS, SESAMOID, TUBULAR
 
 SPREAD = 4.0
-"""SD in degrees of the angle of each finger (§7.5)."""
+"""SD in degrees of the angle of each finger."""
 PROPORTION = 0.025
 """SD of a bone's length as a share: hands differ in shape."""
 BEND = 5.0

@@ -1,4 +1,4 @@
-"""Phantoms of head CT with known label noise, in the organizer's own layout, defects included (specification §9)."""
+"""Phantoms of head CT with known label noise, in the organizer's own layout, defects included."""
 
 from phantoms.ich.archive import draw, read_truth
 from phantoms.ich.law import oracle

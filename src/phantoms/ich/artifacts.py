@@ -1,4 +1,4 @@
-"""What the scanner adds: noise, beam hardening, streaks, rings, motion, the head rest (§9.2). Pictures are HU, float32."""
+"""What the scanner adds: noise, beam hardening, streaks, rings, motion, the head rest. Pictures are HU, float32."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from phantoms.ich.disease import Exam
-from phantoms.ich.grid import Grid, Point
 from phantoms.ich.head import Head, Pose, Slices
+from phantoms.solids import Grid, Point
 
 BLUR = 0.6
 """Correlation of the noise: sigma of a Gaussian in pixels."""
@@ -95,7 +95,7 @@ def _ring(picture: np.ndarray, radius: float) -> None:
 
 
 def _rest(rng: np.random.Generator, head: Head, pose: Pose, slices: Slices) -> np.ndarray:
-    """A curved band of 2-4 mm and 100-400 HU below the head, with a pad of -700 HU inside it (§9.2)."""
+    """A curved band of 2-4 mm and 100-400 HU below the head, with a pad of -700 HU inside it."""
     middle = pose.center - slices.positions[0]
     rows, cols = np.indices((slices.size, slices.size), np.float32) * np.float32(slices.pixel)
     back = middle[1] / slices.columns[1] + (head.b + head.skull + head.scalp) / slices.columns[1] + rng.uniform(9, 15)

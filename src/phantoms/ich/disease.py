@@ -1,15 +1,25 @@
-"""What an exam shows: a scenario from the joint law, and lesions with drawn places and sizes (§9.3, §9.4)."""
+"""What an exam shows: a scenario from the joint law, and lesions with drawn places and sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.ich.grid import Grid, Point
 from phantoms.ich.head import Head, on_table
-from phantoms.ich.inner import Intraparenchymal, Intraventricular, Lesion, Subarachnoid
-from phantoms.ich.outer import Air, Epidural, Sheet, Subdural, within
-from phantoms.ich.scene import NO_CLASS, Clot
+from phantoms.ich.lesions import (
+    NO_CLASS,
+    Air,
+    Clot,
+    Epidural,
+    Intraparenchymal,
+    Intraventricular,
+    Lesion,
+    Sheet,
+    Subarachnoid,
+    Subdural,
+    within,
+)
+from phantoms.solids import Grid, Point
 
 UNIFORM = -9.0
 """Clot threshold at which all of it is clotted."""

@@ -1,4 +1,4 @@
-"""DICOM files as the organizer wrote them: explicit VR little endian, a short header, some defects (§2)."""
+"""DICOM files as the organizer wrote them: explicit VR little endian, a short header, some defects."""
 
 from pathlib import Path
 

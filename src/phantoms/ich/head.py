@@ -1,10 +1,13 @@
-"""One patient's head, how it lies in the scanner, and the planes of a series. Millimeters; figures of §9.1."""
+"""One patient's head, how it lies in the scanner, and the planes of a series. Lengths are millimeters.
+
+The head's frame turns with it; z = 0 lies at the suprasellar cistern.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.ich.grid import Grid, Point
+from phantoms.solids import Grid, Point
 
 SPACINGS = {5.0: 0.55, 4.0: 0.20, 3.0: 0.12, 2.5: 0.08, 0.0: 0.05}
 """Slice spacing in mm -> share of series; 0 stands for 5 mm in the lower half of the head and 2.5 mm above it."""
@@ -71,7 +74,7 @@ class Slices:
 
 
 def draw_head(rng: np.random.Generator) -> Head:
-    """Draw an adult head (§9.1: outer half axes N(72, 4) and N(92, 5) mm, height N(75, 5) mm; §9.2: 40 % calcified)."""
+    """Draw an adult head (outer half axes N(72, 4) and N(92, 5) mm, height N(75, 5) mm; 40 % calcified)."""
     skull, atrophy = float(rng.uniform(5, 8)), float(rng.beta(2, 3))
     calcified = rng.uniform(0.8, 2.2, 3) * (rng.random(3) < (0.7, 0.5, 0.5)) * (rng.random() < 0.4)
     return Head(a=float(rng.normal(72, 4)) - skull, b=float(rng.normal(92, 5)) - skull, c=float(rng.normal(75, 5)),

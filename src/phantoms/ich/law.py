@@ -1,4 +1,4 @@
-"""Which exams bleed, and what a reader writes down: the only place where labels come from (§9.4, §9.6).
+"""Which exams bleed, and what a reader writes down: the only place where labels come from.
 
 For each slice and class, A is the visible area (mm2 of pixels whose blood share is at least one half after slice
 averaging) and C the contrast (HU of that blood above its surroundings). A reader marks the class with probability q.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AREA, SLOPE, CONTRAST, CONTRAST_WEIGHT = 25.0, 1.6, 25.0, 0.7
-"""A0 in mm2, k, C0 in HU and c of §9.6."""
+"""Area in mm2 and contrast in HU of blood that half the readers mark, steepness by area, weight of the contrast."""
 WEIGHTS = np.array([1, 1, 1, 1, 1, 2]) / 7
 """Of the metric."""
 

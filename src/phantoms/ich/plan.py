@@ -1,4 +1,4 @@
-"""Who is in the archive: patients, their studies and series, the split, the ids and the defects (§2, §9.5).
+"""Who is in the archive: patients, their studies and series, the split, the ids and the defects.
 
 Everything follows from the seed and the number of the series, so a longer archive begins with the shorter one.
 """

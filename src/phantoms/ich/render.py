@@ -5,16 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from phantoms.ich import artifacts
-from phantoms.ich.brain import paint_brain, paint_calcium, paint_dura
+from phantoms.ich.anatomy import calvaria, cavity, paint_brain, paint_calcium, paint_dura, paint_skull
 from phantoms.ich.disease import Exam, draw_exam
 from phantoms.ich.fields import Fields, draw_fields, patch
-from phantoms.ich.grid import Grid
 from phantoms.ich.head import Head, Pose, Slices, depth, draw_head, draw_pose, draw_slices, grid_of, head_window
-from phantoms.ich.inner import Lesion, displace
 from phantoms.ich.law import draw_findings
-from phantoms.ich.outer import Epidural
-from phantoms.ich.scene import NO_CLASS, Scene
-from phantoms.ich.skull import calvaria, cavity, paint_skull
+from phantoms.ich.lesions import NO_CLASS, Epidural, Lesion, Scene, displace
+from phantoms.solids import Grid
 
 BRAIN_RANGE = (30.0, 45.0)
 """HU to which the background of blood is limited: a reader compares it with brain, also where it lies in fluid."""

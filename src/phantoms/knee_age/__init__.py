@@ -1,4 +1,4 @@
-"""Phantoms of coronal T1 knees of young men, in the layout of the article's archive, defects included (specification §7)."""
+"""Phantoms of coronal T1 knees of young men, in the layout of Pietz and Proeve 2018, defects included."""
 
 from phantoms.knee_age.archive import draw, read_masks, read_truth
 from phantoms.knee_age.law import oracle

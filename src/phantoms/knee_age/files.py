@@ -1,4 +1,4 @@
-"""The layout of the article's archive: MetaImage volumes and labels, a folder a study, and two tables (specification §2)."""
+"""The layout of Pietz and Proeve 2018: MetaImage volumes and labels, a folder a study, and two tables."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a maturity looks like at a growth plate, and the best possible age for it (specification §7.2, §7.4).
+"""What a maturity looks like at a growth plate, and the best possible age for it.
 
 Maturities S_b are years on the scale of the age: a man of age A has S_b = A + d + o_b + e_b, d ~ N(0, tau), e_b ~ N(0, .35).
 """
@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-BONES = ("femur", "tibia", "fibula")
+from competitions.knee_age.volume import BONES
+
 OFFSET = np.array([0.0, -0.1, 0.2])
 """Years by which a bone is ahead of the person, in the order of ``BONES``."""
 SCATTER = 0.35
 """SD in years of a bone's own deviation e_b."""
 MEAN, SPREAD, YOUNGEST, OLDEST = 17.5, 1.5, 14.0, 21.0
-"""Ages in years: a normal law cut to this range (§7.3)."""
+"""Ages in years: a normal law cut to this range."""
 CLOSING_FROM, CLOSED = 15.3, 18.3
 """Maturity at which the plate begins to close at its center, and at which closure has come to the rim."""
 FADING = 2.2
@@ -38,7 +39,7 @@ class Plate:
 
 
 def plate(maturity: float) -> Plate:
-    """The growth plate of a bone whose maturity is ``maturity`` years (§7.2)."""
+    """The growth plate of a bone whose maturity is ``maturity`` years."""
     front = float(np.clip((maturity - CLOSING_FROM) / (CLOSED - CLOSING_FROM), 0, 1.2))
     thinned = float(np.clip((maturity - THINNING_FROM) / (CLOSING_FROM - THINNING_FROM), 0, 1))
     return Plate(front, THICK * (1 - THINNING * thinned), float(np.clip(1 - (maturity - CLOSED) / FADING, 0, 1)))

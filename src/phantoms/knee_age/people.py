@@ -1,11 +1,12 @@
-"""Who a phantom knee belongs to: age at each visit, tempo, maturity of the bones, build (specification §7.1-7.3)."""
+"""Who a phantom knee belongs to: age at each visit, tempo, maturity of the bones, build."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from phantoms.knee_age.law import BONES, MEAN, OFFSET, OLDEST, SCATTER, SPREAD, YOUNGEST
+from competitions.knee_age.volume import BONES
+from phantoms.knee_age.law import MEAN, OFFSET, OLDEST, SCATTER, SPREAD, YOUNGEST
 
 SECOND_VISIT = 55 / 90
 """Chance of a second visit: 145 volumes of 90 persons."""

@@ -1,4 +1,4 @@
-"""Which volumes the archive holds: persons, visits, sources, split, masks and defects (specification §2).
+"""Which volumes the archive holds: persons, visits, sources, split, masks and defects.
 
 Everything follows from the seed and the number of the volume, so a bigger archive begins with the smaller one.
 """

@@ -1,4 +1,4 @@
-"""One examination of a man's knee: picture, bone masks by eye and by truth, drawn slice by slice."""
+"""One examination of a man's knee: the scanner, the picture, bone masks by eye and by truth, drawn slice by slice."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,124 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 
-from phantoms.knee_age import tissue
-from phantoms.knee_age.bones import DRAWN, REACH, Bone, flexed, patella, signal
-from phantoms.knee_age.law import BONES, Plate, plate
+from competitions.knee_age.volume import BONES
+from phantoms.knee_age import anatomy
+from phantoms.knee_age.anatomy import DRAWN, REACH, Bone, flexed, patella, signal
+from phantoms.knee_age.law import Plate, plate
 from phantoms.knee_age.people import CELL, LATTICE, Person
-from phantoms.knee_age.scan import Scan, draw_scan, record
-from phantoms.knee_age.shapes import Grid, cover
+from phantoms.solids import Grid, cover
 
+NOISE, BIAS = 0.03, 0.3
+"""SD of each channel of the Rician noise as a share of yellow marrow; SD of the field's logarithm at its strongest place."""
+BLUR = (0.5, 0.9)
+"""Sigma of the point spread in pixels of the real matrix."""
+GHOST, GHOST_SIGNAL = 0.1, 0.06
+"""Chance and strength of a second picture, shifted across by half a frame."""
 SUB = 3
 """Thin slices that are averaged into one."""
 JITTER, JITTER_SIDE = 0.35, 5.0
-"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume (§7.5)."""
+"""SD in mm and correlation in mm of the annotators' outlines: one pixel of a Jopp volume."""
 END_ERROR = 0.05
-"""Chance that an end slice of a bone is missed, and that one too many is outlined (§7.5)."""
+"""Chance that an end slice of a bone is missed, and that one too many is outlined."""
 REDNESS, YELLOWING = 0.75, 0.09
 """Share of the metaphysis that is red at 14 years of maturity, and the share that turns yellow in a year."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the volumes of a source have in common."""
+
+    matrix: int
+    """Rows and columns of the real frame."""
+    window: int
+    """Side in pixels of the square around the joint that was annotated."""
+    pixel: float
+    """Side of a pixel in mm."""
+    slices: dict[int, float]
+    """Counts and their chances."""
+    spacing: tuple[float, float]
+    """Least and most mm from slice to slice."""
+    gain: float
+    """Stored value of yellow marrow."""
+    wander: float
+    """SD in pixels of the joint's row around the middle of the frame."""
+
+
+PROTOCOLS = {
+    "jopp": Protocol(512, 256, 0.35, {24: 0.8, 20: 0.1, 26: 0.1}, (4.0, 4.5), 1000.0, 18.0),
+    "epi": Protocol(800, 560, 0.27, {41: 1.0}, (2.4, 3.0), 200.0, 4.0),
+}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One examination."""
+
+    frame: int
+    """Rows and columns drawn."""
+    pixel: float
+    """mm."""
+    window: int
+    """Side of the annotated square in pixels drawn."""
+    slices: int
+    spacing: float
+    """mm from slice to slice."""
+    joint: tuple[float, float]
+    """Row and column of the joint's center."""
+    front: float
+    """y in mm of the first slice's middle, joint = 0."""
+    rotation: float
+    """Degrees around the long axis."""
+    flexion: float
+    """Degrees."""
+    gain: float
+    blur: float
+    """Sigma in pixels drawn."""
+    ghost: bool
+    bias: np.ndarray
+    """Coefficients of the field's logarithm: z, y, x, z², y², x², zx."""
+
+
+def draw_scan(rng: np.random.Generator, source: str, size: int) -> Scan:
+    """Draw an examination whose annotated window has ``size`` pixels: frame 2 x ``size`` (Jopp) or 10/7 x ``size`` (Epi)."""
+    protocol = PROTOCOLS[source]
+    ratio = size / protocol.window
+    frame = round(protocol.matrix * ratio)
+    pixel = protocol.pixel * protocol.matrix / frame
+    slices = int(rng.choice(list(protocol.slices), p=list(protocol.slices.values())))
+    spacing = float(rng.uniform(*protocol.spacing))
+    row, column = np.clip(rng.standard_normal(2), -2.2, 2.2) * protocol.wander * ratio * (1, 0.3) + (frame - 1) / 2
+    return Scan(
+        frame, pixel, size, slices, spacing, (float(row), float(column)),
+        front=-spacing * (slices - 1) / 2 + float(rng.normal(0, 1.5)), rotation=float(rng.uniform(-8, 8)),
+        flexion=float(rng.uniform(-6, 6)), gain=protocol.gain * float(np.exp(rng.normal(0, 0.12))),
+        blur=float(rng.uniform(*BLUR)) * ratio, ghost=bool(rng.random() < GHOST), bias=rng.normal(0, 1, 7))
+
+
+def record(scan: Scan, rng: np.random.Generator, signal: np.ndarray) -> np.ndarray:
+    """What is stored, int16 [slices, frame, frame], of float32 signals: ghost, blur, coil, Rician noise, gain.
+
+    The noise has the SD of one real pixel whatever the size drawn, although a larger pixel would average it.
+    """
+    seen = signal
+    if scan.ghost:
+        seen = seen + np.float32(GHOST_SIGNAL) * np.roll(signal, scan.frame // 2, axis=2)
+    if scan.blur > 0.25:  # a narrower one changes nothing
+        seen = gaussian_filter(seen, (0, scan.blur, scan.blur))
+    seen = seen * field(scan, seen.shape)
+    noise = rng.standard_normal((2, *seen.shape), np.float32) * np.float32(NOISE)
+    return np.rint(np.hypot(seen + noise[0], noise[1]) * scan.gain).astype(np.int16)
+
+
+def field(scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
+    """The coil's sensitivity, float32 [slices, h, w]: exp of a polynomial of second order whose extremes reach 30 %."""
+    y, z, x = np.meshgrid(*(np.linspace(-1, 1, count, dtype=np.float32) for count in shape), indexing="ij", sparse=True)
+    terms = (z, y, x, z * z, y * y, x * x, z * x)
+    log = np.zeros(shape, np.float32)
+    for weight, term in zip(scan.bias, terms):
+        log += np.float32(weight) * term
+    log -= log.mean()
+    return np.exp(log * np.float32(BIAS / np.abs(log).max()))
 
 
 @dataclass(frozen=True)
@@ -63,12 +166,12 @@ def _slice(scan: Scan, person: Person, plates: dict[str, Plate], threshold: floa
     bent = flexed(grid, scan.flexion)
     marrow, grain = (_texture(lattice, grid) for lattice in (person.marrow, person.grain))
     red = np.clip((marrow - np.float32(threshold)) * np.float32(2) + 0.5, 0, 1)
-    picture = tissue.leg(grid, person, grain)
+    picture = anatomy.leg(grid, person, grain)
     frames = {"femur": bent, "tibia": grid, "fibula": grid}
     drawn: dict[str, Bone] = {name: DRAWN[name](frames[name], person) for name in BONES if grid.near(*REACH[name])}
     if "femur" in drawn and "tibia" in drawn:
-        tissue.joint(grid, picture, drawn["femur"], drawn["tibia"], bent)
-    tissue.cords(grid, picture)
+        anatomy.joint(grid, picture, drawn["femur"], drawn["tibia"], bent)
+    anatomy.cords(grid, picture)
     if grid.near(-52, -32):
         kneecap = patella(grid)
         inside = 0.08 + cover(kneecap - np.float32(1.3), grid.pixel) * np.float32(0.9)
@@ -106,7 +209,7 @@ def _texture(lattice: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _threshold(maturity: float, red: float) -> float:
-    """Value of the marrow's lattice above which it is red: the weak second sign of maturity (§7.1)."""
+    """Value of the marrow's lattice above which it is red: the weak second sign of maturity."""
     share = np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)
     return float(norm.isf(share))
 
@@ -120,7 +223,7 @@ def _window(scan: Scan) -> np.ndarray:
 
 
 def _wrong_ends(rng: np.random.Generator, bone: np.ndarray) -> None:
-    """Miss the first and last slice of a bone [slices, h, w] at times, or outline one too many, in place (§7.5)."""
+    """Miss the first and last slice of a bone [slices, h, w] at times, or outline one too many, in place."""
     shown = np.flatnonzero(bone.any((1, 2)))
     for end, step in ((shown[0], -1), (shown[-1], 1)):
         missed, added = rng.random(2) < END_ERROR

@@ -1,4 +1,4 @@
-"""Phantoms of hand radiographs whose distal radius and ulna have a known maturity, and raters of known noise (§7)."""
+"""Phantoms of hand radiographs whose distal radius and ulna have a known maturity, and raters of known noise."""
 
 from phantoms.radius_ulna.archive import draw, read_truth
 

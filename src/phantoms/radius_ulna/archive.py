@@ -1,49 +1,34 @@
-"""The whole archive below one folder: drawn in parallel, resumable picture by picture, finished by ``truth.npz``."""
+"""The archive of wrists: what is drawn of a picture, and the tables of labels, boxes and pictures to predict."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from competitions.radius_ulna.phases import LEARNED, TARGETS
+from competitions.radius_ulna.index import BOX_COLUMNS
+from competitions.radius_ulna.phases import BONES, LEARNED, TARGETS
+from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
 from phantoms.radius_ulna.law import NOISE, stage_probabilities
 from phantoms.radius_ulna.plan import Entry, plan
-from phantoms.radius_ulna.render import BONES, draw_picture
-from phantoms.radius_ulna.tables import BOX, picture_path, write_picture, write_tables
+from phantoms.radius_ulna.render import draw_picture
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_json, replacing, write_json
-from radstack.core.parallel import in_processes
+from radstack.core.files import write_table
+from radstack.images.boxes import CORNERS
 
-TRUTH = "truth.npz"
-PARTS = ".phantom"
-"""Folder of what is known about each drawn picture; kept, so that a bigger archive only draws the new ones."""
 LEAST = 8
 """Pictures of the smallest archive: the first three children, of whom the last is a test one, have fewer before it."""
+TINT = (0.86, 0.95, 1.0)
+"""Blue, green, red of the color picture, as shares of its gray level: a photographed film."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What decides every byte of a picture and its label."""
-
-    seed: int
-    size: int
-    noise: str
-    version: int = 1
-    """Raised when the drawing changes."""
-
-
-def draw(folder: Path, *, pictures: int, size: int, seed: int, workers: int, noise: str = "default",
-         progress: Callable[[int, int], None] | None = None) -> None:
-    """Draw ``pictures`` phantom hands below ``folder``, with labels and boxes; keep what a killed run has drawn.
+def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1302, seed: int = 0, noise: str = "default",
+         progress: Progress | None = None) -> None:
+    """Draw ``series`` phantom hands below ``folder``, with labels and boxes; keep what a killed run has drawn.
 
     Args:
         folder: becomes ``input/radius_ulna-demo``: pictures/<day>_<serial>.png, labels.csv, boxes.csv (train),
             sample_submission.csv (test), and truth.npz for the report, written last.
-        pictures: at least 8, so that both splits exist; from 50 on with a truncated, an absent and a color picture.
+        series: pictures, at least 8, so that both splits exist; from 50 on with a truncated, an absent and a color picture.
         size: long side in pixels of an upright picture, at least 128; wide ones are 1.08 times as long.
         seed: picture i of a seed is always the same, whatever the number of pictures and workers.
         workers: processes; 1 draws in this one.
@@ -53,21 +38,17 @@ def draw(folder: Path, *, pictures: int, size: int, seed: int, workers: int, noi
     Raises:
         UserError: an argument is out of range, the folder holds another archive, or the disk is full.
     """
-    _check(folder, Request(seed, size, noise), pictures)
-    held = _held(folder)
-    if len(held) == pictures and (folder / TRUTH).exists():
-        return
-    (folder / TRUTH).unlink(missing_ok=True)
-    entries = plan(seed, pictures, noise)
-    todo = [entry for entry in entries if entry.number not in held or entry.defect]  # defects come with the fiftieth picture
-    need_disk(folder, 2 * len(todo) * size * size, f"drawing {len(todo)} pictures")
-    for done, _ in enumerate(in_processes(partial(draw_entry, folder, seed, size), todo, workers), 1):
-        if progress:
-            progress(len(entries) - len(todo) + done, len(entries))
-    truth = _truth(entries, [read_json(_part(folder, entry.number)) for entry in entries], noise)
-    write_tables(folder, entries, truth)
-    with replacing(folder / TRUTH) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, **{name: np.array(truth[name].tolist()) for name in truth})  # type: ignore[arg-type]
+    if series < LEAST or size < 128 or noise not in NOISE:
+        raise UserError(f"cannot draw {series} pictures of {size} pixels with the noise {noise!r}; needs "
+                        f"{LEAST} pictures, 128 pixels and one of: {', '.join(NOISE)}")
+    entries = plan(seed, series, noise)
+    pictures = draw_missing(folder, {"seed": seed, "size": size, "noise": noise, "version": 1}, entries, draw_entry,
+                            what="pictures", pictures="pictures", entry_bytes=2 * size * size, workers=workers,
+                            progress=progress)
+    if pictures:
+        truth = _truth(entries, pictures, noise)
+        write_tables(folder, entries, truth)
+        write_truth(folder, truth)
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
@@ -81,22 +62,29 @@ def read_truth(folder: Path) -> pd.DataFrame:
     Raises:
         UserError: there is no finished archive.
     """
-    if not (folder / TRUTH).exists():
-        raise UserError(f"{folder / TRUTH} is missing; make it with: python src/00_get_data.py radius_ulna --demo")
-    with np.load(folder / TRUTH, allow_pickle=False) as arrays:
-        return pd.DataFrame(dict(arrays)).astype(dict.fromkeys(("id", "split", "defect"), "str"))
+    return read_truth_table(folder, "radius_ulna")
 
 
-def draw_entry(folder: Path, seed: int, size: int, entry: Entry) -> None:
-    """Draw one picture, write its file, then the facts about it, which say that it is whole."""
-    cv2.setNumThreads(1)
-    drawn = draw_picture(seed, entry.number, entry.child, entry.visit, size)
-    write_picture(folder / picture_path(entry), drawn.picture, entry.defect)
-    boxes = dict(zip(BOX, np.round(drawn.boxes, 2).ravel().tolist()))
-    write_json(_part(folder, entry.number), boxes | {"mirrored": int(drawn.mirrored), "cast": int(drawn.cast)})
+def picture_path(entry: Entry) -> str:
+    """Path below the input folder."""
+    return f"pictures/{entry.id}.png"
 
 
-def _truth(entries: list[Entry], facts: list[dict[str, float]], noise: str) -> pd.DataFrame:
+def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
+    """Draw one picture and write its file, with its defect; an absent one is taken away."""
+    drawn = draw_picture(request["seed"], entry.number, entry.child, entry.visit, request["size"])
+    path, picture = folder / picture_path(entry), drawn.picture
+    if entry.defect == "absent":
+        path.unlink(missing_ok=True)
+    else:
+        color = entry.defect == "color"
+        levels = np.rint(picture[:, :, None] * np.array(TINT)).astype(np.uint8) if color else picture
+        write_png(path, levels, truncated=entry.defect == "truncated")
+    boxes = dict(zip(BOX_COLUMNS, np.round(drawn.boxes, 2).ravel()))
+    return boxes | {"mirrored": int(drawn.mirrored), "cast": int(drawn.cast)}
+
+
+def _truth(entries: list[Entry], facts: list[Facts], noise: str) -> pd.DataFrame:
     """The table of :func:`read_truth`."""
     maturity = {bone: np.array([getattr(entry.child, bone)[entry.visit] for entry in entries]) for bone in BONES}
     columns: dict[str, object] = {name: [getattr(entry, name) for entry in entries] for name in ("id", "split", "defect")}
@@ -110,26 +98,29 @@ def _truth(entries: list[Entry], facts: list[dict[str, float]], noise: str) -> p
     return pd.concat([pd.DataFrame(columns), pd.DataFrame(facts)], axis=1)
 
 
-def _check(folder: Path, request: Request, pictures: int) -> None:
-    """Refuse impossible requests, and folders that hold an archive made by another one."""
-    if pictures < LEAST or request.size < 128 or request.noise not in NOISE:
-        raise UserError(f"cannot draw {pictures} pictures of {request.size} pixels with the noise {request.noise!r}; needs "
-                        f"{LEAST} pictures, 128 pixels and one of: {', '.join(NOISE)}")
-    note = folder / PARTS / "request.json"
-    if not note.exists():
-        if (folder / "pictures").exists():
-            raise UserError(f"{folder} holds pictures that are no phantoms; choose another folder")
-        write_json(note, asdict(request))
-    if read_json(note) != asdict(request):
-        raise UserError(f"{folder} holds phantoms of another request ({note}); delete the folder to draw these")
-    if (held := len(_held(folder))) > pictures:
-        raise UserError(f"{folder} holds {held} pictures, more than {pictures}; ask for {held} or delete the folder")
+def write_tables(folder: Path, entries: list[Entry], truth: pd.DataFrame) -> None:
+    """Write labels.csv (stages empty in test), boxes.csv (train) and sample_submission.csv (test).
+
+    ``truth`` is the table of :func:`phantoms.radius_ulna.read_truth`, in the order of ``entries``.
+    """
+    write_table(folder / "labels.csv", pd.DataFrame([_label(entry) for entry in entries]))
+    write_table(folder / "boxes.csv", pd.DataFrame([box for entry, row in zip(entries, truth[BOX_COLUMNS].to_numpy())
+                                                    if entry.split == "train" for box in _boxes(entry, row)]))
+    test = pd.DataFrame({"file": [picture_path(entry) for entry in entries if entry.split == "test"]})
+    guess = {name: round(1 / len(names), 4) for names in TARGETS.values() for name in names}
+    write_table(folder / "sample_submission.csv", test.assign(radius_phase="stagnation", ulna_phase="stagnation", **guess))
 
 
-def _held(folder: Path) -> set[int]:
-    """Numbers of the pictures that are drawn."""
-    return {int(path.stem) for path in (folder / PARTS).glob("[0-9]*.json")}
+def _label(entry: Entry) -> dict[str, object]:
+    """A row of labels.csv."""
+    hidden = entry.split == "test"
+    return {"file": picture_path(entry), "date": entry.day, "serial": entry.serial,
+            "child": f"c{entry.child.number + 1:04d}" if entry.named else "",
+            "radius_stage": "" if hidden else f"R{entry.radius}", "ulna_stage": "" if hidden else f"U{entry.ulna}",
+            "sex": ("F", "M")[entry.child.male] if entry.described else "", "age": entry.age if entry.described else ""}
 
 
-def _part(folder: Path, number: int) -> Path:
-    return folder / PARTS / f"{number:06d}.json"
+def _boxes(entry: Entry, corners: np.ndarray) -> list[dict[str, object]]:
+    """Two rows of boxes.csv: ``corners`` [8] rounded to whole pixels, as annotators click them."""
+    return [{"file": picture_path(entry), "bone": bone} | dict(zip(CORNERS, np.rint(box).astype(int).tolist()))
+            for bone, box in zip(BONES, corners.reshape(2, 4))]

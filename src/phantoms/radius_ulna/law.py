@@ -1,4 +1,4 @@
-"""How raters name the stage of a bone of known maturity, and the best accuracy that leaves (specification §7.4).
+"""How raters name the stage of a bone of known maturity, and the best accuracy that leaves.
 
 Maturity is continuous; its whole part is the stage: a radius of 7.3 is an R7 that is near to R8 by 70 %.
 """
@@ -10,7 +10,7 @@ from scipy.stats import norm
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
 
 NOISE = {"default": {"radius": 0.12, "ulna": 0.19}, "human": {"radius": 0.30, "ulna": 0.30}}
-"""SD of a rater's error in stages (§7.4). The default has a ceiling of 95 % for both bones. People agree with an ICC of
+"""SD of a rater's error in stages. The default has a ceiling of 95 % for both bones. People agree with an ICC of
 .95-.97 where stages have an SD of 1.5: .30 makes it 1.5^2 / (1.5^2 + .30^2) = .96."""
 
 

@@ -1,4 +1,4 @@
-"""Children whose wrists are seen one to three times: sex, tempo, size, the maturity of both bones (specification §7.1)."""
+"""Children whose wrists are seen one to three times: sex, tempo, size, the maturity of both bones."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ GIRLS_AGE = {
     "radius": ((5, 6, 7, 8, 9, 10, 11, 12), (9.0, 10.2, 11.4, 12.5, 13.7, 15.6, 17.0, 18.2)),
     "ulna": ((2, 3, 4, 5, 6, 7, 8, 9, 10), (8.0, 9.1, 10.2, 11.0, 12.2, 13.5, 15.2, 17.3, 18.9)),
 }
-"""Maturities, and the years at which girls reach them (§7.1): R7, U5, R10 and U9 are the cohort's means, the others were
-interpolated there. R12, U2, U3 and U10, which §7.1 lacks, follow at intervals of 1.1 to 1.6 years."""
+"""Maturities, and the years at which girls reach them: R7, U5, R10 and U9 are means of the HKU-Shenzhen study, those between
+are interpolated. R12, U2, U3 and U10 follow at intervals of 1.1 to 1.6 years."""
 LATER = 1.75
-"""Years by which boys are behind girls (§7.1: 1.5 to 2)."""
+"""Years by which boys are behind girls: the middle of 1.5 to 2."""
 TEMPO = 1.0
-"""SD of a child's age at a given maturity, in years (that of R7 in §2)."""
+"""SD of a child's age at a given maturity, in years (that of R7 in the HKU-Shenzhen study)."""
 APART = 0.45
-"""SD in stages of the ulna around what is usual at the radius' maturity (§7.1)."""
+"""SD in stages of the ulna around what is usual at the radius' maturity."""
 GIRLS = 0.7
 """Share of girls; braces are worn by girls more often."""
 SCATTER = 5.0
@@ -115,7 +115,7 @@ def _scatter(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _shapes(rng: np.random.Generator) -> dict[str, EndShape]:
-    """Widths of §7.2: 26 to 30 mm for the radius, 14 to 16.4 for the ulna."""
+    """Widths: 26 to 30 mm for the radius, 14 to 16.4 for the ulna."""
     found = {}
     for bone, low, high in (("radius", 13.0, 15.0), ("ulna", 7.0, 8.2)):
         ripple = rng.uniform(0, 2 * np.pi, 2)

@@ -1,4 +1,4 @@
-"""Which pictures the archive holds: children, visits, labels, split and defects (specification §2, §7.3).
+"""Which pictures the archive holds: children, visits, labels, split and defects.
 
 Everything follows from the seed, the noise and the number, so that a bigger archive begins with the smaller one.
 """
@@ -12,9 +12,9 @@ from phantoms.radius_ulna.law import NOISE, rate
 from phantoms.radius_ulna.people import Child, chronological_age, draw_child
 
 TEST_EVERY = 4
-"""One child in four is test: the article's 150 of 600 and 100 of 400 (§2)."""
+"""One child in four is test: 150 of 600 and 100 of 400 pictures in the HKU-Shenzhen study."""
 SHARES = {"train": (25, 25, 50, 75, 75, 25, 25), "test": (12.5, 12.5, 25, 12.5, 12.5, 12.5, 12.5)}
-"""R5 to R11 as the article's radius tables have their phases (§2): 50:50:150:50 in train, 25 of each in test, the stages of
+"""R5 to R11 as the HKU-Shenzhen study has the phases of the radius: 50:50:150:50 in train, 25 of each in test, the stages of
 a phase alike. Ulna phases follow from what is usual at the radius' maturity."""
 DEFECTS = ("truncated", "absent", "color")
 DEFECTS_FROM = 50

@@ -1,23 +1,37 @@
-"""One picture: the hand of the bone-age phantom, on the ends of radius and ulna drawn finely (specification §7.2)."""
+"""One picture: how the hand lies in it, the hand of the bone-age phantom, and the ends of radius and ulna drawn finely."""
 
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from competitions.radius_ulna.phases import BONES
 from phantoms.bone_age.anatomy import ADULT_LENGTH
 from phantoms.bone_age.imaging import draw_exposure, expose
-from phantoms.bone_age.pose import Pose
+from phantoms.bone_age.pose import MARGIN, Pose, axes
 from phantoms.bone_age.render import Hand, draw_hand
 from phantoms.bone_age.skeleton import Lying, Skeleton, lay
-from phantoms.radius_ulna.ends import METAPHYSIS, radius_end, ulna_end
-from phantoms.radius_ulna.knots import radius_look, ulna_look
+from phantoms.radius_ulna.ends import METAPHYSIS, radius_end, radius_look, ulna_end, ulna_look
 from phantoms.radius_ulna.people import Child, person_at
-from phantoms.radius_ulna.place import draw_place
 
-BONES = ("radius", "ulna")
+REFERENCE = 1302.0
+"""Long side of an upright picture, to which ``size`` belongs."""
+UPRIGHT, ACROSS = (1302, 989), (900, 1400)
+"""Height and width of the clinic's pictures."""
+LANDSCAPE = 0.25
+"""Share of pictures that are wider than high."""
+TURN = 12.0
+"""Greatest turn in degrees to either side."""
+SCALE = 0.88, 1.08
+"""Share of the picture that an adult's hand would fill, at most all of it: +-10 %."""
+ARM = 46.0, 62.0
+"""Visible forearm in mm below the wrist."""
+CUT, CUT_ARM = 0.05, (16.0, 26.0)
+"""Share of pictures that end just below the wrist, and where."""
+WHOLE_FIELD = 0.5
+"""Share of pictures without collimation."""
 MIRRORED, CAST = 0.08, 0.01
-"""Shares of right hands, and of wrists in plaster (§7.2)."""
+"""Shares of right hands, and of wrists in plaster."""
 FINE = 7.0
 """Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
 SEEN = 0.6
@@ -28,6 +42,35 @@ PLASTER = 20.0
 """mm of soft tissue that a cast attenuates like."""
 AWAY = np.array([0.0, 1e5])
 """Place beyond any picture, in mm, for the other phantom's own forearm."""
+
+
+def draw_place(rng: np.random.Generator, skeleton: Skeleton, length: float, size: int) -> Pose:
+    """Place a hand whose length is the share ``length`` of an adult's in a picture with a long side of about ``size``."""
+    height, width = (round(side * size / REFERENCE) for side in (ACROSS if rng.random() < LANDSCAPE else UPRIGHT))
+    turn = float(rng.uniform(-TURN, TURN))
+    cut = rng.random() < CUT
+    points = np.concatenate([*skeleton.joints.values(), skeleton.forearm[:1]]) @ axes(turn)
+    low, top = points.min(0) - MARGIN, points.max(0) + MARGIN
+    arm = float(rng.uniform(*(CUT_ARM if cut else ARM)))
+    top[1] = points[-1, 1] + arm
+    fill = min(rng.uniform(*SCALE) * length**0.25, 1.0)
+    scale = float(fill * min(height / (top - low)[1], width / (top - low)[0]))
+    free = np.array([width, height]) - scale * (top - low)
+    corner = free * (rng.uniform(0.3, 0.7), 1.0 if cut else rng.uniform(0.4, 0.8))
+    return Pose(height, width, scale, turn, corner - scale * low, _field(rng, corner, scale * (top - low), scale, cut,
+                                                                         (width, height)))
+
+
+def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, scale: float, cut: bool,
+           picture: tuple[int, int]) -> np.ndarray:
+    """The whole picture, or a box around the hand that leaves the visible forearm inside; [4, 2] pixels."""
+    (left, top), (right, bottom) = corner, corner + extent
+    if cut or rng.random() < WHOLE_FIELD:
+        left, top, right, bottom = -1, -1, *picture
+    else:
+        margins = scale * rng.uniform(1, 15, 4)
+        left, top, right, bottom = left - margins[0], top - margins[1], right + margins[2], bottom + margins[3]
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
+CORNERS = ["x1", "y1", "x2", "y2"]
+"""Columns of a box in a table, in the order of the arrays."""
 GOOD, FOUND = 0.7, 0.5
 """Overlap of a good box, and of one that counts as found for AP50."""
 ON = 0.5

@@ -13,7 +13,7 @@ from radstack.core.artifact import Artifact
 from radstack.core.files import read_table, write_table
 from radstack.core.parallel import mapped_rows
 from radstack.core.paths import Paths
-from radstack.images.boxes import flags
+from radstack.images.boxes import CORNERS, flags
 from radstack.images.dicom import Unreadable
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
@@ -23,7 +23,6 @@ from radstack.stages.chain import prepared_rows
 
 VERSION = 1
 JOB = "competitions:detect"
-CORNERS = ("x1", "y1", "x2", "y2")
 CHUNK = 500
 """Pictures in one piece of work, some seconds."""
 

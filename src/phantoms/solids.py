@@ -1,13 +1,14 @@
-"""Solids by the depth below their surface in mm (negative outside), on any arrays of coordinates that broadcast.
+"""The voxels of one slice in the coordinates of a body, and the solids that are drawn on them.
 
-Knee frame of a right knee: x to the patient's left (medial), y to the back, z to the head, mm of a knee of mean size;
-z = 0 is the joint line, x = y = 0 the middle of the tibial plateau.
+A body's frame is right-handed: x to the patient's left, y to the back, z to the head, in mm. Solids are given by the depth
+below their surface in mm, negative outside, float32 [sub, height, width]: ``sub`` thin slices are averaged into one picture.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+Box = tuple[slice, slice, slice]
 Point = tuple[float, float, float]
 Profile = tuple[tuple[float, ...], ...]
 """Rows of height, half width across, half width front to back, center across, center front to back; heights ascend."""
@@ -15,16 +16,40 @@ Profile = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """Knee coordinates of one slice, drawn as thinner ones that are averaged into it."""
+    """Coordinates of the voxels in one slice, or in a box of it; arrays that broadcast to [sub, h, w] do as well."""
 
     x: np.ndarray
-    """float32 [sub, 1, w] mm."""
     y: np.ndarray
-    """float32 [sub, 1, w] mm."""
     z: np.ndarray
-    """float32 [1, h, 1] mm, or [sub, h, w] in the frame of a flexed bone."""
+    """All [sub, h, w] in mm."""
     pixel: float
     """Side of a pixel in mm: edges are softened over this width."""
+
+    @classmethod
+    def at(cls, point: Point) -> "Grid":
+        """A grid of one voxel of 1 mm."""
+        x, y, z = (np.full((1, 1, 1), place, np.float32) for place in point)
+        return cls(x, y, z, 1.0)
+
+    def cut(self, box: Box) -> "Grid":
+        """The part of the grid in ``box`` (views)."""
+        return Grid(self.x[box], self.y[box], self.z[box], self.pixel)
+
+    def box(self, center: Point, radius: float) -> Box | None:
+        """The rows and columns within ``radius`` mm of ``center``, or None when the slice does not come near it."""
+        mid = self.x.shape[0] // 2
+        rows = np.flatnonzero(np.abs(self.y[mid, :, 0] - center[1]) < radius + 30)
+        cols = np.flatnonzero(np.abs(self.x[mid, 0, :] - center[0]) < radius + 30)
+        if not len(rows) or not len(cols):
+            return None
+        rough = (mid, slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
+        x, y, z = self.x[rough] - center[0], self.y[rough] - center[1], self.z[rough] - center[2]
+        near = x * x + y * y + z * z < (radius + 4) ** 2
+        down, across = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+        if not len(down):
+            return None
+        top, left = rows[0] + down[0], cols[0] + across[0]
+        return (slice(None), slice(top, top + down[-1] - down[0] + 1), slice(left, left + across[-1] - across[0] + 1))
 
     def near(self, front: float, back: float) -> bool:
         """Whether the slice comes between ``front`` and ``back`` (y in mm)."""
@@ -32,8 +57,8 @@ class Grid:
 
 
 def cover(depth: np.ndarray, pixel: float) -> np.ndarray:
-    """Share of a voxel that lies inside: a ramp one ``pixel`` (mm) wide around depth 0."""
-    return np.clip(depth * np.float32(1 / pixel) + np.float32(0.5), 0, 1)
+    """Share of a voxel that lies inside, from the depth in mm below a surface: a ramp one ``pixel`` (mm) wide."""
+    return np.clip(depth * float(1 / pixel) + 0.5, 0, 1)
 
 
 def slab(away: np.ndarray, thickness: float, pixel: float) -> np.ndarray:
@@ -42,6 +67,17 @@ def slab(away: np.ndarray, thickness: float, pixel: float) -> np.ndarray:
 
 
 def ellipsoid(grid: Grid, center: Point, axes: Point) -> np.ndarray:
+    """Approximate distance in mm [sub, h, w] below the surface of an ellipsoid (Quilez' bound); negative outside."""
+    total, slope = np.zeros((2, *grid.x.shape), np.float32)
+    for place, middle, axis in zip((grid.x, grid.y, grid.z), center, axes):
+        part = (place - middle) * (1 / axis)
+        part *= part
+        total += part
+        slope += part * (1 / axis**2)
+    return (np.sqrt(total) - total) / np.sqrt(slope + 1e-9)
+
+
+def rough_ellipsoid(grid: Grid, center: Point, axes: Point) -> np.ndarray:
     """Rough depth below an ellipsoid: exact at the surface, too large in the middle."""
     u, v, w = ((place - np.float32(middle)) * np.float32(1 / axis)
                for place, middle, axis in zip((grid.x, grid.y, grid.z), center, axes))

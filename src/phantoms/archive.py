@@ -1,0 +1,177 @@
+"""An archive of phantoms below one folder: drawn in parallel, resumable entry by entry, finished by the file of the truth.
+
+Each competition says what an entry looks like and what its tables are. Here is what their archives share: the request that
+a folder was begun with, a mark for each entry that is drawn whole, the processes that draw.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from radstack.core.errors import UserError
+from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
+from radstack.core.parallel import in_processes
+
+TRUTH = "truth.npz"
+"""Below the folder of an archive, written last: what was drawn, for the report alone."""
+MARKS = ".phantom"
+"""Folder of the request and of what is known about each drawn entry; kept, so that a bigger archive draws the new ones."""
+FORM = "form"
+"""Name in a mark of what the entry looked like when it was drawn, see :func:`_form`."""
+TRUNCATED_AT = 0.6
+"""Share of a truncated picture file that is there."""
+
+Facts = dict[str, Any]
+"""What the truth keeps of an entry: numbers, texts and arrays by name."""
+Request = dict[str, Any]
+"""What decides every byte of an entry; among it ``version``, which is raised when the drawing changes."""
+Progress = Callable[[int, int], None]
+"""Called with the number of entries done and the number of all."""
+
+
+class Numbered(Protocol):
+    """An entry of a plan: a frozen dataclass whose fields say all that the request does not."""
+
+    @property
+    def number(self) -> int:
+        """From 0, the place in the plan."""
+
+
+E = TypeVar("E", bound=Numbered)
+
+
+def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entry: Callable[[Path, Request, E], Facts], *,
+                 what: str, pictures: str, entry_bytes: int, workers: int, progress: Progress | None) -> list[Facts] | None:
+    """Draw those ``entries`` that ``folder`` lacks, or holds in another form (a small archive has no defects).
+
+    Args:
+        folder: of the archive.
+        request: must be that with which the folder was begun.
+        entries: all of the archive, by number.
+        draw_entry: importable at module level; writes the files of one entry and returns what the truth keeps of it.
+        what: name of the entries in messages, in the plural.
+        pictures: name of the folder that every archive of this kind has, phantoms or not.
+        entry_bytes: how much disk an entry needs, at most.
+        workers: processes; 1 draws in this one.
+        progress: told of each entry.
+
+    Returns:
+        The facts of all entries, for the tables and :func:`write_truth`; None where the archive is whole.
+
+    Raises:
+        UserError: the folder holds another archive or a bigger one, or the disk is full.
+    """
+    _refuse(folder, request, len(entries), what, pictures)
+    todo = [entry for entry in entries if not _is_drawn(folder, entry)]
+    if not todo and (folder / TRUTH).exists():
+        return None
+    (folder / TRUTH).unlink(missing_ok=True)
+    for place in {path.parent for path in folder.rglob(".*.part")}:
+        sweep(place)
+    need_disk(folder, len(todo) * entry_bytes, f"drawing {len(todo)} {what}")
+    work = in_processes(partial(_draw, folder, request, draw_entry), todo, workers)
+    for done, _ in enumerate(work, len(entries) - len(todo) + 1):
+        if progress:
+            progress(done, len(entries))
+    return [_arrays(_mark(folder, entry.number)) for entry in entries]
+
+
+def read_facts(folder: Path, number: int, competition: str) -> Facts:
+    """What the truth keeps of entry ``number``.
+
+    Raises:
+        UserError: it is not drawn.
+    """
+    return _load(_mark(folder, number), competition)
+
+
+def write_truth(folder: Path, truth: pd.DataFrame | Facts) -> None:
+    """Write the file that says that the archive is whole."""
+    table = isinstance(truth, pd.DataFrame)
+    _save(folder / TRUTH, {str(name): np.array(values.tolist()) if table else values for name, values in truth.items()})
+
+
+def read_truth(folder: Path, competition: str) -> Facts:
+    """The columns or arrays of the truth.
+
+    Raises:
+        UserError: there is no finished archive.
+    """
+    return _load(folder / TRUTH, competition)
+
+
+def read_truth_table(folder: Path, competition: str) -> pd.DataFrame:
+    """The truth that was written as a table.
+
+    Raises:
+        UserError: there is no finished archive.
+    """
+    columns = read_truth(folder, competition)
+    return pd.DataFrame(columns).astype({name: "str" for name, values in columns.items() if values.dtype.kind == "U"})
+
+
+def write_png(path: Path, picture: np.ndarray, truncated: bool = False) -> None:
+    """Write gray levels [height, width] or [height, width, 3 (blue, green, red)]; a truncated file ends early."""
+    data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    with replacing(path) as part:
+        part.write_bytes(data[:int(TRUNCATED_AT * len(data))] if truncated else data)
+
+
+def _refuse(folder: Path, request: Request, count: int, what: str, pictures: str) -> None:
+    """Refuse folders that hold anything but the beginning of this archive; note the request in a new one."""
+    note = folder / MARKS / "request.json"
+    if not note.exists():
+        if (folder / pictures).exists():
+            raise UserError(f"{folder} holds {what} that are no phantoms; choose another folder")
+        write_json(note, request)
+    if read_json(note) != request:
+        raise UserError(f"{folder} holds phantoms of another request ({note}); delete the folder to draw these")
+    held = len(list((folder / MARKS).glob("[0-9]*.npz")))
+    if held > count:
+        raise UserError(f"{folder} is an archive of {held}, more than {count} {what}; ask for {held} or delete the folder")
+
+
+def _draw(folder: Path, request: Request, draw_entry: Callable[[Path, Request, E], Facts], entry: E) -> None:
+    """Draw one entry, then write its mark, which says that its files are whole."""
+    cv2.setNumThreads(1)
+    facts = draw_entry(folder, request, entry)
+    _save(_mark(folder, entry.number), facts | {FORM: _form(entry)})
+
+
+def _is_drawn(folder: Path, entry: Numbered) -> bool:
+    mark = _mark(folder, entry.number)
+    if not mark.exists():
+        return False
+    with np.load(mark, allow_pickle=False) as arrays:
+        return FORM in arrays.files and str(arrays[FORM]) == _form(entry)
+
+
+def _form(entry: Numbered) -> str:
+    """Hex digits that change with any field of ``entry``."""
+    return blake2b(repr(entry).encode(), digest_size=8).hexdigest()
+
+
+def _mark(folder: Path, number: int) -> Path:
+    return folder / MARKS / f"{number:06d}.npz"
+
+
+def _load(path: Path, competition: str) -> Facts:
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
+    return _arrays(path)
+
+
+def _arrays(path: Path) -> Facts:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: values[()] for name, values in arrays.items() if name != FORM}
+
+
+def _save(path: Path, arrays: Facts) -> None:
+    with replacing(path) as part, part.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)

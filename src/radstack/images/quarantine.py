@@ -1,0 +1,67 @@
+"""The quarantine of stage 01: every row or file that cannot be used, with the reason, so that none is lost in silence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from radstack.core.errors import UserError
+from radstack.core.say import Report
+
+QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
+"""``path`` is "" where there is no file; ``reason`` is a name by which rows are counted, ``detail`` a sentence."""
+
+
+class Labels(NamedTuple):
+    """The label tables of a competition, checked."""
+
+    table: pd.DataFrame
+    """The usable rows."""
+    quarantine: pd.DataFrame
+    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
+    repeated: int
+    """Rows dropped because they repeat another exactly."""
+
+
+def judge(rows: pd.DataFrame, wrong: Mapping[str, tuple[Any, Any]]) -> pd.DataFrame:
+    """``rows`` with ``reason`` and ``detail`` of the first fault of each, both "" where there is none.
+
+    Args:
+        rows: any table.
+        wrong: reason -> (which rows have the fault, bool [rows]; a text, or one for each row).
+    """
+    masks = [mask for mask, _ in wrong.values()]
+    return rows.assign(reason=np.select(masks, list(wrong), default=""),
+                       detail=np.select(masks, [text for _, text in wrong.values()], default=""))
+
+
+def set_aside(rows: pd.DataFrame, *, id: str = "id", path: str = "path", reason: str = "reason",
+              detail: str = "detail") -> pd.DataFrame:
+    """The rows that have a reason, as ``QUARANTINE_COLUMNS``; the keywords say what these are called in ``rows``."""
+    columns = {id: "id", "split": "split", path: "path", reason: "reason", detail: "detail"}
+    return rows.loc[rows[reason] != "", list(columns)].rename(columns=columns).reset_index(drop=True)
+
+
+def mark_copies(rows: pd.DataFrame, content: str, key: str, reason: str, detail: str) -> None:
+    """Give ``reason`` and ``detail``, in place, to each train row whose ``content`` an earlier usable row has.
+
+    Test rows come first, then train rows by ``key``. A copy in train of a test picture would be trained on; of two copies in
+    train one is enough.
+    """
+    ordered = rows[rows["reason"] == ""].sort_values(["split", key])
+    copies = ordered.index[ordered.duplicated(content) & (ordered["split"] == "train")]
+    rows.loc[copies, "reason"], rows.loc[copies, "detail"] = reason, detail
+
+
+def nothing_usable(what: str, folder: Path, quarantine: pd.DataFrame) -> UserError:
+    """The error of a folder without one usable ``what``; it tells the first row of the quarantine."""
+    told = "".join(f"; the first says: {row.path}: {row.reason} ({row.detail})" for row in quarantine.head(1).itertuples())
+    return UserError(f"no usable {what} below {folder}{told}")
+
+
+def tell_reasons(quarantine: pd.DataFrame, report: Report) -> None:
+    """Report how many rows of each split were quarantined for which reason."""
+    for (split, reason), count in quarantine.groupby(["split", "reason"]).size().items():
+        report(f"{split}: {count} quarantined as {reason}")
