@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from competitions.ich.models.experiments import EXPERIMENTS, SE_RESNEXT50, SEQUENCES, STACKERS
 
 from competitions import load
+from competitions.ich.experiments import EXPERIMENTS, SE_RESNEXT50, SEQUENCES, STACKERS
 from competitions.ich.labels import TARGETS
 from radstack.core.recipe import change
 from radstack.nets.backbones import build
