@@ -179,6 +179,11 @@ def seconds(work: Callable[[], object], setting: Setting, warm: int = 4, longest
     return statistics.median(taken)
 
 
+def millions(net: torch.nn.Module) -> float:
+    """Parameters of a network in millions."""
+    return sum(weight.numel() for weight in net.parameters()) / 1e6
+
+
 def stepper(learner: Learner, micros: list[Batch], moved: list[bool]) -> Callable[[], None]:
     """The learner's own step; notes in ``moved`` whether the weights moved."""
     return lambda: moved.append(learner.step(micros, 0.5, len(moved))[0])
@@ -209,7 +214,7 @@ def measure_recipe(one: Subject, setting: Setting) -> Row:
     plain = seconds(lambda: bare(learner, micros, False), setting, warm=2)
     guarded = seconds(lambda: bare(learner, micros, True), setting, warm=2)
     row = {"size": f"{one.size[0]}x{one.size[1]}x{len(one.experiment.view.mean)}", "batch": count,
-           "precision": one.experiment.train.precision, "parameters_M": sum(p.numel() for p in learner.net.parameters()) / 1e6,
+           "precision": one.experiment.train.precision, "parameters_M": millions(learner.net),
            "width": learner.net.width, "step_ms": full * 1e3, "pictures_s": count / full, "peak_GB": peak,
            "share_of_bare": plain / full, "guard_ms": (guarded - plain) * 1e3, "moved": f"{sum(moved)}/{len(moved)}"}
     try:
@@ -290,7 +295,7 @@ def measure_sequence(recipe: Any, widths: list[int], setting: Setting) -> Row:
     batches = endless(trainer, at)
     setting.fresh_peak()
     taken = seconds(lambda: trainer.step(next(batches), at), setting)
-    return {"embedding": sum(widths), "parameters_M": sum(p.numel() for p in trainer.model.parameters()) / 1e6,
+    return {"embedding": sum(widths), "parameters_M": millions(trainer.model),
             "batch": recipe.batch_size, "precision": recipe.precision, "step_ms": taken * 1e3,
             "series_s": recipe.batch_size / taken, "peak_GB": setting.peak()}
 
