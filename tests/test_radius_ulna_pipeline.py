@@ -75,7 +75,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(competitions, "load", lambda name, demo=False: whole)
         context = make_context(whole, Options(data_dir=str(folder), out_dir=str(folder), device="cpu", workers=1))
-        whole.get_demo(context.paths.input, series=50, workers=1, size=160)
+        whole.phantoms.draw(context.paths.input, series=50, workers=1, size=160)
         make_index(context)
         deal_folds(context)
         localize(context)
