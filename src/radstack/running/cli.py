@@ -10,6 +10,7 @@ from typing import Any
 from radstack.core.errors import UserError
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
+from radstack.core.say import NOBODY_READS, flushed
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context, Options, add_variant, all_recipes, read_variants
 
@@ -93,13 +94,19 @@ def make_context(competition: Competition, options: Options) -> Context:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; a UserError becomes one line and exit status 1."""
+    """Run a script's ``main``; a UserError becomes one line and exit status 1, a closed pipe (``| head``) a quiet end."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command to go on")
+    except BrokenPipeError:
+        if flushed():
+            raise  # standard output is well: it was another pipe
+        sys.exit(NOBODY_READS)
+    finally:
+        flushed()
 
 
 def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Context:
