@@ -3,7 +3,7 @@
 # uv installs the lock several times faster than pip. It does not read pip's configuration, so the indexes named there go along.
 lock_by_uv() {
   local uv config
-  uv=$(command -v uv) || { .venv/bin/python -m pip install --quiet uv && uv=.venv/bin/uv; } || return 1
+  uv=$(command -v uv) || { .venv/bin/python -m pip install --quiet uv 2> /dev/null && uv=.venv/bin/uv; } || return 1
   config=$(.venv/bin/python -m pip config list)
   UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(pip_setting index-url)} UV_INDEX=${UV_INDEX:-$(pip_setting extra-index-url)} \
     UV_FIND_LINKS=${UV_FIND_LINKS:-$(pip_setting find-links | tr ' ' ,)} UV_INDEX_STRATEGY=unsafe-best-match \

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -50,26 +49,40 @@ def test_it_learns_the_squares_and_beats_the_prior(tmp_path):
     assert facts["started_from"].startswith("random")
 
 
-def kill_after(folder: Path, checkpoints: int) -> bool:
-    """Start the run, SIGKILL it once it has written so many checkpoints; whether it was still running."""
-    file = folder / "fold0.checkpoint"
-    stamps = {file.stat().st_mtime_ns} if file.exists() else set()
-    wanted = len(stamps) + checkpoints
-    child = subprocess.Popen([sys.executable, tiny.__file__, str(folder), "0"], stdout=subprocess.DEVNULL)
-    while child.poll() is None and len(stamps) < wanted:
-        time.sleep(0.001)
-        if file.exists():
-            stamps.add(file.stat().st_mtime_ns)
-    child.send_signal(signal.SIGKILL)
-    return child.wait() == -signal.SIGKILL
+KILLED = """
+import os, runpy, signal, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+script, folder, place, count = sys.argv[1:]
+left = [int(count)]
+
+def kill_when_due(at):
+    left[0] -= at == place
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def on_event(name, told):
+    if name == "os.rename" and str(told[1]).endswith("fold0.checkpoint"):
+        kill_when_due("save")
+
+sys.addaudithook(on_event)
+register_optimizer_step_post_hook(lambda *_: kill_when_due("step"))
+sys.argv = [script, folder, "0"]
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs tiny.py until the process kills itself: in its COUNT-th optimizer step, or as a checkpoint is to get its name."""
+
+
+def kill_at(folder: Path, place: str, count: int) -> bool:
+    """Start the run and SIGKILL it at the ``count``-th ``place``; whether it came there."""
+    command = [sys.executable, "-c", KILLED, tiny.__file__, str(folder), place, str(count)]
+    return subprocess.run(command, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
 def test_killed_anywhere_and_resumed_the_weights_are_equal_bit_for_bit(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([sys.executable, tiny.__file__, str(whole), "1e9"], check=True, stdout=subprocess.DEVNULL)
-    kills = [kill_after(killed, checkpoints) for checkpoints in (1, 3, 2)]
-    assert all(kills)
+    assert all(kill_at(killed, place, count) for place, count in (("step", 2), ("save", 3), ("step", 1), ("save", 1)))
     assert not (killed / "fold0.safetensors").exists()
     subprocess.run([sys.executable, tiny.__file__, str(killed), "0"], check=True, stdout=subprocess.DEVNULL)
     assert equal(load_file(whole / "fold0.safetensors"), load_file(killed / "fold0.safetensors"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 Report = Callable[[str], None]
 """Takes one line."""
 NOBODY_READS = 141
-"""Exit status of a script whose output goes to a pipe that was closed, as behind ``| head``: 128 and the number of SIGPIPE."""
+"""Exit status where standard output is a pipe that was closed, as behind ``| head``: 128 and the number of SIGPIPE."""
 
 
 def to_stdout(text: str) -> None:
@@ -17,21 +17,21 @@ def to_stdout(text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:  # not passed on: to what calls this it would look like a failure of its own files
-        flushed()
+        _lead_nowhere()
         raise SystemExit(NOBODY_READS) from None
 
 
-def flushed() -> bool:
-    """Hand on what standard output still holds; False where its pipe is closed.
-
-    From then on it leads nowhere: Python would otherwise fail once more, with a traceback, when it flushes at its end.
-    """
+def flush() -> None:
+    """Hand on what standard output still holds: at its end Python does it with a traceback where the pipe is closed."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        _lead_nowhere()
+
+
+def _lead_nowhere() -> None:
+    """Let nothing that is printed from now on fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:

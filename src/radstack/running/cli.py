@@ -10,7 +10,7 @@ from typing import Any
 from radstack.core.errors import UserError
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
-from radstack.core.say import NOBODY_READS, flushed
+from radstack.core.say import flush, to_stdout
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context, Options, add_variant, all_recipes, read_variants
 
@@ -102,11 +102,10 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command to go on")
     except BrokenPipeError:
-        if flushed():
-            raise  # standard output is well: it was another pipe
-        sys.exit(NOBODY_READS)
+        to_stdout("")  # ends the script, if it is standard output that is closed
+        raise
     finally:
-        flushed()
+        flush()
 
 
 def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Context:
