@@ -102,20 +102,23 @@ def test_without_ray_installed(monkeypatch):
         run_jobs([Job("a", "test_jobs:double", {"value": 1})], report=lambda _: None, ray="local")
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+
+
 @pytest.fixture(scope="module")
 def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     Cluster = pytest.importorskip("ray.cluster_utils").Cluster
-    node = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     yield cluster
     cluster.shutdown()
 
 
 @pytest.fixture
 def on_ray(cluster, monkeypatch, tmp_path):
-    """Runs jobs on the cluster; their lines are kept in ``on_ray.lines``."""
+    """Runs jobs on the cluster of two nodes; their lines are kept in ``on_ray.lines``."""
+    if not cluster.worker_nodes:
+        cluster.second = cluster.add_node(**NODE)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
 
