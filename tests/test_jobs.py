@@ -3,10 +3,11 @@
 import os
 import signal
 import threading
-import time
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 
 import pytest
+from events import watchdog
 
 from radstack.core.errors import LeakError, UserError
 from radstack.core.say import say
@@ -26,7 +27,7 @@ def fail(kind):
     raise errors[kind]
 
 
-def train(folder, die_at=None, pause=0.0):
+def train(folder, die_at=None, after_step=lambda: None):
     """Counts to STEPS, keeps a checkpoint of (step, pids of all attempts), dies once, right after step ``die_at``."""
     checkpoint, folder = Path(folder) / "checkpoint", Path(folder)
     step, *pids = map(int, checkpoint.read_text().split()) if checkpoint.exists() else (0,)
@@ -37,15 +38,23 @@ def train(folder, die_at=None, pause=0.0):
         (folder / "part").rename(checkpoint)
         if step == die_at and not pids:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(pause)
+        after_step()
     return {"step": step, "attempts": len({*pids, os.getpid()}), "folder": str(Path.cwd())}
 
 
-def where(folder):
-    """Writes the node it runs on, then trains slowly."""
+def where(folder, port):
+    """Trains; once it has made a step it tells the test at ``port`` which node it is on, and waits to be let go on."""
     import ray
-    Path(folder, f"node{time.time()}").write_text(ray.get_runtime_context().get_node_id())
-    return train(folder, pause=0.3)
+    told = []
+
+    def tell():
+        if not told:
+            with Client(("127.0.0.1", port)) as test:
+                told.append(ray.get_runtime_context().get_node_id())
+                test.send((folder, *told))
+                test.recv()
+
+    return train(folder, after_step=tell)
 
 
 def test_results_in_order_and_lines_with_the_job_name():
@@ -93,20 +102,23 @@ def test_without_ray_installed(monkeypatch):
         run_jobs([Job("a", "test_jobs:double", {"value": 1})], report=lambda _: None, ray="local")
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+
+
 @pytest.fixture(scope="module")
 def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     Cluster = pytest.importorskip("ray.cluster_utils").Cluster
-    node = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     yield cluster
     cluster.shutdown()
 
 
 @pytest.fixture
 def on_ray(cluster, monkeypatch, tmp_path):
-    """Runs jobs on the cluster; their lines are kept in ``on_ray.lines``."""
+    """Runs jobs on the cluster of two nodes; their lines are kept in ``on_ray.lines``."""
+    if not cluster.worker_nodes:
+        cluster.second = cluster.add_node(**NODE)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
 
@@ -177,24 +189,29 @@ def test_ray_moves_a_job_off_a_node_that_goes_away(on_ray, tmp_path):
     folders = [tmp_path / name for name in ("left", "right")]
     for folder in folders:
         folder.mkdir()
-    cluster = on_ray.cluster
+    cluster, told, asking = on_ray.cluster, [], []
 
-    def take_node_away():
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            nodes = [path.read_text() for folder in folders for path in folder.glob("node*")]
-            if cluster.second.node_id in nodes and all((folder / "checkpoint").exists() for folder in folders):
-                cluster.remove_node(cluster.second, allow_graceful=False)
-                return
-            time.sleep(0.1)
+    def hear(door):
+        asking.append(door.accept())
+        told.append(asking[-1].recv())
 
-    helper = threading.Thread(target=take_node_away)
-    helper.start()
-    results = on_ray([Job(folder.name, "test_jobs:where", {"folder": folder.name}) for folder in folders])
-    helper.join()
+    def take_node_away(door):
+        for _ in folders:
+            hear(door)
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        asking[[node for _, node in told].index(cluster.head_node.node_id)].send("go on")
+        hear(door)
+        asking[-1].send("go on")
+
+    with watchdog(), Listener(("127.0.0.1", 0)) as door:
+        helper = threading.Thread(target=take_node_away, args=(door,), daemon=True)
+        helper.start()
+        port = door.address[1]
+        results = on_ray([Job(one.name, "test_jobs:where", {"folder": one.name, "port": port}) for one in folders])
+        helper.join()
     assert [result["step"] for result in results] == [STEPS, STEPS]
     assert sorted(result["attempts"] for result in results) == [1, 2]
-    moved = folders[[result["attempts"] for result in results].index(2)]
-    first, last = (path.read_text() for path in sorted(moved.glob("node*")))
+    moved = folders[[result["attempts"] for result in results].index(2)].name
+    first, last = (node for name, node in told if name == moved)
     assert first == cluster.second.node_id != last
-    assert not any(line == f"{moved.name}: from step 0" for line in on_ray.lines[2:])
+    assert on_ray.lines.count(f"{moved}: from step 0") == on_ray.lines.count(f"{moved}: from step 1") == 1

@@ -2,11 +2,13 @@ import csv
 import io
 import json
 import sys
-import time
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from events import WATCHDOG_SECONDS
+from tensorboard.summary.writer import event_file_writer
 
 from radstack.core import progress
 from radstack.core.artifact import Artifact
@@ -106,17 +108,22 @@ def test_pictures_that_keep_a_loop_waiting_are_told_of(clock):
                      for told in ("3/6, 0:12 left", "6/6, 0:00 left", "6/6, done after 0:24")]
 
 
-def test_a_download_says_how_much_is_missing_once_its_size_is_noted(tmp_path, monkeypatch):
+def test_a_download_says_how_much_is_missing_once_its_size_is_noted(clock, tmp_path, monkeypatch):
     monkeypatch.setattr(kaggle_client, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     (tmp_path / "all.zip").write_bytes(bytes(3_000_000))
-    lines = []
-    with kaggle_client._watched(tmp_path, "download", lines.append):
+    lines, known = [], threading.Event()
+
+    def report(line):
+        lines.append(line)
+        if line.startswith("download, MB: 5/8, 0:00 left"):
+            known.set()
+
+    with kaggle_client._watched(tmp_path, "download", report):
         (tmp_path / f"all.zip{kaggle_client.MARKER_SUFFIX}").write_text('{"validator": "x", "size": 8000000}')
         with (tmp_path / "all.zip").open("ab") as handle:
             handle.write(bytes(2_000_000))
-        while not any(line.startswith("download, MB: 5/8, 0:00 left") for line in lines):
-            time.sleep(0.01)
+        assert known.wait(WATCHDOG_SECONDS)
         (tmp_path / "all.zip").write_bytes(bytes(8_000_000))
     assert lines[-1].startswith("download, MB: 8/8, done after 0:0")
 
@@ -169,7 +176,9 @@ def a_terminal(monkeypatch):
     return terminal
 
 
-def test_log_appends_and_a_resumed_run_drops_what_it_repeats(tmp_path):
+def test_log_appends_and_a_resumed_run_drops_what_it_repeats(tmp_path, monkeypatch):
+    # Event files are read in the order of their names, which hold the second and a number: of one second 10 precedes 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     log = Log(tmp_path)
     for step in (10, 20, 30):
         log.write(step, {"loss": step / 100})

@@ -58,7 +58,7 @@ def shown(tab: object) -> str:
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_asks_for_nothing_and_fits_its_window(file: Path, width: int, scheme: str) -> None:
     with opened(file, width, scheme) as (tab, said):
-        tab.wait_for_timeout(300)
+        tab.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
         assert not said

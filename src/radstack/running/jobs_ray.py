@@ -16,7 +16,7 @@ OBJECT_STORE_BYTES = 100_000_000
 """Jobs exchange file names and scores, not arrays; Ray's own default is 30% of the machine's memory."""
 POLL_SECONDS = 0.5
 """Pause between two looks at jobs and progress lines."""
-LAST_LINES_SECONDS = 5.0
+LAST_LINES_SECONDS = 30.0
 """Patience with the actor for the last lines of a job, and of all."""
 KNOCK_SECONDS = 10.0
 """Patience with the machine at the address."""
