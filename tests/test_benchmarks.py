@@ -1,6 +1,8 @@
 """Benchmarks are run by hand and rarely: at least they must fit the library they measure."""
 
 import importlib.util
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,3 +19,16 @@ def test_a_benchmark_imports_and_says_how_it_is_run(name: str, monkeypatch: pyte
     spec.loader.exec_module(module)
     assert f"python benchmarks/{name}.py" in module.__doc__
     assert callable(module.main)
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--device", "cpu", "--quick", "--out", str(tmp_path / "gpu.json")]
+    first = subprocess.run([*command, "--only", "copy"], capture_output=True, text=True, check=True)
+    assert len(json.loads((tmp_path / "gpu.json").read_text())["rows"]) == 2
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert "all measured" in first.stdout and "all measured" in second.stdout
+    assert not any(line.startswith("copy/") for line in second.stdout.splitlines())
+    assert {key.split("/")[1] for key in rows if key.startswith("recipe/")} == {"ich", "bone_age", "knee_age", "radius_ulna"}
+    assert [key for key, row in rows.items() if "failed" in row] == ["batch/ich/densenet121_neighbors"]  # no GPU memory
+    assert rows["resume/fp32"]["resumed_differs_by"] == 0

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from radstack.submission.files import read_ids
 
 from competitions.bone_age import COMPETITION
 from competitions.bone_age.annotations import LANDMARKS, read_landmarks, read_mask
@@ -19,6 +18,7 @@ from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
 from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.radiograph import Header, prepare, read, read_header
+from radstack.submission.forms import read_ids
 
 KAGGLE = "boneage-training-dataset/boneage-training-dataset"
 KAGGLE_TEST = "boneage-test-dataset/boneage-test-dataset"

@@ -14,7 +14,8 @@ OWN = [str(Path(folder).resolve()) for folder in os.environ.get("RADSTACK_COMPET
 """Folders of competitions that live outside the repository; jobs in other processes inherit the variable."""
 __path__ += OWN
 
-NAMES = ("ich", "bone_age", "knee_age", "radius_ulna", *(module.name for module in pkgutil.iter_modules(OWN)))
+NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+"""Every folder here and in ``OWN``; ``_template`` is no competition but the one to copy."""
 VARIANTS = ("demo", "ablation")
 """``<name>-<variant>`` is in ``<name>/<variant>.py``."""
 

@@ -8,7 +8,7 @@ from competitions.bone_age.frame import region_box
 from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain
 from competitions.bone_age.report import localization
 from competitions.bone_age.views import region
-from competitions.drawn import draw_demo, truth
+from phantoms import draw_demo, truth
 from radstack.core.recipe import change
 from radstack.images.views import Whole
 from radstack.recipes.competition import FoldRecipe, Phantoms

@@ -6,10 +6,10 @@ The first three networks differ in their view alone, the first two sequence mode
 from dataclasses import replace
 from functools import partial
 
-from competitions.drawn import draw_demo
 from competitions.ich.demo import BYOBNET, DEMO, EFFICIENTNET, RESNET, SHUFFLENET, SIDE, TWO_LEVEL
 from competitions.ich.experiments import stackers
 from competitions.ich.views import brain_only, windows_and_neighbors
+from phantoms import draw_demo
 from radstack.core.recipe import change
 from radstack.recipes.sequence import Sequence
 

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from competitions.drawn import draw_demo, truth
 from competitions.ich import COMPETITION
 from competitions.ich.experiments import EXTRA_FEATURES, METRIC_LOSS, stackers
 from competitions.ich.views import means_of_three, three_windows, windows_and_neighbors
+from phantoms import draw_demo, truth
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train

@@ -5,15 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
+from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
 from radstack.core.errors import UserError
 from radstack.core.say import Report
 from radstack.images.dicom.order import order
 from radstack.images.dicom.scan import scan
 from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
 
-TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
-"""The label file and the list of test slices."""
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
 """Both names under which the organizer shipped the pictures."""
 HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spacing_column", "bits_stored",

@@ -8,8 +8,20 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
+TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
+"""The label file and the list of test slices."""
 TARGETS = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
 """In the order of the rows of the file; ``any`` is the OR of the others."""
+
+
+def label_files(folder: Path) -> tuple[Path, ...]:
+    """The organizer's two tables."""
+    return folder / TRAIN_CSV, folder / SAMPLE_CSV
+
+
+def sample_file(folder: Path) -> Path:
+    """The sample submission."""
+    return folder / SAMPLE_CSV
 
 
 class Labels(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competitions import drawn
+import phantoms
 from competitions.knee_age import localizer
 from competitions.knee_age.cases import view
 from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
@@ -37,7 +37,7 @@ def balance(rows: pd.DataFrame) -> pd.DataFrame:
 
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, a row for each slice that a volume can have, for the report alone; None where volumes are real."""
-    known = drawn.truth("knee_age", folder)
+    known = phantoms.truth("knee_age", folder)
     if known is None:
         return None
     slices = known.loc[known.index.repeat(MOST)].assign(position=np.tile(np.arange(MOST), len(known)))

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from competitions.drawn import draw_demo
 from competitions.knee_age import COMPETITION, truth
 from competitions.knee_age.experiments import MASKED_PRETRAINED, baselines
 from competitions.knee_age.localizer import BONE_MASK, MASKS, chain
 from competitions.knee_age.report import localization
+from phantoms import draw_demo
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Op, Optim, Sampling, Schedule, Train

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from competitions.drawn import draw_demo, truth
 from competitions.radius_ulna import COMPETITION
 from competitions.radius_ulna.experiments import IN_PHASE, LATER, joint, stackers
 from competitions.radius_ulna.localizer import ZFNET, detection
 from competitions.radius_ulna.phases import BONES, TARGETS
 from competitions.radius_ulna.report import localization
 from competitions.radius_ulna.views import bone, both
+from phantoms import draw_demo, truth
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.detector import Joint

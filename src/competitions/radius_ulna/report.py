@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competitions import drawn
+import phantoms
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import FOUND
@@ -38,7 +38,7 @@ PUBLISHED = tuple(
 
 def known_truth(paths: Paths) -> pd.DataFrame | None:
     """What was drawn, None where pictures are real; with ``radius_stage`` and ``ulna_stage`` (int), test included."""
-    truth = drawn.truth("radius_ulna", paths.input)
+    truth = phantoms.truth("radius_ulna", paths.input)
     if truth is None:
         return None
     stages = {f"{bone}_stage": np.array(LEARNED[bone])[truth[list(TARGETS[bone])].to_numpy().argmax(axis=1)]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pydicom
-import SimpleITK as sitk
 
 from radstack.images.dicom import Unreadable, fault
 from radstack.images.dicom import read_header as read_dicom_header
@@ -67,6 +66,8 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
         Unreadable: the reasons of :func:`read_header`, and ``truncated`` (the header is whole, the voxels are not),
             ``nan-voxels`` (NaN or infinite).
     """
+    import SimpleITK as sitk
+
     reader, grid = _open(path, echo)
     _check_nifti(path, reader)
     reader.SetOutputPixelType(sitk.sitkFloat32)
@@ -108,6 +109,8 @@ def _corners(grid: Grid) -> np.ndarray:
 
 def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
     """A SimpleITK reader that has read the header, and the oriented grid."""
+    import SimpleITK as sitk
+
     if not path.exists():
         raise Unreadable("no-access", f"{path.name} does not exist")
     files = _series(path, echo) if path.is_dir() else None
@@ -137,6 +140,8 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
 
 def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, direction: np.ndarray) -> Grid:
     """The grid of a file (x, y, z order) after sitk.DICOMOrient, which is asked with a single voxel."""
+    import SimpleITK as sitk
+
     voxel = sitk.Image([1, 1, 1], sitk.sitkUInt8)
     try:
         voxel.SetDirection(direction.ravel().tolist())
