@@ -55,7 +55,7 @@ def test_help_starts_without_torch():
         assert done.returncode == 0, (script.name, done.stderr)
 
 
-def test_readme_names_every_script_and_module():
+def test_readme_names_every_script_and_room():
     readme = (ROOT / "README.md").read_text()
     for path in SCRIPTS:
         assert path.name in readme
@@ -63,6 +63,17 @@ def test_readme_names_every_script_and_module():
     for path in (ROOT / "src/radstack").iterdir():
         if path.name not in ("__init__.py", "__pycache__"):
             assert (path.name if path.is_file() else f"{path.name}/") in named, path.name
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/results.md"])
+def test_every_file_that_a_page_names_is_there(page):
+    text, folders = (ROOT / page).read_text(), (ROOT, ROOT / "src", ROOT / "src/radstack")
+    named = re.findall(r"(?:[\w.-]+/)+[\w.-]+\.(?:py|md|ipynb|jpg|png|sh)\b|\b\w+\.sh\b", text)
+    for name in named:
+        if not name.startswith(("input/", "..")):
+            assert any((folder / name).exists() for folder in (*folders, (ROOT / page).parent)), name
+    for command in re.findall(r"(?:python|bash) ((?:src|benchmarks|\.ci)/[\w./]+)", text):
+        assert (ROOT / command).exists(), command
 
 
 @pytest.mark.parametrize("name", ["ich", "ich-demo", "ich-ablation"])
