@@ -31,9 +31,9 @@ from phantoms.knee_age.law import (
     best_age,
 )
 
-SPECIFIED = {0.5: (0.401, 0.466), 0.6: (0.460, 0.519), 0.62: (0.470, 0.528), 0.65: (0.488, 0.544), 0.8: (0.567, 0.617),
+EXPECTED = {0.5: (0.401, 0.466), 0.6: (0.460, 0.519), 0.62: (0.470, 0.528), 0.65: (0.488, 0.544), 0.8: (0.567, 0.617),
              1.0: (0.659, 0.701)}  # fmt: skip
-"""Floors of §7.4 in years: all signs, front alone."""
+"""Noise of a man's tempo -> floors in years that the formulas gave before: of all signs, of the front alone."""
 TAUS = (0.5, 0.6, 0.62, 0.63, 0.65, 0.8, 1.0)
 MEN_IN_A_BIN = 400
 
@@ -77,10 +77,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="an archive of phantoms")
     args = parser.parse_args()
-    print("| tau | floor, all signs | specified | floor, front alone | specified | constant |\n|---|---|---|---|---|---|")
+    print("| tau | floor, all signs | expected | floor, front alone | expected | constant |\n|---|---|---|---|---|---|")
     for tau in TAUS:
         found = floors(args.men, tau, args.seed)
-        told = [f"{value:.3f}" for value in SPECIFIED.get(tau, ())] or ["", ""]
+        told = [f"{value:.3f}" for value in EXPECTED.get(tau, ())] or ["", ""]
         print(f"| {tau:.2f} | {found[0]:.3f} | {told[0]} | {found[1]:.3f} | {told[1]} | {found[2]:.3f} |")
     if args.folder:
         show_drawn(args.folder)

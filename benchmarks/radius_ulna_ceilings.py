@@ -20,10 +20,10 @@ from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES
 from phantoms.radius_ulna import read_truth
 from phantoms.radius_ulna.law import NOISE, ceilings, phase_probabilities, stage_probabilities
 
-SPECIFIED = {0.08: (96.9, 97.9, 94.6, 94.7), 0.10: (96.1, 97.4, 93.2, 93.4), 0.12: (95.3, 96.9, 91.8, 92.1),
+EXPECTED = {0.08: (96.9, 97.9, 94.6, 94.7), 0.10: (96.1, 97.4, 93.2, 93.4), 0.12: (95.3, 96.9, 91.8, 92.1),
              0.15: (94.1, 96.1, 89.8, 90.1), 0.19: (92.5, 95.0, 87.1, 87.4), 0.25: (90.1, 93.4, 83.0, 83.4),
              0.33: (86.9, 91.3, 77.5, 78.1)}  # fmt: skip
-"""Percent, §7.4: radius phases, ulna phases, radius grades, ulna grades."""
+"""Noise -> ceilings in percent that were worked out before: radius phases, ulna phases, radius grades, ulna grades."""
 
 
 def draw_maturity(bone: str, wrists: int, graded: bool, rng: np.random.Generator) -> np.ndarray:
@@ -42,7 +42,7 @@ def ceiling(bone: str, sigma: float, graded: bool, wrists: int, rng: np.random.G
 
 
 def row(sigma: float, wrists: int, seed: int) -> tuple[float, ...]:
-    """The four figures of a row of §7.4, percent."""
+    """Ceilings in percent for one ``sigma``, in the order of ``EXPECTED``."""
     rng = np.random.default_rng(seed)
     return tuple(ceiling(bone, sigma, graded, wrists, rng) for graded in (False, True) for bone in ("radius", "ulna"))
 
@@ -54,10 +54,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="an archive of phantoms")
     args = parser.parse_args()
-    titles = [f"{bone} {classes} | specified" for classes in ("phases", "grades") for bone in LEARNED]
+    titles = [f"{bone} {classes} | expected" for classes in ("phases", "grades") for bone in LEARNED]
     print(" | ".join(["| sigma", *titles]) + " |\n" + "|---" * 9 + "|")
-    for sigma in sorted({*SPECIFIED, *(sigma for bones in NOISE.values() for sigma in bones.values())}):
-        told = [f"{value:.1f}" for value in SPECIFIED.get(sigma, ())] or [""] * 4
+    for sigma in sorted({*EXPECTED, *(sigma for bones in NOISE.values() for sigma in bones.values())}):
+        told = [f"{value:.1f}" for value in EXPECTED.get(sigma, ())] or [""] * 4
         pairs = zip((f"{value:.1f}" for value in row(sigma, args.wrists, args.seed)), told)
         print(f"| {sigma:.2f} | " + " | ".join(cell for pair in pairs for cell in pair) + " |")
     for split in ("train", "test") if args.folder else ():

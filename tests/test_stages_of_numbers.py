@@ -115,8 +115,9 @@ def test_ages_end_in_a_checked_submission_and_a_report(context: Context, capsys:
     said = capsys.readouterr().out
     assert "out of fold, mean absolute error (months), labels: one reading" in said
     assert "test, mean absolute error (months), labels: mean of six readings" in said
-    assert "79.0000" not in said and " 79 " in said
-    assert "1,000 others, one reading" in said and "an article" in said
+    assert "79.0000" not in said
+    page = (context.paths.reports / "index.html").read_text(encoding="utf-8")
+    assert "1,000 others, one reading" in page and "an article" in page
     scores = pd.read_csv(context.paths.reports / "scores.csv")
     assert scores["split"].unique().tolist() == ["out of fold", "test", "published"]
     test = scores[scores["split"] == "test"].set_index("model")

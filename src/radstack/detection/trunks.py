@@ -1,4 +1,4 @@
-"""What looks at the whole picture for a detector: the article's trunk, or a pretrained ResNet under a feature pyramid."""
+"""What looks at the whole picture for a detector: the trunk of Ren 2015, or a pretrained ResNet under a feature pyramid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
 from radstack.report.evidence import Evidence, aligned
 from radstack.report.sections import write_page
+from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
 from radstack.running.tables import command, raw_files, read_index, read_rows
 from radstack.scoring.task import Task
@@ -29,8 +30,8 @@ def report(context: Context) -> None:
     context.make(artifact, lambda: _build(context, files))
     if files["scores.csv"].exists():
         if competition.pages.localization_score:
-            print(pd.read_csv(files["localization.csv"]).to_string(index=False, header=False, float_format="{:.4g}".format))
-        print_scores(context, pd.read_csv(files["scores.csv"]))
+            print("\n".join(localization_lines(pd.read_csv(files["localization.csv"]))))
+        print("\n".join(["", *score_lines(competition, pd.read_csv(files["scores.csv"]))]))
         print(f"\nsubmission: {paths.submissions / competition.models.final}.csv\nreport: {files['index.html']}")
 
 
@@ -80,17 +81,6 @@ def quarantined(context: Context) -> pd.DataFrame:
                for stage, folder in (("01", context.paths.folds), ("02", context.paths.cache))
                if (folder / "quarantine.csv").exists()]
     return pd.concat(tables, ignore_index=True)[list(tables[0])]
-
-
-def print_scores(context: Context, scores: pd.DataFrame) -> None:
-    """Print the score table of each split."""
-    competition = context.competition
-    for split, table in scores.groupby("split", sort=False):
-        labels = competition.pages.labels.get(str(split), "")
-        print(f"\n{competition.title}: {split}, {competition.metric}{f', labels: {labels}' if labels else ''}")
-        shown = table.drop(columns=["split", *(["labels"] if labels else [])]).dropna(axis=1, how="all")
-        shown = shown.astype({"rows": int} if "rows" in shown else {})  # the published rows made it a float column
-        print(shown.to_string(index=False, float_format="{:.4f}".format, na_rep=""))
 
 
 def models(context: Context) -> list[str]:
