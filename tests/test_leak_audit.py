@@ -305,6 +305,6 @@ def test_labels_come_from_one_other_patient_in_random_order():
 
 
 def test_one_hit_by_chance_is_tried_again():
-    songs = [canary.Song("a", 1, 2, canary.Interval(1, low, 2)) for low in (0.5, -0.1)]
-    assert not canary.heard(lambda seed: songs[seed]).leaks
-    assert canary.heard(lambda seed: songs[0]).leaks and canary.heard(lambda seed: songs[1]) is songs[1]
+    trials = [canary.Trial("a", 1, 2, canary.Interval(1, low, 2)) for low in (0.5, -0.1)]
+    assert not canary.repeated(lambda seed: trials[seed]).leaks
+    assert canary.repeated(lambda seed: trials[0]).leaks and canary.repeated(lambda seed: trials[1]) is trials[1]

@@ -1,4 +1,4 @@
-"""Shuffled-label canary: what is fitted to labels that belong to other patients must not beat the constant predictor.
+"""Fits to shuffled labels: what is fitted to labels that belong to other patients must not beat the constant predictor.
 
 A stack, or a network, that does has met the labels that it is scored on. Labels that are hidden in a picture or in a column
 are not found this way, since they are not shuffled with the targets.
@@ -31,7 +31,7 @@ SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
-class Song:
+class Trial:
     """What one fit to shuffled labels reached."""
 
     name: str
@@ -91,7 +91,7 @@ def built_on(context: Context) -> list[Stacker]:
     return [stacker for name, stacker in stackers.items() if name in wanted and method_of(stacker).learns]
 
 
-def stacks(context: Context) -> Iterator[Song]:
+def stacks(context: Context) -> Iterator[Trial]:
     """Refit each of :func:`built_on` out of fold to shuffled labels, on its members' tables as they are."""
     from radstack.stack.nested import fit_stack
 
@@ -99,15 +99,15 @@ def stacks(context: Context) -> Iterator[Song]:
     for stacker in built_on(context):
         members = members_of(context, stacker.members)
 
-        def once(seed: int, stacker: Stacker = stacker, members: dict[str, Member] = members) -> Song:
+        def once(seed: int, stacker: Stacker = stacker, members: dict[str, Member] = members) -> Trial:
             labeled = shuffled(rows, list(task.targets), seed)
             stacked = fit_stack(stacker, members, labeled, folds, task).member.oof
             return judged(stacker.name, stacked, labeled, fold, task)
 
-        yield heard(once)
+        yield repeated(once)
 
 
-def trained(context: Context, name: str) -> Song:
+def trained(context: Context, name: str) -> Trial:
     """Train the experiment ``name`` on its first fold to shuffled labels, in a temporary folder, and judge it.
 
     Raises:
@@ -117,19 +117,19 @@ def trained(context: Context, name: str) -> Song:
     known = {one.name: one for one in (*competition.models.on_call, *competition.models.experiments, *context.experiments)}
     if name not in known:
         raise UserError(f"--train {name}: no such experiment; known: {', '.join(known)}")
-    return heard(lambda seed: _train(context, known[name], seed))
+    return repeated(lambda seed: _train(context, known[name], seed))
 
 
-def heard(once: Callable[[int], Song]) -> Song:
+def repeated(once: Callable[[int], Trial]) -> Trial:
     """``once(seed)`` of the first seed, or, as long as it leaks, of the next."""
     for seed in SEEDS:
-        song = once(seed)
-        if not song.leaks:
+        trial = once(seed)
+        if not trial.leaks:
             break
-    return song
+    return trial
 
 
-def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray, task: Task) -> Song:
+def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray, task: Task) -> Trial:
     """Set a prediction table beside the constant predictor.
 
     Args:
@@ -150,10 +150,10 @@ def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray,
     answered = ~np.isnan(losses[1]).any(axis=0)
     weights = normalized(np.where(answered, task.metric.weights, 0.0).tolist())
     plain, model = (np.where(answered, one, 0.0) @ weights for one in losses)
-    return Song(name, float(model.mean()), float(plain.mean()), difference(plain, model, rows["group"].iloc[place]))
+    return Trial(name, float(model.mean()), float(plain.mean()), difference(plain, model, rows["group"].iloc[place]))
 
 
-def _train(context: Context, experiment: Experiment, seed: int) -> Song:
+def _train(context: Context, experiment: Experiment, seed: int) -> Trial:
     from radstack.stages.predict import predict_fold
     from radstack.stages.train import train_fold
 

@@ -189,20 +189,20 @@ def stack_canaries(scene: Scene) -> list[Finding]:
     from radstack.commands.canary import stacks
 
     try:
-        songs = list(stacks(scene.context))
+        trials = list(stacks(scene.context))
     except UserError as error:
         return [Finding("shuffled labels", LEAK if isinstance(error, LeakError) else WARN, f"not tried: {error}")]
-    if not songs:
+    if not trials:
         return [Finding("shuffled labels", OK, "the final model is built on no stacker that learns")]
-    return [Finding("shuffled labels", LEAK if song.leaks else OK, str(song)) for song in songs]
+    return [Finding("shuffled labels", LEAK if trial.leaks else OK, str(trial)) for trial in trials]
 
 
 def network_canary(scene: Scene, name: str) -> Finding:
     """One network trained on shuffled labels must not beat the constant predictor."""
     from radstack.commands.canary import trained
 
-    song = trained(scene.context, name)
-    return Finding("shuffled labels, trained", LEAK if song.leaks else OK, str(song))
+    trial = trained(scene.context, name)
+    return Finding("shuffled labels, trained", LEAK if trial.leaks else OK, str(trial))
 
 
 def _none(check: str, problems: list[str], fine: str, status: str = LEAK) -> Finding:
