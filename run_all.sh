@@ -4,41 +4,22 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
+case "${1:-}" in ""|-*) set -- ich --demo "$@" ;; esac
 
-case "${1:-}" in
-  ""|--*) competition=ich; demo=--demo ;;
-  *) competition=$1; shift; demo="" ;;
-esac
-drawing=()   # options of stage 00 alone
-training=()  # options of the stages with networks
-options=()   # options of every stage
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --demo) demo=--demo ;;
-    --demo-size) drawing+=("$1" "$2"); shift ;;
-    --device|--gpus|--jobs|--weights|--checkpoint-seconds) training+=("$1" "$2"); shift ;;
-    --ray|--offline|--resume|--no-resume) training+=("$1") ;;
-    --ray=*) training+=("$1") ;;
-    *) options+=("$1") ;;
-  esac
-  shift
-done
-# The demos' networks are so small that jobs of one core each outrun one on two cores; they have three folds.
-if [ -n "$demo" ]; then training=(--jobs 3 "${training[@]}"); fi
-
+# With --all-stages a stage passes over the options that only other stages read; what none reads, the first refuses.
 stage() {
   echo
   echo "== $1"
-  python "src/$1.py" "$competition" $demo "${@:2}"
+  python "src/$1.py" --all-stages "${@:2}"
 }
 
-if [ -n "$demo" ]; then stage 00_get_data "${drawing[@]}" "${options[@]}"; fi
-stage 01_make_folds "${options[@]}"
-stage 02_localize "${training[@]}" "${options[@]}"
-stage 03_cache "${options[@]}"
-stage 04_train "${training[@]}" "${options[@]}"
-stage 05_predict "${training[@]}" "${options[@]}"
-stage 06_sequence "${training[@]}" "${options[@]}"
-stage 07_stack "${options[@]}"
-stage 08_submit "${options[@]}"
-stage 09_report "${options[@]}"
+stage 00_get_data "$@"
+stage 01_make_folds "$@"
+stage 02_localize "$@"
+stage 03_cache "$@"
+stage 04_train "$@"
+stage 05_predict "$@"
+stage 06_sequence "$@"
+stage 07_stack "$@"
+stage 08_submit "$@"
+stage 09_report "$@"

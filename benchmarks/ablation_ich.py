@@ -66,7 +66,7 @@ def run_stages(folder: str, series: int) -> None:
     """Make whatever is missing, from the phantoms to the stack."""
     stage(folder, "00_get_data", "--demo-size", str(series))
     for script in STAGES:
-        stage(folder, script, *(("--jobs", "2") if script[:2] in ("04", "05", "06") else ()))
+        stage(folder, script, "--jobs", "2", "--all-stages")
 
 
 def stage(folder: str, script: str, *options: str) -> None:

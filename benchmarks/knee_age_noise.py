@@ -22,8 +22,8 @@ from competitions.knee_age.volume import KERNEL
 from radstack.images import masks
 from radstack.nets.backbones import build
 from radstack.recipes.localizer import Chain
-from radstack.running.cli import make_context, parser
-from radstack.running.context import Context, Options
+from radstack.running.cli import command_parser, open_context
+from radstack.running.context import Context
 from radstack.stages.chain import prepared_rows
 from radstack.stages.chain_fold import Scene, open_scene
 from radstack.stages.train import write_weights
@@ -35,9 +35,8 @@ from radstack.training.run import Run
 
 def main() -> None:
     """Print the error of the noisy labels, and of networks trained on clean and on noisy ones."""
-    arguments = parser(__doc__).parse_args(["knee_age", "--demo", *sys.argv[1:]])
-    options = Options(data_dir=arguments.data_dir, out_dir=arguments.out_dir, device="cpu")
-    context = make_context(load("knee_age", demo=True), options)
+    arguments = command_parser(__doc__).parse_args(["knee_age", "--demo", *sys.argv[1:]])
+    context = open_context(arguments, load)
     chain = context.competition.localizer
     assert isinstance(chain, Chain)
     rows, fold = prepared_rows(context)

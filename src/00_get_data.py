@@ -13,15 +13,12 @@ from radstack.stages.get_data import get_demo, get_kaggle
 
 def main() -> None:
     """Run the stage."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--kaggle", action="store_true", help="download the competition's archive")
-    arguments.add_argument("--demo-size", type=int, default=0, help="number of phantom series")
-    args = arguments.parse_args()
-    context = open_context(args, load)
-    if args.kaggle:
+    arguments = parser(__doc__, "kaggle", "demo_size", "dry_run", "workers")
+    context = open_context(arguments.parse_args(), load)
+    if context.options.kaggle:
         get_kaggle(context)
     else:
-        get_demo(context, args.demo_size)
+        get_demo(context, context.options.demo_size)
 
 
 if __name__ == "__main__":

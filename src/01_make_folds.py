@@ -13,7 +13,8 @@ from radstack.stages.folds import deal_folds, make_index
 
 def main() -> None:
     """Run the stage."""
-    context = open_context(parser(__doc__).parse_args(), load)
+    arguments = parser(__doc__, "dry_run", "force", "workers")
+    context = open_context(arguments.parse_args(), load)
     make_index(context)
     deal_folds(context)
 

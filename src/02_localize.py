@@ -9,19 +9,18 @@ takes    seconds for the demo of ich, two minutes for that of bone_age; about an
 """
 
 from competitions import load
-from radstack.running.cli import open_context, parser, run, training_arguments
+from radstack.running.cli import open_context, parser, run
 from radstack.stages.localize import localize, show
 
 
 def main() -> None:
     """Run the stage."""
-    arguments = training_arguments(parser(__doc__))
-    arguments.add_argument("--show", type=int, default=0, metavar="N", help="draw the steps of N pictures of each split")
-    args = arguments.parse_args()
-    context = open_context(args, load)
+    arguments = parser(__doc__, "show", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
+                       "resume", "checkpoint_seconds", "weights", "offline")
+    context = open_context(arguments.parse_args(), load)
     localize(context)
-    if args.show:
-        show(context, args.show)
+    if context.options.show:
+        show(context, context.options.show)
 
 
 if __name__ == "__main__":

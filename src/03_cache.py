@@ -14,7 +14,8 @@ from radstack.stages.cache import cache
 
 def main() -> None:
     """Run the stage."""
-    cache(open_context(parser(__doc__).parse_args(), load))
+    arguments = parser(__doc__, "dry_run", "force", "workers")
+    cache(open_context(arguments.parse_args(), load))
 
 
 if __name__ == "__main__":

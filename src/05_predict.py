@@ -7,14 +7,15 @@ takes    about a minute for the demo on two cores; for RSNA 2019 see benchmarks/
 """
 
 from competitions import load
-from radstack.running.cli import open_context, parser, run, training_arguments
+from radstack.running.cli import open_context, parser, run
 from radstack.running.work import finish
 from radstack.stages.predict import predict_job
 
 
 def main() -> None:
     """Run the stage."""
-    context = open_context(training_arguments(parser(__doc__)).parse_args(), load)
+    arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "jobs", "ray")
+    context = open_context(arguments.parse_args(), load)
     jobs = [predict_job(context, experiment, fold)
             for experiment in context.experiments for fold in context.folds_of(experiment)]
     finish(context, jobs, "competitions:predict")

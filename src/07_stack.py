@@ -13,7 +13,8 @@ from radstack.stages.stack import stack
 
 def main() -> None:
     """Run the stage."""
-    context = open_context(parser(__doc__).parse_args(), load)
+    arguments = parser(__doc__, "only", "name", "dry_run", "force")
+    context = open_context(arguments.parse_args(), load)
     for stacker in context.stackers:
         stack(context, stacker)
 

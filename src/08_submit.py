@@ -15,19 +15,16 @@ from radstack.stages.submit import check, push, submit, submit_constant
 
 def main() -> None:
     """Run the stage."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--push", default="", metavar="MESSAGE", help="upload the file through the kaggle client")
-    arguments.add_argument("--check", default="", metavar="FILE", help="only check a submission file")
-    args = arguments.parse_args()
-    context = open_context(args, load)
-    if args.check:
-        check(context, args.check)
+    arguments = parser(__doc__, "only", "name", "dry_run", "force", "push", "check")
+    context = open_context(arguments.parse_args(), load)
+    if context.options.check:
+        check(context, context.options.check)
         return
     submit_constant(context)
     for name in context.options.only or (context.competition.models.final,):
         path = submit(context, name)
-        if args.push:
-            push(context, path, args.push)
+        if context.options.push:
+            push(context, path, context.options.push)
 
 
 if __name__ == "__main__":

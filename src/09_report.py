@@ -14,7 +14,8 @@ from radstack.running.cli import open_context, parser, run
 
 def main() -> None:
     """Run the stage."""
-    report(open_context(parser(__doc__).parse_args(), load))
+    arguments = parser(__doc__, "dry_run", "force")
+    report(open_context(arguments.parse_args(), load))
 
 
 if __name__ == "__main__":

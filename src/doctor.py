@@ -17,8 +17,7 @@ def main() -> None:
     from radstack.commands.doctor import doctor
     from radstack.running.cli import command_parser, open_context
 
-    arguments = command_parser(__doc__)
-    arguments.add_argument("--weights", default="", help="folder with pretrained weights (see README)")
+    arguments = command_parser(__doc__, "weights")
     doctor(open_context(arguments.parse_args(), load))
 
 

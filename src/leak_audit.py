@@ -11,12 +11,12 @@ takes    half a minute on the phantoms; with 750,000 slices of 256 pixels seven 
 from competitions import load
 from radstack.commands.duplicates import DISTANCE
 from radstack.commands.leak_audit import leak_audit
-from radstack.running.cli import command_parser, open_context, run, with_workers
+from radstack.running.cli import command_parser, open_context, run
 
 
 def main() -> None:
     """Audit."""
-    arguments = with_workers(command_parser(__doc__))
+    arguments = command_parser(__doc__, "workers")
     arguments.add_argument("--train", default="", metavar="NAME", help="also train this experiment on shuffled labels, one "
                            "fold, in a temporary folder")
     arguments.add_argument("--distance", type=int, default=DISTANCE, metavar="N", help="bits of 255 by which the hashes of "

@@ -3,9 +3,11 @@
 import importlib
 import os
 import pkgutil
+import sys
 from pathlib import Path
 from typing import Any
 
+from radstack.core.errors import UsageError
 from radstack.core.registry import check_name
 from radstack.recipes.competition import Competition
 from radstack.running.cli import reopen
@@ -24,8 +26,12 @@ def load(name: str, demo: bool = False) -> Competition:
     """The competition ``name``, or with ``demo`` its phantoms; ``ich-ablation`` names the variant in ``ich/ablation.py``.
 
     Raises:
+        UsageError: no name is given; lists them.
         UserError: there is none, with the nearest name.
     """
+    if not name:
+        raise UsageError(f"which competition? type one of {', '.join(NAMES)} after the script, with --demo for its "
+                         f"phantoms: python {sys.argv[0]} {NAMES[0]} --demo")
     name, _, variant = (f"{name}-demo" if demo else name).partition("-")
     check_name(NAMES, name, "competition")
     if not variant:

@@ -146,7 +146,7 @@ def _makers(context: Context) -> dict[str, str]:
     """Name below ``weights/`` or ``oof/`` -> the command that makes it: of every recipe, variant and localizing network."""
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
     recipes = context.recipes
-    made = {one.name: f"{command(context, scripts[type(one)])} --only {one.name}" for one in recipes}
+    made = {one.name: command(context, scripts[type(one)], one.name) for one in recipes}
     return made | dict.fromkeys(localizer_names(context), command(context, "02_localize"))
 
 

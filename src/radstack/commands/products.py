@@ -58,8 +58,7 @@ def remedy(context: Context, lacking: list[Product]) -> str:
     """The command that makes ``lacking``, products of one stage, and nothing else."""
     names = list(dict.fromkeys(one.recipe for one in lacking if one.recipe and one.fold >= 0))
     known = {one.recipe for one in products(context) if one.script == lacking[0].script and one.fold >= 0}
-    only = f" --only {','.join(names)}" if names and set(names) != known else ""
-    return command(context, lacking[0].script) + only
+    return command(context, lacking[0].script, ",".join(names) if set(names) != known else "")
 
 
 def input_there(context: Context) -> bool:

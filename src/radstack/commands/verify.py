@@ -10,7 +10,7 @@ from radstack.core.artifact import manifest_of, packages
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
 from radstack.running.context import Context
-from radstack.running.tables import command, in_words
+from radstack.running.tables import command
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _few(names: list[str]) -> str:
 
 
 def _record_command(context: Context) -> str:
-    return f"python src/verify.py {in_words(context.competition.name)} --record"
+    return f"{context.command('verify')} --record"
 
 
 def _say_packages(recorded: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, sha256, write_json
 from radstack.core.recipe import as_dict, digest
 
@@ -104,25 +104,14 @@ def content_hash(path: Path) -> str:
     """SHA-256 of a file, taken from its manifest when size and time stamp still match it.
 
     Raises:
-        UserError: the file is missing, or differs from what its own manifest recorded.
+        Missing: it is not there.
+        UserError: it differs from what its own manifest recorded.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing; make it with: python src/{maker(path)}")
+        raise Missing(path)
     manifest = manifest_of(path)
     recorded = read_json(manifest)["files"].get(path.name, {}) if manifest.exists() else {}
     return check_unedited(path, recorded) if recorded else sha256(path)
-
-
-MAKERS = {"index.parquet": "01_make_folds.py", "folds.csv": "01_make_folds.py", "boxes.parquet": "02_localize.py",
-          "prepared/rows.parquet": "02_localize.py", "found/*": "02_localize.py", "rows.parquet": "03_cache.py",
-          "*.safetensors": "04_train.py"}
-"""File name -> the script that makes it; prediction tables come from three of them."""
-
-
-def maker(path: Path) -> str:
-    """The script that makes ``path``."""
-    return next((script for name, script in MAKERS.items() if path.match(name)),
-                f"05_predict.py, 06_sequence.py or 07_stack.py --only {path.parent.name}")
 
 
 def check_unedited(path: Path, recorded: dict[str, Any]) -> str:

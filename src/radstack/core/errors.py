@@ -1,4 +1,7 @@
-"""The two kinds of failure a user meets, and other people's exceptions in one line."""
+"""The kinds of failure a user meets, and other people's exceptions in one line."""
+
+from pathlib import Path
+from typing import Any
 
 
 class UserError(Exception):
@@ -6,6 +9,23 @@ class UserError(Exception):
 
     The stage scripts print it without a traceback and exit with status 1.
     """
+
+
+class UsageError(UserError):
+    """The command line itself is wrong; the exit status is 2, as argparse's own."""
+
+
+class Missing(UserError):
+    """An input file is not there; who knows the competition says what makes it."""
+
+    def __init__(self, path: Path) -> None:
+        """``path``: of the file."""
+        super().__init__(f"{path} is missing")
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An exception is pickled by its message unless told otherwise."""
+        return type(self), (self.path,)
 
 
 class LeakError(UserError):

@@ -1,13 +1,14 @@
 """The command line that every stage script shares."""
 
 import argparse
-import os
+import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from radstack.core.errors import UserError
+from radstack.core.errors import UsageError, UserError
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
 from radstack.core.say import flush, to_stdout
@@ -17,73 +18,97 @@ from radstack.running.context import Context, Options, add_variant, read_variant
 Load = Callable[[str, bool], Competition]
 
 
-def command_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Arguments of every script: which competition, and where it lies; ``doc``, the script's docstring, is the help text."""
+COMMON = ("edits", "limit", "data_dir", "out_dir")
+"""Options that every script reads."""
+
+
+def command_parser(doc: str | None, *reads: str) -> argparse.ArgumentParser:
+    """Arguments of a script: which competition, :data:`COMMON`, and the :class:`Options` that it names in ``reads``.
+
+    ``doc``, the script's docstring, is the help text. What is not given on the command line is absent from the result.
+    """
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = arguments.add_argument
-    add("competition", nargs="?", default="ich", help="ich (default), bone_age, knee_age or radius_ulna")
-    add("--demo", action="store_true", help="work on the phantoms with the small recipes")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the competition (folds.count=3, "
-        "cache.size=[512,512]) for all scripts of a run; in a stage with --name, one of a recipe")
-    add("--limit", type=int, default=0, help="smoke run: only the first N patients of train and test, kept apart from "
-        "the full run")
-    add("--data-dir", default=".", help="folder that holds input/")
-    add("--out-dir", default=".", help="folder that receives folds/ cache/ weights/ oof/ submissions/ reports/")
-    arguments.set_defaults(only="", folds="", name="")
+    arguments.add_argument("competition", nargs="?", default="", help="its name; without one the script lists them")
+    arguments.add_argument("--demo", action="store_true", help="work on the phantoms with the small recipes")
+    for option in dataclasses.fields(Options):
+        if option.name in (*COMMON, *reads):
+            _add(arguments, option)
     return arguments
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Arguments of every stage; see :func:`command_parser`."""
-    arguments = command_parser(doc)
-    add = arguments.add_argument
-    add("--only", default="", help="comma-separated recipe names instead of all")
-    add("--folds", default="", help="comma-separated folds instead of all")
-    add("--name", default="", help="name of the new variant made by --set from the one recipe of --only")
-    add("--dry-run", action="store_true", help="say what would be made and why, make nothing")
-    add("--force", action="store_true", help="make again what is there")
-    return with_workers(arguments)
+def parser(doc: str | None, *reads: str) -> argparse.ArgumentParser:
+    """Arguments of a stage; see :func:`command_parser`.
 
-
-def with_workers(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the number of processes that read pictures."""
-    arguments.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8),
-                           help="processes that read and decode")
+    What only other stages read is parsed, too, so that :func:`open_context` can refuse it by name or pass over it.
+    """
+    reads = ("all_stages", *reads)
+    arguments = command_parser(doc, *reads)
+    for option in dataclasses.fields(Options):
+        if option.name not in (*COMMON, *reads):
+            _add(arguments, option, hidden=True)
+    arguments.set_defaults(reads=(*COMMON, *reads))
     return arguments
 
 
-def training_arguments(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add what only the stages with networks need."""
-    add = arguments.add_argument
-    add("--device", default="", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
-    add("--gpus", type=int, default=1, help="processes of one job, started by torchrun, one a GPU")
-    add("--jobs", type=int, default=1, help="jobs at a time on this machine, each in a process of its own")
-    add("--ray", nargs="?", const="local", default="", metavar="ADDRESS", help="run the jobs on Ray: this machine, or a "
-        "cluster's address")
-    add("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the checkpoint of a killed run")
-    add("--checkpoint-seconds", type=float, default=300.0, help="time between two checkpoints within an epoch")
-    add("--weights", default="", help="folder with pretrained weights (see README)")
-    add("--offline", action="store_true", help="never download weights")
-    return arguments
+def _add(arguments: argparse.ArgumentParser, option: "dataclasses.Field[Any]", hidden: bool = False) -> None:
+    how = dict(option.metadata)
+    flag = how.pop("flag", flag_of(option.name))
+    if isinstance(option.default, bool):
+        how["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
+    else:
+        how = {"type": type(option.default), **how}
+    how |= {"help": argparse.SUPPRESS} if hidden else {}
+    arguments.add_argument(flag, dest=option.name, default=argparse.SUPPRESS, **how)
+
+
+def flag_of(name: str) -> str:
+    """``--dry-run`` for ``dry_run``."""
+    return "--" + name.replace("_", "-")
 
 
 def open_context(args: argparse.Namespace, load: Load) -> Context:
-    """Turn parsed arguments into a Context; makes the variant of ``--set --name``."""
-    known: dict[str, Any] = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
-    known |= {"only": _words(args.only), "folds": tuple(int(fold) for fold in _words(args.folds))}
-    known |= {} if args.name else {"edits": tuple(args.set)}
-    context = make_context(load(args.competition, args.demo), Options(**known))
-    if args.name:
-        context = _with_variant(context, args.name, parse_edits(args.set))
-    _check_names(context)
+    """Turn parsed arguments into a Context; makes the variant of ``--set --name``.
+
+    Raises:
+        UsageError: no competition is named, or an option is given that the script does not read.
+        UserError: a value does not fit.
+    """
+    competition = load(args.competition, args.demo)
+    given = {name: tuple(value) if isinstance(value, list) else value
+             for name, value in vars(args).items() if name in Options.__dataclass_fields__}
+    if given.get("all_stages") and args.demo:
+        # The demos' networks are so small that jobs of one core each outrun one on two cores; they have three folds.
+        given = {"jobs": 3, **given}
+    edits = given.pop("edits", ()) if given.get("name") else ()  # then they are edits of a recipe
+    options = Options(**_read(given, getattr(args, "reads", tuple(given))))
+    context = make_context(competition, options)
+    if options.name:
+        context = _with_variant(context, options.name, parse_edits(list(edits)))
+    else:
+        _check_names(context, given.get("only", ()))
     return context
+
+
+def _read(given: dict[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
+    """The options that a stage reads; another one is refused, or passed over with ``--all-stages``."""
+    for name in given:
+        if name not in reads and not given.get("all_stages"):
+            script, others = Path(sys.argv[0]).name, ", ".join(readers(name))
+            raise UsageError(f"{script} does not read {flag_of(name)}; {others} {'do' if ',' in others else 'does'}")
+    return {name: value for name, value in given.items() if name in reads}
+
+
+def readers(name: str) -> list[str]:
+    """The stage scripts that read an option, as each declares in its call of :func:`parser`."""
+    scripts = sorted(Path(__file__).parents[2].glob("[0-9]*.py"))
+    return [script.name for script in scripts if re.search(rf'parser\(__doc__,[^)]*"{name}"', script.read_text())]
 
 
 def reopen(plain: dict[str, Any], load: Load) -> Context:
     """The context that :meth:`Context.plain` described, on this machine."""
     options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
-                               for key, value in plain.items() if key != "name"}
-    return make_context(load(plain["name"], False), Options(**options))
+                               for key, value in plain.items() if key != "competition"}
+    return make_context(load(plain["competition"], False), Options(**options))
 
 
 def make_context(competition: Competition, options: Options) -> Context:
@@ -94,9 +119,15 @@ def make_context(competition: Competition, options: Options) -> Context:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; a UserError becomes one line and exit status 1, a closed pipe (``| head``) a quiet end."""
+    """Run a script's ``main`` so that it ends in one line: status 1 after a UserError, 2 after a wrong command line.
+
+    A pipe that closes (``| head``) ends it quietly.
+    """
     try:
         main()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -115,12 +146,8 @@ def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Cont
     return Context(context.competition, context.paths, change(context.options, only=(name,)))
 
 
-def _check_names(context: Context) -> None:
+def _check_names(context: Context, only: tuple[str, ...]) -> None:
     known = [recipe.name for recipe in context.competition.recipes] + list(read_variants(context.paths))
-    for name in context.options.only:
+    for name in only:
         if name not in known:
             raise UserError(f"--only {name}: no such recipe; known: {', '.join(known)}")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split(",") if word)

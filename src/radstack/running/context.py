@@ -1,13 +1,15 @@
 """What a stage script works with: the competition, its folders, and the settings of this run."""
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from radstack.core.artifact import Artifact
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, write_json
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
@@ -17,28 +19,62 @@ from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 
 
+def option(default: Any, text: str, **how: Any) -> Any:
+    """A field of :class:`Options`: its default, its help text, and what argparse cannot tell from the default."""
+    return field(default=default, metadata={"help": text, **how})
+
+
+def words(text: str) -> tuple[str, ...]:
+    """``a,b`` as a tuple."""
+    return tuple(word for word in text.split(",") if word)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """``0,1`` as a tuple."""
+    return tuple(int(word) for word in words(text))
+
+
 @dataclass(frozen=True)
 class Options:
-    """Settings of one run. None of them enters an artifact key."""
+    """Settings of one run, each an option of the command line. Changing these never causes a rebuild.
 
-    edits: tuple[str, ...] = ()
-    """``field=value`` edits of the competition itself."""
-    data_dir: str = "."
-    out_dir: str = "."
-    limit: int = 0
-    dry_run: bool = False
-    force: bool = False
-    resume: bool = True
-    workers: int = 2
-    device: str = ""
-    gpus: int = 1
-    jobs: int = 1
-    ray: str = ""
-    weights: str = ""
-    offline: bool = False
-    only: tuple[str, ...] = ()
-    folds: tuple[int, ...] = ()
-    checkpoint_seconds: float = 300.0
+    :mod:`radstack.running.cli` makes ``--checkpoint-seconds`` of ``checkpoint_seconds``; a script declares which it reads.
+    """
+
+    edits: tuple[str, ...] = option((), "change a field of the competition (folds.count=3, cache.size=[512,512]) for all "
+                                    "scripts of a run; in a stage with --name, one of a recipe", flag="--set",
+                                    action="append", type=str, metavar="KEY=VALUE")
+    limit: int = option(0, "smoke run: only the first N patients of train and test, kept apart from the full run",
+                        metavar="N")
+    data_dir: str = option(".", "folder that holds input/")
+    out_dir: str = option(".", "folder that receives folds/ cache/ weights/ oof/ submissions/ reports/")
+    all_stages: bool = option(False, "as run_all.sh calls a stage: pass over the options that only other stages read")
+    only: tuple[str, ...] = option((), "comma-separated recipe names instead of all", type=words)
+    folds: tuple[int, ...] = option((), "comma-separated folds instead of all", type=numbers)
+    name: str = option("", "name of the new variant made by --set from the one recipe of --only")
+    dry_run: bool = option(False, "say what would be made and why, make nothing")
+    force: bool = option(False, "make again what is there")
+    workers: int = option(min(os.cpu_count() or 1, 8), "processes that read and decode")
+    device: str = option("", "cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
+    gpus: int = option(1, "processes of one job, started by torchrun, one a GPU")
+    jobs: int = option(1, "jobs at a time on this machine, each in a process of its own")
+    ray: str = option("", "run the jobs on Ray: this machine, or a cluster's address", nargs="?", const="local",
+                      metavar="ADDRESS")
+    resume: bool = option(True, "go on from the checkpoint of a killed run")
+    checkpoint_seconds: float = option(300.0, "time between two checkpoints within an epoch")
+    weights: str = option("", "folder with pretrained weights (see README)")
+    offline: bool = option(False, "never download weights")
+    kaggle: bool = option(False, "download the competition's archive")
+    demo_size: int = option(0, "number of phantom series")
+    show: int = option(0, "draw the steps of N pictures of each split", metavar="N")
+    push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")
+    check: str = option("", "only check a submission file", metavar="FILE")
+
+
+MAKERS = {"index.parquet": "01_make_folds", "folds.csv": "01_make_folds", "boxes.parquet": "02_localize",
+          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "rows.parquet": "03_cache",
+          "*.safetensors": "04_train"}
+"""File name -> the stage that makes it; prediction tables are made by the stage of their recipe."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +127,35 @@ class Context:
         try:
             return "--force" if self.options.force else artifact.why()
         except UserError as error:
+            if isinstance(error, Missing):
+                error = UserError(f"{error}; {self.make_with(error.path)}")
             if self.options.dry_run:
                 return f"({error})"
-            raise
+            raise error from None
 
     def plain(self) -> dict[str, Any]:
         """JSON values from which :func:`radstack.running.cli.reopen` makes this context again, on another machine too."""
-        return {"name": self.competition.name, **dataclasses.asdict(self.options)}
+        return {"competition": self.competition.name, **dataclasses.asdict(self.options)}
+
+    def command(self, script: str, only: str = "") -> str:
+        """The command line of a stage for this competition in these folders, for messages that say what to type."""
+        options, name = self.options, self.competition.name
+        words = ["python", f"src/{script}.py", name.removesuffix("-demo"), *(["--demo"] if name.endswith("-demo") else [])]
+        words += ["--only", only] if only else []
+        for flag, value in (("--limit", options.limit), ("--data-dir", options.data_dir), ("--out-dir", options.out_dir)):
+            words += [flag, str(value)] if value not in (0, ".") else []
+        return shlex.join([*words, *(word for edit in options.edits for word in ("--set", edit))])
+
+    def make_with(self, path: Path) -> str:
+        """What to type where ``path`` is missing."""
+        if self.paths.input in path.parents:
+            return f"get it with: {self.command('00_get_data')}"
+        script = next((script for name, script in MAKERS.items() if path.match(name)), "")
+        if script:
+            return f"make it with: {self.command(script)}"
+        kinds = {Experiment: "05_predict", Sequence: "06_sequence", Stacker: "07_stack"}
+        script = next((kinds[type(one)] for one in self.recipes if one.name == path.parent.name), "05_predict")
+        return f"make it with: {self.command(script, path.parent.name)}"
 
     def _chosen(self, kind: type, own: Iterable[Any]) -> list[Any]:
         added = (recipe for recipe in make_variants(self.competition, self.paths) if isinstance(recipe, kind))

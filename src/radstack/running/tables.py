@@ -1,4 +1,4 @@
-"""The tables that later stages read, and the commands that make them."""
+"""The tables that later stages read."""
 
 import numpy as np
 import pandas as pd
@@ -8,26 +8,17 @@ from radstack.core.files import read_json, read_table
 from radstack.core.folds import check_folds, fold_of
 from radstack.running.context import Context
 
-
-def command(context: Context, script: str) -> str:
-    """The command line of another stage, for error messages."""
-    limit = f" --limit {context.options.limit}" if context.options.limit else ""
-    return f"python src/{script}.py {in_words(context.competition.name)}{limit}"
-
-
-def in_words(name: str) -> str:
-    """A competition's name as one types it: ``ich --demo`` for ``ich-demo``."""
-    return f"{name.removesuffix('-demo')} --demo" if name.endswith("-demo") else name
+command = Context.command
 
 
 def read_index(context: Context) -> pd.DataFrame:
     """The index of stage 01."""
-    return read_table(context.paths.folds / "index.parquet", command(context, "01_make_folds"))
+    return read_table(context.paths.folds / "index.parquet", context.command("01_make_folds"))
 
 
 def read_folds(context: Context) -> pd.DataFrame:
     """The fold table of stage 01: columns group, fold."""
-    return read_table(context.paths.folds / "folds.csv", command(context, "01_make_folds")).astype({"group": str})
+    return read_table(context.paths.folds / "folds.csv", context.command("01_make_folds")).astype({"group": str})
 
 
 def raw_files(context: Context) -> dict[str, str]:
@@ -38,7 +29,7 @@ def raw_files(context: Context) -> dict[str, str]:
 
 def read_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
     """The row table of stage 03 and each row's fold (-1 for test), checked for leaks."""
-    rows = read_table(context.paths.cache / "rows.parquet", command(context, "03_cache"))
+    rows = read_table(context.paths.cache / "rows.parquet", context.command("03_cache"))
     folds = read_folds(context)
     check_folds(folds, rows, list(context.competition.targets))
     return rows, fold_of(rows, folds).to_numpy()

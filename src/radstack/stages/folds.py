@@ -15,7 +15,7 @@ from radstack.core.folds import check_folds, make_folds, patients_on_both_sides
 from radstack.core.progress import track
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
-from radstack.running.tables import in_words, read_folds, read_index
+from radstack.running.tables import read_folds, read_index
 
 
 def make_index(context: Context) -> None:
@@ -101,8 +101,8 @@ def listing_digest(folder: Path) -> str:
 
 def missing_input(context: Context) -> str:
     """What to type when there is no raw data."""
-    competition, name = context.competition, in_words(context.competition.name)
+    competition, get = context.competition, context.command("00_get_data")
     if competition.phantoms:
-        return f"{context.paths.input} is missing; draw the phantoms with: python src/00_get_data.py {name}"
-    return (f"{context.paths.input} is missing; fetch it with: python src/00_get_data.py {name} --kaggle "
-            f"(needs {competition.data.disk / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {name} --demo")
+        return f"{context.paths.input} is missing; draw the phantoms with: {get}"
+    return (f"{context.paths.input} is missing; fetch it with: {get} --kaggle "
+            f"(needs {competition.data.disk / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {competition.name} --demo")

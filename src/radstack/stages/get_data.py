@@ -10,6 +10,9 @@ from radstack.running.context import Context
 def get_demo(context: Context, size: int) -> None:
     """Draw the phantoms, unless as many are there already; a killed run goes on where it was."""
     competition = context.competition
+    if not competition.phantoms and context.options.all_stages:
+        print(f"  your own data belong into {context.paths.input}; nothing is drawn")
+        return
     if not competition.phantoms:
         needed = f"({competition.data.disk / 1e9:,.0f} GB on disk)"
         archive = (f", --kaggle fetches the archive of {competition.data.kaggle} {needed}" if competition.data.kaggle else
