@@ -144,7 +144,8 @@ def test_every_option_is_read_by_a_stage_and_declared_under_its_own_name():
     ("09_report", "--folds 7", "09_report.py does not read --folds; 04_train.py, 05_predict.py, 06_sequence.py do"),
     ("01_make_folds", "--only resnet", "does not read --only; 04_train.py"),
     ("07_stack", "--folds 0", "does not read --folds"),
-    ("02_localize", "--folds 0", "does not read --folds"), ("04_train", "--demo-size 9", "--demo-size; 00_get_data.py does")])
+    ("02_localize", "--folds 0", "does not read --folds"),
+    ("04_train", "--demo-size 9", "--demo-size; 00_get_data.py does")])
 def test_a_stage_refuses_what_it_does_not_read(script, options, said):
     done = run_script(script, "bone_age", "--demo", *options.split())
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
