@@ -142,7 +142,8 @@ def test_what_is_missing_of_a_stage_comes_with_its_command(copy):
     manifest_of(copy.paths.weights / "boys" / "fold1.safetensors").unlink()
     lines = {check.name: check for check in stages(copy)}
     assert lines["stage 04"].state == TODO and lines["stage 05"].state == OK
-    assert lines["stage 04"].words == "8 of 9 there, not boys fold 1: python src/04_train.py ages --only boys"
+    said = f"python src/04_train.py ages --only boys --data-dir {copy.paths.data} --out-dir {copy.paths.out}"
+    assert lines["stage 04"].words == f"8 of 9 there, not boys fold 1: {said}"
     assert next_stage(copy) == "04"
     (copy.paths.folds / "folds.csv").unlink()
     assert next_stage(copy) == "01"

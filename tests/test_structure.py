@@ -14,7 +14,14 @@ from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
-from radstack.running.cli import make_context, reopen
+from radstack.running.cli import (
+    COMMON,
+    make_context,
+    open_context,
+    parser,
+    readers,
+    reopen,
+)
 from radstack.running.context import Options, add_variant, make_variants
 
 ROOT = Path(__file__).parents[1]
@@ -129,3 +136,71 @@ def test_edits_of_the_competition_reach_jobs_on_other_machines(tmp_path):
     assert reopen(context.plain(), load).competition.cache.size == (512, 512)
     assert context.folds_of(context.competition.models.experiments[0]) == list(range(7))
     assert make_context(load("ich"), Options(limit=9)).paths.cache.name == "ich-limit9"
+
+
+def run_script(name, *options):
+    return subprocess.run([sys.executable, str(ROOT / "src" / f"{name}.py"), *options], capture_output=True, text=True)
+
+
+def test_every_option_is_read_by_a_stage_and_declared_under_its_own_name():
+    names = {option.name for option in dataclasses.fields(Options)} - {*COMMON, "all_stages"}
+    assert not [name for name in names if not readers(name)]
+    declared = {word for script in SCRIPTS for call in re.findall(r"parser\(__doc__,([^)]*)", script.read_text())
+                for word in re.findall(r'"(\w+)"', call)}
+    assert declared == names
+    assert readers("folds") == ["04_train.py", "05_predict.py", "06_sequence.py"]
+
+
+@pytest.mark.parametrize(("script", "options", "said"), [
+    ("09_report", "--folds 7", "09_report.py does not read --folds; 04_train.py, 05_predict.py, 06_sequence.py do"),
+    ("01_make_folds", "--only resnet", "does not read --only; 04_train.py"),
+    ("07_stack", "--folds 0", "does not read --folds"),
+    ("02_localize", "--folds 0", "does not read --folds"),
+    ("04_train", "--demo-size 9", "--demo-size; 00_get_data.py does")])
+def test_a_stage_refuses_what_it_does_not_read(script, options, said):
+    done = run_script(script, "bone_age", "--demo", *options.split())
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+def test_with_all_stages_it_passes_over_what_others_read_and_what_none_reads_ends_the_first(tmp_path):
+    given = ("ich", "--demo", "--out-dir", str(tmp_path), "--data-dir", str(tmp_path), "--dry-run", "--all-stages")
+    others = ("--folds", "0", "--ray", "auto", "--no-resume", "--push", "two words")
+    done = run_script("00_get_data", *given, *others, "--demo-size", "9")
+    assert done.returncode == 0 and "would draw 9 series" in done.stdout
+    for wrong in (("--flods", "0"), ("--only", "resent"), ("--folds", "one")):
+        assert run_script("00_get_data", *given, *wrong).returncode > 0
+    assert "nothing is drawn" in run_script("00_get_data", "ich", *given[2:]).stdout
+
+
+def test_run_all_hands_everything_to_every_stage():
+    text = (ROOT / "run_all.sh").read_text()
+    assert [f"stage {script.stem} \"$@\"" for script in SCRIPTS] == re.findall(r"^stage \S+ .*$", text, re.MULTILINE)
+    assert "--all-stages" in text and "[@]" not in text
+
+
+def test_options_of_the_command_line_become_those_of_the_context():
+    def opened(line):
+        arguments = parser("", "jobs", "ray", "only", "name", "resume", "workers")
+        return open_context(arguments.parse_args(line.split()), load).options
+
+    assert opened("ich --demo --ray auto --no-resume --only resnet") == Options(ray="auto", resume=False, only=("resnet",))
+    assert opened("ich --ray=auto").ray == "auto" and opened("ich --ray --jobs 2") == Options(ray="local", jobs=2)
+    assert [opened(f"ich {more}").jobs for more in ("--demo", "--demo --all-stages", "--demo --all-stages --jobs 1",
+                                                    "--all-stages")] == [1, 3, 1, 1]
+
+
+@pytest.mark.parametrize("script", ["04_train", "clean", "doctor", "verify"])
+def test_without_a_name_a_script_lists_the_competitions(script):
+    done = run_script(script, *(["--yes"] if script == "clean" else []))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
+    assert "ich, bone_age, knee_age, radius_ulna" in done.stderr and f"{script}.py ich --demo" in done.stderr
+
+
+def test_a_missing_input_names_the_competition_its_phantoms_and_the_folders(tmp_path):
+    folders = ("--data-dir", str(tmp_path), "--out-dir", str(tmp_path))
+    said = run_script("07_stack", "ich", "--demo", *folders, "--only", "blend", "--dry-run").stdout
+    assert f"make it with: python src/03_cache.py ich --demo {' '.join(folders)}" in said
+    context = make_context(load("ich"), Options(limit=9))
+    assert context.make_with(Path("oof/ich/blend/fold0.parquet")) == (
+        "make it with: python src/07_stack.py ich --only blend --limit 9")
+    assert context.make_with(context.paths.input / "sample.csv") == "get it with: python src/00_get_data.py ich --limit 9"
