@@ -16,7 +16,8 @@ OWN = [str(Path(folder).resolve()) for folder in os.environ.get("RADSTACK_COMPET
 """Folders of competitions that live outside the repository; jobs in other processes inherit the variable."""
 __path__ += OWN
 
-NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+NAMES = tuple(sorted((module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")),
+                     key=lambda name: (name != "ich", name)))  # examples name the first: the competition that most come for
 """Every folder here and in ``OWN``; ``_template`` is no competition but the one to copy."""
 VARIANTS = ("demo", "ablation")
 """``<name>-<variant>`` is in ``<name>/<variant>.py``."""
