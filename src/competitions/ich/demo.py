@@ -38,7 +38,7 @@ BYOBNET = change(RESNET, name="byobnet_neighbors", view=windows_and_neighbors(SI
 SHUFFLENET = change(RESNET, name="shufflenet_means", view=means_of_three(SIDE),
                     backbone__name="torchvision/shufflenet_v2_x0_5", train__precision="fp32", train__epochs=2)
 
-# The source's batch norm keeps 99 % of its running statistics a step, which may lag after only 274 steps: here it keeps 90 %.
+# The source's batch norm keeps 99 % of its running statistics a step, which may lag after 274 steps: here it keeps 90 %.
 EFFICIENTNET = change(RESNET, name="efficientnet", backbone__name="efficientnet_pytorch/efficientnet-b0",
                       backbone__args={"width_coefficient": 0.25, "depth_coefficient": 0.25, "batch_norm_momentum": 0.9,
                                       "drop_connect_rate": 0.0}, train__precision="fp32", train__epochs=2)
