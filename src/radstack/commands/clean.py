@@ -18,7 +18,6 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
-from radstack.running.tables import command
 
 FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports")
 """What ``--keep`` may name."""
@@ -75,16 +74,16 @@ def _results(context: Context) -> Iterator[Item]:
         drawn = manifest_of(paths.input)
         size = f" --demo-size {read_json(drawn)['series']}" if drawn.exists() else ""
         for path in (paths.input, drawn):
-            yield from _there("input", path, command(context, "00_get_data") + size)
-    yield from _there("folds", paths.folds, command(context, "01_make_folds"))
-    yield from _there("cache", paths.cache, f"{command(context, '02_localize')}, then 03_cache.py")
+            yield from _there("input", path, context.command("00_get_data") + size)
+    yield from _there("folds", paths.folds, context.command("01_make_folds"))
+    yield from _there("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")
     makers = _makers(context)
     for path in _children(paths.weights, makers):
         yield Item("weights", path, makers[path.name])
     for path in _children(paths.oof, makers):
         yield Item("oof", path, makers[path.name].replace("04_train", "05_predict"))
-    yield from _there("submissions", paths.submissions, command(context, "08_submit"))
-    yield from _there("reports", paths.reports, command(context, "09_report"))
+    yield from _there("submissions", paths.submissions, context.command("08_submit"))
+    yield from _there("reports", paths.reports, context.command("09_report"))
 
 
 def _strangers(context: Context) -> Iterator[Item]:
@@ -146,8 +145,8 @@ def _makers(context: Context) -> dict[str, str]:
     """Name below ``weights/`` or ``oof/`` -> the command that makes it: of every recipe, variant and localizing network."""
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
     recipes = context.recipes
-    made = {one.name: command(context, scripts[type(one)], one.name) for one in recipes}
-    return made | dict.fromkeys(localizer_names(context), command(context, "02_localize"))
+    made = {one.name: context.command(scripts[type(one)], one.name) for one in recipes}
+    return made | dict.fromkeys(localizer_names(context), context.command("02_localize"))
 
 
 def _children(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -12,7 +12,6 @@ from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json
 from radstack.running.context import Context
-from radstack.running.tables import command
 
 
 def doctor(context: Context) -> None:
@@ -56,7 +55,7 @@ def stages(context: Context) -> list[Check]:
 
 
 def _first_step(context: Context) -> Check:
-    competition, how = context.competition, command(context, STAGES[0])
+    competition, how = context.competition, context.command(STAGES[0])
     if competition.phantoms or competition.data.kaggle:
         return Check(TODO, "stage 00", how if competition.phantoms else f"{how} --kaggle")
     return Check(MISSING, "data", f"they are not public: put your own into {context.paths.input} (README, Add your own)")

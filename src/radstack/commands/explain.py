@@ -17,7 +17,7 @@ from radstack.images.shards import shard_path
 from radstack.recipes.stacker import Stacker
 from radstack.report.stage import made_folds, models
 from radstack.running.context import Context
-from radstack.running.tables import command, read_folds, read_index
+from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import fold_files, read_member
 
 WIDTH = 120
@@ -99,7 +99,7 @@ def _where(context: Context, subject: Subject) -> str:
              f"  file   {paths.input / str(first['path'])}"]
     if subject.fold >= 0:
         lines.append(f"  label  {_pairs(first[list(context.competition.targets)].to_dict())}")
-    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     own = boxes[boxes["id"].isin(subject.ids)]
     found = [column for column in boxes if column not in subject.rows and not column.endswith(("flag", "crc"))
              and not column.startswith("map_")]
@@ -112,7 +112,7 @@ def _where(context: Context, subject: Subject) -> str:
 
 
 def _cached(context: Context, subject: Subject) -> str:
-    rows = read_table(context.paths.cache / "rows.parquet", command(context, "03_cache"))
+    rows = read_table(context.paths.cache / "rows.parquet", context.command("03_cache"))
     own = rows[rows["id"].isin(subject.ids)]
     if own.empty:
         keep = context.competition.cache.keep

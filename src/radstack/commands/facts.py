@@ -15,7 +15,7 @@ from radstack.core.folds import check_folds, fold_hash
 from radstack.core.recipe import digest
 from radstack.images.shards import Shards, shard_path
 from radstack.running.context import Context
-from radstack.running.tables import command, read_folds, read_index, read_rows
+from radstack.running.tables import read_folds, read_index, read_rows
 from radstack.scoring.metrics import normalized
 from radstack.stack.predictions import read_member
 from radstack.stages.stack import stack_folds
@@ -53,7 +53,7 @@ def raw_files(context: Context) -> Facts:
     folder = context.paths.input
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
-        raise UserError(f"{folder} is empty; make it with: {command(context, '00_get_data')} --demo-size N")
+        raise UserError(f"{folder} is empty; make it with: {context.command('00_get_data')} --demo-size N")
     size = sum(path.stat().st_size for path in files) / 1e6
     return {"files": (len(files), 0), "names": (digest([path.relative_to(folder).as_posix() for path in files]), 0),
             "megabytes": _near(size, PICTURES)}
@@ -63,7 +63,7 @@ def folds(context: Context) -> Facts:
     """Rows, labels and folds are equal everywhere: they hang on seeds and counting alone."""
     index, table, targets = read_index(context), read_folds(context), list(context.competition.targets)
     check_folds(table, index, targets)
-    quarantine = read_table(context.paths.folds / "quarantine.csv", command(context, "01_make_folds"))
+    quarantine = read_table(context.paths.folds / "quarantine.csv", context.command("01_make_folds"))
     splits, reasons = index["split"].value_counts(), quarantine["reason"].value_counts()
     labels = index[targets].astype(float).round(3).fillna(-1).to_numpy().tolist()
     return {"fold table": (fold_hash(table), 0), "index": (digest(index[["id", "split", "group"]].to_numpy().tolist()), 0),
@@ -74,8 +74,8 @@ def folds(context: Context) -> Facts:
 def localized(context: Context) -> Facts:
     """Rows, flags, and the measures of ``reports/<comp>/localization.csv``, which stage 09 writes."""
     paths = context.paths
-    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
-    bad = read_table(paths.cache / "quarantine.csv", command(context, "02_localize"))
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
+    bad = read_table(paths.cache / "quarantine.csv", context.command("02_localize"))
     flags = [name for name in boxes if name.endswith("flag")]
     flagged = int((boxes[flags] != "").any(axis=1).sum()) if flags else 0
     facts: Facts = {"rows": (len(boxes), 0), "quarantined": (len(bad), 0), "flagged": (flagged, max(3, flagged // 2)),
@@ -83,7 +83,7 @@ def localized(context: Context) -> Facts:
     if not context.competition.pages.localization_score:
         return facts
     try:
-        return facts | measures(read_table(paths.reports / "localization.csv", command(context, "09_report")))
+        return facts | measures(read_table(paths.reports / "localization.csv", context.command("09_report")))
     except UserError as error:
         return {**facts, "stage": error}
 
@@ -140,9 +140,9 @@ def submission(context: Context) -> Facts:
     sample, layout = competition.data.sample_file(paths.input), competition.submission
     file, constant = paths.submissions / f"{competition.models.final}.csv", paths.submissions / "constant.csv"
     rows = validate(file, sample, layout)
-    values = read_table(file, command(context, "08_submit"))[list(layout.values)].to_numpy(float)
-    filled = read_table(file.with_name(f"{competition.models.final}_filled.csv"), command(context, "08_submit"))
-    known: pd.DataFrame = read_table(constant, command(context, "08_submit"))[list(layout.values)]
+    values = read_table(file, context.command("08_submit"))[list(layout.values)].to_numpy(float)
+    filled = read_table(file.with_name(f"{competition.models.final}_filled.csv"), context.command("08_submit"))
+    known: pd.DataFrame = read_table(constant, context.command("08_submit"))[list(layout.values)]
     return {"rows": (rows, 0), "filled": (len(filled), 0), "constant": (digest(known.round(6).to_numpy().tolist()), 0),
             "mean": (_digits(values.mean()), _digits(values.std() / 4)), "bits": (_hash(file), None)}
 

@@ -15,7 +15,7 @@ from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
 from radstack.report.stage import made_folds, models
 from radstack.running.context import Context
-from radstack.running.tables import command, read_folds, read_index
+from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import read_member
 from radstack.stack.rows import Member
 
@@ -213,7 +213,7 @@ def _none(check: str, problems: list[str], fine: str, status: str = LEAK) -> Fin
 
 
 def _not_made(check: str, scene: Scene, script: str) -> Finding:
-    return Finding(check, WARN, f"not made yet; make it with: {command(scene.context, script)}")
+    return Finding(check, WARN, f"not made yet; make it with: {scene.context.command(script)}")
 
 
 def _number(file: Path) -> int:

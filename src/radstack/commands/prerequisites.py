@@ -13,7 +13,7 @@ from radstack.core.errors import UserError
 from radstack.recipes.experiment import Backbone
 from radstack.recipes.localizer import Chain, Detection
 from radstack.running.context import Context
-from radstack.running.tables import command, read_index
+from radstack.running.tables import read_index
 
 
 def disk(context: Context) -> Iterator[Check]:
@@ -105,7 +105,7 @@ def annotations(context: Context) -> Iterator[Check]:
     for name, count in known.items():
         yield (Check(OK, f"annotations of {name}", f"{count:,} pictures") if count else
                Check(MISSING, f"annotations of {name}", f"none below {context.paths.input}; see README, Add your own, then "
-                     f"{command(context, '01_make_folds')}"))
+                     f"{context.command('01_make_folds')}"))
 
 
 def weights(context: Context) -> Iterator[Check]:

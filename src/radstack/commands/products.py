@@ -8,7 +8,6 @@ from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.recipes.localizer import Chain, Detection
 from radstack.running.context import Context
-from radstack.running.tables import command
 from radstack.stack.predictions import fold_files
 from radstack.stages.sequence import member_folds
 from radstack.stages.stack import stack_folds
@@ -58,7 +57,7 @@ def remedy(context: Context, lacking: list[Product]) -> str:
     """The command that makes ``lacking``, products of one stage, and nothing else."""
     names = list(dict.fromkeys(one.recipe for one in lacking if one.recipe and one.fold >= 0))
     known = {one.recipe for one in products(context) if one.script == lacking[0].script and one.fold >= 0}
-    return command(context, lacking[0].script, ",".join(names) if set(names) != known else "")
+    return context.command(lacking[0].script, ",".join(names) if set(names) != known else "")
 
 
 def input_there(context: Context) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.running.context import Context
-from radstack.running.tables import command, read_index
+from radstack.running.tables import read_index
 from radstack.stack.predictions import read_member
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.stack import stack_folds
@@ -24,7 +24,7 @@ def submitted(context: Context, rows: pd.DataFrame) -> str:
     if rows["split"].iloc[0] != "test":
         return "submitted: nothing, this is a training row"
     if not file.exists():
-        return f"submitted: nothing yet; make it with: {command(context, '08_submit')}"
+        return f"submitted: nothing yet; make it with: {context.command('08_submit')}"
     name = str(rows[layout.row].iloc[0])
     written = _written(context, name)
     if written.empty:
@@ -53,7 +53,7 @@ def _value(context: Context, target: str, own: float, text: str) -> str:
     clipped = min(max(own, layout.low), layout.high)
     how = f", clipped to {clipped:.8g}" if clipped != own else ""
     same = abs(round(clipped, DECIMALS) - float(text)) < FLOAT32 * max(1, abs(own))
-    older = "" if same else f": it is older; {command(context, '08_submit')}"
+    older = "" if same else f": it is older; {context.command('08_submit')}"
     return f"  {target}: {own:.8g}{how}, written {text}{older}"
 
 

@@ -10,7 +10,6 @@ from radstack.core.artifact import manifest_of, packages
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
 from radstack.running.context import Context
-from radstack.running.tables import command
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def verify(context: Context, file: Path) -> None:
     known = read_json(file) if file.exists() else {}
     if size not in known:
         raise UserError(f"no expected values of {context.competition.name} with {size} series (known: "
-                        f"{', '.join(known) or 'none'}); draw as many with {command(context, STAGES[0])} --demo-size N, or "
+                        f"{', '.join(known) or 'none'}); draw as many with {context.command(STAGES[0])} --demo-size N, or "
                         f"record these: {_record_command(context)}")
     lines = compare(known[size]["stages"], reached(context))
     for line in lines:
@@ -74,7 +73,7 @@ def demo_size(context: Context) -> str:
     if not context.competition.phantoms or options.limit or options.edits:
         raise UserError("only a whole demo has expected values: add --demo, leave --limit and --set away")
     if not drawn.exists():
-        raise UserError(f"{context.paths.input} is not drawn; make it with: {command(context, STAGES[0])}")
+        raise UserError(f"{context.paths.input} is not drawn; make it with: {context.command(STAGES[0])}")
     return str(read_json(drawn)["series"])
 
 
@@ -111,7 +110,7 @@ def _verdict(context: Context, differing: list[Line]) -> str:
     script = next(script for script in STAGES if script.startswith(first.stage))
     return (f"stage {first.stage} is the first to diverge: {first.name}: {first.words}"
             f"{f'; with it {_few(same)}' if same else ''}{f'; after it {_few(after)}' if after else ''}"
-            f"; {command(context, script)} --dry-run says whether anything is stale")
+            f"; {context.command(script)} --dry-run says whether anything is stale")
 
 
 def _few(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from radstack.report.evidence import Evidence, aligned
 from radstack.report.sections import write_page
 from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
-from radstack.running.tables import command, raw_files, read_index, read_rows
+from radstack.running.tables import raw_files, read_index, read_rows
 from radstack.scoring.task import Task
 from radstack.stack.predictions import fold_files, read_member
 from radstack.stack.rows import mean_over_folds
@@ -68,7 +68,7 @@ def gather(context: Context, names: list[str], scores: pd.DataFrame, localizatio
     rows, folds = read_rows(context)
     train = (rows["split"] == "train").to_numpy()
     labeled = rows[train].reset_index(drop=True)
-    localized = read_table(context.paths.cache / "boxes.parquet", command(context, "02_localize"))
+    localized = read_table(context.paths.cache / "boxes.parquet", context.command("02_localize"))
     return Evidence(context, task, names, read_index(context), quarantined(context), localized, labeled, folds[train],
                     {name: aligned(labeled, table, task.targets) for name, table in oof.items()}, scores, localization,
                     _cases(context, names, oof))
@@ -92,7 +92,7 @@ def models(context: Context) -> list[str]:
     known = context.recipes
     names = [recipe.name for recipe in known if made_folds(context, recipe.name)]
     if not names:
-        raise UserError(f"there are no predictions to score; run {command(context, '04_train')} and the stages after it")
+        raise UserError(f"there are no predictions to score; run {context.command('04_train')} and the stages after it")
     return names
 
 
@@ -140,7 +140,7 @@ def localization_table(context: Context) -> pd.DataFrame:
     truth = competition.phantoms.truth(paths.input) if competition.phantoms else None
     if truth is None or not competition.pages.localization_score:
         return pd.DataFrame({"measure": [], "value": []})
-    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     measured = competition.pages.localization_score(paths, boxes, truth)
     return pd.Series(measured).rename_axis("measure").reset_index(name="value")
 
@@ -151,7 +151,7 @@ def _cases(context: Context, names: list[str], oof: dict[str, pd.DataFrame]) -> 
     if final not in names:
         return None
     index, (rows, _) = read_index(context), read_rows(context)
-    boxes = read_table(context.paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = read_table(context.paths.cache / "boxes.parquet", context.command("02_localize"))
     everyone = context.recipes
     networks = tuple(recipe for recipe in everyone if isinstance(recipe, Experiment) and recipe.name in names)
     return Cases(final, predictions(context, names, "test"), oof, index[index["split"] == "test"],

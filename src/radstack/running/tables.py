@@ -8,8 +8,6 @@ from radstack.core.files import read_json, read_table
 from radstack.core.folds import check_folds, fold_of
 from radstack.running.context import Context
 
-command = Context.command
-
 
 def read_index(context: Context) -> pd.DataFrame:
     """The index of stage 01."""

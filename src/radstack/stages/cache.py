@@ -15,7 +15,6 @@ from radstack.core.recipe import digest
 from radstack.images.shards import shard_path, write_shard
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
-from radstack.running.tables import command
 
 VERSION = 1
 
@@ -23,7 +22,7 @@ VERSION = 1
 def cache(context: Context) -> None:
     """Write ``cache/<comp>/shard-*.npy`` (restarts at the first missing shard), then ``rows.parquet``."""
     paths, recipe = context.paths, context.competition.cache
-    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     boxes = boxes.query(recipe.keep).reset_index(drop=True) if recipe.keep else boxes
     rows = boxes.assign(shard=np.arange(len(boxes)) // recipe.per_shard, slot=np.arange(len(boxes)) % recipe.per_shard)
     todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]

@@ -21,7 +21,7 @@ from radstack.images.dicom import Unreadable
 from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.recipes.localizer import Chain
 from radstack.running.context import Context
-from radstack.running.tables import command, raw_files, read_folds, read_index
+from radstack.running.tables import raw_files, read_folds, read_index
 from radstack.running.work import Work, finish
 
 VERSION = 2
@@ -117,7 +117,7 @@ def _prepare_file(chain: Chain, paths: Paths, rows: pd.DataFrame) -> tuple[np.nd
 
 def prepared_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
     """Index rows of readable pictures, and each row's fold (-1 for test)."""
-    rows = read_table(context.paths.cache / "prepared" / "rows.parquet", command(context, "02_localize"))
+    rows = read_table(context.paths.cache / "prepared" / "rows.parquet", context.command("02_localize"))
     return rows, fold_of(rows, read_folds(context)).to_numpy()
 
 
@@ -197,7 +197,7 @@ def show(context: Context, count: int) -> None:
     chain, paths = context.competition.localizer, context.paths
     if not isinstance(chain, Chain):
         raise UserError(f"--show: {context.competition.name} finds its anatomy without networks and draws no steps")
-    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     prepared, maps = Shards(paths.cache / "prepared"), Shards(paths.cache / "maps")
     chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
     for row in chosen.itertuples():

@@ -17,7 +17,7 @@ from radstack.images.boxes import CORNERS, flags
 from radstack.images.dicom import Unreadable
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
-from radstack.running.tables import command, raw_files, read_index
+from radstack.running.tables import raw_files, read_index
 from radstack.running.work import Work, finish
 from radstack.stages.chain import prepared_rows
 
@@ -140,7 +140,7 @@ def joined(ids: pd.Series, tables: list[pd.DataFrame], localizer: Detection) -> 
 def show(context: Context, localizer: Detection, count: int) -> None:
     """Draw ``count`` pictures of each split with their boxes, flagged ones first, below ``reports/<comp>/localize``."""
     paths = context.paths
-    boxes = read_table(paths.cache / "boxes.parquet", command(context, "02_localize"))
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
     for row in chosen.itertuples():
         localizer.show(localizer.read(paths.input / str(row.path)), row, paths.reports / "localize" / f"{row.id}.png")
