@@ -37,6 +37,32 @@ def imported(path):
             yield node.module or ""
 
 
+ROOMS = ("core", "images", "scoring", "recipes", "nets", "training", "detection", "sequence", "stack", "submission",
+         "running", "stages", "report", "commands")
+"""From low to high, as CONTRIBUTING.md has them."""
+
+
+def test_rooms_import_downward_only():
+    assert {path.name for path in (ROOT / "src/radstack").iterdir() if path.is_dir()} - {"__pycache__"} == set(ROOMS)
+    upward, arrows = [], 0
+    for path in LIBRARY:
+        own = path.relative_to(ROOT / "src/radstack").parts[0]
+        for name in imported(path):
+            room = name.split(".")[1] if name.startswith("radstack.") else ""
+            arrows += bool(room)
+            if room and ROOMS.index(room) > ROOMS.index(own):
+                upward.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert arrows > 500 and not upward
+    assert " ".join(ROOMS) in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_competitions_and_phantoms_are_imported_by_no_room_and_phantoms_know_no_stage():
+    for path in (ROOT / "src/phantoms").rglob("*.py"):
+        assert not [name for name in imported(path) if name.startswith(("radstack.stages", "radstack.report"))], path
+    for path in LIBRARY:
+        assert not [name for name in imported(path) if name.split(".")[0] in ("competitions", "phantoms")], path
+
+
 def test_the_library_knows_no_competition():
     assert len(LIBRARY) > 50
     for path in LIBRARY:
