@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from radstack.core.errors import UserError
 
@@ -105,6 +104,8 @@ def conformal(residuals: np.ndarray, coverage: float) -> float:
 
 def wilson(hits: int, among: int) -> tuple[float, float, float]:
     """Share ``hits / among`` and the bounds of its 95 % score interval (Wilson 1927); NaN where ``among`` is 0."""
+    from scipy.stats import binomtest  # slow to import, and every stage imports this file
+
     if not among:
         return float("nan"), float("nan"), float("nan")
     bounds = binomtest(hits, among).proportion_ci(LEVEL, method="wilson")
