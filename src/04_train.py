@@ -11,18 +11,14 @@ takes    about three minutes for the demo on two cores; for RSNA 2019 see benchm
 
 from competitions import load
 from radstack.running.cli import open_context, parser, run
-from radstack.running.work import finish
-from radstack.stages.train import train_job
+from radstack.stages.train import train
 
 
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
                        "resume", "checkpoint_seconds", "weights", "offline")
-    context = open_context(arguments.parse_args(), load)
-    jobs = [train_job(context, experiment, fold)
-            for experiment in context.experiments for fold in context.folds_of(experiment)]
-    finish(context, jobs, "competitions:train")
+    train(open_context(arguments.parse_args(), load))
 
 
 if __name__ == "__main__":

@@ -8,17 +8,13 @@ takes    about a minute for the demo on two cores; for RSNA 2019 see benchmarks/
 
 from competitions import load
 from radstack.running.cli import open_context, parser, run
-from radstack.running.work import finish
-from radstack.stages.predict import predict_job
+from radstack.stages.predict import predict
 
 
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "jobs", "ray")
-    context = open_context(arguments.parse_args(), load)
-    jobs = [predict_job(context, experiment, fold)
-            for experiment in context.experiments for fold in context.folds_of(experiment)]
-    finish(context, jobs, "competitions:predict")
+    predict(open_context(arguments.parse_args(), load))
 
 
 if __name__ == "__main__":

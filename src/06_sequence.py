@@ -8,17 +8,14 @@ takes    about a minute for the demo on two cores; hours on one GPU for RSNA 201
 
 from competitions import load
 from radstack.running.cli import open_context, parser, run
-from radstack.running.work import finish
-from radstack.stages.sequence import sequence_job
+from radstack.stages.sequence import sequence
 
 
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
                        "resume", "checkpoint_seconds")
-    context = open_context(arguments.parse_args(), load)
-    jobs = [sequence_job(context, recipe, fold) for recipe in context.sequences for fold in context.folds_of(recipe)]
-    finish(context, jobs, "competitions:sequence")
+    sequence(open_context(arguments.parse_args(), load))
 
 
 if __name__ == "__main__":

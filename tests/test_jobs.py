@@ -1,6 +1,7 @@
 """In this process, and on a local Ray cluster of two nodes where a worker is killed and a node is taken away."""
 
 import os
+import pickle
 import signal
 import threading
 from multiprocessing.connection import Client, Listener
@@ -11,8 +12,7 @@ from events import watchdog
 
 from radstack.core.errors import LeakError, UserError
 from radstack.core.say import say
-from radstack.running.job import Job
-from radstack.running.jobs import run_jobs
+from radstack.running.tasks import Task, run_tasks
 
 STEPS = 10
 
@@ -59,20 +59,20 @@ def where(folder, port):
 
 def test_results_in_order_and_lines_with_the_job_name():
     lines = []
-    todo = [Job(f"fold {fold}", "test_jobs:double", {"value": fold}) for fold in (3, 1, 2)]
-    assert run_jobs(todo, report=lines.append) == [6, 2, 4]
+    todo = [Task(f"fold {fold}", double, (fold,)) for fold in (3, 1, 2)]
+    assert run_tasks(todo, report=lines.append) == [6, 2, 4]
     assert lines == ["fold 3: doubling 3", "fold 1: doubling 1", "fold 2: doubling 2"]
 
 
 def test_a_failure_does_not_stop_the_others(monkeypatch):
     monkeypatch.setattr("sys.argv", ["src/04_train.py", "ich", "--only", "a b"])
     lines = []
-    todo = [Job("a", "test_jobs:fail", {"kind": "user"}), Job("b", "test_jobs:fail", {"kind": "bug"}),
-            Job("c", "test_jobs:double", {"value": 1}), Job("d", "test_jobs:nothing")]
+    todo = [Task("a", fail, ("user",)), Task("b", fail, ("bug",)),
+            Task("c", double, (1,)), Task("d", fail, ("unheard of",))]
     with pytest.raises(UserError) as caught:
-        run_jobs(todo, report=lines.append)
+        run_tasks(todo, report=lines.append)
     text = str(caught.value)
-    assert text.startswith("3 of 4 jobs failed: a (no such fold); b (KeyError: 'x'); d (no function test_jobs:nothing")
+    assert text.startswith("3 of 4 jobs failed: a (no such fold); b (KeyError: 'x'); d (KeyError: 'unheard of'")
     assert text.endswith("python src/04_train.py ich --only 'a b'") and "\n" not in text
     assert "c: doubling 1" in lines
     assert any("Traceback" in line and "test_jobs.py" in line for line in lines if line.startswith("b: "))
@@ -80,15 +80,15 @@ def test_a_failure_does_not_stop_the_others(monkeypatch):
 
 def test_a_leak_stays_a_leak():
     with pytest.raises(LeakError, match="patient 7"):
-        run_jobs([Job("a", "test_jobs:fail", {"kind": "leak"}), Job("b", "test_jobs:fail", {"kind": "user"})],
+        run_tasks([Task("a", fail, ("leak",)), Task("b", fail, ("user",))],
                  report=lambda _: None)
 
 
 def test_what_could_not_travel_is_refused():
     with pytest.raises(ValueError, match="same name"):
-        run_jobs([Job("a", "x:y"), Job("a", "x:z")], report=lambda _: None)
-    with pytest.raises(TypeError, match="JSON"):
-        run_jobs([Job("a", "x:y", {"folder": Path()})], report=lambda _: None)
+        run_tasks([Task("a", double, (1,)), Task("a", double, (2,))], report=lambda _: None)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        run_tasks([Task(name, lambda: 1) for name in "ab"], report=lambda _: None, at_once=2)
 
 
 def test_progress_outside_a_job_goes_to_standard_output(capsys):
@@ -99,7 +99,7 @@ def test_progress_outside_a_job_goes_to_standard_output(capsys):
 def test_without_ray_installed(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match="pip install ray"):
-        run_jobs([Job("a", "test_jobs:double", {"value": 1})], report=lambda _: None, ray="local")
+        run_tasks([Task("a", double, (1,))], report=lambda _: None, ray="local")
 
 
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
@@ -123,22 +123,22 @@ def on_ray(cluster, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run(todo, **options):
-        return run_jobs(todo, report=run.lines.append, ray=cluster.address, **options)
+        return run_tasks(todo, report=run.lines.append, ray=cluster.address, **options)
 
     run.lines, run.cluster = [], cluster
     return run
 
 
 def test_jobs_run_side_by_side_in_processes_of_this_machine(capfd):
-    several = [Job(f"j{number}", "test_jobs:double", {"value": number}) for number in range(3)]
-    assert run_jobs(several, report=print, at_once=2) == [0, 2, 4]
+    several = [Task(f"j{number}", double, (number,)) for number in range(3)]
+    assert run_tasks(several, report=print, at_once=2) == [0, 2, 4]
     assert "j2: doubling 2" in capfd.readouterr().out
 
 
 def test_a_killed_process_is_an_error_that_says_so(tmp_path):
-    dying = [Job("a", "test_jobs:train", {"folder": str(tmp_path), "die_at": 3}), Job("b", "test_jobs:double", {"value": 1})]
+    dying = [Task("a", train, (str(tmp_path), 3)), Task("b", double, (1,))]
     with pytest.raises(UserError, match=r"a \(its process was killed, perhaps for memory"):
-        run_jobs(dying, report=print, at_once=2)
+        run_tasks(dying, report=print, at_once=2)
     assert (tmp_path / "checkpoint").exists()
 
 
@@ -146,32 +146,32 @@ def test_a_killed_process_is_an_error_that_says_so(tmp_path):
 def test_ray_started_here_gives_the_same_results(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     lines = []
-    todo = [Job(f"fold {fold}", "test_jobs:double", {"value": fold}) for fold in (3, 1, 2)]
-    assert run_jobs(todo, report=lines.append, ray="local") == [6, 2, 4]
+    todo = [Task(f"fold {fold}", double, (fold,)) for fold in (3, 1, 2)]
+    assert run_tasks(todo, report=lines.append, ray="local") == [6, 2, 4]
     assert sorted(lines) == ["fold 1: doubling 1", "fold 2: doubling 2", "fold 3: doubling 3"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_no_ray_at_the_address(address):
     with pytest.raises(UserError, match=f"no Ray at {address} .*ray start --head"):
-        run_jobs([Job("a", "test_jobs:double", {"value": 1})], report=lambda _: None, ray=address)
+        run_tasks([Task("a", double, (1,))], report=lambda _: None, ray=address)
 
 
 @pytest.mark.slow
 def test_ray_gives_the_same_failures(on_ray):
-    todo = [Job("b", "test_jobs:double", {"value": 1})]
+    todo = [Task("b", double, (1,))]
     with pytest.raises(LeakError, match=r"1 of 2 jobs failed: a \(patient 7"):
-        on_ray([Job("a", "test_jobs:fail", {"kind": "leak"}), *todo])
+        on_ray([Task("a", fail, ("leak",)), *todo])
     with pytest.raises(UserError, match=r"no node .* has 4 GPUs and 1 CPUs"):
-        on_ray(todo, gpus_per_job=4)
+        on_ray(todo, gpus_per_task=4)
 
 
 @pytest.mark.slow
 def test_ray_starts_a_killed_job_again_from_its_checkpoint(on_ray, tmp_path):
     for name in ("killed", "whole"):
         (tmp_path / name).mkdir()
-    todo = [Job("killed", "test_jobs:train", {"folder": "killed", "die_at": 4}),
-            Job("whole", "test_jobs:train", {"folder": "whole"})]
+    todo = [Task("killed", train, ("killed", 4)),
+            Task("whole", train, ("whole",))]
     killed, whole = on_ray(todo, retries=1)
     assert killed == {"step": STEPS, "attempts": 2, "folder": str(tmp_path)} and whole["attempts"] == 1
     assert "killed: from step 4" in on_ray.lines
@@ -181,7 +181,7 @@ def test_ray_starts_a_killed_job_again_from_its_checkpoint(on_ray, tmp_path):
 @pytest.mark.slow
 def test_ray_gives_up_when_the_retries_are_spent(on_ray, tmp_path):
     with pytest.raises(UserError, match=r"1 of 1 jobs failed: a \(its worker died once too often"):
-        on_ray([Job("a", "test_jobs:train", {"folder": ".", "die_at": 4})], retries=0)
+        on_ray([Task("a", train, (".", 4))], retries=0)
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_ray_moves_a_job_off_a_node_that_goes_away(on_ray, tmp_path):
         helper = threading.Thread(target=take_node_away, args=(door,), daemon=True)
         helper.start()
         port = door.address[1]
-        results = on_ray([Job(one.name, "test_jobs:where", {"folder": one.name, "port": port}) for one in folders])
+        results = on_ray([Task(one.name, where, (one.name, port)) for one in folders])
         helper.join()
     assert [result["step"] for result in results] == [STEPS, STEPS]
     assert sorted(result["attempts"] for result in results) == [1, 2]

@@ -193,8 +193,8 @@ def run_stages(context, volumes: int) -> None:
     cache.cache(context)
     for experiment in context.experiments:
         for fold in count:
-            train.train_fold(context, experiment.name, fold)
-            predict.predict_fold(context, experiment.name, fold)
+            train.train_fold(context, experiment, fold)
+            predict.predict_fold(context, experiment, fold)
     for fold in count:
         sequence.sequence_fold(context, "attention", fold)
     for stacker in context.stackers:

@@ -21,6 +21,7 @@ from radstack.core.folds import fold_hash, make_folds
 from radstack.core.recipe import change
 from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.recipes.competition import FoldRecipe, Models
+from radstack.recipes.experiment import Experiment
 from radstack.recipes.stacker import Stacker
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
@@ -272,11 +273,11 @@ def test_a_stacker_that_peeks_is_heard(tmp_path, monkeypatch):
 def test_a_network_is_trained_elsewhere_and_heard(tmp_path, monkeypatch, skill):
     context, places = make(tmp_path), []
 
-    def predict(own: Context, name: str, number: int) -> None:
+    def predict(own: Context, experiment: Experiment, number: int) -> None:
         rows, fold = read_rows(own)
         places.append(own.paths.out)
         guess = 0.4 + skill * (np.nan_to_num(rows[["left", "right"]].to_numpy()) - 0.4)
-        tell(own.paths.oof / name, number, rows["id"].to_numpy(), fold, guess, ("left", "right"), "")
+        tell(own.paths.oof / experiment.name, number, rows["id"].to_numpy(), fold, guess, ("left", "right"), "")
         assert Shards(own.paths.cache)(0, 3).shape == (SIDE, SIDE)
 
     monkeypatch.setattr("radstack.stages.train.train_fold", lambda *_: None)

@@ -42,10 +42,10 @@ def test_an_error_is_said_although_the_pipe_is_closed(tmp_path):
 
 def test_lines_of_other_processes_end_the_script_as_well():
     """Both jobs talk from processes of their own; the script itself prints nothing."""
-    code = ("from radstack.running.cli import run; from radstack.running.job import Job; "
-            "from radstack.running.jobs import run_jobs; "
-            "jobs = [Job(name, 'test_jobs:double', {'value': 1}) for name in 'ab']; "
-            "run(lambda: run_jobs(jobs, report=print, at_once=2))")
+    code = ("from radstack.running.cli import run; from radstack.running.tasks import Task, run_tasks; "
+            "from test_jobs import double; "
+            "jobs = [Task(name, double, (1,)) for name in 'ab']; "
+            "run(lambda: run_tasks(jobs, report=print, at_once=2))")
     assert into_closed_pipe("-c", code, PYTHONPATH=PATHS) == (NOBODY_READS, "")
 
 

@@ -14,7 +14,7 @@ from radstack.core import progress
 from radstack.core.artifact import Artifact
 from radstack.core.progress import Log, Meter, titled, track
 from radstack.core.say import say
-from radstack.running.job import Job, attempt
+from radstack.running.tasks import Task, attempt
 from radstack.submission import kaggle as kaggle_client
 
 
@@ -75,7 +75,7 @@ def test_an_error_is_said_and_passes_on(clock):
 
 def test_lines_go_through_the_running_job_by_default(clock):
     lines = []
-    attempt(Job("fold 3", "test_progress:count_to_two"), lines.append)
+    attempt(Task("fold 3", count_to_two), lines.append)
     assert lines == ["fold 3: count: 2/2, done after 0:00"]
 
 

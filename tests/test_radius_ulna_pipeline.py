@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-import competitions
 from competitions import load
 from competitions.radius_ulna import balance
 from competitions.radius_ulna.annotate import annotate
@@ -33,14 +32,13 @@ from radstack.recipes.detector import FourSteps
 from radstack.report.stage import report
 from radstack.running.cli import make_context
 from radstack.running.context import Options
-from radstack.running.work import finish
 from radstack.stages.cache import cache
 from radstack.stages.folds import deal_folds, make_index
 from radstack.stages.localize import localize
-from radstack.stages.predict import predict_job
+from radstack.stages.predict import predict
 from radstack.stages.stack import stack
 from radstack.stages.submit import submit, submit_constant
-from radstack.stages.train import train_job
+from radstack.stages.train import train
 from radstack.submission.forms import validate
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch, epoch_order
@@ -72,23 +70,20 @@ def trained(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("wrists")
     whole = tiny_competition()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(competitions, "load", lambda name, demo=False: whole)
-        context = make_context(whole, Options(data_dir=str(folder), out_dir=str(folder), device="cpu", workers=1))
-        whole.phantoms.draw(context.paths.input, series=50, workers=1, size=160)
-        make_index(context)
-        deal_folds(context)
-        localize(context)
-        cache(context)
-        for job, name in ((train_job, "train"), (predict_job, "predict")):
-            works = [job(context, one, fold) for one in context.experiments for fold in context.folds_of(one)]
-            finish(context, works, f"competitions:{name}")
-        for stacker in context.stackers:
-            stack(context, stacker)
-        submit_constant(context)
-        submit(context, "final")
-        report(context)
-        yield context
+    context = make_context(whole, Options(data_dir=str(folder), out_dir=str(folder), device="cpu", workers=1))
+    whole.phantoms.draw(context.paths.input, series=50, workers=1, size=160)
+    make_index(context)
+    deal_folds(context)
+    localize(context)
+    cache(context)
+    train(context)
+    predict(context)
+    for stacker in context.stackers:
+        stack(context, stacker)
+    submit_constant(context)
+    submit(context, "final")
+    report(context)
+    return context
 
 
 @pytest.mark.slow

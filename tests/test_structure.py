@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import pickle
 import re
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from radstack.running.cli import (
     open_context,
     parser,
     readers,
-    reopen,
 )
 from radstack.running.context import Options, add_variant, make_variants
 
@@ -146,7 +146,7 @@ def test_an_unknown_competition_names_the_nearest():
 def test_a_variant_is_known_to_later_stages_and_its_name_is_taken_once(tmp_path):
     context = make_context(load("ich"), Options(out_dir=str(tmp_path)))
     add_variant(context, "se_resnext50", "hot", {"optim__lr": 1e-3})
-    later = reopen(context.plain() | {"only": ["hot"]}, load)
+    later = make_context(load("ich"), change(context.options, only=("hot",)))
     assert later.experiments == [change(load("ich").recipe("se_resnext50"), name="hot", optim__lr=1e-3)]
     with pytest.raises(UserError, match="taken"):
         add_variant(context, "se_resnext50", "hot", {"optim__lr": 1e-2})
@@ -159,7 +159,8 @@ def test_a_variant_is_known_to_later_stages_and_its_name_is_taken_once(tmp_path)
 
 def test_edits_of_the_competition_reach_jobs_on_other_machines(tmp_path):
     context = make_context(load("ich"), Options(out_dir=str(tmp_path), edits=("folds.count=7", "cache.size=[512, 512]")))
-    assert reopen(context.plain(), load).competition.cache.size == (512, 512)
+    there = pickle.loads(pickle.dumps(context))
+    assert there.competition.cache.size == (512, 512)
     assert context.folds_of(context.competition.models.experiments[0]) == list(range(7))
     assert make_context(load("ich"), Options(limit=9)).paths.cache.name == "ich-limit9"
 

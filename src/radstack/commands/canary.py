@@ -163,8 +163,8 @@ def _train(context: Context, experiment: Experiment, seed: int) -> Trial:
         own = _elsewhere(context, experiment, Path(folder))
         labeled = shuffled(rows, list(context.competition.targets), seed)
         write_table(own.paths.cache / "rows.parquet", labeled)
-        train_fold(own, experiment.name, number)
-        predict_fold(own, experiment.name, number)
+        train_fold(own, experiment, number)
+        predict_fold(own, experiment, number)
         table = pd.read_parquet(fold_files(own.paths.oof / experiment.name, number)[0])
     return judged(f"{experiment.name} fold {number}", table, labeled, fold, task_of(context))
 

@@ -104,13 +104,6 @@ def readers(name: str) -> list[str]:
     return [script.name for script in scripts if re.search(rf'parser\(__doc__,[^)]*"{name}"', script.read_text())]
 
 
-def reopen(plain: dict[str, Any], load: Load) -> Context:
-    """The context that :meth:`Context.plain` described, on this machine."""
-    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
-                               for key, value in plain.items() if key != "competition"}
-    return make_context(load(plain["competition"], False), Options(**options))
-
-
 def make_context(competition: Competition, options: Options) -> Context:
     """Edit a competition and bind it to folders; ``--limit N`` keeps its results under their own name."""
     competition = change(competition, **parse_edits(list(options.edits)))

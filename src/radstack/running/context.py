@@ -1,6 +1,5 @@
 """What a stage script works with: the competition, its folders, and the settings of this run."""
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Callable, Iterable
@@ -132,10 +131,6 @@ class Context:
             if self.options.dry_run:
                 return f"({error})"
             raise error from None
-
-    def plain(self) -> dict[str, Any]:
-        """JSON values from which :func:`radstack.running.cli.reopen` makes this context again, on another machine too."""
-        return {"competition": self.competition.name, **dataclasses.asdict(self.options)}
 
     def command(self, script: str, only: str = "") -> str:
         """The command line of a stage for this competition in these folders, for messages that say what to type."""

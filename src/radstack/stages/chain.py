@@ -22,18 +22,18 @@ from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.recipes.localizer import Chain
 from radstack.running.context import Context
 from radstack.running.tables import raw_files, read_folds, read_index
-from radstack.running.work import Work, finish
+from radstack.running.tasks import Task, make_all
 
 VERSION = 2
-JOB = "competitions:localize"
 
 
 def follow_chain(context: Context, chain: Chain) -> None:
     """Write ``prepared/``, every fold's networks and findings, ``maps/``, ``boxes.parquet``, ``quarantine.csv``."""
     prepare(context, chain)
-    works = [Work(f"localize fold {fold}", found_artifact(context, chain, fold), {"fold": fold})
-             for fold in range(context.competition.folds.count)]
-    finish(context, works, JOB)
+    from radstack.stages.chain_fold import localize_fold
+
+    make_all(context, [(found_artifact(context, chain, fold), Task(f"localize fold {fold}", localize_fold, (context, fold)))
+                       for fold in range(context.competition.folds.count)])
     settle(context, chain)
 
 

@@ -19,7 +19,7 @@ from radstack.nets.objectives import objective
 from radstack.recipes.localizer import Chain, Step, same_picture
 from radstack.running.context import Context
 from radstack.running.tables import raw_files
-from radstack.running.work import has_gpu, shared
+from radstack.running.tasks import has_gpu, shared
 from radstack.stages.chain import VERSION, found_artifact, found_files, prepared_rows
 from radstack.stages.train import started_from, starting, write_weights
 from radstack.training import checkpoint
@@ -50,7 +50,7 @@ def localize_fold(context: Context, fold: int) -> None:
     """Train and answer; writes the weights of every step and :func:`radstack.stages.chain.found_files`."""
     chain = context.competition.localizer
     assert isinstance(chain, Chain)
-    if shared(context, "competitions:localize", fold=fold):
+    if shared(context, localize_fold, context, fold):
         return
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
     with joined(context.options.gpus, kind) as device, titled(f"localize fold {fold}"):

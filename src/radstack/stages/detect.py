@@ -18,11 +18,10 @@ from radstack.images.dicom import Unreadable
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
 from radstack.running.tables import raw_files, read_index
-from radstack.running.work import Work, finish
+from radstack.running.tasks import Task, make_all
 from radstack.stages.chain import prepared_rows
 
 VERSION = 1
-JOB = "competitions:detect"
 CHUNK = 500
 """Pictures in one piece of work, some seconds."""
 
@@ -30,9 +29,10 @@ CHUNK = 500
 def find_boxes(context: Context, localizer: Detection) -> None:
     """Write ``prepared/rows.parquet``, every fold's detector and findings, ``boxes.parquet``, ``quarantine.csv``."""
     prepare(context, localizer)
-    works = [Work(f"detect fold {fold}", found_artifact(context, localizer, fold), {"fold": fold})
-             for fold in range(context.competition.folds.count)]
-    finish(context, works, JOB)
+    from radstack.stages.detect_fold import detect_fold
+
+    make_all(context, [(found_artifact(context, localizer, fold), Task(f"detect fold {fold}", detect_fold, (context, fold)))
+                       for fold in range(context.competition.folds.count)])
     settle(context, localizer)
 
 

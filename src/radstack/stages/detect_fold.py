@@ -24,7 +24,7 @@ from radstack.recipes.detector import Detector
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
 from radstack.running.tables import raw_files
-from radstack.running.work import has_gpu, shared
+from radstack.running.tasks import has_gpu, shared
 from radstack.stages.chain import prepared_rows
 from radstack.stages.detect import VERSION, found_artifact, found_columns, found_file, prior_columns, score_columns
 from radstack.training import checkpoint
@@ -35,7 +35,7 @@ def detect_fold(context: Context, fold: int) -> None:
     """Train and look; writes the weights of fold ``fold`` and :func:`radstack.stages.detect.found_file`."""
     localizer = context.competition.localizer
     assert isinstance(localizer, Detection)
-    if shared(context, "competitions:detect", fold=fold):
+    if shared(context, detect_fold, context, fold):
         return
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
     with joined(context.options.gpus, kind) as device, titled(f"detect fold {fold}"):

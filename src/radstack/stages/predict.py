@@ -15,17 +15,16 @@ from radstack.core.progress import titled
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
-from radstack.running.work import Work, has_gpu
+from radstack.running.tasks import has_gpu, make_all, per_fold
 from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.train import weights_artifact
 
 VERSION = 1
 
 
-def predict_job(context: Context, experiment: Experiment, fold: int) -> Work:
-    """What predicting with ``experiment``'s network of ``fold`` makes, from what."""
-    return Work(f"predict {experiment.name} fold {fold}", predictions_artifact(context, experiment, fold),
-                {"experiment": experiment.name, "fold": fold})
+def predict(context: Context) -> None:
+    """Predict with every chosen network of every chosen fold, unless that is done and unchanged."""
+    make_all(context, per_fold(context, "predict", context.experiments, predictions_artifact, predict_fold))
 
 
 def predictions_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
@@ -50,12 +49,10 @@ def embeddings_wanted(context: Context, name: str) -> bool:
     return any(name in sequence.members for sequence in context.competition.models.sequences)
 
 
-def predict_fold(context: Context, name: str, fold: int) -> None:
+def predict_fold(context: Context, experiment: Experiment, fold: int) -> None:
     """Predict and write."""
-    experiment = next(item for item in context.experiments if item.name == name)
-    artifact = predictions_artifact(context, experiment, fold)
-    with titled(f"predict {name} fold {fold}"):
-        artifact.make(lambda: _predict(context, experiment, fold))
+    with titled(f"predict {experiment.name} fold {fold}"):
+        predictions_artifact(context, experiment, fold).make(lambda: _predict(context, experiment, fold))
 
 
 def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, Any]:
@@ -63,15 +60,15 @@ def _predict(context: Context, experiment: Experiment, fold: int) -> dict[str, A
 
     from radstack.core.say import say
     from radstack.images.shards import Shards
-    from radstack.training.inference import load_net, predict
+    from radstack.training import inference
 
     rows, fold_of_row = read_rows(context)
     device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
     folder, targets = context.paths.oof / experiment.name, experiment.targets_of(context.competition.targets)
-    net = load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
+    net = inference.load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
     embeds = embeddings_wanted(context, experiment.name)
     wanted = np.flatnonzero(embeds | (fold_of_row == fold) | (fold_of_row < 0))
-    look = partial(predict, experiment, net, targets, rows, wanted, Shards(context.paths.cache), report=say,
+    look = partial(inference.predict, experiment, net, targets, rows, wanted, Shards(context.paths.cache), report=say,
                    workers=context.options.workers if device.type == "cuda" else 0)
     if embeds:
         probabilities = _with_embeddings(embeddings_file(folder, fold), (len(rows), net.width), look)

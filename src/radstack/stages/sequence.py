@@ -12,17 +12,16 @@ from radstack.core.progress import titled
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
-from radstack.running.work import Work, has_gpu, shared
+from radstack.running.tasks import has_gpu, make_all, per_fold, shared
 from radstack.stack.predictions import fold_files, prediction_table, write_fold
 from radstack.stages.predict import embeddings_file
 
 VERSION = 1
 
 
-def sequence_job(context: Context, recipe: Sequence, fold: int) -> Work:
-    """What fitting ``recipe`` for ``fold`` makes, from what."""
-    return Work(f"sequence {recipe.name} fold {fold}", sequence_artifact(context, recipe, fold),
-                {"recipe": recipe.name, "fold": fold})
+def sequence(context: Context) -> None:
+    """Fit every chosen sequence model for every chosen fold, unless that is done and unchanged."""
+    make_all(context, per_fold(context, "sequence", context.sequences, sequence_artifact, sequence_fold))
 
 
 def sequence_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
@@ -43,15 +42,14 @@ def member_folds(context: Context, member: str) -> list[int]:
     return list(own or range(context.competition.folds.count))
 
 
-def sequence_fold(context: Context, name: str, fold: int) -> None:
+def sequence_fold(context: Context, recipe: Sequence, fold: int) -> None:
     """Fit, predict and write, here or in ``--gpus`` processes."""
-    if shared(context, "competitions:sequence", recipe=name, fold=fold):
+    if shared(context, sequence_fold, context, recipe, fold):
         return
     from radstack.training.distributed import joined, together
 
-    recipe = next(item for item in context.sequences if item.name == name)
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
-    with joined(context.options.gpus, kind) as device, titled(f"sequence {name} fold {fold}"):
+    with joined(context.options.gpus, kind) as device, titled(f"sequence {recipe.name} fold {fold}"):
         together(sequence_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device))
 
 

@@ -9,15 +9,14 @@ from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
-from radstack.running.work import Work, has_gpu, shared
+from radstack.running.tasks import has_gpu, make_all, per_fold, shared
 
 VERSION = 2
 
 
-def train_job(context: Context, experiment: Experiment, fold: int) -> Work:
-    """What training ``experiment`` on ``fold`` makes, from what."""
-    return Work(f"train {experiment.name} fold {fold}", weights_artifact(context, experiment, fold),
-                {"experiment": experiment.name, "fold": fold})
+def train(context: Context) -> None:
+    """Train every chosen experiment on every chosen fold, unless that is done and unchanged."""
+    make_all(context, per_fold(context, "train", context.experiments, weights_artifact, train_fold))
 
 
 def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
@@ -28,26 +27,26 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
                     (paths.cache / "rows.parquet", paths.folds / "folds.csv", *started_from(context, experiment, fold)))
 
 
-def train_fold(context: Context, name: str, fold: int) -> None:
+def train_fold(context: Context, experiment: Experiment, fold: int) -> None:
     """Train here, or in ``--gpus`` processes started by torchrun."""
-    if shared(context, "competitions:train", experiment=name, fold=fold):
+    if shared(context, train_fold, context, experiment, fold):
         return
     from radstack.training.distributed import joined, together
 
-    experiment = next(item for item in context.experiments if item.name == name)
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
-    with joined(context.options.gpus, kind) as device, titled(f"train {name} fold {fold}"):
-        together(weights_artifact(context, experiment, fold), lambda: _train(context, experiment, fold, device))
+    with joined(context.options.gpus, kind) as device, titled(f"train {experiment.name} fold {fold}"):
+        artifact = weights_artifact(context, experiment, fold)
+        together(artifact, lambda: _train(context, experiment, fold, artifact, device))
 
 
-def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> dict[str, Any]:
+def _train(context: Context, experiment: Experiment, fold: int, artifact: Artifact, device: Any) -> dict[str, Any]:
     """Train and write the weights."""
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
-    from radstack.training.restart import train
+    from radstack.training.restart import train as fit
 
-    run = _run(context, experiment, fold, device)
+    run = _run(context, experiment, fold, artifact, device)
     if not context.options.resume:
         checkpoint.remove(run.checkpoint)
     judge = objective(experiment.loss, run.targets)
@@ -57,8 +56,8 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
         return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline, experiment.head,
                      judge.shares)
 
-    learner, facts = train(run, make)
-    write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)
+    learner, facts = fit(run, make)
+    write_weights(artifact.files[0], learner.result)
     checkpoint.remove(run.checkpoint)
     return facts
 
@@ -77,14 +76,13 @@ def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[P
     return (context.paths.weights / start / f"fold{fold}.safetensors",) if start else ()
 
 
-def _run(context: Context, experiment: Experiment, fold: int, device: Any) -> Any:
+def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact, device: Any) -> Any:
     from radstack.core.say import say
     from radstack.images.shards import Shards
     from radstack.training.run import Run
 
     rows, fold_of_row = read_rows(context)
     targets = experiment.targets_of(context.competition.targets)
-    artifact = weights_artifact(context, experiment, fold)
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,

@@ -1,4 +1,4 @@
-"""The jobs of ``radstack.running.jobs`` on Ray: resources, retries after a death, progress lines gathered at the driver."""
+"""Tasks on Ray: resources, retries after a death, progress lines gathered at the driver."""
 
 import logging
 import os
@@ -10,14 +10,14 @@ from typing import Any
 
 from radstack.core.errors import UserError
 from radstack.core.say import Report
-from radstack.running.job import Job, Outcome, attempt
+from radstack.running.tasks import Result, Task, attempt
 
 OBJECT_STORE_BYTES = 100_000_000
 """Jobs exchange file names and scores, not arrays; Ray's own default is 30% of the machine's memory."""
 POLL_SECONDS = 0.5
-"""Pause between two looks at jobs and progress lines."""
+"""Pause between two looks at tasks and progress lines."""
 LAST_LINES_SECONDS = 30.0
-"""Patience with the actor for the last lines of a job, and of all."""
+"""Patience with the actor for the last lines of a task, and of all."""
 KNOCK_SECONDS = 10.0
 """Patience with the machine at the address."""
 STARVED_SECONDS = 60.0
@@ -41,18 +41,18 @@ class Lines:
         return lines
 
 
-def run_on_ray(jobs: list[Job], address: str, gpus: float, cpus: float, retries: int, report: Report) -> list[Outcome]:
-    """Run ``jobs`` on the Ray at ``address`` (``"local"`` starts one) and shut the connection down; see ``run_jobs``.
+def run_on_ray(tasks: list[Task], address: str, gpus: float, cpus: float, retries: int, report: Report) -> list[Result]:
+    """Run ``tasks`` on the Ray at ``address`` (``"local"`` starts one) and shut the connection down; see ``run_tasks``.
 
     Raises:
-        UserError: Ray is not installed, not reachable, or no node is large enough for one job.
+        UserError: Ray is not installed, not reachable, or no node is large enough for one task.
     """
     ray = _connect(address)
     try:
         if not _fits(ray, gpus, cpus):
-            raise UserError(f"no node of the Ray at {address} has {gpus:g} GPUs and {cpus:g} CPUs for one job; "
-                            "ask for less a job or add a node")
-        return _Run(ray, jobs, gpus, cpus, retries, report).finish()
+            raise UserError(f"no node of the Ray at {address} has {gpus:g} GPUs and {cpus:g} CPUs for one task; "
+                            "ask for less a task or add a node")
+        return _Run(ray, tasks, gpus, cpus, retries, report).finish()
     finally:
         ray.shutdown()
 
@@ -64,48 +64,48 @@ class _Run:
     killed for memory, which Ray restarts without limit by default, counts like any other death.
     """
 
-    def __init__(self, ray: Any, jobs: list[Job], gpus: float, cpus: float, retries: int, report: Report) -> None:
-        self.ray, self.jobs, self.gpus, self.cpus, self.report = ray, jobs, gpus, cpus, report
+    def __init__(self, ray: Any, tasks: list[Task], gpus: float, cpus: float, retries: int, report: Report) -> None:
+        self.ray, self.tasks, self.gpus, self.cpus, self.report = ray, tasks, gpus, cpus, report
         self.lines = _start_lines(ray)
         self.taking = self.lines.take.remote()
-        # max_calls=1: a fresh process for each job, so that none inherits another's memory, GPU or open files.
-        self.task = ray.remote(max_retries=0, max_calls=1, num_gpus=gpus, num_cpus=cpus)(_work)
-        self.outcomes: dict[int, Outcome] = {}
-        self.retries = dict.fromkeys(range(len(jobs)), retries)
-        self.running = {self.submit(number): number for number in range(len(jobs))}
+        # max_calls=1: a fresh process for each task, so that none inherits another's memory, GPU or open files.
+        self.function = ray.remote(max_retries=0, max_calls=1, num_gpus=gpus, num_cpus=cpus)(_work)
+        self.results: dict[int, Result] = {}
+        self.retries = dict.fromkeys(range(len(tasks)), retries)
+        self.running = {self.submit(number): number for number in range(len(tasks))}
         self.starved = time.monotonic()
 
     def submit(self, number: int) -> Any:
-        return self.task.remote(self.jobs[number], self.lines, str(Path.cwd()))
+        return self.function.remote(self.tasks[number], self.lines, str(Path.cwd()))
 
-    def finish(self) -> list[Outcome]:
+    def finish(self) -> list[Result]:
         while self.running:
             done, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             self.pass_lines()
             for ref in done:
                 self.collect(ref, self.running.pop(ref))
             self.warn_when_starved()
-        self.pass_lines(LAST_LINES_SECONDS)  # asked for before the last job ended
+        self.pass_lines(LAST_LINES_SECONDS)  # asked for before the last task ended
         self.pass_lines(LAST_LINES_SECONDS)
-        return [self.outcomes[number] for number in range(len(self.jobs))]
+        return [self.results[number] for number in range(len(self.tasks))]
 
     def collect(self, ref: Any, number: int) -> None:
-        name = self.jobs[number].name
+        name = self.tasks[number].name
         try:
-            self.outcomes[number] = self.ray.get(ref)
+            self.results[number] = self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:
-            self.outcomes[number] = Outcome(error=UserError(f"Ray could not run it: {_last_line(error)}"))
+            self.results[number] = Result(error=UserError(f"Ray could not run it: {_last_line(error)}"))
         except self.ray.exceptions.RayError as error:
             if self.retries[number] == 0:
                 reason = f"its worker died once too often: {_first_line(error)}"
-                self.outcomes[number] = Outcome(error=UserError(reason))
+                self.results[number] = Result(error=UserError(reason))
                 return
             self.retries[number] -= 1
             self.report(f"{name}: {_first_line(error)} Starting again, {self.retries[number]} more retries")
             self.running[self.submit(number)] = number
 
     def pass_lines(self, patience: float = 0) -> None:
-        """Report the lines that have come. Where the actor does not answer the jobs go on; lines are a courtesy."""
+        """Report the lines that have come. Where the actor does not answer the tasks go on; lines are a courtesy."""
         if self.ray.wait([self.taking], timeout=patience)[0]:
             with suppress(self.ray.exceptions.RayError):
                 for line in self.ray.get(self.taking):
@@ -119,8 +119,8 @@ class _Run:
                 self.report(f"waiting: no living node has {self.gpus:g} GPUs and {self.cpus:g} CPUs")
 
 
-def _work(job: Job, lines: Any, folder: str) -> Outcome:
-    """In the worker: run ``job`` in the driver's ``folder``, which all machines share."""
+def _work(task: Task, lines: Any, folder: str) -> Result:
+    """In the worker: run ``task`` in the driver's ``folder``, which all machines share."""
     import ray
 
     last: list[Any] = []
@@ -129,10 +129,10 @@ def _work(job: Job, lines: Any, folder: str) -> Outcome:
         last[:] = [lines.put.remote(line)]
 
     os.chdir(folder)
-    outcome = attempt(job, say)
-    if last:  # the process ends with the job; lines arrive in order, so the last one stands for all
+    result = attempt(task, say)
+    if last:  # the process ends with the task; lines arrive in order, so the last one stands for all
         ray.wait(last, timeout=LAST_LINES_SECONDS)
-    return outcome
+    return result
 
 
 def _connect(address: str) -> Any:

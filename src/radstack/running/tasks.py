@@ -1,0 +1,181 @@
+"""Tasks: decide what must be made, then make it in this process, in a few, under torchrun, or on Ray over machines."""
+
+import contextlib
+import os
+import pickle
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from radstack.core.artifact import Artifact
+from radstack.core.errors import LeakError, UserError
+from radstack.core.parallel import in_processes
+from radstack.core.say import Report, saying_to, to_stdout
+from radstack.running.context import Context
+
+SHOWN = 3
+"""Failed tasks that the last error describes; each has already said why in its own lines."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call that means the same on any machine that sees the same files, e.g. one experiment on one fold."""
+
+    name: str
+    """Unique among the tasks of a run; starts each of its progress lines, e.g. ``train se_resnext50 fold 0``."""
+    function: Callable[..., Any]
+    """Of a module, so that another process can import it."""
+    arguments: tuple[Any, ...] = ()
+    """Picklable; they are written down only on the way to another process."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a task."""
+
+    value: Any = None
+    """Returned by the function."""
+    error: UserError | None = None
+    """Why it failed; None when it did not."""
+
+
+def make_all(context: Context, makers: list[tuple[Artifact, Task]]) -> None:
+    """Run the task of each artifact that is missing or changed; say of each which, and why."""
+    tasks = [task for artifact, task in makers if announced(context, artifact, task.name)]
+    options = context.options
+    if options.dry_run or not tasks:
+        return
+    needs_gpu = options.gpus if options.device != "cpu" and has_gpu() else 0
+    run_tasks(tasks, report=lambda line: print(f"  {line}", flush=True), at_once=options.jobs,
+              ray=options.ray or None, gpus_per_task=needs_gpu, cpus_per_task=max(options.workers, 1))
+
+
+def per_fold(context: Context, verb: str, recipes: list[Any], artifact_of: Callable[..., Artifact],
+             function: Callable[..., None]) -> list[tuple[Artifact, Task]]:
+    """For each of ``recipes`` and each of its folds the artifact, and ``function(context, recipe, fold)`` as task."""
+    calls = [(context, recipe, fold) for recipe in recipes for fold in context.folds_of(recipe)]
+    return [(artifact_of(*call), Task(f"{verb} {call[1].name} fold {call[2]}", function, call)) for call in calls]
+
+
+def announced(context: Context, artifact: Artifact, name: str) -> bool:
+    """Say whether ``artifact`` is kept or why it is made; return whether it must be made."""
+    why = context.why(artifact)
+    verb = "kept" if not why else "would make" if context.options.dry_run else "to make"
+    print(f"  {verb} {name}{': ' + why if why else ''}", flush=True)
+    return bool(why)
+
+
+def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str | None = None, gpus_per_task: float = 0,
+              cpus_per_task: float = 1, retries: int = 2) -> list[Any]:
+    """Run ``tasks`` and return what they returned, in their order. A task that fails does not stop the others.
+
+    Args:
+        tasks: with different names.
+        report: takes progress lines, each with its task's name, whatever machine they come from.
+        at_once: without Ray, tasks at a time: 1 runs them in this process, one after another; more in as many processes
+            of this machine, which share its cores (on a CPU two tasks of one thread outrun one task of two).
+        ray: None for none; ``"local"`` starts Ray on this machine; anything else is the
+            address of a Ray cluster (``"auto"``, ``"host:6379"``) whose nodes see the same files.
+        gpus_per_task: GPUs a task holds on Ray; a fraction lets several share one.
+        cpus_per_task: CPU cores a task holds on Ray.
+        retries: how often a task on Ray is started again after its worker or node died; it resumes from its own
+            checkpoint. An error that the task itself raises is not retried.
+
+    Raises:
+        UserError: some tasks failed, with the reason of each and the command to type; LeakError if one was a leak.
+    """
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two tasks of the same name: {sorted(name for name in set(names) if names.count(name) > 1)}")
+    if ray is None:
+        results = _attempt_here(tasks, at_once, report)
+    else:
+        from radstack.running.tasks_ray import run_on_ray
+        results = run_on_ray(tasks, ray, gpus_per_task, cpus_per_task, retries, report)
+    _raise_failures(tasks, results)
+    return [result.value for result in results]
+
+
+def attempt(task: Task, report: Report) -> Result:
+    """Run ``task`` here. Whatever it raises becomes a result; the traceback of an unforeseen error is reported."""
+    def tell(text: str) -> None:
+        report(f"{task.name}: {text}")
+
+    with saying_to(tell):
+        try:
+            return Result(value=task.function(*task.arguments))
+        except UserError as error:
+            tell(f"failed: {error}")
+            return Result(error=error)
+        except Exception as error:
+            tell(traceback.format_exc().rstrip())
+            return Result(error=UserError(f"{type(error).__name__}: {error}"))
+
+
+def _attempt_here(tasks: list[Task], at_once: int, report: Report) -> list[Result]:
+    if at_once == 1 or len(tasks) == 1:
+        return [attempt(task, report) for task in tasks]
+    results = [Result(error=UserError("its process was killed, perhaps for memory; run fewer with --jobs"))] * len(tasks)
+    threads = max((os.cpu_count() or 1) // at_once, 1)
+    with contextlib.suppress(UserError):
+        for number, result in in_processes(partial(_attempt_apart, threads), tasks, at_once):
+            results[number] = result
+    return results
+
+
+def _attempt_apart(threads: int, task: Task) -> Result:
+    """Run ``task`` in a process of a pool, on its share of the cores."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return attempt(task, to_stdout)
+
+
+def _raise_failures(tasks: list[Task], results: list[Result]) -> None:
+    failed = {task.name: result.error for task, result in zip(tasks, results, strict=True) if result.error}
+    if not failed:
+        return
+    kind = LeakError if any(isinstance(error, LeakError) for error in failed.values()) else UserError
+    shown = [f"{name} ({' '.join(str(error).split())})" for name, error in list(failed.items())[:SHOWN]]
+    reasons = "; ".join(shown + (["and others, see above"] if len(failed) > SHOWN else []))
+    raise kind(f"{len(failed)} of {len(tasks)} jobs failed: {reasons}; what is done is kept, mend it and run again: "
+               + shlex.join(["python", *sys.argv]))
+
+
+def shared(context: Context, function: Callable[..., Any], *arguments: Any) -> bool:
+    """Let the ``--gpus`` processes that torchrun starts call ``function(*arguments)`` together.
+
+    Returns:
+        Whether they did; False where one process is enough, and in those processes themselves.
+    """
+    if context.options.gpus == 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+        return False
+    from radstack.core.say import say
+    from radstack.training.distributed import torchrun
+
+    with tempfile.TemporaryDirectory() as folder:  # for this user's eyes only, and for as long as they run
+        call = Path(folder) / function.__name__
+        call.write_bytes(pickle.dumps((function, arguments)))
+        torchrun("radstack.running.tasks", [str(call)], context.options.gpus, say)
+    return True
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a GPU (imported here: stages with nothing to do must start at once)."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if __name__ == "__main__":  # one of the processes of ``shared``
+    function, arguments = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - just written by its parent
+    try:
+        function(*arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
