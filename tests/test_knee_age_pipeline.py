@@ -194,9 +194,12 @@ def run_stages(context, volumes: int) -> None:
     for experiment in context.experiments:
         for fold in count:
             train.train_fold(context, experiment, fold)
-            predict.predict_fold(context, experiment, fold)
+            for split in ("train", "test"):
+                predict.predict_fold(context, experiment, fold, split)
     for fold in count:
-        sequence.sequence_fold(context, "attention", fold)
+        for attention in context.sequences:
+            sequence.fit_sequence(context, attention, fold)
+            sequence.predict_sequence(context, attention, fold)
     for stacker in context.stackers:
         stack.stack(context, stacker)
     submit.submit(context, context.competition.models.final)

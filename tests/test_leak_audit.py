@@ -273,7 +273,7 @@ def test_a_stacker_that_peeks_is_heard(tmp_path, monkeypatch):
 def test_a_network_is_trained_elsewhere_and_heard(tmp_path, monkeypatch, skill):
     context, places = make(tmp_path), []
 
-    def predict(own: Context, experiment: Experiment, number: int) -> None:
+    def predict(own: Context, experiment: Experiment, number: int, split: str) -> None:
         rows, fold = read_rows(own)
         places.append(own.paths.out)
         guess = 0.4 + skill * (np.nan_to_num(rows[["left", "right"]].to_numpy()) - 0.4)

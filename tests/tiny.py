@@ -95,4 +95,4 @@ if __name__ == "__main__":
     run = make_run(place, checkpoint_seconds=float(sys.argv[2]))
     seed_everything(0, 0)
     learner, _ = fit(run, build(EXPERIMENT.backbone, len(TARGETS), 2))
-    write_weights(place / "fold0.safetensors", learner.result)
+    write_weights(place / "fold0.safetensors", learner.result.state_dict())

@@ -164,7 +164,7 @@ def _train(context: Context, experiment: Experiment, seed: int) -> Trial:
         labeled = shuffled(rows, list(context.competition.targets), seed)
         write_table(own.paths.cache / "rows.parquet", labeled)
         train_fold(own, experiment, number)
-        predict_fold(own, experiment, number)
+        predict_fold(own, experiment, number, "train")
         table = pd.read_parquet(fold_files(own.paths.oof / experiment.name, number)[0])
     return judged(f"{experiment.name} fold {number}", table, labeled, fold, task_of(context))
 

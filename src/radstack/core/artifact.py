@@ -4,6 +4,7 @@ The key is a hash of recipe, stage version and the inputs' content. Work whose k
 made again, and a file that no longer matches its manifest is an error that names it.
 """
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, sha256, write_json
 from radstack.core.recipe import as_dict, digest
@@ -21,8 +24,40 @@ PACKAGES = ("torch", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "alb
 
 
 @dataclass(frozen=True)
+class Part:
+    """The rows of one split of a table, as an input: what learns must not change with the test set."""
+
+    path: Path
+    split: str
+    """``train`` or ``test``."""
+
+    def digest(self) -> str:
+        """Digest of these rows, from the table's manifest (:func:`split_digests`), or of the rows where it has none.
+
+        Raises:
+            Missing: the table is not there.
+            UserError: it differs from what its own manifest recorded.
+        """
+        content_hash(self.path)
+        manifest = manifest_of(self.path)
+        noted = read_json(manifest).get("splits") if manifest.exists() else None
+        return (noted or split_digests(pd.read_parquet(self.path)))[self.split]
+
+
+def split_digests(table: pd.DataFrame, *settings: Any) -> dict[str, str]:
+    """Split -> digest of its rows of ``table`` and of ``settings``; a build returns them as ``splits``."""
+    found = {}
+    for split in ("train", "test"):
+        rows = table[table["split"] == split]
+        rows = rows.astype(dict.fromkeys(rows.select_dtypes("object"), str))  # mixed values cannot be hashed
+        content = pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()
+        found[split] = digest(list(rows), hashlib.sha256(content).hexdigest(), *settings)
+    return found
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """What a stage makes from what. ``inputs`` are files (their content counts) or plain digests."""
+    """What a stage makes from what. ``inputs`` are files (their content counts) or the rows of one split of a table."""
 
     stage: str
     """Script that makes it, e.g. ``04_train``."""
@@ -32,8 +67,8 @@ class Artifact:
     """What is made together."""
     recipe: Any
     """Dataclass or JSON value that decides the content."""
-    inputs: tuple[Path, ...] = ()
-    """Files read."""
+    inputs: tuple[Path | Part, ...] = ()
+    """What is read."""
     facts: dict[str, str] = field(default_factory=dict)
     """Digests of inputs that are not one file, e.g. a listing of the raw folder."""
 
@@ -44,8 +79,14 @@ class Artifact:
 
     @cached_property
     def input_hashes(self) -> dict[str, str]:
-        """Input, as ``folder/file`` -> SHA-256 of its content."""
-        return {"/".join(path.parts[-2:]): content_hash(path) for path in self.inputs} | self.facts
+        """Input, as ``folder/file`` -> SHA-256 of its content, ``folder/file: train rows`` -> digest of these rows."""
+        hashes = {}
+        for one in self.inputs:
+            if isinstance(one, Part):
+                hashes["/".join(one.path.parts[-2:]) + f": {one.split} rows"] = one.digest()
+            else:
+                hashes["/".join(one.parts[-2:])] = content_hash(one)
+        return hashes | self.facts
 
     @cached_property
     def key(self) -> str:

@@ -25,9 +25,10 @@ def raw_files(context: Context) -> dict[str, str]:
     return {"raw files": read_json(manifest)["inputs"]["raw files"]} if manifest.exists() else {}
 
 
-def read_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
-    """The row table of stage 03 and each row's fold (-1 for test), checked for leaks."""
+def read_rows(context: Context, split: str = "") -> tuple[pd.DataFrame, np.ndarray]:
+    """The row table of stage 03, or its rows of ``split``, and each row's fold (-1 for test), checked for leaks."""
     rows = read_table(context.paths.cache / "rows.parquet", context.command("03_cache"))
     folds = read_folds(context)
     check_folds(folds, rows, list(context.competition.targets))
+    rows = rows[rows["split"] == split].reset_index(drop=True) if split else rows
     return rows, fold_of(rows, folds).to_numpy()

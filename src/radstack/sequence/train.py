@@ -48,6 +48,8 @@ class Fitted:
     """float32 [test rows, targets], probabilities or values."""
     losses: list[float]
     """Mean training loss of each epoch (of rank 0's share)."""
+    weights: dict[str, torch.Tensor]
+    """``0.<parameter>``, ``1.<parameter>`` ... on the CPU: the models of the last ``bag`` epochs, for :func:`apply_fold`."""
 
 
 def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
@@ -76,6 +78,34 @@ def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[f
         trainer = Trainer(recipe, arrays, fold, class_weights, device)
         Loop(trainer, checkpoint_path(folder, fold), key, checkpoint_seconds, report).run()
     return trainer.result()
+
+
+def apply_fold(recipe: Sequence, arrays: Arrays, fold: int, weights: dict[str, torch.Tensor], device: str | torch.device,
+               class_weights: tuple[float, ...], tell: Tell = lambda *_, **__: None) -> np.ndarray:
+    """Mean prediction of fold ``fold``'s models over series that none of them was trained on.
+
+    Args:
+        recipe: what was trained.
+        arrays: rows to predict, all of fold -1, with the embeddings and tables of fold ``fold``'s networks.
+        fold: whose networks and models.
+        weights: as :attr:`Fitted.weights`.
+        device: ``cpu`` or ``cuda:n``.
+        class_weights: one a target, of any sum.
+        tell: takes the count of ``images`` of each batch.
+
+    Returns:
+        float32 [rows, targets], probabilities or values.
+
+    Raises:
+        UserError: a prediction is not finite.
+    """
+    trainer, models = Trainer(recipe, arrays, fold, class_weights, torch.device(device)), min(recipe.bag, recipe.epochs)
+    for number in range(models):
+        own = f"{number}."
+        trainer.model.load_state_dict({name.removeprefix(own): value for name, value in weights.items()
+                                       if name.startswith(own)})
+        trainer.bag += trainer.predict(tell)
+    return trainer.bag / models
 
 
 def checkpoint_path(folder: Path, fold: int) -> Path:
@@ -117,7 +147,7 @@ class Trainer(Trainable):
         self.wanted_picks = series[(fold_of_series == fold) | (fold_of_series < 0)]
         self.wanted = np.flatnonzero((arrays.fold == fold) | arrays.is_test)
         self.bag = np.zeros((len(self.wanted), targets), np.float32)
-        self.losses, self.steps = list[float](), list[float]()
+        self.losses, self.steps, self.kept = list[float](), list[float](), list[dict[str, torch.Tensor]]()
         self.stretches, self.bad_steps = recipe.epochs, BAD_STEPS
         self.total = recipe.epochs * -(-len(self.train_picks) // recipe.batch_size)
 
@@ -160,6 +190,7 @@ class Trainer(Trainable):
         self.losses.append(mean)
         if at.stretch >= self.recipe.epochs - self.recipe.bag:
             self.bag += self.predict(tell)
+            self.kept.append({name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()})
 
     def predict(self, tell: Tell) -> np.ndarray:
         """Predictions of the scored and test rows with the weights as they are, float32 [wanted rows, targets]."""
@@ -172,22 +203,24 @@ class Trainer(Trainable):
         return out
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimizer, loss scale, losses, and the sum of the predictions so far."""
+        """Weights, optimizer, loss scale, losses, the bag's models and the sum of their predictions so far."""
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "precision": self.precision.state_dict(), "bag": torch.from_numpy(self.bag), "losses": self.losses,
-                "steps": self.steps}
+                "steps": self.steps, "kept": self.kept}
 
     def restore(self, state: dict[str, Any], at: Position) -> None:
         """Undo :meth:`state`."""
         for part in ("model", "optimizer", "precision"):
             getattr(self, part).load_state_dict(state[part])
-        self.bag, self.losses, self.steps = state["bag"].numpy(), state["losses"], state["steps"]
+        self.bag, self.losses, self.steps, self.kept = state["bag"].numpy(), *(state[name]
+                                                                               for name in ("losses", "steps", "kept"))
 
     def result(self) -> Fitted:
         """Mean over the bag, split into scored and test rows."""
         mean = self.bag / min(self.recipe.bag, self.recipe.epochs)
         test = self.arrays.is_test[self.wanted]
-        return Fitted(self.wanted[~test], mean[~test], self.wanted[test], mean[test], self.losses)
+        weights = {f"{number}.{name}": value for number, kept in enumerate(self.kept) for name, value in kept.items()}
+        return Fitted(self.wanted[~test], mean[~test], self.wanted[test], mean[test], self.losses, weights)
 
     def _seed(self, stage: int, rank: int = 0) -> int:
         """Torch's seed for ``stage`` (0 is initialization, n the n-th epoch); each process drops channels of its own."""

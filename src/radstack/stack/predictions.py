@@ -19,9 +19,14 @@ def prediction_table(ids: np.ndarray, fold: int, predicted: np.ndarray, targets:
     return table
 
 
+def fold_file(folder: Path, fold: int, split: str) -> Path:
+    """The table of one fold: ``train``, its rows scored out of fold; ``test``, the test rows."""
+    return folder / f"fold{fold}{'_test' * (split == 'test')}.parquet"
+
+
 def fold_files(folder: Path, fold: int) -> tuple[Path, Path]:
     """Files of one fold: rows scored out of fold, test rows."""
-    return folder / f"fold{fold}.parquet", folder / f"fold{fold}_test.parquet"
+    return fold_file(folder, fold, "train"), fold_file(folder, fold, "test")
 
 
 def write_fold(folder: Path, fold: int, scored: pd.DataFrame, test: pd.DataFrame) -> None:

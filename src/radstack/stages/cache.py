@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact
+from radstack.core.artifact import Artifact, split_digests
 from radstack.core.files import need_disk, read_table, sweep, write_table
 from radstack.core.parallel import in_processes
 from radstack.core.paths import Paths
@@ -24,7 +24,7 @@ def cache(context: Context) -> None:
     paths, recipe = context.paths, context.competition.cache
     boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     boxes = boxes.query(recipe.keep).reset_index(drop=True) if recipe.keep else boxes
-    rows = boxes.assign(shard=np.arange(len(boxes)) // recipe.per_shard, slot=np.arange(len(boxes)) % recipe.per_shard)
+    rows = boxes.assign(**placed(boxes["split"].to_numpy(), recipe.per_shard))
     todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]
     if not context.options.dry_run:
         sweep(paths.cache)
@@ -32,7 +32,20 @@ def cache(context: Context) -> None:
         need_disk(paths.cache, sum(len(piece) for _, piece in todo) * picture_bytes, "03_cache")
         _write_shards(context, todo)
     artifact = Artifact("03_cache", VERSION, (paths.cache / "rows.parquet",), recipe, (paths.cache / "boxes.parquet",))
-    context.make(artifact, lambda: write_table(paths.cache / "rows.parquet", rows))
+
+    def build() -> dict[str, Any]:
+        write_table(paths.cache / "rows.parquet", rows)
+        return {"splits": split_digests(rows, recipe)}
+
+    context.make(artifact, build)
+
+
+def placed(split: np.ndarray, per_shard: int) -> dict[str, np.ndarray]:
+    """``shard`` and ``slot`` of each row (int [rows]): test rows in shards of their own, behind those of training."""
+    test = split == "test"
+    place = np.where(test, np.cumsum(test), np.cumsum(~test)) - 1
+    behind = -(-int((~test).sum()) // per_shard)
+    return {"shard": place // per_shard + behind * test, "slot": place % per_shard}
 
 
 def _shards(context: Context, rows: pd.DataFrame) -> list[tuple[Artifact, pd.DataFrame]]:

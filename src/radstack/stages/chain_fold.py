@@ -152,7 +152,7 @@ def _train(context: Context, step: Step, scene: Scene, fold: int, before: list[P
         outputs = objective(experiment.loss, step.targets).outputs
         learner, facts = train(run, lambda: build(backbone, outputs, len(experiment.view.mean), folder,
                                                   context.options.offline, experiment.head))
-        write_weights(path, learner.result)
+        write_weights(path, learner.result.state_dict())
         checkpoint.remove(run.checkpoint)
         return facts
 

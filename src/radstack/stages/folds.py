@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.core.artifact import Artifact
+from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.folds import check_folds, make_folds, patients_on_both_sides
@@ -34,7 +34,7 @@ def make_index(context: Context) -> None:
         write_table(files[1], quarantine)
         shutil.rmtree(paths.folds / "parts", ignore_errors=True)
         print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
-        return {"rows": len(index), "quarantined": len(quarantine)}
+        return {"rows": len(index), "quarantined": len(quarantine), "splits": split_digests(index)}
 
     context.make(artifact, build)
 
@@ -43,7 +43,7 @@ def deal_folds(context: Context) -> None:
     """Deal patients into folds; write ``folds.csv``, print the classes of each fold."""
     competition, paths = context.competition, context.paths
     path = paths.folds / "folds.csv"
-    artifact = Artifact("01_make_folds", 1, (path,), competition.folds, (paths.folds / "index.parquet",))
+    artifact = Artifact("01_make_folds", 1, (path,), competition.folds, (Part(paths.folds / "index.parquet", "train"),))
 
     def build() -> dict[str, Any]:
         index = read_index(context)

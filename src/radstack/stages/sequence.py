@@ -1,4 +1,4 @@
-"""Stage 06: one sequence recipe on one fold -> out-of-fold and test tables."""
+"""Stage 06: one sequence recipe on one fold -> its models and out-of-fold table, then what they say of the test rows."""
 
 from pathlib import Path
 from typing import Any
@@ -6,33 +6,54 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact
+from radstack.core.artifact import Artifact, Part
+from radstack.core.files import write_table
 from radstack.core.folds import fold_hash
 from radstack.core.progress import titled
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.running.tasks import has_gpu, make_all, per_fold, shared
-from radstack.stack.predictions import fold_files, prediction_table, write_fold
+from radstack.stack.predictions import fold_file, prediction_table
 from radstack.stages.predict import embeddings_file
+from radstack.stages.train import write_weights
 
-VERSION = 1
+VERSION = 2
 
 
 def sequence(context: Context) -> None:
-    """Fit every chosen sequence model for every chosen fold, unless that is done and unchanged."""
-    make_all(context, per_fold(context, "sequence", context.sequences, sequence_artifact, sequence_fold))
+    """Fit every chosen sequence model for every chosen fold, then predict the test rows, unless done and unchanged."""
+    make_all(context, per_fold(context, "sequence", context.sequences, fitted_artifact, fit_sequence))
+    make_all(context, per_fold(context, "predict test with", context.sequences, applied_artifact, predict_sequence))
 
 
-def sequence_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
-    """Two tables, from the members' embeddings and tables of every fold the recipe reads."""
+def fitted_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
+    """The models of one fold and its out-of-fold table, from the members' training rows of every fold the recipe reads."""
     paths = context.paths
-    inputs = [paths.cache / "rows.parquet", paths.folds / "folds.csv"]
+    inputs: list[Path | Part] = [Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv"]
     for member in recipe.members:
-        for other in member_folds(context, member):
-            inputs += [*fold_files(paths.oof / member, other), embeddings_file(paths.oof / member, other)]
-    return Artifact("06_sequence", VERSION, fold_files(paths.oof / recipe.name, fold), {"recipe": recipe, "fold": fold},
-                    tuple(inputs))
+        inputs += [path for other in member_folds(context, member) for path in member_files(context, member, other, "train")]
+    files = (fold_file(paths.oof / recipe.name, fold, "train"), weights_file(context, recipe, fold))
+    return Artifact("06_sequence", VERSION, files, {"recipe": recipe, "fold": fold}, tuple(inputs))
+
+
+def applied_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
+    """What one fold's models say of the test rows."""
+    paths = context.paths
+    members = [path for member in recipe.members for path in member_files(context, member, fold, "test")]
+    return Artifact("06_sequence", VERSION, (fold_file(paths.oof / recipe.name, fold, "test"),), {"fold": fold},
+                    (weights_file(context, recipe, fold), Part(paths.cache / "rows.parquet", "test"), *members))
+
+
+def weights_file(context: Context, recipe: Sequence, fold: int) -> Path:
+    """The models of one fold's last epochs, one after another."""
+    return context.paths.weights / recipe.name / f"fold{fold}.safetensors"
+
+
+def member_files(context: Context, member: str, fold: int, split: str) -> tuple[Path, Path]:
+    """What one network of a member says of the rows of a split: table, embeddings."""
+    folder = context.paths.oof / member
+    return fold_file(folder, fold, split), embeddings_file(folder, fold, split)
 
 
 def member_folds(context: Context, member: str) -> list[int]:
@@ -42,15 +63,15 @@ def member_folds(context: Context, member: str) -> list[int]:
     return list(own or range(context.competition.folds.count))
 
 
-def sequence_fold(context: Context, recipe: Sequence, fold: int) -> None:
-    """Fit, predict and write, here or in ``--gpus`` processes."""
-    if shared(context, sequence_fold, context, recipe, fold):
+def fit_sequence(context: Context, recipe: Sequence, fold: int) -> None:
+    """Fit, predict the fold's rows and write, here or in ``--gpus`` processes."""
+    if shared(context, fit_sequence, context, recipe, fold):
         return
     from radstack.training.distributed import joined, together
 
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
     with joined(context.options.gpus, kind) as device, titled(f"sequence {recipe.name} fold {fold}"):
-        together(sequence_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device))
+        together(fitted_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device))
 
 
 def _fit(context: Context, recipe: Sequence, fold: int, device: Any) -> dict[str, Any]:
@@ -59,38 +80,52 @@ def _fit(context: Context, recipe: Sequence, fold: int, device: Any) -> dict[str
     from radstack.training import checkpoint
     from radstack.training.distributed import distributed
 
-    rows, _ = read_rows(context)
+    rows, _ = read_rows(context, "train")
     targets, metric = context.competition.targets, context.competition.metric
     folder = context.paths.weights / recipe.name
     unfinished = checkpoint_path(folder, fold)
     if not context.options.resume:
         checkpoint.remove(unfinished)
-    fitted = fit_fold(recipe, read_arrays(context, recipe, rows), fold, metric.weights, folder, device, say,
-                      context.options.checkpoint_seconds)
-    ids = rows["id"].to_numpy()
-    scored = prediction_table(ids[fitted.rows], fold, fitted.predictions, targets)
-    test = prediction_table(ids[fitted.test_rows], -1, fitted.test_predictions, targets)
+    arrays = read_arrays(context, recipe, fold, rows, "train")
+    fitted = fit_fold(recipe, arrays, fold, metric.weights, folder, device, say, context.options.checkpoint_seconds)
     if distributed()[0] == 0:
-        write_fold(context.paths.oof / recipe.name, fold, scored, test)
+        write_weights(weights_file(context, recipe, fold), fitted.weights)
+        write_table(fold_file(context.paths.oof / recipe.name, fold, "train"),
+                    prediction_table(rows["id"].to_numpy()[fitted.rows], fold, fitted.predictions, targets))
     checkpoint.remove(unfinished)
     score = metric.score(rows[list(targets)].to_numpy()[fitted.rows], fitted.predictions)
     return {"fold_hash": fold_hash(read_folds(context)), "score": round(score, 5), "losses": fitted.losses}
 
 
-def read_arrays(context: Context, recipe: Sequence, rows: pd.DataFrame) -> Any:
-    """The members' embeddings (memory-mapped) and tables, bound to the row table."""
+def predict_sequence(context: Context, recipe: Sequence, fold: int) -> None:
+    """Predict the test rows with one fold's models and write."""
+    with titled(f"predict test with {recipe.name} fold {fold}"):
+        applied_artifact(context, recipe, fold).make(lambda: _predict(context, recipe, fold))
+
+
+def _predict(context: Context, recipe: Sequence, fold: int) -> None:
+    from safetensors.torch import load_file
+
+    from radstack.sequence.train import apply_fold
+
+    rows, _ = read_rows(context, "test")
+    arrays = read_arrays(context, recipe, fold, rows, "test")
+    device = context.options.device or ("cuda" if has_gpu() else "cpu")
+    predicted = apply_fold(recipe, arrays, fold, load_file(weights_file(context, recipe, fold)), device,
+                           context.competition.metric.weights)
+    write_table(fold_file(context.paths.oof / recipe.name, fold, "test"),
+                prediction_table(rows["id"].to_numpy(), -1, predicted, context.competition.targets))
+
+
+def read_arrays(context: Context, recipe: Sequence, fold: int, rows: pd.DataFrame, split: str) -> Any:
+    """The members' embeddings (memory-mapped) and tables, bound to the ``rows`` of a split; of test, those of ``fold``."""
     from radstack.sequence.arrays import arrays_of
 
     embeddings: dict[str, dict[int, np.ndarray]] = {}
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     for member in recipe.members:
-        folder = context.paths.oof / member
-        chosen = member_folds(context, member)
-        embeddings[member] = {fold: _map(embeddings_file(folder, fold)) for fold in chosen}
-        tables[member] = {fold: pd.concat([pd.read_parquet(path) for path in fold_files(folder, fold)])
-                          for fold in chosen}
+        files = {one: member_files(context, member, one, split)
+                 for one in (member_folds(context, member) if split == "train" else [fold])}
+        tables[member] = {one: pd.read_parquet(table) for one, (table, _) in files.items()}
+        embeddings[member] = {one: np.load(stored, mmap_mode="r", allow_pickle=False) for one, (_, stored) in files.items()}
     return arrays_of(rows, read_folds(context), context.competition.targets, embeddings, tables)
-
-
-def _map(path: Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r", allow_pickle=False)

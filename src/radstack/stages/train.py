@@ -1,9 +1,10 @@
 """Stage 04: one experiment on one fold -> ``weights/<comp>/<experiment>/fold0.safetensors``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from radstack.core.artifact import Artifact
+from radstack.core.artifact import Artifact, Part
 from radstack.core.progress import titled
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment
@@ -24,7 +25,8 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
     paths = context.paths
     recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
-                    (paths.cache / "rows.parquet", paths.folds / "folds.csv", *started_from(context, experiment, fold)))
+                    (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
+                     *started_from(context, experiment, fold)))
 
 
 def train_fold(context: Context, experiment: Experiment, fold: int) -> None:
@@ -57,7 +59,7 @@ def _train(context: Context, experiment: Experiment, fold: int, artifact: Artifa
                      judge.shares)
 
     learner, facts = fit(run, make)
-    write_weights(artifact.files[0], learner.result)
+    write_weights(artifact.files[0], learner.result.state_dict())
     checkpoint.remove(run.checkpoint)
     return facts
 
@@ -81,7 +83,7 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
     from radstack.images.shards import Shards
     from radstack.training.run import Run
 
-    rows, fold_of_row = read_rows(context)
+    rows, fold_of_row = read_rows(context, "train")
     targets = experiment.targets_of(context.competition.targets)
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
@@ -89,8 +91,8 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
                context.options.checkpoint_seconds, say)
 
 
-def write_weights(path: Path, net: Any) -> None:
-    """Write a network's parameters and buffers as safetensors, atomically; of several processes rank 0 alone does."""
+def write_weights(path: Path, weights: Mapping[str, Any]) -> None:
+    """Write parameters and buffers (name -> tensor) as safetensors, atomically; of several processes rank 0 alone does."""
     from safetensors.torch import save_file
 
     from radstack.core.files import replacing
@@ -99,4 +101,4 @@ def write_weights(path: Path, net: Any) -> None:
     if distributed()[0] > 0:
         return
     with replacing(path) as part:
-        save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, part)
+        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part)
