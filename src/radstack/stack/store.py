@@ -1,0 +1,81 @@
+"""Fitted stackers as files that load without running code: numbers as JSON, arrays and forests as safetensors."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from radstack.core.errors import UserError
+from radstack.core.files import read_json, replacing, write_json
+from radstack.stack.forests import Forest
+from radstack.stack.method import Fitted, Method
+
+
+def write_fitted(stem: Path, fitted: Fitted) -> None:
+    """Write ``<stem>.safetensors`` and ``<stem>.json``, from which :func:`read_fitted` answers to the same bits."""
+    arrays: dict[str, np.ndarray] = {}
+    state = _plain(fitted.state, arrays)
+    files = fitted_files(stem)
+    with replacing(files[0]) as part:
+        save_file(arrays, part)
+    write_json(files[1], {"state": state, "notes": fitted.notes})
+
+
+def read_fitted(stem: Path, method: Method) -> Fitted:
+    """What :func:`write_fitted` wrote of ``method``.
+
+    Raises:
+        UserError: a file is missing or holds something else.
+    """
+    files = fitted_files(stem)
+    try:
+        stored = read_json(files[1])
+        return Fitted(method, _restored(stored["state"], load_file(files[0])), stored["notes"])
+    except (OSError, KeyError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
+        raise UserError(f"{stem.parent.name}/{stem.name} is no fitted stacker ({error}); run 07_stack.py again, or get the "
+                        "files anew") from error
+
+
+def fitted_files(stem: Path) -> tuple[Path, Path]:
+    """Arrays, and the numbers that name them."""
+    return stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
+
+
+def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """``value`` as JSON; what is none becomes ``{kind: ...}``, and arrays are put into ``arrays``."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        name = str(len(arrays))
+        arrays[name] = np.ascontiguousarray(value)
+        return {"array": name}
+    if isinstance(value, lgb.Booster):
+        return {"booster": value.model_to_string(num_iteration=value.best_iteration)}
+    if isinstance(value, Forest):
+        return {"forest": {field.name: _plain(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}}
+    if isinstance(value, dict):  # keys need not be text
+        return {"dict": [[_plain(key, arrays), _plain(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, tuple | list):
+        return {type(value).__name__: [_plain(item, arrays) for item in value]}
+    raise TypeError(f"a stacker learned a {type(value).__name__}, which no file can hold")
+
+
+def _restored(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Undo :func:`_plain`."""
+    if not isinstance(value, dict):
+        return value
+    (kind, content), = value.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "booster":
+        return lgb.Booster(model_str=content)
+    if kind == "forest":
+        return Forest(**{name: _restored(item, arrays) for name, item in content.items()})
+    if kind == "dict":
+        return {_restored(key, arrays): _restored(item, arrays) for key, item in content}
+    return {"tuple": tuple, "list": list}[kind](_restored(item, arrays) for item in content)
