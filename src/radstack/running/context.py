@@ -71,9 +71,8 @@ class Options:
 
 
 MAKERS = {"index.parquet": "01_make_folds", "folds.csv": "01_make_folds", "boxes.parquet": "02_localize",
-          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "rows.parquet": "03_cache",
-          "*.safetensors": "04_train"}
-"""File name -> the stage that makes it; prediction tables are made by the stage of their recipe."""
+          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "rows.parquet": "03_cache"}
+"""File name -> the stage that makes it; weights and prediction tables are made by the stage of their recipe."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +147,10 @@ class Context:
         script = next((script for name, script in MAKERS.items() if path.match(name)), "")
         if script:
             return f"make it with: {self.command(script)}"
-        kinds = {Experiment: "05_predict", Sequence: "06_sequence", Stacker: "07_stack"}
-        script = next((kinds[type(one)] for one in self.recipes if one.name == path.parent.name), "05_predict")
-        return f"make it with: {self.command(script, path.parent.name)}"
+        recipe = next((one for one in self.recipes if one.name == path.parent.name), None)
+        first = "04_train" if self.paths.weights in path.parents else "05_predict"
+        script = {Experiment: first, Sequence: "06_sequence", Stacker: "07_stack"}.get(type(recipe), "02_localize")
+        return f"make it with: {self.command(script, recipe.name if recipe else '')}"
 
     def _chosen(self, kind: type, own: Iterable[Any]) -> list[Any]:
         added = (recipe for recipe in make_variants(self.competition, self.paths) if isinstance(recipe, kind))

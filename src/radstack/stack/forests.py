@@ -68,7 +68,7 @@ class Forest:
     def _tree(self, nodes: slice) -> str:
         """One tree in LightGBM's text form, in which splits and leaves are numbered apart and leaf n is ``-n - 1``."""
         leaf = self.left[nodes] < 0
-        number = np.where(leaf, -np.cumsum(leaf), np.cumsum(~leaf) - 1)
+        number = np.where(leaf, -1 * np.cumsum(leaf), np.cumsum(~leaf) - 1)
         fields: dict[str, Any] = {"num_leaves": [leaf.sum()], "num_cat": [0]}
         if not leaf.all():
             kind = np.where(self.missing_left[nodes], MISSING_LEFT, MISSING_RIGHT)

@@ -19,6 +19,7 @@ from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.intervals import Interval, difference, interval
 from radstack.scoring.task import Task
+from radstack.stack.method import Fitted
 from radstack.stack.predictions import prediction_table
 from radstack.stack.registry import check_handles, method_of
 from radstack.stack.rows import Member, Rows, join
@@ -40,6 +41,8 @@ class StackResult:
     """Loss of the best member less that of the stack, paired by patient; positive is better."""
     learned: dict[str, Any]
     """``fold0`` ... -> weights, importances or decisions of that fit."""
+    fits: dict[int, Fitted]
+    """Fold -> what was fitted without it."""
 
     def facts(self) -> dict[str, Any]:
         """The numbers as JSON values, for the manifest."""
@@ -74,22 +77,27 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     if method.learns and len(numbers) < 2:
         raise UserError(f"stacker {stacker.name} learns from other folds, but its members share fold {numbers[0]} alone; "
                         "train and predict another fold")
-    tables: list[pd.DataFrame] = []
-    tests: list[pd.DataFrame] = []
-    learned = {}
+    tables, fits = list[pd.DataFrame](), dict[int, Fitted]()
     with track(len(numbers), f"{stacker.name}, folds", brief=True) as steps:
         for number in numbers:
             # What learns nothing may see every row: a mean needs no second fold.
-            fitted = method.fit(train.take(train.fold != number) if method.learns else train)
-            for rows, kept in ((train.take(train.fold == number), tables), (test, tests)):
-                kept.append(prediction_table(rows.table["id"].to_numpy(), number, fitted.predict(rows), task.targets))
-            learned[f"fold{number}"] = fitted.notes
+            fits[number] = method.fit(train.take(train.fold != number) if method.learns else train)
+            tables.append(_answered(fits[number], train.take(train.fold == number), number))
             steps.step()
-    stacked = Member(pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True), fold_hash(folds))
-    return _result(stacker, stacked, train, learned)
+    stacked = Member(pd.concat(tables, ignore_index=True), apply_fits(fits, test), fold_hash(folds))
+    return _result(stacker, stacked, train, fits)
 
 
-def _result(stacker: Stacker, stacked: Member, train: Rows, learned: dict[str, Any]) -> StackResult:
+def apply_fits(fits: Mapping[int, Fitted], rows: Rows) -> pd.DataFrame:
+    """``id``, ``fold``, targets: what each fold's fit answers for ``rows`` that none of them saw."""
+    return pd.concat([_answered(fitted, rows, number) for number, fitted in fits.items()], ignore_index=True)
+
+
+def _answered(fitted: Fitted, rows: Rows, number: int) -> pd.DataFrame:
+    return prediction_table(rows.table["id"].to_numpy(), number, fitted.predict(rows), rows.task.targets)
+
+
+def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitted]) -> StackResult:
     targets, metric = train.task.targets, train.task.metric
     predicted = stacked.oof.set_index("id").loc[train.table["id"], list(targets)].to_numpy()
     losses = metric.row_losses(train.truth, predicted)
@@ -99,4 +107,5 @@ def _result(stacker: Stacker, stacked: Member, train: Rows, learned: dict[str, A
     return StackResult(
         stacked, interval(losses, train.group),
         dict(zip(metric.scored(targets), map(float, metric.target_losses(train.truth, predicted)), strict=True)),
-        stacker.members[best], difference(rivals[best], losses, train.group), learned)
+        stacker.members[best], difference(rivals[best], losses, train.group),
+        {f"fold{number}": fitted.notes for number, fitted in fits.items()}, fits)

@@ -24,6 +24,11 @@ def fold_file(folder: Path, fold: int, split: str) -> Path:
     return folder / f"fold{fold}{'_test' * (split == 'test')}.parquet"
 
 
+def fitted_files(folder: Path, fold: int) -> tuple[Path, Path]:
+    """What a stacker learned without ``fold``: its arrays, and the numbers that name them."""
+    return folder / f"fold{fold}.safetensors", folder / f"fold{fold}_state.json"
+
+
 def fold_files(folder: Path, fold: int) -> tuple[Path, Path]:
     """Files of one fold: rows scored out of fold, test rows."""
     return fold_file(folder, fold, "train"), fold_file(folder, fold, "test")
@@ -35,22 +40,23 @@ def write_fold(folder: Path, fold: int, scored: pd.DataFrame, test: pd.DataFrame
         write_table(path, table)
 
 
-def read_member(folder: Path, folds: list[int]) -> Member:
-    """Read the tables of ``folds``: those named, never a glob, and each as its manifest says.
+def read_member(folder: Path, folds: list[int], tests: bool = True) -> Member:
+    """Read the tables of ``folds``: those named, never a glob, each as its manifest says; without ``tests`` no test rows.
 
     Raises:
         UserError: a table is missing or edited, or the folds come from different fold tables.
     """
-    scored, test, hashes = [], [], set()
-    for fold in folds:
-        files = fold_files(folder, fold)
-        for path in files:
-            if not manifest_of(path).exists() or not path.exists():
-                raise UserError(f"{path} is missing; predict {folder.name} first (stages 04 to 07)")
-            check_unedited(path, read_json(manifest_of(path))["files"][path.name])
-        hashes.add(read_json(manifest_of(files[0]))["fold_hash"])
-        scored.append(pd.read_parquet(files[0]))
-        test.append(pd.read_parquet(files[1]).assign(fold=fold))
+    scored = [_read(fold_file(folder, fold, "train")) for fold in folds]
+    test = [_read(fold_file(folder, fold, "test")).assign(fold=fold) for fold in folds] if tests else []
+    hashes = {read_json(manifest_of(fold_file(folder, fold, "train")))["fold_hash"] for fold in folds}
     if len(hashes) != 1:
         raise LeakError(f"{folder}: its folds were made on different fold tables; run its stage again with --force")
-    return Member(pd.concat(scored, ignore_index=True), pd.concat(test, ignore_index=True), hashes.pop())
+    return Member(pd.concat(scored, ignore_index=True),
+                  pd.concat(test, ignore_index=True) if test else scored[0].iloc[:0], hashes.pop())
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not manifest_of(path).exists() or not path.exists():
+        raise UserError(f"{path} is missing; predict {path.parent.name} first (stages 04 to 07)")
+    check_unedited(path, read_json(manifest_of(path))["files"][path.name])
+    return pd.read_parquet(path)

@@ -103,7 +103,7 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
         if member.folds_hash != expected:
             raise LeakError(f"{name} was trained on another fold table ({member.folds_hash}, not {expected}): its "
                             "predictions are not out of fold here; train and predict it again, or leave it out")
-    ordered = index.iloc[np.lexsort((index["position"], pd.factorize(index["series"])[0]))].reset_index(drop=True)
+    ordered = in_order(index)
     fold = fold_of(ordered, folds).to_numpy()
     is_test = (ordered["split"] == "test").to_numpy()
     if (fold[~is_test] < 0).any():
@@ -114,11 +114,26 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
         raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
     is_train = np.isin(fold, sorted(common)) & ~is_test
     train = _rows({name: member.oof for name, member in members.items()}, ordered[is_train], fold[is_train], task)
-    means = {name: mean_over_folds(member.test, task.targets) for name, member in members.items()}
-    test = _rows(means, ordered[is_test], fold[is_test], task)
+    test = unseen({name: member.test for name, member in members.items()}, ordered[is_test], task)
     if np.isnan(train.truth).any():
         raise UserError("the index has training rows without a label; run 01_make_folds.py --force")
     return train, test
+
+
+def unseen(tests: Mapping[str, pd.DataFrame], index: pd.DataFrame, task: Task) -> Rows:
+    """Rows that no fit saw, with the mean over folds of every member's predictions (``id``, ``fold``, targets).
+
+    Raises:
+        LeakError: a member holds other ids than ``index``.
+        UserError: a member's folds hold different ids.
+    """
+    means = {name: mean_over_folds(table, task.targets) for name, table in tests.items()}
+    return _rows(means, in_order(index), np.full(len(index), -1), task)
+
+
+def in_order(index: pd.DataFrame) -> pd.DataFrame:
+    """The rows series by series in slice order."""
+    return index.iloc[np.lexsort((index["position"], pd.factorize(index["series"])[0]))].reset_index(drop=True)
 
 
 def _rows(tables: dict[str, pd.DataFrame], index: pd.DataFrame, fold: np.ndarray, task: Task) -> Rows:

@@ -12,36 +12,32 @@ from radstack.core.errors import UserError
 from radstack.core.files import read_json, replacing, write_json
 from radstack.stack.forests import Forest
 from radstack.stack.method import Fitted, Method
+from radstack.stack.predictions import fitted_files
 
 
-def write_fitted(stem: Path, fitted: Fitted) -> None:
-    """Write ``<stem>.safetensors`` and ``<stem>.json``, from which :func:`read_fitted` answers to the same bits."""
+def write_fitted(folder: Path, fold: int, fitted: Fitted) -> None:
+    """Write :func:`radstack.stack.predictions.fitted_files`, from which :func:`read_fitted` answers to the same bits."""
     arrays: dict[str, np.ndarray] = {}
     state = _plain(fitted.state, arrays)
-    files = fitted_files(stem)
+    files = fitted_files(folder, fold)
     with replacing(files[0]) as part:
         save_file(arrays, part)
     write_json(files[1], {"state": state, "notes": fitted.notes})
 
 
-def read_fitted(stem: Path, method: Method) -> Fitted:
+def read_fitted(folder: Path, fold: int, method: Method) -> Fitted:
     """What :func:`write_fitted` wrote of ``method``.
 
     Raises:
         UserError: a file is missing or holds something else.
     """
-    files = fitted_files(stem)
+    files = fitted_files(folder, fold)
     try:
         stored = read_json(files[1])
         return Fitted(method, _restored(stored["state"], load_file(files[0])), stored["notes"])
     except (OSError, KeyError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
-        raise UserError(f"{stem.parent.name}/{stem.name} is no fitted stacker ({error}); run 07_stack.py again, or get the "
+        raise UserError(f"{files[1]} holds no fitted stacker ({error}); run 07_stack.py again, or get the "
                         "files anew") from error
-
-
-def fitted_files(stem: Path) -> tuple[Path, Path]:
-    """Arrays, and the numbers that name them."""
-    return stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
 
 
 def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:

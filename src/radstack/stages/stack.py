@@ -1,30 +1,56 @@
 """Stage 07: one stacker -> out-of-fold and test tables, its nested score and what it learned."""
 
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from radstack.core.artifact import Artifact
+from radstack.core.artifact import Artifact, Part
+from radstack.core.files import write_table
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.scoring.task import Task
-from radstack.stack.predictions import fold_files, read_member, write_fold
+from radstack.stack.predictions import fitted_files, fold_file, read_member
 from radstack.stack.rows import Member
 from radstack.stages.sequence import member_folds
 
-VERSION = 1
+VERSION = 2
 
 
 def stack(context: Context, stacker: Stacker) -> None:
-    """Fit ``stacker`` out of fold, unless that is done and unchanged."""
-    folder, chosen = context.paths.oof / stacker.name, stack_folds(context, stacker)
-    files = tuple(path for fold in chosen for path in fold_files(folder, fold))
-    inputs = [context.paths.cache / "rows.parquet", context.paths.folds / "folds.csv"]
-    for member in stacker.members:
-        inputs += [path for fold in stack_folds(context, member) for path in fold_files(context.paths.oof / member, fold)]
-    artifact = Artifact("07_stack", VERSION, files, stacker, tuple(inputs))
-    context.make(artifact, lambda: _fit(context, stacker, chosen))
+    """Fit ``stacker`` out of fold, then apply it to the test rows, each unless that is done and unchanged."""
+    context.make(fitted_artifact(context, stacker), lambda: _fit(context, stacker))
+    context.make(applied_artifact(context, stacker), lambda: _apply(context, stacker))
+
+
+def fitted_artifact(context: Context, stacker: Stacker) -> Artifact:
+    """The fit and the out-of-fold table of each fold, from the members' out-of-fold tables."""
+    paths = context.paths
+    return Artifact("07_stack", VERSION, (*_tables(context, stacker, "train"), *_fits(context, stacker)), stacker,
+                    (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
+                     *_member_files(context, stacker, "train")))
+
+
+def applied_artifact(context: Context, stacker: Stacker) -> Artifact:
+    """What each fold's fit says of the test rows, from the members' test tables."""
+    return Artifact("07_stack", VERSION, _tables(context, stacker, "test"), stacker,
+                    (Part(context.paths.cache / "rows.parquet", "test"), *_fits(context, stacker),
+                     *_member_files(context, stacker, "test")))
+
+
+def _tables(context: Context, stacker: Stacker, split: str) -> tuple[Path, ...]:
+    return tuple(fold_file(context.paths.oof / stacker.name, fold, split) for fold in stack_folds(context, stacker))
+
+
+def _fits(context: Context, stacker: Stacker) -> list[Path]:
+    folder = context.paths.weights / stacker.name
+    return [path for fold in stack_folds(context, stacker) for path in fitted_files(folder, fold)]
+
+
+def _member_files(context: Context, stacker: Stacker, split: str) -> list[Path]:
+    return [fold_file(context.paths.oof / member, fold, split) for member in stacker.members
+            for fold in stack_folds(context, member)]
 
 
 def stack_folds(context: Context, which: Stacker | str) -> list[int]:
@@ -43,19 +69,38 @@ def task_of(context: Context) -> Task:
     return Task(context.competition.targets, context.competition.metric)
 
 
-def members_of(context: Context, names: tuple[str, ...]) -> dict[str, Member]:
-    """Read the tables of models and stacks by name."""
-    return {name: read_member(context.paths.oof / name, stack_folds(context, name)) for name in names}
+def members_of(context: Context, names: tuple[str, ...], tests: bool = True) -> dict[str, Member]:
+    """Read the tables of models and stacks by name; without ``tests`` those of training rows alone."""
+    return {name: read_member(context.paths.oof / name, stack_folds(context, name), tests) for name in names}
 
 
-def _fit(context: Context, stacker: Stacker, chosen: list[int]) -> dict[str, Any]:
+def _fit(context: Context, stacker: Stacker) -> dict[str, Any]:
     from radstack.stack.nested import fit_stack
+    from radstack.stack.store import write_fitted
 
-    rows, _ = read_rows(context)
-    result = fit_stack(stacker, members_of(context, stacker.members), rows, read_folds(context), task_of(context))
-    for fold in chosen:
-        scored, test = (table[table["fold"] == fold] for table in (result.member.oof, result.member.test))
-        write_fold(context.paths.oof / stacker.name, fold, scored.reset_index(drop=True),
-                   pd.DataFrame(test.assign(fold=-1)).reset_index(drop=True))
+    rows, _ = read_rows(context, "train")
+    members = members_of(context, stacker.members, tests=False)
+    result = fit_stack(stacker, members, rows, read_folds(context), task_of(context))
+    for fold, fitted in result.fits.items():
+        table = result.member.oof
+        write_table(fold_file(context.paths.oof / stacker.name, fold, "train"),
+                    table[table["fold"] == fold].reset_index(drop=True))
+        write_fitted(context.paths.weights / stacker.name, fold, fitted)
     print(f"  {stacker.name}: nested {result.score}, gain over {result.best_member} {result.gain}", flush=True)
     return result.facts() | {"fold_hash": result.member.folds_hash}
+
+
+def _apply(context: Context, stacker: Stacker) -> None:
+    from radstack.stack.nested import apply_fits
+    from radstack.stack.registry import method_of
+    from radstack.stack.rows import unseen
+    from radstack.stack.store import read_fitted
+
+    rows, _ = read_rows(context, "test")
+    members = members_of(context, stacker.members)
+    fits = {fold: read_fitted(context.paths.weights / stacker.name, fold, method_of(stacker))
+            for fold in stack_folds(context, stacker)}
+    table = apply_fits(fits, unseen({name: member.test for name, member in members.items()}, rows, task_of(context)))
+    for fold in fits:
+        write_table(fold_file(context.paths.oof / stacker.name, fold, "test"),
+                    table[table["fold"] == fold].assign(fold=np.int8(-1)).reset_index(drop=True))
