@@ -14,6 +14,8 @@ class Paths:
     """Competition name, as below ``input/``."""
     name: str
     """Folder name of what is made; differs from ``source`` in a smoke run."""
+    home: Path | None = None
+    """Where the weights lie; None for ``out``, another folder where a trained solution is applied to other pictures."""
 
     @property
     def input(self) -> Path:
@@ -33,7 +35,7 @@ class Paths:
     @property
     def weights(self) -> Path:
         """``<experiment>/fold0.safetensors`` and the training logs."""
-        return self.out / "weights" / self.name
+        return (self.home or self.out) / "weights" / self.name
 
     @property
     def oof(self) -> Path:

@@ -47,12 +47,16 @@ def read_member(folder: Path, folds: list[int], tests: bool = True) -> Member:
         UserError: a table is missing or edited, or the folds come from different fold tables.
     """
     scored = [_read(fold_file(folder, fold, "train")) for fold in folds]
-    test = [_read(fold_file(folder, fold, "test")).assign(fold=fold) for fold in folds] if tests else []
     hashes = {read_json(manifest_of(fold_file(folder, fold, "train")))["fold_hash"] for fold in folds}
     if len(hashes) != 1:
         raise LeakError(f"{folder}: its folds were made on different fold tables; run its stage again with --force")
     return Member(pd.concat(scored, ignore_index=True),
-                  pd.concat(test, ignore_index=True) if test else scored[0].iloc[:0], hashes.pop())
+                  read_tests(folder, folds) if tests else scored[0].iloc[:0], hashes.pop())
+
+
+def read_tests(folder: Path, folds: list[int]) -> pd.DataFrame:
+    """``id``, ``fold``, targets: the test rows by the models of ``folds``. UserError where a table is missing or edited."""
+    return pd.concat([_read(fold_file(folder, fold, "test")).assign(fold=fold) for fold in folds], ignore_index=True)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,141 +1,101 @@
-"""A trained competition on other pictures: everything that was learned, from localization to the final stack."""
+"""A trained solution on pictures that it never saw: the stages' test side, with the weights from where they were trained.
+
+The test set of a competition is the first thing that a solution is applied to, any other folder the next: both go through
+the same functions. What is made lies below a folder of its own, as artifacts, so that a killed run goes on where it was.
+"""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from radstack.core.artifact import Artifact, split_digests
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.paths import Paths
-from radstack.recipes.experiment import Experiment
-from radstack.recipes.localizer import Chain, Classical, Detection
 from radstack.running.context import Context
-from radstack.running.tables import read_folds, read_rows
-from radstack.stack.rows import Member, mean_over_folds
-from radstack.stages import chain as chain_stage
-from radstack.stages import detect as detect_stage
+from radstack.running.tasks import make_all, per_fold
+from radstack.stack.predictions import fold_file
+from radstack.stack.rows import mean_over_folds
+from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
-from radstack.stages.stack import members_of, stack_folds, task_of
-from radstack.stages.train import weights_artifact
+from radstack.stages.folds import listing_digest
+from radstack.stages.localize import apply_localizer
+from radstack.stages.submit import by_row
 
 
-def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Predict pictures that the competition never saw.
+def apply(context: Context, pictures: Path, out: Path, read_index: Any) -> Context:
+    """Find the anatomy, cache, predict and stack the pictures of a folder.
 
     Args:
         context: a competition that is trained, through stage 07.
         pictures: folder of the pictures.
-        rows: index rows of them, as the competition's ``index`` makes test rows; ``path`` lies below ``pictures``.
-        out: folder for what is made on the way; may be thrown away afterwards.
+        out: folder for what is made; the same one again goes on where it was.
+        read_index: ``pictures``, workers, parts folder -> index rows without labels (``path`` lies below ``pictures``), and
+            the quarantine.
 
     Returns:
-        The localization table, and each model's predictions of the readable rows (``id`` and targets).
+        The competition there: its ``paths`` hold the index, the quarantines, the localization table and all predictions.
 
     Raises:
-        UserError: the competition finds its anatomy by rules, or has sequence models: neither can be applied so far.
+        UserError: no picture is usable, or the competition is not trained.
     """
-    if isinstance(context.competition.localizer, Classical) or context.competition.models.sequences:
-        raise UserError(f"{context.competition.name} cannot be applied to other pictures: only competitions with trained "
-                        "localizers and without sequence models can")
-    there = _there(context, pictures, out)
-    write_table(there.paths.folds / "index.parquet", rows.assign(split="test"))
-    write_table(there.paths.folds / "folds.csv", read_folds(context))
-    _localize(context, there)
+    there = elsewhere(context, pictures, out)
+    index_folder(there, read_index)
+    apply_localizer(there)
     cache(there)
-    new_rows = pd.read_parquet(there.paths.cache / "rows.parquet")
-    predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.models.experiments}
-    return new_rows, _stack(context, new_rows, predicted)
+    make_all(there, per_fold(there, "predict with", there.experiments, partial(predict.predictions_artifact, split="test"),
+                             partial(predict.predict_fold, split="test")))
+    make_all(there, per_fold(there, "predict with", there.sequences, sequence.applied_artifact, sequence.predict_sequence))
+    for stacker in there.stackers:
+        stack.apply_stack(there, stacker)
+    return there
 
 
-def _there(context: Context, pictures: Path, out: Path) -> Context:
-    """The competition on other pictures, its folders below ``out``."""
+def elsewhere(context: Context, pictures: Path, out: Path) -> Context:
+    """The competition on other pictures, with what its final model needs; its results below ``out``."""
     source = out / "input" / context.competition.name
     source.parent.mkdir(parents=True, exist_ok=True)
-    if not source.exists():
-        source.symlink_to(pictures.resolve(), target_is_directory=True)
-    paths = Paths(out, out, context.competition.name, context.competition.name)
-    return replace(context, paths=paths, options=replace(context.options, force=True))
+    source.unlink(missing_ok=True)
+    source.symlink_to(pictures.resolve(), target_is_directory=True)
+    paths = Paths(out, out, context.paths.source, context.paths.name, home=context.paths.home or context.paths.out)
+    return replace(context, paths=paths, options=replace(context.options, only=tuple(needed(context)), folds=()))
 
 
-def _localize(context: Context, there: Context) -> None:
-    """Stage 02 on the new pictures, by the networks of every fold."""
-    localizer, folds = context.competition.localizer, range(context.competition.folds.count)
-    assert isinstance(localizer, Chain | Detection)
-    stage: Any = detect_stage if isinstance(localizer, Detection) else chain_stage
-    stage.prepare(there, localizer)
-    for fold in folds:
-        if isinstance(localizer, Detection):
-            _detect(context, there, localizer, fold)
-        else:
-            _find(context, there, localizer, fold)
-    stage.settle(there, localizer)
+def needed(context: Context) -> list[str]:
+    """Names of the models that the final one descends from, itself among them."""
+    members = {recipe.name: getattr(recipe, "members", ()) for recipe in context.competition.recipes}
+    found, open_names = list[str](), [context.competition.models.final]
+    while open_names:
+        name = open_names.pop()
+        if name not in found:
+            found.append(name)
+            open_names += members[name]
+    return found
 
 
-def _detect(context: Context, there: Context, localizer: Detection, fold: int) -> None:
-    """What fold ``fold``'s detector finds in the new pictures."""
-    import torch
+def index_folder(there: Context, read_index: Any) -> None:
+    """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them as test rows."""
+    paths = there.paths
+    files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
 
-    from radstack.detection.nets import read_detector
-    from radstack.stages.detect_fold import look, weights_file
+    def build() -> dict[str, Any]:
+        rows, quarantine = read_index(paths.input, there.options.workers, paths.folds / "parts")
+        if rows.empty:
+            raise UserError(f"{paths.input.resolve()} holds no usable picture; see {files[1]}")
+        rows = rows.assign(split="test")
+        write_table(files[0], rows)
+        write_table(files[1], quarantine)
+        return {"rows": len(rows), "quarantined": len(quarantine), "splits": split_digests(rows)}
 
-    rows, _ = chain_stage.prepared_rows(there)
-    net, prior = read_detector(weights_file(context, localizer, fold), localizer.detector)
-    found = look(localizer, net, prior, there.paths.input, rows, torch.device(context.options.device or "cpu"))
-    write_table(detect_stage.found_file(there.paths, fold), found)
-
-
-def _find(context: Context, there: Context, chain: Chain, fold: int) -> None:
-    """What fold ``fold``'s chain finds in the new pictures."""
-    import torch
-
-    from radstack.stages.chain_fold import look, open_scene, write_found
-
-    rows, fold_of_row = chain_stage.prepared_rows(there)
-    scene = open_scene(there, rows, fold_of_row)
-    for step in chain.steps:
-        weights = context.paths.weights / step.experiment.name / f"fold{fold}.safetensors"
-        look(chain, step, scene, weights, torch.device(context.options.device or "cpu"), np.ones(len(rows), bool))
-    write_found(chain_stage.found_files(there.paths, fold), chain, scene, np.ones(len(rows), bool))
+    there.make(Artifact("apply", 1, files, {}, facts={"raw files": listing_digest(paths.input)}), build)
 
 
-def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.DataFrame) -> pd.DataFrame:
-    """One prediction a row and fold: ``id``, ``fold``, targets."""
-    import torch
-
-    from radstack.images.shards import Shards
-    from radstack.training.inference import load_net, predict
-
-    targets, parts = experiment.targets_of(context.competition.targets), []
-    for fold in context.folds_of(experiment):
-        weights = weights_artifact(context, experiment, fold).files[0]
-        net = load_net(experiment, targets, weights, torch.device(context.options.device or "cpu"))
-        found = predict(experiment, net, targets, rows, np.arange(len(rows)), Shards(there.paths.cache),
-                        np.empty((0, net.width), np.float16), workers=0, report=_quiet)
-        parts.append(pd.DataFrame(found, columns=list(targets)).assign(id=rows["id"].to_numpy(), fold=fold))
-    return pd.concat(parts, ignore_index=True).reindex(columns=["id", "fold", *context.competition.targets])
-
-
-def _stack(context: Context, rows: pd.DataFrame, predicted: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """All models' predictions, level two included: fitted again on the same out-of-fold tables, applied to ``rows``."""
-    from radstack.stack.nested import fit_stack
-
-    known, _ = read_rows(context)
-    index = pd.concat([known[known["split"] == "train"], rows], ignore_index=True)
-    tests: dict[str, Any] = dict(predicted)
-    for stacker in context.competition.models.stackers:
-        members = members_of(context, stacker.members)
-        swapped = {name: Member(member.oof, _of_folds(tests[name], stack_folds(context, name)), member.folds_hash)
-                   for name, member in members.items()}
-        tests[stacker.name] = fit_stack(stacker, swapped, index, read_folds(context), task_of(context)).member.test
-    return {name: mean_over_folds(test, context.competition.targets) for name, test in tests.items()}
-
-
-def _of_folds(test: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
-    return test[test["fold"].isin(folds)]
-
-
-def _quiet(line: str) -> None:
-    """Networks answer for a few pictures in no time; their progress is no news."""
+def answers(there: Context, name: str = "") -> pd.DataFrame:
+    """``id`` and targets: what the final model, or the model ``name``, says of the pictures, one row a submission's row."""
+    name = name or there.competition.models.final
+    tables = [pd.read_parquet(fold_file(there.paths.oof / name, fold, "test")).assign(fold=fold)
+              for fold in stack.stack_folds(there, name)]
+    return by_row(there, mean_over_folds(pd.concat(tables, ignore_index=True), there.competition.targets))

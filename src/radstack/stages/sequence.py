@@ -128,4 +128,5 @@ def read_arrays(context: Context, recipe: Sequence, fold: int, rows: pd.DataFram
                  for one in (member_folds(context, member) if split == "train" else [fold])}
         tables[member] = {one: pd.read_parquet(table) for one, (table, _) in files.items()}
         embeddings[member] = {one: np.load(stored, mmap_mode="r", allow_pickle=False) for one, (_, stored) in files.items()}
-    return arrays_of(rows, read_folds(context), context.competition.targets, embeddings, tables)
+    folds = read_folds(context) if split == "train" else pd.DataFrame({"group": pd.Series(dtype=str), "fold": []})
+    return arrays_of(rows, folds, context.competition.targets, embeddings, tables)

@@ -11,7 +11,7 @@ from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.scoring.task import Task
-from radstack.stack.predictions import fitted_files, fold_file, read_member
+from radstack.stack.predictions import fitted_files, fold_file, read_member, read_tests
 from radstack.stack.rows import Member
 from radstack.stages.sequence import member_folds
 
@@ -21,6 +21,11 @@ VERSION = 2
 def stack(context: Context, stacker: Stacker) -> None:
     """Fit ``stacker`` out of fold, then apply it to the test rows, each unless that is done and unchanged."""
     context.make(fitted_artifact(context, stacker), lambda: _fit(context, stacker))
+    apply_stack(context, stacker)
+
+
+def apply_stack(context: Context, stacker: Stacker) -> None:
+    """Let every fold's fit answer for the test rows, unless that is done and unchanged."""
     context.make(applied_artifact(context, stacker), lambda: _apply(context, stacker))
 
 
@@ -97,10 +102,10 @@ def _apply(context: Context, stacker: Stacker) -> None:
     from radstack.stack.store import read_fitted
 
     rows, _ = read_rows(context, "test")
-    members = members_of(context, stacker.members)
+    tests = {name: read_tests(context.paths.oof / name, stack_folds(context, name)) for name in stacker.members}
     fits = {fold: read_fitted(context.paths.weights / stacker.name, fold, method_of(stacker))
             for fold in stack_folds(context, stacker)}
-    table = apply_fits(fits, unseen({name: member.test for name, member in members.items()}, rows, task_of(context)))
+    table = apply_fits(fits, unseen(tests, rows, task_of(context)))
     for fold in fits:
         write_table(fold_file(context.paths.oof / stacker.name, fold, "test"),
                     table[table["fold"] == fold].assign(fold=np.int8(-1)).reset_index(drop=True))
