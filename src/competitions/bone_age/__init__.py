@@ -12,7 +12,7 @@ from competitions.bone_age import localizer
 from competitions.bone_age.cases import view
 from competitions.bone_age.experiments import EXPERIMENTS, SCALE, STACKERS
 from competitions.bone_age.frame import FRAME
-from competitions.bone_age.index import build_index
+from competitions.bone_age.index import build_index, index_new
 from competitions.bone_age.labels import label_files, sample_file
 from competitions.bone_age.report import PUBLISHED, hands, strata
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
@@ -36,7 +36,7 @@ COMPETITION = Competition(
     targets=("boneage",),
     metric=Metric("mean absolute error", (1,), "months"),
     data=Data(build_index, label_files, sample_file, localizer.registered_hand, balance, kaggle="kmader/rsna-bone-age",
-              disk=20_000_000_000),
+              disk=20_000_000_000, index_new=index_new),
     localizer=localizer.chain(512),
     cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
                       by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),

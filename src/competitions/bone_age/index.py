@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
-from competitions.bone_age.labels import read_labels
+from competitions.bone_age.labels import read_labels, sexes
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
@@ -194,3 +194,25 @@ def _arrange(index: pd.DataFrame) -> pd.DataFrame:
     """The columns and row order of an index table; ids of digits are ordered as numbers."""
     index = index.assign(series=index["id"], position=0, last=index["split"] == "test", length=index["id"].str.len())
     return index.sort_values(["last", "length", "id"], ignore_index=True)[COLUMNS]
+
+
+def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index any folder of radiographs as test rows; ``given`` is text with an id and a sex, in the organizer's spellings.
+
+    Returns:
+        The index and the quarantine as :func:`build_index` makes them; beside its reasons ``no-sex``.
+
+    Raises:
+        UserError: no picture is usable.
+    """
+    files = _pictures(scan(folder, workers, parts_folder))
+    again = (files["reason"] == "") & files.duplicated("id")  # the folders' names, which tell splits, mean nothing here
+    files.loc[again, "reason"], files.loc[again, "detail"] = "duplicate-picture", "another file has this name"
+    files = files.assign(split="test", group=files["id"], mask="", boneage=np.nan, male=files["id"].map(sexes(given)))
+    unknown = (files["reason"] == "") & files["male"].isna()
+    files.loc[unknown, "reason"] = "no-sex"
+    files.loc[unknown, "detail"] = "bone ages are read by sex: give a table with id and male by --columns"
+    usable = files["reason"] == ""
+    if not usable.any():
+        raise nothing_usable("picture", folder, set_aside(files))
+    return _arrange(files[usable].assign(**dict.fromkeys(LANDMARKS, np.nan)).astype({"male": int})), set_aside(files)

@@ -115,3 +115,10 @@ def _judge(rows: pd.DataFrame) -> pd.DataFrame:
     }  # fmt: skip
     wrong = {reason: (bad, rows["source"] + ": " + text) for reason, (bad, text) in wrong.items()}
     return judge(rows.assign(boneage=age, male=male, path=""), wrong)
+
+
+def sexes(given: pd.DataFrame) -> dict[str, int]:
+    """Id -> 1 for male, of a table of text in any of the organizer's spellings; {} where it has no such columns."""
+    spelled = {_plain(str(column)): column for column in given.columns}
+    names = [next((spelled[one] for one in COLUMNS[name] if one in spelled), "") for name in ("id", "male")]
+    return given.set_index(names[0])[names[1]].str.lower().map(MALE).dropna().to_dict() if all(names) else {}

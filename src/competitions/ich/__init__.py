@@ -8,7 +8,7 @@ appian (11th place), all of 2019.
 from competitions.ich import hu, localizer
 from competitions.ich.cases import view
 from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
-from competitions.ich.index import build_index
+from competitions.ich.index import build_index, index_new
 from competitions.ich.labels import TARGETS, label_files, sample_file
 from competitions.ich.report import PUBLISHED, series_table
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
@@ -20,7 +20,7 @@ COMPETITION = Competition(
     targets=TARGETS,
     metric=Metric("weighted log loss", (1, 1, 1, 1, 1, 2)),
     data=Data(build_index, label_files, sample_file, localizer.picture, kaggle="rsna-intracranial-hemorrhage-detection",
-              disk=640_000_000_000),
+              disk=640_000_000_000, index_new=index_new),
     localizer=localizer.HEAD,
     # A head of 190 mm is 390 pixels at the usual 0.49 mm, and the crop is not much larger: 400 keeps what was measured,
     # in 280 GB where 512 would take 458.

@@ -8,12 +8,14 @@ import pandas as pd
 from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
 from radstack.core.errors import UserError
 from radstack.core.say import Report
-from radstack.images.dicom.order import order
+from radstack.images.dicom.order import ORIENTATION, order
 from radstack.images.dicom.scan import scan
 from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
 
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
 """Both names under which the organizer shipped the pictures."""
+MOST_TILT = 45.0
+"""Degrees between a slice and an axial one; gantries tilt by up to 30."""
 HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spacing_column", "bits_stored",
                   "pixel_representation", "photometric", "intercept", "slope", "padding", "window_center",
                   "window_width", "transfer_syntax", "order_flag"]
@@ -122,3 +124,25 @@ def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) ->
     flags = index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique()
     for flag, count in flags.items():
         report(f"{count} series with {flag}")
+
+
+def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index any folder of CT slices, nested and mixed at will, as test rows; ``given`` is not needed.
+
+    Returns:
+        The index and the quarantine as :func:`build_index` makes them; beside its reasons ``not-axial`` (scouts, and
+        reformatted series).
+
+    Raises:
+        UserError: no slice is usable.
+    """
+    files = _identify(scan(folder, workers, parts_folder).assign(split="test"))
+    axes = files[ORIENTATION].to_numpy(float)
+    upright = np.abs(np.cross(axes[:, :3], axes[:, 3:])[:, 2])  # NaN without an orientation, which is taken for axial
+    turned = (files["reason"] == "") & (upright < np.cos(np.radians(MOST_TILT)))
+    files.loc[turned, "reason"], files.loc[turned, "detail"] = "not-axial", "a scout, or a series cut another way"
+    usable = files["reason"] == ""
+    if not usable.any():
+        raise nothing_usable("slice", folder, set_aside(files))
+    nothing = pd.DataFrame({"id": pd.Series(dtype="str"), **{target: pd.Series(dtype="float32") for target in TARGETS}})
+    return _arrange(order(files[usable]), nothing), set_aside(files)

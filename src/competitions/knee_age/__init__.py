@@ -13,7 +13,7 @@ import phantoms
 from competitions.knee_age import localizer
 from competitions.knee_age.cases import view
 from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
-from competitions.knee_age.index import build_index
+from competitions.knee_age.index import build_index, index_new
 from competitions.knee_age.labels import label_files, sample_file
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
@@ -49,7 +49,7 @@ COMPETITION = Competition(
     title="Age of young men from knee MRI",
     targets=("age_years",),
     metric=Metric("mean absolute error", (1,), "years"),
-    data=Data(build_index, label_files, sample_file, localizer.planes, balance, disk=5_000_000_000),
+    data=Data(build_index, label_files, sample_file, localizer.planes, balance, disk=5_000_000_000, index_new=index_new),
     localizer=localizer.chain(SIDE),
     cache=CacheRecipe(size=(SIDE, SIDE * (1 + len(MASKS))), fill=0, by=("map_crc",), dtype="uint8",
                       per_shard=CENTRAL * 16, keep="central"),

@@ -14,7 +14,7 @@ from competitions.knee_age.volume import central, read_masks
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
-from radstack.images.quarantine import mark_copies, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import QUARANTINE_COLUMNS, mark_copies, nothing_usable, set_aside, tell_reasons
 from radstack.images.volumes import Volume, read_volume
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "mask", "age_years", "visit", "source", "slices", "height",
@@ -150,3 +150,31 @@ def _summarize(folder: Path, table: pd.DataFrame, volumes: pd.DataFrame, quarant
     for source, rows in volumes[volumes["reason"] == ""].groupby("source"):
         report(f"{source}: {len(rows)} volumes, {(rows['mask'] != '').sum()} with masks, of "
                f"{' or '.join(map(str, sorted(rows['slices'].unique())))} slices")
+
+
+def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index every volume below a folder as test rows: files of ``SUFFIXES``, and folders of DICOM slices.
+
+    ``given`` may name them, as ``volumes.csv`` does (``subject``, ``visit``, ``file``); else a volume is called as its file.
+
+    Returns:
+        The index and the quarantine as :func:`build_index` makes them.
+
+    Raises:
+        UserError: no volume is usable.
+    """
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.endswith(SUFFIXES))
+    files += sorted({path.parent.relative_to(folder).as_posix() for path in folder.rglob("*.dcm")})
+    named = given[["file"]].assign(series=given["subject"] + "_" + given["visit"]) if {"file", "subject", "visit"} <= set(
+        given) else pd.DataFrame({"file": [], "series": []})
+    named = dict(zip(named["file"], named["series"]))
+    series = [named.get(file, Path(file).name.partition(".")[0]) for file in files]
+    table = pd.DataFrame({"series": series, "subject": series, "visit": 1, "split": "test", "file": files, "source": "",
+                          "age_years": np.nan})
+    again = table.duplicated("series")
+    table.loc[again, "series"] = [file.replace("/", "_") for file in table.loc[again, "file"]]
+    volumes = _read(folder, table, workers, parts_folder)
+    faulty = set_aside(volumes, id="series", path="file") if len(volumes) else pd.DataFrame(columns=QUARANTINE_COLUMNS)
+    if not (volumes["reason"] == "").any():
+        raise nothing_usable("volume", folder, faulty)
+    return _slices(volumes[volumes["reason"] == ""]), faulty

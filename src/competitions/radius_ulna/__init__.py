@@ -10,7 +10,7 @@ import pandas as pd
 from competitions.radius_ulna import localizer
 from competitions.radius_ulna.cases import view
 from competitions.radius_ulna.experiments import EXPERIMENTS, IN_PHASE, ON_CALL, STACKERS
-from competitions.radius_ulna.index import BOX_COLUMNS, build_index
+from competitions.radius_ulna.index import BOX_COLUMNS, build_index, index_new
 from competitions.radius_ulna.labels import label_files, sample_file
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, TARGETS, phase_of
 from competitions.radius_ulna.report import PUBLISHED, confusion, drawn_boxes, pictures, scores
@@ -36,7 +36,7 @@ COMPETITION = Competition(
     title="Maturity phase of the distal radius and ulna",
     targets=ALL_TARGETS,
     metric=Metric("classification error", (1, 1), groups=GROUPS),
-    data=Data(build_index, label_files, sample_file, localizer.crops, balance, disk=5_000_000_000),
+    data=Data(build_index, label_files, sample_file, localizer.crops, balance, disk=5_000_000_000, index_new=index_new),
     localizer=localizer.detection(),
     cache=CacheRecipe(size=STORED, fill=0, by=(*localizer.FOUND, *BOX_COLUMNS, "mirrored"), dtype="uint8"),
     models=Models(EXPERIMENTS, STACKERS, final="final", on_call=ON_CALL),

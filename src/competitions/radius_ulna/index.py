@@ -128,3 +128,26 @@ def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) ->
         if unboxed:
             report(f"train pictures without a box of the {bone}: {unboxed}")
     tell_reasons(quarantine, report)
+
+
+def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index every picture below a folder as test rows; ``given`` is not needed.
+
+    Returns:
+        The index and the quarantine as :func:`build_index` makes them.
+
+    Raises:
+        UserError: no picture is usable.
+    """
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                   if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    table = pd.DataFrame({"id": [Path(file).stem for file in files], "file": files, "split": "test", "child": "",
+                          "radius_stage": -1, "ulna_stage": -1, "sex": "", "age": np.nan})
+    again = table.duplicated("id")
+    table.loc[again, "id"] = [file.replace("/", "_") for file in table.loc[again, "file"]]
+    pictures = _read_all(folder, table, workers, parts_folder)
+    faulty, usable = set_aside(pictures, path="file"), pictures["reason"] == ""
+    if not usable.any():
+        raise nothing_usable("picture", folder, faulty)
+    labeled = _add_labels(pictures[usable]).assign(**dict.fromkeys((*ALL_TARGETS, *BOX_COLUMNS), np.nan))
+    return labeled[COLUMNS].reset_index(drop=True), faulty

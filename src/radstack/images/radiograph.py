@@ -13,6 +13,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import nothing_usable, set_aside
 
 HEAD = struct.Struct(">8s4x4sIIBB")
 """Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
@@ -82,6 +83,26 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     if not found:
         raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
+
+
+def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index any folder of PNG files as test rows, each a picture of its own: :class:`radstack.recipes.competition.IndexNew`.
+
+    Further columns of ``given`` are those of the row with its ``id``.
+
+    Raises:
+        UserError: no picture is usable.
+    """
+    files = scan(folder, workers, parts_folder)
+    name = pd.Series([Path(path).stem for path in files["path"]], files.index, dtype="str")
+    files = files.assign(id=name.where(~name.duplicated(), files["path"].str.replace("/", "_")), split="test")
+    usable = files["reason"] == ""
+    if not usable.any():
+        raise nothing_usable("picture", folder, set_aside(files))
+    index = files.loc[usable, ["id", "split", "path"]].assign(group=files["id"], series=files["id"], position=0)
+    if "id" in given:
+        index = index.merge(given.drop_duplicates("id"), on="id", how="left", suffixes=("", "_given"))
+    return index.reset_index(drop=True), set_aside(files)
 
 
 def read(path: Path) -> np.ndarray:

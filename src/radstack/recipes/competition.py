@@ -40,6 +40,16 @@ class Index(Protocol):
         """
 
 
+class IndexNew(Protocol):
+    """Lists pictures that nobody labeled, in any folder."""
+
+    def __call__(self, folder: Path, workers: int, parts: Path, given: pd.DataFrame, /) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The index rows of ``folder``, all of split ``test``, and the quarantine, as :class:`Index` makes them.
+
+        ``given`` is the user's table of what stands beside the pictures (text; empty where he gave none).
+        """
+
+
 class Picture(Protocol):
     """Decodes and crops one row."""
 
@@ -148,6 +158,8 @@ class Data:
     """Name of the competition at Kaggle, ``owner/name`` of a data set; empty where the data are nobody's to give."""
     disk: int = 0
     """Bytes that ``input/<name>`` needs."""
+    index_new: IndexNew | None = None
+    """None for PNG files, each a picture of its own, with the columns that the user's table has."""
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,14 @@ def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, 
     return filled
 
 
+def sample_of(ids: pd.Series, targets: tuple[str, ...], layout: Layout = LONG) -> pd.DataFrame:
+    """A list of pictures in the organizer's form, for pictures that he never listed: the columns of the row's name."""
+    if layout.form == "long":
+        return pd.DataFrame({layout.id_column: [f"{one}_{target}" for one in ids for target in targets]})
+    parts = ids.str.rsplit("_", n=len(layout.id_columns) - 1, expand=True) if "," in layout.id_column else ids.to_frame()
+    return parts.set_axis(layout.id_columns, axis=1)
+
+
 def write_constant(path: Path, sample_path: Path, constant: Mapping[str, float], layout: Layout = LONG) -> None:
     """Write each target's ``constant`` everywhere: the first file to upload, since its score is known beforehand."""
     ids, values = read_ids(sample_path, layout), np.array(list(constant.values()))
