@@ -23,7 +23,7 @@ def main() -> None:
     arguments.add_argument("out", type=Path, help="CSV to write")
     arguments.add_argument("--sample-submission", type=Path, help="list of the ids that must have a row")
     arguments.add_argument("--columns", type=Path, help="table of what stands beside the pictures, e.g. id,male")
-    arguments.add_argument("--work", type=Path, help="folder for what is made on the way; kept (default: beside OUT, removed)")
+    arguments.add_argument("--work", type=Path, help="folder for what is made on the way, kept (default: a removed one)")
     args = arguments.parse_intermixed_args()
     context = open_context(args, load)
     if not args.folder.is_dir():
