@@ -60,15 +60,17 @@ class Net(nn.Module):
     def decide(self, features: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Outputs [batch, outputs], float32, of :meth:`embed`'s features and the columns given beside the picture.
 
-        ``columns`` is float32 [batch, len(head.columns)], or None for a head without columns; else a ValueError.
+        ``columns`` is float32 [batch, len(head.columns)], or None or [batch, 0] for a head without columns; else a
+        ValueError.
         """
-        if (columns is None) != (self.given_columns is None):
-            raise ValueError("the head has columns and the batch has none" if columns is None else
-                             "the batch has columns and the head takes none")
+        given = columns is not None and columns.shape[1] > 0
+        if given != (self.given_columns is not None):
+            raise ValueError("the batch has columns and the head takes none" if given else
+                             "the head has columns and the batch has none")
         # In bfloat16 a logit of 5 moves in steps of 0.03, which a log loss of 0.06 would feel.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.head.weight.dtype)
-            if columns is not None and self.given_columns is not None:
+            if self.given_columns is not None and columns is not None:
                 features = torch.cat([features, self.given_columns(columns.to(features.dtype)).relu()], 1)
             for layer in self.hidden:
                 features = self.dropout(layer(features).relu())
@@ -98,10 +100,8 @@ def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: P
     ``channels`` the first convolution's weights are summed (1) or repeated and rescaled, as timm does. ``weights_folder`` is
     looked in first for the weights file; ``offline``, no server is asked, and what an earlier download left in the cache
     still counts. ``shares`` are those of an ordinal objective.
-
-    Raises:
-        UserError: unknown source, model or argument; a head that does not fit a network of maps; weights that cannot be
-            had, read, trusted or fitted.
+    A UserError for an unknown source, model or argument, a head that does not fit a network of maps, or weights that cannot
+    be had, read, trusted or fitted.
     """
     source_name, _, model = backbone.name.partition("/")
     source = pick(SOURCES, source_name, "source of networks")

@@ -380,8 +380,7 @@ OBJECTIVES: dict[type, type[Objective]] = {
 def objective(recipe: losses.LossRecipe, targets: tuple[str, ...]) -> Objective:
     """Make the objective of ``recipe`` for ``targets``, in column order; a mask has one target or none.
 
-    Raises:
-        UserError: a number of targets or a setting that the recipe cannot work with.
+    A UserError for a number of targets or a setting that the recipe cannot work with.
     """
     mask = recipe.moves_with_picture == "mask"
     if (len(targets) > 1) if mask else not targets:

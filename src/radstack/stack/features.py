@@ -20,8 +20,7 @@ def neighbor(values: np.ndarray, series: np.ndarray, offset: int) -> np.ndarray:
     out = np.full_like(values, np.nan)
     if offset == 0:
         return values.copy()
-    near, far = (slice(None, -offset), slice(offset, None)) if offset > 0 else (slice(-offset, None),
-                                                                                slice(None, offset))
+    near, far = (slice(None, -offset), slice(offset, None)) if offset > 0 else (slice(-offset, None), slice(None, offset))
     inside = series[near] == series[far]
     out[near][inside] = values[far][inside]
     return out

@@ -33,8 +33,7 @@ def write_fold(folder: Path, fold: int, scored: pd.DataFrame, test: pd.DataFrame
 def read_member(folder: Path, folds: list[int]) -> Member:
     """Read the tables of ``folds``: those named, never a glob, and each as its manifest says.
 
-    Raises:
-        UserError: a table is missing or edited, or the folds come from different fold tables.
+    A UserError where a table is missing or edited, or the folds come from different fold tables.
     """
     scored, test, hashes = [], [], set()
     for fold in folds:

@@ -45,7 +45,7 @@ def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> 
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
-    from radstack.training.restart import train
+    from radstack.training.run import train
 
     run = _run(context, experiment, fold, device)
     if not context.options.resume:
