@@ -29,8 +29,7 @@ from radstack.stages.chain_fold import Scene, open_scene
 from radstack.stages.train import write_weights
 from radstack.training import checkpoint
 from radstack.training.inference import predict_raw
-from radstack.training.restart import train
-from radstack.training.run import Run
+from radstack.training.run import Run, train
 
 
 def main() -> None:

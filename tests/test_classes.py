@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from radstack.core.errors import UserError
 from radstack.nets.backbones import SharedLinear
-from radstack.nets.objectives import LEAST_STEP, OBJECTIVES
+from radstack.nets.links import LEAST_STEP
+from radstack.nets.objectives import OBJECTIVES
 from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
 from radstack.scoring.metrics import (
     ClassGroup,

@@ -11,8 +11,7 @@ from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.detection.augment import augmented, drawn, moved, shrunk
 from radstack.detection.nets import as_input, build, detect, losses, parts, phases, read_detector, write_detector
-from radstack.detection.trunks import Weights
-from radstack.detection.zfnet import Zfnet
+from radstack.detection.trunks import Weights, Zfnet
 from radstack.images.boxes import average_precision, complete, fit_prior, flags, iou, score_boxes
 from radstack.images.similarity import Similarity
 from radstack.nets.precision import precision

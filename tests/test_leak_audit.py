@@ -258,7 +258,10 @@ class Peek:
     handles: ClassVar[tuple[str, ...]] = (PROBABILITIES, NUMBERS, CLASSES)
 
     def fit(self, rows):
-        return Fitted(lambda scored: np.where(np.isnan(scored.truth), 0.4, 0.3 + 0.3 * scored.truth), {})
+        return Fitted(self, None, {})
+
+    def predict(self, rows, state):
+        return np.where(np.isnan(rows.truth), 0.4, 0.3 + 0.3 * rows.truth)
 
 
 def test_a_stacker_that_peeks_is_heard(tmp_path, monkeypatch):

@@ -27,9 +27,9 @@ from radstack.recipes.detector import FourSteps, Joint
 from radstack.recipes.experiment import Backbone, Optim, Train
 from radstack.sequence.train import checkpoint_path, fit_fold, share
 from radstack.training import distributed as launch
-from radstack.training import restart
 from radstack.training.loop import Loop
 from radstack.training.run import Run
+from radstack.training.run import train as train_run
 
 HERE = Path(__file__).resolve()
 SGD = Optim("sgd", lr=1e-2)
@@ -58,7 +58,7 @@ def localizer_step(folder, recipe, targets):
     labels = discs.centers(None, rows, discs.SIDE) if targets else discs.Discs(rows)
     run = Run(recipe, 0, targets, rows, np.arange(len(rows)) % 3, pictures.clip(0, 255).astype(np.uint8), "key",
               folder / "fold0.checkpoint", torch.device("cpu"), 0, 0.0, lambda _: None, labels)
-    learner, _ = restart.train(run, lambda: build(recipe.backbone, objective(recipe.loss, targets).outputs, 1))
+    learner, _ = train_run(run, lambda: build(recipe.backbone, objective(recipe.loss, targets).outputs, 1))
     return learner.result.state_dict()
 
 

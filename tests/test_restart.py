@@ -16,8 +16,7 @@ from radstack.training import checkpoint
 from radstack.training import learner as learner_module
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch
-from radstack.training.restart import share_of_constant, train
-from radstack.training.run import Run
+from radstack.training.run import Run, share_of_constant, train
 
 SIDE, ROWS = 16, 60
 BASE = Experiment("age", Whole((SIDE, SIDE)), Backbone("timm/test_resnet", pretrained=False), loss=Regression(10, 5),

@@ -35,11 +35,13 @@ BEFORE_NMS = 3
 def build(recipe: Detector, weights: Weights = ANYWHERE) -> tuple[FasterRCNN, str]:
     """Make the network of ``recipe``; return it and where its trunk's weights come from.
 
-    Raises:
-        UserError: unknown trunk or argument, anchors that do not fit its maps, or weights that cannot be had or fitted.
+    A UserError for an unknown trunk or argument, anchors that do not fit its maps, or weights that cannot be had or fitted.
     """
     base = trunk(recipe, weights)
-    sizes = _anchor_sizes(recipe, base.anchored)
+    if len(recipe.anchors) != base.anchored or len({len(sizes) for sizes in recipe.anchors}) > 1:
+        raise UserError(f"{recipe.trunk} has {base.anchored} maps, and anchors={recipe.anchors} names sizes for "
+                        f"{len(recipe.anchors)}; give one tuple a map, all of one length")
+    sizes = tuple(tuple(share * recipe.short_side for share in one) for one in recipe.anchors)
     width: int = base.net.out_channels  # type: ignore[assignment]
     net = FasterRCNN(
         base.net, min_size=recipe.short_side, max_size=recipe.long_side, image_mean=base.mean, image_std=base.std,
@@ -52,14 +54,6 @@ def build(recipe: Detector, weights: Weights = ANYWHERE) -> tuple[FasterRCNN, st
         box_predictor=FastRCNNPredictor(recipe.dense, len(recipe.classes) + 1), box_score_thresh=recipe.least_score,
         box_nms_thresh=recipe.nms[1], box_batch_size_per_image=recipe.sampled[1])
     return net, base.start
-
-
-def _anchor_sizes(recipe: Detector, maps: int) -> tuple[tuple[float, ...], ...]:
-    """Sizes in pixels of the resized picture, a tuple a map."""
-    if len(recipe.anchors) != maps or len({len(sizes) for sizes in recipe.anchors}) > 1:
-        raise UserError(f"{recipe.trunk} has {maps} maps, and anchors={recipe.anchors} names sizes for "
-                        f"{len(recipe.anchors)}; give one tuple a map, all of one length")
-    return tuple(tuple(share * recipe.short_side for share in sizes) for sizes in recipe.anchors)
 
 
 @dataclass(frozen=True)
@@ -151,11 +145,7 @@ def write_detector(path: Path, net: FasterRCNN, prior: Prior) -> None:
 
 
 def read_detector(path: Path, recipe: Detector) -> tuple[FasterRCNN, Prior]:
-    """Undo :func:`write_detector`.
-
-    Raises:
-        UserError: the file is missing or damaged, or does not fit the recipe.
-    """
+    """Undo :func:`write_detector`; a UserError where the file is missing or damaged, or does not fit the recipe."""
     net, _ = build(recipe, Weights(wanted=False))
     try:
         state = load_file(path)

@@ -52,8 +52,7 @@ class DetectRun:
 def train(run: DetectRun) -> tuple[FasterRCNN, dict[str, Any]]:
     """Build and train; return the network and facts for the manifest. The same on a CPU bit for bit, resumed or not.
 
-    Raises:
-        UserError: the recipe cannot be built, or the loss is not finite even after rolling back (names the pictures met).
+    A UserError where the recipe cannot be built, or the loss is not finite even after rolling back (names the pictures met).
     """
     learner = DetectLearner(run)
     rate = Loop(learner, run.checkpoint, run.key, run.checkpoint_seconds, run.report).run()
@@ -66,11 +65,7 @@ class DetectLearner(Trainable):
     advice = "look at these pictures, or use a detector of precision='fp32' or of a lower optim.lr"
 
     def __init__(self, run: DetectRun) -> None:
-        """Build the networks of ``run``.
-
-        Raises:
-            UserError: the recipe cannot be built, or its batches cannot be shared by the processes.
-        """
+        """Build the networks; a UserError where that cannot be done, or batches cannot be shared by the processes."""
         recipe, (rank, world) = run.recipe, distributed()
         if recipe.batch_size % world:
             raise UserError(f"{recipe.name}: batch_size {recipe.batch_size} does not divide into {world} processes; use "
@@ -152,7 +147,6 @@ class Losses(nn.Module):
     """:func:`radstack.detection.nets.losses` as a network, so that its gradients can be averaged over processes."""
 
     def __init__(self, parts: nn.ModuleDict) -> None:
-        """Hold the parts."""
         super().__init__()
         self.parts = parts
 

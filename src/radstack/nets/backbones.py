@@ -22,7 +22,6 @@ class SharedLinear(nn.Linear):
     """Linear layer with one weight vector a group of outputs, and one bias an output (the last layer of CORAL, Cao 2020)."""
 
     def __init__(self, inputs: int, shares: tuple[int, ...]) -> None:
-        """Take ``inputs`` features to ``sum(shares)`` outputs; ``shares`` counts the outputs of each group."""
         super().__init__(inputs, len(shares), bias=False)
         self.shares, self.out_features = shares, sum(shares)
         self.bias = nn.Parameter(torch.zeros(self.out_features))
@@ -38,10 +37,7 @@ class Net(nn.Module):
     """Trunk, global pooling, dropout, what the recipe's :class:`Head` asks for, and one linear layer."""
 
     def __init__(self, body: Body, outputs: int, dropout: float, head: Head = PLAIN, shares: tuple[int, ...] = ()) -> None:
-        """Put ``head`` and a linear layer with ``outputs`` numbers on ``body``; ``dropout`` is the rate before each.
-
-        Groups of ``shares`` outputs share their weights.
-        """
+        """Put ``head`` and a linear layer on ``body``, with ``dropout`` before each; ``shares`` are of SharedLinear."""
         super().__init__()
         self.body = body.net
         self.width = body.width
@@ -64,15 +60,17 @@ class Net(nn.Module):
     def decide(self, features: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Outputs [batch, outputs], float32, of :meth:`embed`'s features and the columns given beside the picture.
 
-        ``columns`` is float32 [batch, len(head.columns)], or None for a head without columns; else a ValueError.
+        ``columns`` is float32 [batch, len(head.columns)], or None or [batch, 0] for a head without columns; else a
+        ValueError.
         """
-        if (columns is None) != (self.given_columns is None):
-            raise ValueError("the head has columns and the batch has none" if columns is None else
-                             "the batch has columns and the head takes none")
+        given = columns is not None and columns.shape[1] > 0
+        if given != (self.given_columns is not None):
+            raise ValueError("the batch has columns and the head takes none" if given else
+                             "the head has columns and the batch has none")
         # In bfloat16 a logit of 5 moves in steps of 0.03, which a log loss of 0.06 would feel.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.head.weight.dtype)
-            if columns is not None and self.given_columns is not None:
+            if self.given_columns is not None and columns is not None:
                 features = torch.cat([features, self.given_columns(columns.to(features.dtype)).relu()], 1)
             for layer in self.hidden:
                 features = self.dropout(layer(features).relu())
@@ -90,7 +88,6 @@ class Dense(Net):
     """
 
     def __init__(self, body: Body, outputs: int, dropout: float) -> None:
-        """Put a convolution with ``outputs`` numbers a pixel on ``body``; ``dropout`` is the rate before it."""
         super().__init__(body, outputs, dropout)
         self.head = nn.Conv2d(body.width, outputs, 1)
 
@@ -99,22 +96,12 @@ def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: P
           head: Head = PLAIN, shares: tuple[int, ...] = ()) -> Net:
     """Make the network of ``backbone``, with its pretrained weights unless the recipe starts from scratch.
 
-    Args:
-        backbone: the recipe; ``name`` is ``source/model``.
-        outputs: numbers a picture, or a pixel where the network answers in maps.
-        channels: channels of a picture; other than 3, the first convolution's weights are summed (1) or repeated and
-            rescaled, as timm does.
-        weights_folder: looked in first for the weights file.
-        offline: never ask a server; what an earlier download left in the cache still counts.
-        head: between the pooled features and the outputs.
-        shares: sizes of the groups of outputs that share their weights, of an ordinal objective; empty for none.
-
-    Returns:
-        A Dense where the network answers in maps.
-
-    Raises:
-        UserError: unknown source, model or argument; a head that does not fit a network of maps; weights that cannot be
-            had, read, trusted or fitted.
+    It gives ``outputs`` numbers a picture, or a pixel where it answers in maps; then it is a Dense. For other than 3
+    ``channels`` the first convolution's weights are summed (1) or repeated and rescaled, as timm does. ``weights_folder`` is
+    looked in first for the weights file; ``offline``, no server is asked, and what an earlier download left in the cache
+    still counts. ``shares`` are those of an ordinal objective.
+    A UserError for an unknown source, model or argument, a head that does not fit a network of maps, or weights that cannot
+    be had, read, trusted or fitted.
     """
     source_name, _, model = backbone.name.partition("/")
     source = pick(SOURCES, source_name, "source of networks")

@@ -23,11 +23,7 @@ Groups = list[dict[str, Any]]
 
 
 def fused_adam(groups: Groups, recipe: Optim) -> Optimizer:
-    """Adam of NVIDIA Apex: the rule of ``adam`` in one kernel.
-
-    Raises:
-        UserError: Apex is absent, is another package, or was built without its CUDA extensions.
-    """
+    """Adam of NVIDIA Apex: the rule of ``adam`` in one kernel; a UserError where that or its CUDA extensions are absent."""
     optimizers = apex_module("apex.optimizers", native="optim.name='adam'", needs="FusedAdam")
     try:
         return optimizers.FusedAdam(groups, lr=recipe.lr, betas=recipe.betas, adam_w_mode=False)
@@ -81,25 +77,17 @@ SCHEDULES: dict[str, Callable[[Schedule, float, float], float]] = {
 
 
 def schedule(recipe: Schedule, epoch: float, total: float) -> float:
-    """The learning rate at ``epoch`` as a factor of the peak.
-
-    Args:
-        recipe: shape of the schedule.
-        epoch: epochs done, with a fraction inside one: optimizer steps done / steps an epoch.
-        total: epochs in the whole run.
-    """
+    """The learning rate after ``epoch`` of ``total`` epochs, with a fraction inside one, as a factor of the peak."""
     factor = pick(SCHEDULES, recipe.name, "schedule")(recipe, epoch, total)
     return factor * min(1.0, epoch / recipe.warmup) if recipe.warmup else factor
 
 
 def moving_average(net: nn.Module, decay: float) -> ModelEmaV3:
-    """Start an average of ``net``, the bare network, not its DDP wrapper.
+    """Start an average of ``net``, the bare network, not its DDP wrapper; ``update(net, step)`` follows each optimizer step.
 
-    Call ``average.update(net, step)`` after optimizer step number ``step`` (from 1 on); predict and save with
-    ``average.module``; its ``state_dict()`` is the whole state, plain tensors.
-
-    The decay warms up as ``1 - (1 + step) ** (-2/3)`` to at most ``decay`` (Crowson's rule, as timm documents it), so
-    that short runs are not averages of the start. Floating-point buffers (batch-norm statistics) are averaged with
-    the weights, integer ones (batch counters) copied.
+    ``step`` counts from 1; ``module`` predicts and is saved; ``state_dict()`` is the whole state, plain tensors. The decay
+    warms up as ``1 - (1 + step) ** (-2/3)`` to at most ``decay`` (Crowson's rule, as timm documents it), so that short runs
+    are not averages of the start. Floating-point buffers (batch-norm statistics) are averaged with the weights, integer
+    ones (batch counters) copied.
     """
     return ModelEmaV3(net, decay=decay, use_warmup=True)

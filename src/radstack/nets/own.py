@@ -4,7 +4,7 @@ The functions of ``OWN`` make them: two stacks of convolutions with dense layers
 U-Nets (skips by concatenation, and by addition), and the down half of the latter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 
 import torch
@@ -27,28 +27,20 @@ def vgg_elu(channels: int, *, size: tuple[int, int], widths: tuple[int, ...] = W
             dense: tuple[int, ...] = (2048, 2048), dropout: float = 0.3) -> Body:
     """Blocks of convolution 3x3, ELU, batch norm, convolution, ELU, batch norm, max pool 3x3 of stride 2; dense layers.
 
-    The regression network of Iglovikov 2018, by its authors' later code where the paper is silent.
-
-    Args:
-        channels: of the picture.
-        size: height and width of the picture, on which the dense layers depend.
-        widths: channels of each block.
-        second: kernel of the second convolution; the code has 1, the paper's net for key points 3.
-        dense: units of the dense layers, each with ELU, that end the trunk.
-        dropout: rate before each of them.
-
-    Raises:
-        UserError: nothing is left of the picture, or the second kernel is even.
+    The regression network of Iglovikov 2018, by its authors' later code where the paper is silent. ``size`` is the picture's
+    height and width, on which the dense layers depend, ``widths`` are the channels of each block. ``second`` is the kernel
+    of the second convolution: the code has 1, the paper's net for key points 3. ``dense`` are the units of the layers that
+    end the trunk, each with ELU and, before it, dropout at a rate of ``dropout``. A UserError where nothing is left of the
+    picture, or the second kernel is even.
     """
     height, width = vgg_sizes(size, len(widths))[-1]
     if second % 2 == 0:
         raise UserError(f"radstack/vgg_elu: second={second} has no center; use 1 or 3 in backbone.args")
     blocks = [_vgg_block(before, after, second) for before, after in pairwise((channels, *widths))]
     units = (height * width * widths[-1], *dense)
-    layers = [nn.Sequential(nn.Dropout(dropout), nn.Linear(before, after), nn.ELU(inplace=True))
-              for before, after in pairwise(units)]
-    net = _Sized("vgg_elu", size, nn.Sequential(*blocks), nn.Sequential(nn.Flatten(), *layers))
-    return _body(net, units[-1])
+    layers = (nn.Sequential(nn.Dropout(dropout), nn.Linear(before, after), nn.ELU(inplace=True))
+              for before, after in pairwise(units))
+    return body_of(_Sized("vgg_elu", size, blocks, layers), units[-1])
 
 
 def vgg_sizes(size: Sequence[int], blocks: int) -> list[tuple[int, int]]:
@@ -73,37 +65,27 @@ def plain(channels: int, *, size: tuple[int, int] = (128, 96),
     whose ``GlorotUniform`` is the initialization); the defaults are its third. Dropout follows each dense layer's ReLU as
     in AlexNet (Krizhevsky 2012), so that ``backbone.dropout`` stays 0.
 
-    Args:
-        channels: of the picture.
-        size: height and width of the picture, on which the dense layers depend.
-        convs: channels and kernel of each convolution.
-        dense: units of the dense layers that end the trunk.
-        padding: ``same`` keeps the size, ``valid`` does not pad, ``valid_ceil`` does not pad either, but pools what is left
-            over.
-        dropout: rate after each dense layer; 0 for none.
-
-    Raises:
-        UserError: an unknown padding, a layer without channels, units or kernel, or a layer that leaves nothing.
+    ``size`` is the picture's height and width, on which the dense layers depend, ``convs`` are channels and kernel of each
+    convolution, ``dense`` the units of the layers that end the trunk. The ``padding`` ``same`` keeps the size, ``valid``
+    does not pad, ``valid_ceil`` does not pad either, but pools what is left over. A UserError where the padding is unknown,
+    or a layer has no channels, units or kernel, or leaves nothing.
     """
     if min((1, *(number for conv in convs for number in conv), *dense)) < 1:
         raise UserError(f"radstack/plain: convs={convs}, dense={dense} hold numbers below 1; mend backbone.args")
     height, width = plain_sizes(size, [kernel for _, kernel in convs], padding)[-1]
-    mode, ceil = pick(PADDINGS, padding, "padding for radstack/plain,")
+    mode, ceil = PADDINGS[padding]
     widths = (channels, *(made for made, _ in convs))
     blocks = [nn.Sequential(nn.Conv2d(before, after, kernel, padding=mode), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=ceil))
               for (before, after), (_, kernel) in zip(pairwise(widths), convs)]
     units = (height * width * widths[-1], *dense)
-    layers = [nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)) for before, after in pairwise(units)]
-    net = _Sized("plain", size, nn.Sequential(*blocks), nn.Sequential(nn.Flatten(), *layers))
-    net.apply(_xavier)
-    return _body(net, units[-1])
+    layers = (nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)) for before, after in pairwise(units))
+    return body_of(_Sized("plain", size, blocks, layers).apply(_xavier), units[-1])
 
 
 def plain_sizes(size: Sequence[int], kernels: Sequence[int], padding: str = "same") -> list[tuple[int, int]]:
     """Height and width of the picture ``size`` and after each block of a convolution with that kernel and a pool 2x2.
 
-    Raises:
-        UserError: an unknown padding, or the layer that leaves nothing of the picture.
+    A UserError for an unknown padding, or the layer that leaves nothing of the picture.
     """
     mode, ceil = pick(PADDINGS, padding, "padding for radstack/plain,")
     sizes = [(size[0], size[1])]
@@ -123,9 +105,10 @@ def plain_sizes(size: Sequence[int], kernels: Sequence[int], padding: str = "sam
 class _Sized(nn.Module):
     """Blocks and dense layers that know which size they were made for."""
 
-    def __init__(self, name: str, size: Sequence[int], blocks: nn.Module, dense: nn.Module) -> None:
+    def __init__(self, name: str, size: Sequence[int], blocks: Iterable[nn.Module], dense: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.name, self.size, self.blocks, self.dense = name, tuple(size), blocks, dense
+        self.name, self.size = name, tuple(size)
+        self.blocks, self.dense = nn.Sequential(*blocks), nn.Sequential(nn.Flatten(), *dense)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if tuple(images.shape[2:]) != self.size:
@@ -146,11 +129,9 @@ def _vgg_block(before: int, after: int, second: int) -> nn.Sequential:
 def unet(channels: int, *, widths: tuple[int, ...] = (32, 64, 128, 256, 512)) -> Body:
     """U-Net with batch norm (Ronneberger 2015, with padding, so that the map has the picture's size).
 
-    Args:
-        channels: of the picture.
-        widths: channels at full size, at half of it ...; height and width must divide by 2 for each but the first.
+    ``widths`` are the channels at full size, at half of it ...; height and width must divide by 2 for each but the first.
     """
-    return _body(Unet(channels, widths), widths[0], dense=True)
+    return body_of(Unet(channels, widths), widths[0], dense=True)
 
 
 def unet_sum(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5, growth: float = 1.0) -> Body:
@@ -159,18 +140,10 @@ def unet_sum(channels: int, *, width: int = 32, depth: int = 4, dropout: float =
     Model A of Pietz 2018 (pietz/knee-mri-segmentation): 194,561 parameters for one channel and one output. Its others are
     B width 16, growth 1.5 (332,398), C 48, 1 (436,993), D 8, 2 (491,113) and E 32, 1.5 (1,327,645).
 
-    Args:
-        channels: of the picture.
-        width: channels at full size.
-        depth: times the size is halved; height and width must divide by 2^depth.
-        dropout: rate between the two convolutions of the middle block, the one at the least size.
-        growth: factor on the channels with each halving, rounded down.
-
-    Raises:
-        UserError: a block is left without channels, or nothing is halved.
+    The size is halved ``depth`` times, so that height and width must divide by 2^depth; :func:`grow` gives the channels.
+    ``dropout`` is the rate between the two convolutions of the middle block, the one at the least size.
     """
-    widths = grow(width, depth, growth)
-    return _body(SumUnet(channels, widths, dropout), width, dense=True)
+    return body_of(SumUnet(channels, grow(width, depth, growth), dropout), width, dense=True)
 
 
 def unet_sum_encoder(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5,
@@ -181,11 +154,14 @@ def unet_sum_encoder(channels: int, *, width: int = 32, depth: int = 4, dropout:
     """
     widths = grow(width, depth, growth)
     way_up = ("up", "join", "body.up", "body.join")
-    return _body(SumEncoder(channels, widths, dropout), widths[-1], _mean, way_up)
+    return body_of(SumEncoder(channels, widths, dropout), widths[-1], lambda net, images: net(images).mean((2, 3)), way_up)
 
 
 def grow(width: int, depth: int, growth: float) -> tuple[int, ...]:
-    """Channels at full size and after each of ``depth`` halvings, each ``growth`` times those before, rounded down."""
+    """Channels at full size and after each of ``depth`` halvings, each ``growth`` times those before, rounded down.
+
+    A UserError where a block is left without channels, or nothing is halved.
+    """
     widths = list(accumulate(range(depth), lambda before, _: int(growth * before), initial=width))
     if depth < 1 or min(widths) < 1:
         raise UserError(f"radstack/unet_sum: width={width}, depth={depth}, growth={growth} give the channels "
@@ -197,7 +173,6 @@ class Unet(nn.Module):
     """Down by pooling, up by transposed convolutions, joined by concatenation; features at full size."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
-        """Make it for pictures of ``channels``; ``widths`` are channels at full size, at half of it ..."""
         super().__init__()
         self.down = nn.ModuleList(_norm_block(*pair) for pair in pairwise((channels, *widths)))
         upward = list(pairwise(widths[::-1]))
@@ -246,7 +221,6 @@ class SumUnet(SumEncoder):
     """U-Net without batch norm that adds what it kept rather than concatenating it; features at full size."""
 
     def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
-        """Make it as :class:`SumEncoder`."""
         super().__init__(channels, widths, dropout)
         upward = list(pairwise(widths[::-1]))
         # Each goes to exactly twice the size.
@@ -290,18 +264,14 @@ def _check_halves(name: str, images: torch.Tensor, times: int, argument: str) ->
                         f"{tuple(images.shape[2:])}; change the view's size or {argument} in backbone.args")
 
 
-def _body(net: nn.Module, width: int, pooled: Pooled = whole, cut: tuple[str, ...] = (),
-          dense: bool = False) -> Body:
-    return Body(net, width, pooled, LAST + cut, Origin("", ""), _own_file, dense)
+def body_of(net: nn.Module, width: int, pooled: Pooled = whole, cut: tuple[str, ...] = (), dense: bool = False) -> Body:
+    """The body of a network of our own with ``width`` features; ``cut`` names keys that files have and ``net`` lacks."""
 
+    def trunk_of(state: State) -> State:
+        """Out of a whole network's file, as stage 04 writes it."""
+        return {key.removeprefix("body."): value for key, value in state.items()}
 
-def _mean(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    return net(images).mean((2, 3))
-
-
-def _own_file(state: State) -> State:
-    """Take the trunk's keys out of a whole network's file, as stage 04 writes it."""
-    return {key.removeprefix("body."): value for key, value in state.items()}
+    return Body(net, width, pooled, LAST + cut, Origin("", ""), trunk_of, dense)
 
 
 OWN: dict[str, Callable[..., Body]] = {

@@ -42,8 +42,7 @@ class Precision:
     def step(self, optimizer: Optimizer, clip_norm: float) -> float:
         """Unscale, clip to the global norm ``clip_norm`` (0: do not), step, and clear the gradients.
 
-        Returns:
-            The norm before clipping. Where it is not finite the weights have not moved; then only the loss scale falls.
+        Returns the norm before clipping. Where it is not finite the weights have not moved; then only the loss scale falls.
         """
         self.scaler.unscale_(optimizer)
         norm = _clip(optimizer, clip_norm)
@@ -67,11 +66,7 @@ class Apex(Precision):
     """``apex.amp`` O1 (patched functions) or O2 (half weights, fp32 masters), where the installed Apex has it."""
 
     def __init__(self, device: torch.device, level: str) -> None:
-        """Use optimization level ``level``, "O1" or "O2", on a GPU.
-
-        Raises:
-            UserError: no GPU, no Apex, another package of that name, or an Apex that no longer has amp.
-        """
+        """Use optimization level ``level``, "O1" or "O2"; a UserError without a GPU or an Apex that has amp."""
         if device.type != "cuda":
             raise UserError(f"train.precision='apex_{level.lower()}' needs an NVIDIA GPU; set 'bf16' or 'fp32'")
         self.amp = apex_module("apex.amp", native="train.precision='fp16'", needs="initialize")
@@ -116,32 +111,24 @@ PRECISIONS: dict[str, Callable[[torch.device], Precision]] = {
 
 
 def precision(name: str, device: torch.device) -> Precision:
-    """Make the precision ``name`` for ``device``.
-
-    Raises:
-        UserError: unknown name, or one that this device or installation cannot serve, with the one that it can.
-    """
+    """The precision ``name`` for ``device``; a UserError that names another where device or installation cannot serve it."""
     return pick(PRECISIONS, name, "precision")(device)
 
 
 def apex_module(name: str, native: str, needs: str) -> ModuleType:
     """Import ``name`` of NVIDIA Apex, which must have the attribute ``needs``; ``native`` is the setting instead of it.
 
-    Raises:
-        UserError: it is not there, in one line that tells the two packages called apex apart.
+    A UserError where it is not there, in one line that tells the two packages called apex apart.
     """
     try:
         module = importlib.import_module(name)
+        if not hasattr(module, needs):
+            raise ImportError(f"it has no {needs}")
     except Exception as error:  # PyPI's apex fails on its own missing imports, a broken build in any way
-        raise UserError(_no_apex(name, native, reason(error))) from error
-    if not hasattr(module, needs):
-        raise UserError(_no_apex(name, native, f"it has no {needs}"))
+        raise UserError(f"{name} of NVIDIA Apex is not installed here ({reason(error)}). PyPI's 'apex' is another package "
+                        "(a Pyramid toolkit), and recent NVIDIA Apex ships no amp; use PyTorch's own equivalent: "
+                        f"{native}") from error
     return module
-
-
-def _no_apex(name: str, native: str, why: str) -> str:
-    return (f"{name} of NVIDIA Apex is not installed here ({why}). PyPI's 'apex' is another package (a Pyramid "
-            f"toolkit), and recent NVIDIA Apex ships no amp; use PyTorch's own equivalent: {native}")
 
 
 def _clip(optimizer: Optimizer, clip_norm: float, parameters: list[torch.Tensor] | None = None) -> float:

@@ -27,16 +27,9 @@ AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 def load(body: Body, backbone: Backbone, folder: Path | None, offline: bool) -> str:
-    """Load the weights of ``backbone`` into ``body.net``.
+    """Load the weights of ``backbone``, which may name a file and its checksum, into ``body.net``; see :func:`find`.
 
-    Args:
-        body: the trunk, whose weights are replaced.
-        backbone: names the file and its checksum, if the recipe does.
-        folder: the ``--weights`` folder, looked in first.
-        offline: never ask a server; what an earlier download left in the cache still counts.
-
-    Returns:
-        One line: the file, its SHA-256, what was dropped and what was adapted.
+    Returns one line: the file, its SHA-256, what was dropped and what was adapted.
 
     Raises:
         UserError: the file is missing, has another checksum, is damaged, holds code, or does not fit the network.
@@ -51,7 +44,10 @@ def load(body: Body, backbone: Backbone, folder: Path | None, offline: bool) -> 
 
 
 def find(backbone: Backbone, origin: Origin, folder: Path | None, offline: bool) -> Path:
-    """Return the weights file: from ``folder`` if it is there, else downloaded to the source's usual cache."""
+    """The weights file: from ``folder`` (``--weights``) if it is there, else downloaded to the source's usual cache.
+
+    ``offline`` no server is asked; what an earlier download left in the cache still counts.
+    """
     name = backbone.weights or origin.file
     if not name:
         raise UserError(f"{backbone.name} has no published weights; name a file in backbone.weights, "
@@ -124,10 +120,8 @@ def read(path: Path) -> State:
 def fit(body: Body, state: State, name: str) -> list[str]:
     """Load ``state`` into ``body.net`` whole; return what was dropped or adapted, a phrase each.
 
-    The classifier's keys are dropped and the first convolution is brought to the network's channels.
-
-    Raises:
-        UserError: any other key is missing, left over, or of another shape.
+    The classifier's keys are dropped and the first convolution is brought to the network's channels. Any other key that is
+    missing, left over, or of another shape is a UserError.
     """
     own = body.net.state_dict()
     classifier = tuple(f"{prefix}." for prefix in body.classifier)

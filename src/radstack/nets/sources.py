@@ -7,8 +7,7 @@ heads (Inception, GoogLeNet) are left out. Libraries are imported when a network
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,18 +23,27 @@ from radstack.nets.own import OWN
 class Source:
     """A library of networks."""
 
+    name: str
     names: Callable[[], list[str]]
     """Every model name it knows."""
-    make: Callable[[str, int, dict[str, Any]], Body]
+    body: Callable[[str, int, dict[str, Any]], Body]
     """From model name, input channels and constructor arguments to an untrained trunk."""
+
+    def make(self, model: str, channels: int, args: dict[str, Any]) -> Body:
+        """The untrained trunk; what its constructor raises becomes one line, and its deprecation warnings are quiet."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self.body(model, channels, args)
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise UserError(f"{self.name}/{model} cannot be built ({reason(error)}); check backbone.args") from error
 
 
 def timm_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     """Make a timm network (https://github.com/huggingface/pytorch-image-models)."""
     import timm
 
-    with _constructing(f"timm/{name}"):
-        net: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **args)
+    net: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **args)
     published = net.pretrained_cfg
     full_name = ".".join(filter(None, (published["architecture"], published.get("tag"))))
     hub, url = published.get("hf_hub_id") or "", published.get("url") or ""
@@ -44,14 +52,11 @@ def timm_body(name: str, channels: int, args: dict[str, Any]) -> Body:
         origin = Origin(f"{full_name}.safetensors", f"https://huggingface.co/{hub}/resolve/main/model.safetensors", hub)
     origin = replace(origin, license=published.get("license") or "", license_at="timm's table of weights")
     classifier = published.get("classifier") or ()
-    return Body(
-        net=net,
-        width=getattr(net, "head_hidden_size", None) or net.num_features,
-        pooled=whole,
-        classifier=(classifier,) if isinstance(classifier, str) else tuple(classifier),
-        origin=origin,
-        rename_keys=_timm_renaming(net),
-    )
+    prefixes = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    # timm's own filter for old key names lives beside the model's class.
+    rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", lambda state, net: state)
+    return Body(net, getattr(net, "head_hidden_size", None) or net.num_features, whole, prefixes, origin,
+                lambda state: rename(state, net))
 
 
 def timm_names() -> list[str]:
@@ -67,8 +72,7 @@ def torchvision_body(name: str, channels: int, args: dict[str, Any]) -> Body:
 
     if name in ("inception_v3", "googlenet"):
         args = {"aux_logits": False, "init_weights": True} | args
-    with _constructing(f"torchvision/{name}"):
-        net = torchvision.models.get_model(name, weights=None, **args)
+    net = torchvision.models.get_model(name, weights=None, **args)
     width, head = cut_last_linear(net)
     change_channels(net, channels)
     url = torchvision.models.get_model_weights(name).DEFAULT.url
@@ -90,8 +94,7 @@ def pretrainedmodels_body(name: str, channels: int, args: dict[str, Any]) -> Bod
     """
     import pretrainedmodels
 
-    with _constructing(f"pretrainedmodels/{name}"):
-        net = getattr(pretrainedmodels, name)(num_classes=1000, pretrained=None, **args)
+    net = getattr(pretrainedmodels, name)(num_classes=1000, pretrained=None, **args)
     last = net.last_linear
     width = last.in_channels if isinstance(last, nn.Conv2d) else last.in_features
     net.last_linear = nn.Identity()
@@ -119,10 +122,10 @@ def efficientnet_pytorch_body(name: str, channels: int, args: dict[str, Any]) ->
     from efficientnet_pytorch.utils import url_map
 
     args = {"image_size": None, "include_top": False} | args
-    with _constructing(f"efficientnet_pytorch/{name}"):
-        net = EfficientNet.from_name(name, in_channels=channels, **args)
+    net = EfficientNet.from_name(name, in_channels=channels, **args)
     url = url_map.get(name, "")
-    return Body(net, net._bn1.num_features, _efficientnet_pool, ("_fc",), Origin(_last(url), url))
+    return Body(net, net._bn1.num_features, lambda net, images: net.extract_features(images).mean((2, 3)), ("_fc",),
+                Origin(_last(url), url))
 
 
 def efficientnet_pytorch_names() -> list[str]:
@@ -153,46 +156,19 @@ PACKAGED: dict[str, tuple[str, Origin]] = {
 """Name -> timm's network of the same shape, and the package. Pictures are standardized by mean and std 0.5."""
 
 
-def own_body(name: str, channels: int, args: dict[str, Any]) -> Body:
-    """Make a network of :mod:`radstack.nets.own`."""
-    with _constructing(f"radstack/{name}"):
-        return OWN[name](channels, **args)
-
-
-SOURCES: dict[str, Source] = {
-    "timm": Source(timm_names, timm_body),
-    "torchvision": Source(torchvision_names, torchvision_body),
-    "pretrainedmodels": Source(pretrainedmodels_names, pretrainedmodels_body),
-    "efficientnet_pytorch": Source(efficientnet_pytorch_names, efficientnet_pytorch_body),
-    "pypi": Source(lambda: list(PACKAGED), pypi_body),
-    "radstack": Source(lambda: list(OWN), own_body),
-}
-
-
-@contextmanager
-def _constructing(name: str) -> Iterator[None]:
-    """Turn what a constructor raises into one line, and keep its deprecation warnings quiet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(f"{name} cannot be built ({reason(error)}); check backbone.args") from error
+SOURCES: dict[str, Source] = {source.name: source for source in (
+    Source("timm", timm_names, timm_body),
+    Source("torchvision", torchvision_names, torchvision_body),
+    Source("pretrainedmodels", pretrainedmodels_names, pretrainedmodels_body),
+    Source("efficientnet_pytorch", efficientnet_pytorch_names, efficientnet_pytorch_body),
+    Source("pypi", lambda: list(PACKAGED), pypi_body),
+    Source("radstack", lambda: list(OWN), lambda name, channels, args: OWN[name](channels, **args)),
+)}
 
 
 def _features_then_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
     # densenet, xception, nasnet and pnasnet keep their last ReLU in logits(); after the others' own it changes nothing.
     return torch.relu(net.features(images)).mean((2, 3))
-
-
-def _efficientnet_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
-    return net.extract_features(images).mean((2, 3))
-
-
-def _timm_renaming(net: nn.Module) -> Callable[[State], State]:
-    """Find timm's own filter for old key names, which lives beside the model's class."""
-    rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    return (lambda state: rename(state, net)) if rename else (lambda state: state)
 
 
 def _modern_densenet(state: State) -> State:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.optimize import minimize
@@ -42,7 +42,11 @@ class Calibrate(Method):
             line = platt(z, y)
             lines[place] = line if kept else (1.0, 0.0)
             notes[name] = {"kept": kept, "gain": gain, "error": error, "scale": line[0], "bias": line[1]}
-        return Fitted(lambda scored: sigmoid(scored.blend * lines[:, 0] + lines[:, 1]), notes)
+        return Fitted(self, lines, notes)
+
+    def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
+        """The blend by each class's scale and bias, ``state`` [targets, 2]."""
+        return sigmoid(rows.blend * state[:, 0] + state[:, 1])
 
 
 def platt(z: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -71,15 +75,10 @@ def _calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
 def cross_fitted_gain(predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
                       group: np.ndarray, losses: Callable[[np.ndarray], np.ndarray],
                       plain: np.ndarray) -> tuple[float, float]:
-    """Mean gain from a fit over the predictions ``plain``, each patient by a fit to others, and its standard error.
+    """Mean gain from a fit over the predictions ``plain`` [rows], each patient by a fit to others, and its standard error.
 
-    Args:
-        predict: (x to fit, y to fit, x to predict) -> predictions of the latter.
-        x: float [rows] or [rows, columns].
-        y: labels [rows].
-        group: patient number [rows].
-        losses: predictions [rows] -> losses [rows].
-        plain: predictions [rows] without a fit.
+    ``predict`` takes x ([rows] or [rows, columns]) and labels y [rows] to fit, and x to predict; ``losses`` turns
+    predictions [rows] into losses [rows]; ``group`` holds patient numbers [rows].
     """
     parts = min(PARTS, group.max() + 1)
     if parts < 2:
@@ -104,9 +103,11 @@ class Smooth(Method):
         if len(self.kernel) % 2 == 0 or min(self.kernel) < 0 or not sum(self.kernel):
             raise UserError(f"kernel {self.kernel} must be an odd number of non-negative weights with a positive sum")
         kernel = np.array(self.kernel) / sum(self.kernel)
-        notes = dict.fromkeys(rows.task.targets, np.round(kernel, 4).tolist())
-        return Fitted(lambda scored: np.stack([smoothed(p, scored.series, kernel) for p in sigmoid(scored.blend).T], axis=1),
-                      notes)
+        return Fitted(self, kernel, dict.fromkeys(rows.task.targets, np.round(kernel, 4).tolist()))
+
+    def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
+        """Each class smoothed by the kernel ``state``."""
+        return np.stack([smoothed(p, rows.series, state) for p in sigmoid(rows.blend).T], axis=1)
 
 
 def smoothed(p: np.ndarray, series: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -128,14 +129,16 @@ class RaiseAny(Method):
 
     def fit(self, rows: Rows) -> Fitted:
         """Decide; ``notes``: weighted log loss before and after on the training rows, share of rows raised, kept."""
-        place = rows.task.place(self.union)
-        plain = sigmoid(rows.blend)
+        plain, place = sigmoid(rows.blend), rows.task.place(self.union)
         lifted = raised(plain, place)
         before, after = (rows.task.metric.score(rows.truth, p) for p in (plain, lifted))
         share = float((lifted[:, place] > plain[:, place]).mean())
         kept = after < before
-        notes: dict[str, Any] = {"kept": kept, "before": before, "after": after, "share_raised": share}
-        return Fitted(lambda scored: raised(sigmoid(scored.blend), place) if kept else sigmoid(scored.blend), notes)
+        return Fitted(self, kept, {"kept": kept, "before": before, "after": after, "share_raised": share})
+
+    def predict(self, rows: Rows, state: bool) -> np.ndarray:
+        """The blend, its union raised where ``state`` says that it pays."""
+        return raised(sigmoid(rows.blend), rows.task.place(self.union)) if state else sigmoid(rows.blend)
 
 
 def raised(p: np.ndarray, union: int) -> np.ndarray:

@@ -19,13 +19,25 @@ class Mean(Method):
     learns: ClassVar[bool] = False
     handles: ClassVar[tuple[str, ...]] = (PROBABILITIES, NUMBERS)
 
-    def fit(self, rows: Rows) -> Fitted:
-        """Nothing to fit."""
-        return Fitted(lambda scored: scored.task.metric.unlink(scored.blend), {})
+    def predict(self, rows: Rows, state: None) -> np.ndarray:
+        """The blend, back from the scale on which it was averaged."""
+        return rows.task.metric.unlink(rows.blend)
 
 
 @dataclass(frozen=True)
-class Weights(Method):
+class _Mixture(Method):
+    """A weighted mean of the members' logits."""
+
+    def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
+        """Probabilities by the weights ``state``, [members] or [members, targets]."""
+        return sigmoid(_mix(state, rows.linked))
+
+    def _weighted(self, weights: np.ndarray) -> Fitted:
+        return Fitted(self, weights, {"weights": np.round(weights, 6).tolist()})
+
+
+@dataclass(frozen=True)
+class Weights(_Mixture):
     """Non-negative weights of sum 1 with the least weighted log loss, by SLSQP. The problem is convex."""
 
     per_class: bool = False
@@ -34,14 +46,13 @@ class Weights(Method):
     def fit(self, rows: Rows) -> Fitted:
         """Find the weights; ``notes`` holds them in the order of the members (by class, with ``per_class``)."""
         if not self.per_class:
-            return _weighted(rows, least_loss_weights(rows.linked, rows.truth, normalized(rows.task.metric.weights)))
-        columns = range(len(rows.task.targets))
-        return _weighted(rows, np.stack([least_loss_weights(rows.linked[:, :, [c]], rows.truth[:, [c]], np.ones(1))
-                                         for c in columns], axis=1))
+            return self._weighted(least_loss_weights(rows.linked, rows.truth, normalized(rows.task.metric.weights)))
+        return self._weighted(np.stack([least_loss_weights(rows.linked[:, :, [c]], rows.truth[:, [c]], np.ones(1))
+                                        for c in range(len(rows.task.targets))], axis=1))
 
 
 @dataclass(frozen=True)
-class Climb(Method):
+class Climb(_Mixture):
     """Ensemble selection with replacement, sorted start and bagging (Caruana 2004).
 
     Members are added one at a time, whichever lowers the loss most, starting from the best ones. This is done on
@@ -68,7 +79,7 @@ class Climb(Method):
         alone = min(_loss(member, rows.truth, class_weights) for member in rows.linked)
         if _loss(_mix(mixture, rows.linked), rows.truth, class_weights) > alone:
             mixture = _climb(rows.linked, rows.truth, class_weights, self.steps)
-        return _weighted(rows, mixture)
+        return self._weighted(mixture)
 
     def _draw(self, rows: Rows) -> list[np.ndarray]:
         rng = np.random.default_rng(self.seed)
@@ -94,10 +105,6 @@ def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.
     return positive / positive.sum()
 
 
-def _weighted(rows: Rows, weights: np.ndarray) -> Fitted:
-    return Fitted(lambda scored: sigmoid(_mix(weights, scored.linked)), {"weights": np.round(weights, 6).tolist()})
-
-
 def _mix(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """Weighted sum of ``logits`` over members, [rows, targets]; ``weights`` is [members] or [members, targets]."""
     return np.einsum("m,mrt->rt" if weights.ndim == 1 else "mt,mrt->rt", weights.astype(np.float32), logits)
@@ -111,28 +118,22 @@ def _loss(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray) -> f
 
 def _climb(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray, steps: int) -> np.ndarray:
     """Weights [members] of the ensemble that greedy selection ends with."""
-    alone = [_loss(member, truth, class_weights) for member in logits]
-    counts, total, best = _sorted_start(logits, truth, class_weights, alone)
-    while counts.sum() < steps:
-        losses = [_loss((total + member) / (counts.sum() + 1), truth, class_weights) for member in logits]
-        chosen = int(np.argmin(losses))
-        if losses[chosen] >= best:
-            break
-        counts[chosen] += 1
-        total, best = total + logits[chosen], losses[chosen]
-    return counts / counts.sum()
 
+    def loss_with(member: int) -> float:
+        return _loss((total + logits[member]) / (counts.sum() + 1), truth, class_weights)
 
-def _sorted_start(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray,
-                  alone: list[float]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Counts, summed logits and loss of the best members, taken in order of their score while the loss falls."""
-    order = np.argsort(alone)
-    counts = np.bincount(order[:1], minlength=len(logits))
-    total, best = logits[order[0]], alone[order[0]]
-    for member in order[1:]:
-        loss = _loss((total + logits[member]) / (counts.sum() + 1), truth, class_weights)
-        if loss >= best:
+    counts, total, best = np.zeros(len(logits), int), np.zeros_like(logits[0]), np.inf
+    # The sorted start: the best members in order of their score, while the loss falls.
+    for member in np.argsort([loss_with(member) for member in range(len(logits))]):
+        if (loss := loss_with(member)) >= best:
             break
         counts[member] += 1
         total, best = total + logits[member], loss
-    return counts, total, best
+    while counts.sum() < steps:
+        losses = [loss_with(member) for member in range(len(logits))]
+        if min(losses) >= best:
+            break
+        chosen = int(np.argmin(losses))
+        counts[chosen] += 1
+        total, best = total + logits[chosen], losses[chosen]
+    return counts / counts.sum()

@@ -41,9 +41,12 @@ class ClassMean(Method):
     """A name of ``POOLS``."""
 
     def fit(self, rows: Rows) -> Fitted:
-        """Nothing to fit. UserError where the sizes do not fit the targets or the pool is unknown."""
-        sizes = group_sizes(self.groups, len(rows.task.targets))
-        return Fitted(lambda scored: pooled(scored.predicted, sizes, self.pool, scored.task.metric.clip), {})
+        """Nothing to learn but the sizes of the groups; a UserError where they do not fit the targets."""
+        return Fitted(self, group_sizes(self.groups, len(rows.task.targets)), {})
+
+    def predict(self, rows: Rows, state: tuple[int, ...]) -> np.ndarray:
+        """The pool in each group of the sizes ``state``; an unknown pool is a UserError."""
+        return pooled(rows.predicted, state, self.pool, rows.task.metric.clip)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class ClassLightGBM(Boosting):
 
     handles: ClassVar[tuple[str, ...]] = (CLASSES,)
     groups: tuple[int, ...] = ()
-    """Number of classes of each group, in the order of the targets; empty for one group of all."""
+    """As in :class:`ClassMean`."""
+    columns: tuple[str, ...] = ()
+    """Further index columns."""
     leaves: int = 7
     depth: int = 3
     lr: float = 0.03
@@ -72,14 +77,14 @@ class ClassLightGBM(Boosting):
             for blend, truth in zip(blends, by_group(rows.truth, sizes)):
                 fits.append(self._fit_group(rows, x, blend, truth))
                 steps.step()
-
-        def predict(scored: Rows) -> np.ndarray:
-            features, starts = self._features(scored), _blends(scored, sizes)
-            raw = [self._raw(booster, factor, features, start) for (booster, factor, _), start in zip(fits, starts)]
-            return shares(np.concatenate(raw, axis=1), sizes)
-
         names = (f"{part[0]}..{part[-1]}" for part in by_group(np.array(rows.task.targets), sizes))
-        return Fitted(predict, dict(zip(names, (notes for _, _, notes in fits))))
+        return Fitted(self, [one[:2] for one in fits], dict(zip(names, (notes for _, _, notes in fits))))
+
+    def predict(self, rows: Rows, state: list[tuple[lgb.Booster | None, float]]) -> np.ndarray:
+        """Probabilities by the booster of each group and the factor on the log probabilities of its blend."""
+        x, sizes = self._features(rows), group_sizes(self.groups, len(rows.task.targets))
+        raw = [self._raw(booster, factor, x, start) for (booster, factor), start in zip(state, _blends(rows, sizes))]
+        return shares(np.concatenate(raw, axis=1), sizes)
 
     def _fit_group(self, rows: Rows, x: np.ndarray, blend: np.ndarray,
                    truth: np.ndarray) -> tuple[lgb.Booster | None, float, Any]:

@@ -20,8 +20,7 @@ def neighbor(values: np.ndarray, series: np.ndarray, offset: int) -> np.ndarray:
     out = np.full_like(values, np.nan)
     if offset == 0:
         return values.copy()
-    near, far = (slice(None, -offset), slice(offset, None)) if offset > 0 else (slice(-offset, None),
-                                                                                slice(None, offset))
+    near, far = (slice(None, -offset), slice(offset, None)) if offset > 0 else (slice(-offset, None), slice(None, offset))
     inside = series[near] == series[far]
     out[near][inside] = values[far][inside]
     return out
@@ -47,16 +46,10 @@ def series_mean(values: np.ndarray, series: np.ndarray) -> np.ndarray:
 
 
 def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
-    """Features of one class: every member's opinion of the slice, and the blend's of its neighbors and its series.
+    """Features of the class in column ``target``, float32 [rows, features] in Fortran order, and their names.
 
-    Args:
-        rows: series by series in slice order.
-        target: column number of the class.
-        reach: neighbors to either side.
-        columns: further index columns, e.g. the share of brain in the picture.
-
-    Returns:
-        float32 [rows, features] in Fortran order, and the features' names.
+    They are every member's opinion of the slice, the blend's of it, of ``reach`` neighbors to either side and of the series,
+    and further ``columns`` of the index.
     """
     blend = sigmoid(rows.blend[:, target])
     made = {f"m{member}_{name}": rows.predicted[member, :, place]

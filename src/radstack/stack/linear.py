@@ -36,15 +36,16 @@ class Route(Method):
         """Nothing to fit. UserError when there are not as many values as members, or a row holds none of the values."""
         if len(self.values) != len(rows.predicted) or len(set(self.values)) != len(self.values):
             raise UserError(f"route has the values {self.values} for {len(rows.predicted)} members; name one for each")
-        return Fitted(self._predict, {"values": list(self.values)})
+        return Fitted(self, None, {"values": list(self.values)})
 
-    def _predict(self, scored: Rows) -> np.ndarray:
-        member = pd.Index(self.values).get_indexer(index_column(scored, self.column))
+    def predict(self, rows: Rows, state: None) -> np.ndarray:
+        """The prediction of each row's member."""
+        member = pd.Index(self.values).get_indexer(index_column(rows, self.column))
         if (member < 0).any():
-            row = scored.table.iloc[int((member < 0).argmax())]
+            row = rows.table.iloc[int((member < 0).argmax())]
             raise UserError(f"{row['id']} has {self.column} = {row[self.column]}, but members are named for "
                             f"{', '.join(map(str, self.values))} alone; correct the index or the recipe's values")
-        return scored.predicted[member, np.arange(len(scored))]
+        return rows.predicted[member, np.arange(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Linear(Method):
             found = [self._fit_target(part, place) for place in range(len(rows.task.targets))]
             lines[name] = np.stack([line for line, _ in found])
             notes[name] |= dict(zip(rows.task.targets, (note for _, note in found), strict=True))
-        return Fitted(lambda scored: self._predict(scored, lines), notes)
+        return Fitted(self, lines, notes)
 
     def _fit_target(self, part: Rows, target: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Weights of the members and the constant, float64 [members + 1], and the notes."""
@@ -102,12 +103,13 @@ class Linear(Method):
         equal = np.append(np.full(x.shape[1], 1 / x.shape[1]), 0.0)
         return line if kept else equal, notes
 
-    def _predict(self, scored: Rows, lines: dict[str, np.ndarray]) -> np.ndarray:
-        out = scored.predicted.mean(axis=0)
-        for name, chosen in self._parts(scored):
-            if name in lines:
-                weights, constant = lines[name][:, :-1], lines[name][:, -1]
-                out[chosen] = np.einsum("tm,mrt->rt", weights, scored.predicted[:, chosen]) + constant
+    def predict(self, rows: Rows, state: dict[str, np.ndarray]) -> np.ndarray:
+        """Numbers by each part's weights and constant, [targets, members + 1]; the mean where a part has none."""
+        out = rows.predicted.mean(axis=0)
+        for name, chosen in self._parts(rows):
+            if name in state:
+                weights, constant = state[name][:, :-1], state[name][:, -1]
+                out[chosen] = np.einsum("tm,mrt->rt", weights, rows.predicted[:, chosen]) + constant
         return out
 
     def _parts(self, rows: Rows) -> Iterator[tuple[str, np.ndarray]]:
@@ -135,16 +137,9 @@ def least_squares(x: np.ndarray, y: np.ndarray, free: np.ndarray) -> np.ndarray:
 def least_deviations(x: np.ndarray, y: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Coefficients [columns] with the least sum of absolute deviations of ``y - x @ c`` (median regression, Koenker 1978).
 
-    Solved as the dual linear program, which has one bounded variable a row and one constraint a column: a seventeenth of
-    the primal's time at 5,000 rows. The coefficients are its multipliers.
-
-    Args:
-        x: float64 [rows, columns].
-        y: float64 [rows].
-        free: bool [columns], where a coefficient may be negative.
-
-    Raises:
-        UserError: the solver did not end.
+    ``free``, bool [columns], says where a coefficient may be negative. A UserError where the solver does not end. Solved as
+    the dual linear program, which has one bounded variable a row and one constraint a column: a seventeenth of the primal's
+    time at 5,000 rows. The coefficients are its multipliers.
     """
     found = linprog(-y, A_ub=x[:, ~free].T, b_ub=np.zeros((~free).sum()), A_eq=x[:, free].T, b_eq=np.zeros(free.sum()),
                     bounds=(-1, 1), method="highs")

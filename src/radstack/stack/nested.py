@@ -53,19 +53,10 @@ class StackResult:
 
 def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame,
               task: Task) -> StackResult:
-    """Fit ``stacker`` once a fold and predict everything out of fold.
+    """Fit ``stacker`` once a fold and predict everything out of fold; its members are looked up by name in ``members``.
 
-    Args:
-        stacker: the recipe; its members are looked up in ``members``.
-        members: name -> predictions.
-        index: the index table.
-        folds: the fold table.
-        task: targets and their metric.
-
-    Raises:
-        LeakError: a member does not fit the index and the fold table.
-        UserError: a member is missing, a method does not work on what the metric scores, or one that learns has only one
-            fold.
+    A LeakError where a member does not fit the index and the fold table; a UserError where one is missing, the method does
+    not work on what the metric scores, or one that learns has only one fold.
     """
     missing = [name for name in stacker.members if name not in members]
     if missing:

@@ -43,8 +43,7 @@ def write_fold(folder: Path, fold: int, scored: pd.DataFrame, test: pd.DataFrame
 def read_member(folder: Path, folds: list[int], tests: bool = True) -> Member:
     """Read the tables of ``folds``: those named, never a glob, each as its manifest says; without ``tests`` no test rows.
 
-    Raises:
-        UserError: a table is missing or edited, or the folds come from different fold tables.
+    A UserError where a table is missing or edited, or the folds come from different fold tables.
     """
     scored = [_read(fold_file(folder, fold, "train")) for fold in folds]
     hashes = {read_json(manifest_of(fold_file(folder, fold, "train")))["fold_hash"] for fold in folds}

@@ -25,11 +25,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_of(stacker: Stacker) -> Method:
-    """The method of ``stacker`` with its settings.
-
-    Raises:
-        UserError: an unknown method or setting, with the nearest known one.
-    """
+    """The method of ``stacker`` with its settings; an unknown one of either is a UserError with the nearest known."""
     method = pick(METHODS, stacker.method, "stacking method")
     for name in stacker.args:
         check_name([field.name for field in dataclasses.fields(method)], name, f"setting of {stacker.method}")

@@ -76,8 +76,7 @@ class Rows:
 def mean_over_folds(test: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:
     """One row an id: the mean of its folds' predictions (``id`` and ``targets``, float32).
 
-    Raises:
-        UserError: some fold lacks an id that another fold has.
+    A UserError where some fold lacks an id that another fold has.
     """
     counts = test.groupby("fold")["id"].nunique()
     ids = test["id"].nunique()
@@ -91,10 +90,8 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
 
     Training rows are those of the folds that every member has, since a recipe may train three folds of five.
 
-    Raises:
-        LeakError: a member was made on another fold table, scores a row in another fold than the table says, or holds
-            other ids than the index.
-        UserError: there is no member, no common fold, or a training row without a label.
+    A LeakError where a member was made on another fold table, scores a row in another fold than the table says, or holds
+    other ids than the index; a UserError where there is no member, no common fold, or a training row without a label.
     """
     if not members:
         raise UserError("a stack needs at least one member; name some in its recipe's members")

@@ -4,7 +4,6 @@ Every volume brings the same number of slices. Each of its slices gets the volum
 the mean over volumes. Inside, ``values`` are [members, volumes, slices, targets].
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -18,60 +17,82 @@ from radstack.stack.features import series_counts
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
-Answer = Callable[[np.ndarray], np.ndarray]
-"""values [members, volumes, slices, targets] -> one answer a volume, [volumes, targets]"""
-
 
 @dataclass(frozen=True)
 class SeriesMean(Method):
-    """Mean over slices, and over members before; nothing is learned."""
+    """Mean over slices, and over members before; nothing is learned. Base of the other methods here."""
 
     learns: ClassVar[bool] = False
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
 
     def fit(self, rows: Rows) -> Fitted:
-        """Nothing to fit."""
-        return _fitted(rows, lambda values: values.mean(axis=(0, 2)), {})
+        """The state is the number of slices, and what :meth:`learn` finds."""
+        values = by_volume(rows)
+        learned, notes = self.learn(rows, values)
+        return Fitted(self, (values.shape[2], learned), notes)
+
+    def predict(self, rows: Rows, state: tuple[int, Any]) -> np.ndarray:
+        """Each slice gets its volume's :meth:`answer`; a UserError unless volumes have as many slices as in the fit."""
+        values, (slices, learned) = by_volume(rows), state
+        if not len(rows):
+            return rows.blend
+        if values.shape[2] != slices:
+            raise UserError(f"volume {rows.table['series'].iloc[0]} has {values.shape[2]} slices, those of the fit have "
+                            f"{slices}; predict as many of each volume")
+        return np.repeat(self.answer(values, learned), slices, axis=0)
+
+    def learn(self, rows: Rows, values: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """What the answers depend on, and notes of it."""
+        return None, {}
+
+    def answer(self, values: np.ndarray, learned: Any) -> np.ndarray:
+        """One number a volume and target, [volumes, targets], from ``values``."""
+        return values.mean(axis=(0, 2))
 
 
 @dataclass(frozen=True)
-class SeriesWeights(Method):
+class SeriesWeights(SeriesMean):
     """Mean over slices with weights inverse to the mean absolute error of each slice number."""
 
-    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    learns: ClassVar[bool] = True
 
-    def fit(self, rows: Rows) -> Fitted:
-        """Measure each slice number's error; ``notes``: target -> weights of sum 1, front to back."""
-        errors = np.abs(by_volume(rows).mean(axis=0) - volume_truth(rows)[:, None]).mean(axis=0, dtype=np.float64)
+    def learn(self, rows: Rows, values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Weights [slices, targets] by each slice number's error; ``notes``: target -> weights of sum 1, front to back."""
+        errors = np.abs(values.mean(axis=0) - volume_truth(rows)[:, None]).mean(axis=0, dtype=np.float64)
         weights = 1 / np.maximum(errors, np.finfo(np.float32).tiny)  # a slice number without error takes all
         weights /= weights.sum(axis=0)
-        notes = {name: np.round(column, 4).tolist() for name, column in zip(rows.task.targets, weights.T)}
-        return _fitted(rows, lambda values: np.einsum("vst,st->vt", values.mean(axis=0), weights), notes)
+        return weights, {name: np.round(column, 4).tolist() for name, column in zip(rows.task.targets, weights.T)}
+
+    def answer(self, values: np.ndarray, learned: np.ndarray) -> np.ndarray:
+        """The weighted mean."""
+        return np.einsum("vst,st->vt", values.mean(axis=0), learned)
 
 
 @dataclass(frozen=True)
-class SeriesInner(Method):
+class SeriesInner(SeriesMean):
     """Mean over the inner slices; the training rows say how many outer ones are dropped on either side."""
 
-    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    learns: ClassVar[bool] = True
     keep: tuple[int, int] = (3, 15)
     """First slice that is always kept and first one after them, counted from 0; the default is that of Pietz 2018, of 18."""
     search: bool = True
     """Choose the best of all ranges that hold ``keep``; else take ``keep`` itself."""
 
-    def fit(self, rows: Rows) -> Fitted:
+    def learn(self, rows: Rows, values: np.ndarray) -> tuple[tuple[int, int], dict[str, Any]]:
         """Choose by the metric on the training rows; ``notes``: first slice, first one after, slices, score before, after.
 
-        Raises:
-            UserError: ``keep`` is empty or does not lie in the volumes.
+        A UserError where ``keep`` is empty or does not lie in the volumes.
         """
-        values, truth = by_volume(rows).mean(axis=0), volume_truth(rows)
-        ranges = self._ranges(values.shape[1])
-        scores = [rows.task.metric.score(truth, _inner(values, *one)) for one in ranges]
+        truth, score, slices = volume_truth(rows), rows.task.metric.score, values.shape[2]
+        ranges, merged = self._ranges(slices), values.mean(axis=0, keepdims=True)
+        scores = [score(truth, self.answer(merged, one)) for one in ranges]
         start, stop = ranges[best := int(np.argmin(scores))]
-        whole = rows.task.metric.score(truth, values.mean(axis=1))
-        notes = {"start": start, "stop": stop, "slices": values.shape[1], "before": whole, "after": scores[best]}
-        return _fitted(rows, lambda values: _inner(values.mean(axis=0), start, stop), notes)
+        whole = score(truth, self.answer(merged, (0, slices)))
+        return (start, stop), {"start": start, "stop": stop, "slices": slices, "before": whole, "after": scores[best]}
+
+    def answer(self, values: np.ndarray, learned: tuple[int, int]) -> np.ndarray:
+        """The mean from the first slice to before the second."""
+        return values.mean(axis=0)[:, slice(*learned)].mean(axis=1)
 
     def _ranges(self, slices: int) -> list[tuple[int, int]]:
         """The ranges to choose from, the widest first, which wins a draw."""
@@ -83,10 +104,10 @@ class SeriesInner(Method):
 
 
 @dataclass(frozen=True)
-class SeriesForest(Method):
+class SeriesForest(SeriesMean):
     """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume, as in the text of Pietz 2018."""
 
-    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    learns: ClassVar[bool] = True
     model: ClassVar[type] = RandomForestRegressor
     trees: int = 300
     depth: int | None = None
@@ -97,18 +118,19 @@ class SeriesForest(Method):
     """As scikit-learn names it; ``absolute_error`` takes a square of the volumes' time."""
     seed: int = 0
 
-    def fit(self, rows: Rows) -> Fitted:
+    def learn(self, rows: Rows, values: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
         """Grow the trees of each target; ``notes``: target -> importance of each slice by member, sum 1.
 
-        Raises:
-            UserError: scikit-learn refuses a setting.
+        A UserError where scikit-learn refuses a setting.
         """
-        values, truth = by_volume(rows), volume_truth(rows)
+        truth = volume_truth(rows)
         models = [self._grow(_columns(values, place), truth[:, place]) for place in range(truth.shape[1])]
-        notes = {name: np.round(model.feature_importances_.reshape(len(values), -1), 4).tolist()
-                 for name, model in zip(rows.task.targets, models)}
-        return _fitted(rows, lambda values: np.stack([model.predict(_columns(values, place))
-                                                      for place, model in enumerate(models)], axis=1), notes)
+        return models, {name: np.round(model.feature_importances_.reshape(len(values), -1), 4).tolist()
+                        for name, model in zip(rows.task.targets, models)}
+
+    def answer(self, values: np.ndarray, learned: list[Any]) -> np.ndarray:
+        """What each target's trees say."""
+        return np.stack([model.predict(_columns(values, place)) for place, model in enumerate(learned)], axis=1)
 
     def _grow(self, x: np.ndarray, y: np.ndarray) -> Any:
         # One thread: a hundred volumes are learned before a second one has started.
@@ -132,8 +154,7 @@ class SeriesExtraTrees(SeriesForest):
 def by_volume(rows: Rows) -> np.ndarray:
     """The members' numbers, float32 [members, volumes, slices, targets], front to back.
 
-    Raises:
-        UserError: volumes have different numbers of slices.
+    A UserError where volumes have different numbers of slices.
     """
     counts = series_counts(rows.series)
     if len(counts) and counts.min() < counts.max():
@@ -145,36 +166,13 @@ def by_volume(rows: Rows) -> np.ndarray:
 
 
 def volume_truth(rows: Rows) -> np.ndarray:
-    """Labels of the volumes, float32 [volumes, targets], in the order of :func:`by_volume`.
-
-    Raises:
-        UserError: a volume's slices have different labels.
-    """
+    """Labels of the volumes, float32 [volumes, targets], in the order of :func:`by_volume`; one a volume, or a UserError."""
     first = np.flatnonzero(np.diff(rows.series, prepend=-1))
     unlike = (rows.truth != rows.truth[first][rows.series]).any(axis=1)
     if unlike.any():
         raise UserError(f"slices of volume {rows.table['series'].iloc[int(unlike.argmax())]} have different labels, and get "
                         "one answer here; use a method that answers slice by slice, e.g. linear")
     return rows.truth[first]
-
-
-def _fitted(rows: Rows, answer: Answer, notes: dict[str, Any]) -> Fitted:
-    """Give every slice its volume's answer; volumes must have as many slices as those of the fit."""
-    slices = by_volume(rows).shape[2]
-
-    def predict(scored: Rows) -> np.ndarray:
-        values = by_volume(scored)
-        if len(scored) and values.shape[2] != slices:
-            raise UserError(f"volume {scored.table['series'].iloc[0]} has {values.shape[2]} slices, those of the fit have "
-                            f"{slices}; predict as many of each volume")
-        return np.repeat(answer(values), values.shape[2], axis=0) if len(scored) else scored.blend
-
-    return Fitted(predict, notes)
-
-
-def _inner(values: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Mean of the slices ``start`` to before ``stop`` of [volumes, slices, targets]."""
-    return values[:, start:stop].mean(axis=1)
 
 
 def _columns(values: np.ndarray, target: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """LightGBM and a random forest on neighbor features, one model a class."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,6 @@ from radstack.stack.features import class_features
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
-Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(features [rows, features], blended logits [rows]) -> probabilities [rows]"""
-
-FitClass = Callable[[Rows, int, np.ndarray, list[str]], tuple[Model, dict[str, Any]]]
-"""(rows, target, features, their names) -> the class's model and its notes"""
-
 ENOUGH = 5
 """Patients of either label that a class needs before a tree is grown for it; with fewer, the blend stands."""
 
@@ -34,8 +27,6 @@ class Boosting(Method):
     (Newton steps divide by p (1 - p)).
     """
 
-    columns: tuple[str, ...] = ()
-    """Further index columns, e.g. the share of brain in the picture."""
     leaves: int = 30
     depth: int = 5
     lr: float = 0.02
@@ -53,15 +44,10 @@ class Boosting(Method):
 
     def boost(self, x: np.ndarray, y: np.ndarray, start: np.ndarray, watch: np.ndarray, names: list[str] | None = None,
               **objective: Any) -> lgb.Booster:
-        """Grow trees on the rows outside ``watch``, until those inside gain no more.
+        """Grow trees on the rows outside ``watch``, bool [rows], until those inside gain no more.
 
-        Args:
-            x: features [rows, features].
-            y: labels or class numbers [rows].
-            start: raw scores from which boosting starts, [rows] or [rows, classes].
-            watch: bool [rows].
-            names: of the features.
-            objective: further parameters of LightGBM.
+        From features ``x`` [rows, features] with ``names`` and labels or class numbers ``y`` [rows], boosting starts at the
+        raw scores ``start``, [rows] or [rows, classes]. ``objective`` holds further parameters of LightGBM.
         """
         grow = lgb.Dataset(x[~watch], y[~watch], init_score=start[~watch], feature_name=names or "auto")
         stop = grow.create_valid(x[watch], y[watch], init_score=start[watch])
@@ -73,38 +59,72 @@ class Boosting(Method):
 
 
 @dataclass(frozen=True)
-class LightGBM(Boosting):
-    """Boosting per class; the settings are those of the 11th place of RSNA 2019."""
-
-    reach: int = 9
-    """Neighbors to either side."""
-
-    def fit(self, rows: Rows) -> Fitted:
-        """Boost each class; ``notes`` holds the number of trees and the share of gain of the ten best features."""
-        return _by_class(rows, self.reach, self.columns, self._fit_class)
-
-    def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
-        y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
-        blend = rows.blend[:, target]
-        scale, bias = platt(blend[~watch], y[~watch])
-        booster = self.boost(x, y, scale * blend + bias, watch, names, objective="binary")
-
-        def predict(features: np.ndarray, blend: np.ndarray) -> np.ndarray:
-            raw = booster.predict(features, raw_score=True, num_threads=self.threads)
-            return sigmoid(np.asarray(raw) + scale * blend + bias)
-
-        return predict, {"trees": booster.best_iteration,
-                         "gain": _shares(names, booster.feature_importance("gain"))}
-
-
-@dataclass(frozen=True)
-class Forest(Method):
-    """Random forest per class (Breiman 2001) on the same features; missing neighbors stay missing."""
+class ByClass(Method):
+    """A model for each class that has enough patients, on the features of :mod:`radstack.stack.features`."""
 
     reach: int = 9
     """Neighbors to either side."""
     columns: tuple[str, ...] = ()
-    """Further index columns."""
+    """Further index columns, e.g. the share of brain in the picture."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Fit class after class, one's features in memory at a time; ``notes``: the shares of the ten best features, or why
+        the blend stands.
+        """
+        models: dict[int, Any] = {}
+        notes: dict[str, Any] = {}
+        with track(len(rows.task.targets), "trees of the fold, classes", brief=True) as steps:
+            for target, name in enumerate(rows.task.targets):
+                patients = min(len(np.unique(rows.group[rows.truth[:, target] == label])) for label in (0, 1))
+                if patients < ENOUGH:
+                    notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
+                else:
+                    features, names = class_features(rows, target, self.reach, self.columns)
+                    models[target], notes[name] = self.fit_class(rows, target, features, names)
+                steps.step()
+        return Fitted(self, models, notes)
+
+    def predict(self, rows: Rows, state: dict[int, Any]) -> np.ndarray:
+        """Probabilities by the models of the targets that have one, of the others the blend's."""
+        out = sigmoid(rows.blend)
+        for target, model in state.items() if len(rows) else ():
+            features, _ = class_features(rows, target, self.reach, self.columns)
+            out[:, target] = self.ask(model, features, rows.blend[:, target])
+        return out
+
+    def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
+        """The model of one class on its features ``x`` [rows, features], and notes."""
+        raise NotImplementedError
+
+    def ask(self, model: Any, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+        """Probabilities [rows] of the features ``x`` and the blend's log odds [rows]."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LightGBM(ByClass, Boosting):
+    """Boosting per class; the settings are those of the 11th place of RSNA 2019."""
+
+    def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
+        """The booster with scale and bias of the blend it starts from; ``notes`` has the number of trees, too."""
+        y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
+        blend = rows.blend[:, target]
+        scale, bias = platt(blend[~watch], y[~watch])
+        booster = self.boost(x, y, scale * blend + bias, watch, names, objective="binary")
+        notes = {"trees": booster.best_iteration, "gain": _shares(names, booster.feature_importance("gain"))}
+        return (booster, scale, bias), notes
+
+    def ask(self, model: tuple[lgb.Booster, float, float], x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+        """The boosted blend."""
+        booster, scale, bias = model
+        raw = booster.predict(x, raw_score=True, num_threads=self.threads)
+        return sigmoid(np.asarray(raw) + scale * blend + bias)
+
+
+@dataclass(frozen=True)
+class Forest(ByClass):
+    """Random forest per class (Breiman 2001) on the same features; missing neighbors stay missing."""
+
     trees: int = 200
     depth: int = 12
     leaf_rows: int = 20
@@ -115,17 +135,17 @@ class Forest(Method):
     """-1 for all cores; the result does not depend on it."""
     seed: int = 0
 
-    def fit(self, rows: Rows) -> Fitted:
-        """Grow each class's forest; ``notes`` holds the share of impurity of the ten best features."""
-        return _by_class(rows, self.reach, self.columns, self._fit_class)
-
-    def _fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Model, dict[str, Any]]:
+    def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
+        """The forest; its importances are shares of impurity."""
         forest = RandomForestClassifier(
             self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_rows, max_features="sqrt",
             max_samples=min(self.tree_rows, len(x)), n_jobs=self.threads, random_state=self.seed)
         forest.fit(x, rows.truth[:, target] > 0.5)
-        notes = {"gain": _shares(names, forest.feature_importances_)}
-        return lambda features, _: forest.predict_proba(features)[:, 1], notes
+        return forest, {"gain": _shares(names, forest.feature_importances_)}
+
+    def ask(self, model: RandomForestClassifier, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+        """What the leaves hold, whatever the blend says."""
+        return model.predict_proba(x)[:, 1]
 
 
 def held_out_rows(rows: Rows, target: int, share: float, seed: int) -> np.ndarray:
@@ -134,31 +154,6 @@ def held_out_rows(rows: Rows, target: int, share: float, seed: int) -> np.ndarra
     rng = np.random.default_rng(seed)
     chosen = [rng.permutation(np.flatnonzero(kind))[:max(1, round(share * kind.sum()))] for kind in (positive, ~positive)]
     return np.isin(rows.group, np.concatenate(chosen))
-
-
-def _by_class(rows: Rows, reach: int, columns: tuple[str, ...], fit_class: FitClass) -> Fitted:
-    """Fit a model for each class that has enough positive patients; one class's features are in memory at a time."""
-    models: dict[int, Model] = {}
-    notes: dict[str, Any] = {}
-    with track(len(rows.task.targets), "trees of the fold, classes", brief=True) as steps:
-        for target, name in enumerate(rows.task.targets):
-            patients = min(len(np.unique(rows.group[rows.truth[:, target] == label])) for label in (0, 1))
-            if patients < ENOUGH:
-                notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
-            else:
-                features, names = class_features(rows, target, reach, columns)
-                models[target], notes[name] = fit_class(rows, target, features, names)
-            steps.step()
-
-    def predict(scored: Rows) -> np.ndarray:
-        out = sigmoid(scored.blend)
-        for target, model in models.items():
-            if len(scored):
-                features = class_features(scored, target, reach, columns)[0]
-                out[:, target] = model(features, scored.blend[:, target])
-        return out
-
-    return Fitted(predict, notes)
 
 
 def _shares(names: list[str], importance: np.ndarray, top: int = 10) -> dict[str, float]:

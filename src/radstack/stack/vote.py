@@ -12,7 +12,7 @@ import pandas as pd
 
 from radstack.scoring.metrics import sigmoid
 from radstack.stack.features import series_counts
-from radstack.stack.method import Fitted, Method
+from radstack.stack.method import Method
 from radstack.stack.rows import Rows
 
 
@@ -26,11 +26,9 @@ class Vote(Method):
     threshold: float = 0.5
     """A slice shows a target from this probability on."""
 
-    def fit(self, rows: Rows) -> Fitted:
-        """Nothing to fit."""
-        place = rows.task.place(self.union)
-        return Fitted(lambda scored: series_vote(sigmoid(scored.blend), scored.series, place, self.threshold)
-                      .astype(np.float32), {})
+    def predict(self, rows: Rows, state: None) -> np.ndarray:
+        """The vote as 0 and 1, float32."""
+        return series_vote(sigmoid(rows.blend), rows.series, rows.task.place(self.union), self.threshold).astype(np.float32)
 
 
 def series_vote(p: np.ndarray, series: np.ndarray, union: int, threshold: float = 0.5) -> np.ndarray:
@@ -51,18 +49,11 @@ def series_vote(p: np.ndarray, series: np.ndarray, union: int, threshold: float 
 
 def series_report(table: pd.DataFrame, targets: tuple[str, ...], union: str = "any",
                   threshold: float = 0.5) -> pd.DataFrame:
-    """What each series shows, for people.
+    """What each series shows, for people, from ``group``, ``series``, ``position`` and a probability column a target.
 
-    Args:
-        table: ``group``, ``series``, ``position`` and a probability column for each of ``targets``.
-        targets: label columns.
-        union: target that is the OR of the others.
-        threshold: a slice shows a target from this probability on.
-
-    Returns:
-        One row a series and target, in the order of the table: ``group``, ``series``, ``target``, ``slices`` (positions
-        that show it, such as ``4-9,11``), ``count``, ``peak`` (position of the highest probability), ``probability``
-        (that highest one) and ``voted`` (the series vote, 0/1).
+    One row a series and target, in the order of the table: ``group``, ``series``, ``target``, ``slices`` (positions that
+    show it, such as ``4-9,11``), ``count``, ``peak`` (position of the highest probability), ``probability`` (that highest
+    one) and ``voted`` (the :func:`series_vote`, 0/1).
     """
     table = table.sort_values(["series", "position"], ignore_index=True)
     series = pd.factorize(table["series"])[0]

@@ -25,8 +25,7 @@ from radstack.stages.train import started_from, starting, write_weights
 from radstack.training import checkpoint
 from radstack.training.distributed import distributed, joined, same_everywhere, together
 from radstack.training.inference import predict_raw
-from radstack.training.restart import train
-from radstack.training.run import Run
+from radstack.training.run import Run, train
 
 PIECE = 1024
 """Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""

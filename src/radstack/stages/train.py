@@ -46,7 +46,7 @@ def _train(context: Context, experiment: Experiment, fold: int, artifact: Artifa
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
-    from radstack.training.restart import train as fit
+    from radstack.training.run import train as fit
 
     run = _run(context, experiment, fold, artifact, device)
     if not context.options.resume:

@@ -22,12 +22,10 @@ def pipeline(ops: tuple[Op, ...], size: tuple[int, int], moves: str = "") -> Aug
     ``moves`` says which label moves with the picture: a ``mask`` [height, width], ``points`` (float32, x then y of each, -1
     to 1 between the centers of the outermost pixels), or "" for numbers, which stay.
 
-    The result depends on the picture and the seed alone, not on the worker or on what it did before.
-    A transform that needs a ``size`` gets this one unless the recipe names another.
-
-    Raises:
-        UserError: unknown transform or argument with the nearest name, a value that albumentations refuses; on call,
-            a picture of another size or dtype, or a transform that changed either.
+    The result depends on the picture and the seed alone, not on the worker or on what it did before. A transform that needs
+    a ``size`` gets this one unless the recipe names another. A UserError for an unknown transform or argument, with the
+    nearest name, or a value that albumentations refuses; on call, for a picture of another size or dtype, or a transform
+    that changed either.
     """
     if not ops:
         return lambda image, found, seed: (image, found)
@@ -69,7 +67,8 @@ _MOVES: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., np.ndarray]
 def transform(op: Op, size: tuple[int, int]) -> Any:
     """Make one albumentations transform, refusing what albumentations would only warn about."""
     albumentations = _albumentations()
-    kinds = _transforms(albumentations)
+    kinds = {name: kind for name, kind in vars(albumentations).items()
+             if isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)}
     check_name(kinds, op.name, "albumentations transform")
     known = inspect.signature(kinds[op.name]).parameters
     for name in op.args:
@@ -81,7 +80,8 @@ def transform(op: Op, size: tuple[int, int]) -> Any:
         return kinds[op.name](**args)
     except (TypeError, ValueError) as error:
         why = reason(error).partition(" For further information")[0]
-        raise UserError(f"albumentations refuses {op.name}({_spell(op.args)}): {why}") from error
+        spelled = ", ".join(f"{name}={value!r}" for name, value in op.args.items())
+        raise UserError(f"albumentations refuses {op.name}({spelled}): {why}") from error
 
 
 def _albumentations() -> Any:
@@ -92,18 +92,8 @@ def _albumentations() -> Any:
     return albumentations
 
 
-def _transforms(albumentations: Any) -> dict[str, type]:
-    """Every public transform class of albumentations by name."""
-    return {name: kind for name, kind in vars(albumentations).items()
-            if isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)}
-
-
 def _check(image: np.ndarray, size: tuple[int, int], channels: tuple[int, ...], who: str) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape != (*size, *channels):
-        wanted = (*size, *channels)
+    wanted = (*size, *channels)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape != wanted:
         raise UserError(f"{who} {image.dtype} {image.shape}, not uint8 {wanted}; view.size and augment must agree")
-
-
-def _spell(args: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in args.items())
 

@@ -32,9 +32,7 @@ def load(path: Path, key: str, report: Report) -> dict[str, Any] | None:
     there were keeps its random states as they are.
     """
     rank = distributed()[0]
-    for candidate in (path, previous(path)):
-        if not candidate.exists():
-            continue
+    for candidate in filter(Path.exists, (path, previous(path))):
         try:
             state = torch.load(candidate, map_location="cpu", weights_only=True)
         except Exception as error:  # a truncated zip raises what it likes
@@ -45,7 +43,7 @@ def load(path: Path, key: str, report: Report) -> dict[str, Any] | None:
                 restore_random_states(state["random"][rank])
             return state
         report(f"{candidate.name} belongs to another recipe or other data, starting anew")
-        return None
+        break
     return None
 
 
@@ -62,8 +60,8 @@ def key_in(path: Path) -> str:
 def remove(path: Path) -> None:
     """Delete a checkpoint and the one before it; all processes call it, and none goes on before that is done."""
     with main_process_first():
-        path.unlink(missing_ok=True)
-        previous(path).unlink(missing_ok=True)
+        for one in (path, previous(path)):
+            one.unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:

@@ -41,10 +41,8 @@ def torchrun(script: Path | str, args: list[str], processes: int, report: Report
 
     Each process works inside :func:`joined`, which checks that all of them are there. Their output goes line by line to
     ``report``, in a job :func:`radstack.core.say.say`. SIGINT and SIGTERM are passed on, and if this process is killed
-    the children end too, so that a restarted job never meets its former self.
-
-    Raises:
-        UserError: a process failed, with the last lines that were printed.
+    the children end too, so that a restarted job never meets its former self. Where one fails, the last lines that were
+    printed are a UserError.
     """
     target = ["-m", script] if isinstance(script, str) else [str(script)]
     command = [sys.executable, "-m", "radstack.training.distributed", "--standalone", "--nproc-per-node", str(processes),
@@ -65,10 +63,8 @@ def torchrun(script: Path | str, args: list[str], processes: int, report: Report
 def joined(processes: int, device: str = "cpu") -> Iterator[torch.device]:
     """Work together with the other processes of this job: over NCCL for ``device`` ``"cuda"``, gloo for ``"cpu"``.
 
-    Yields the device of this process. With ``processes`` 1 and no torchrun around there is nobody to join.
-
-    Raises:
-        UserError: there are not ``processes`` of them.
+    Yields the device of this process. With ``processes`` 1 and no torchrun around there is nobody to join. A UserError where
+    there are not ``processes`` of them.
     """
     together = "WORLD_SIZE" in os.environ
     if together:

@@ -54,10 +54,7 @@ class Guard:
     def judge(self, step: Step) -> None:
         """Count ``step``, which has already been left out where it was bad.
 
-        One bad step may be chance (fp16 overflows while its scale adapts), many in a row are not.
-
-        Raises:
-            RollBack: ``limit`` bad steps in a row.
+        One bad step may be chance (fp16 overflows while its scale adapts), ``limit`` in a row are not: they raise RollBack.
         """
         if step.moved:
             self.bad = 0

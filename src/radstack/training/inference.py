@@ -32,20 +32,11 @@ def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, de
 
 def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd.DataFrame, wanted: np.ndarray,
             cache: Any, store: np.ndarray, *, workers: int, report: Report, batch_size: int = 64) -> np.ndarray:
-    """Predict the rows ``wanted``.
+    """Predict the row numbers ``wanted`` of the row table by ``net`` on its device; the view reads from ``cache``.
 
-    Args:
-        experiment: its view, test-time views and precision.
-        net: on its device.
-        targets: label columns.
-        rows: the row table.
-        wanted: row numbers.
-        cache: what the view reads from.
-        store: float16 [len(rows), net.width], filled at ``wanted`` with embeddings averaged over the test-time views;
-            with no rows, embeddings are not kept.
-        workers: processes that read pictures.
-        report: takes progress lines.
-        batch_size: pictures at a time; halved when the GPU's memory is exhausted.
+    ``store``, float16 [len(rows), net.width], is filled at ``wanted`` with embeddings averaged over the test-time views;
+    with no rows, embeddings are not kept. ``workers`` processes read pictures, ``batch_size`` at a time, halved when the
+    GPU's memory is exhausted.
 
     Returns:
         float32 [len(rows), targets], NaN outside ``wanted``: what the objective answers to the outputs' mean over
@@ -71,22 +62,13 @@ class Views:
     """Outputs and embeddings of a batch, averaged over the recipe's test-time views."""
 
     def __init__(self, experiment: Experiment, net: Net, device: torch.device) -> None:
-        """Bind network, views and precision."""
         self.net, self.device, self.views = net, device, tta(experiment.tta)
         self.normalize = normalizer(experiment.view.mean, experiment.view.std, device)
         self.dtype = _dtype(experiment, device)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run a batch.
-
-        Args:
-            images: uint8 [batch, channels, height, width].
-            columns: float32 [batch, columns], given beside the pictures.
-
-        Returns:
-            float32 outputs [batch, outputs] and embeddings [batch, width].
-        """
+        """float32 outputs [batch, outputs] and embeddings [batch, width] of uint8 images and float32 columns of a batch."""
         try:
             return self._averaged(images, columns)
         except torch.cuda.OutOfMemoryError:
@@ -97,7 +79,7 @@ class Views:
             return torch.cat([half[0] for half in halves]), torch.cat([half[1] for half in halves])
 
     def _averaged(self, images: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        ready, given = self.normalize(images), columns.to(self.device) if columns.shape[1] else None
+        ready, given = self.normalize(images), columns.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             embeddings = [self.net.embed(view(ready)).float() for view in self.views]
         # The head in fp32: its outputs are what the score is made of, and it costs nothing.
@@ -121,8 +103,7 @@ def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path,
             batch_size: int = 32) -> np.ndarray:
     """What a localizer with trained ``weights`` says of ``pictures``, uint8 [n, side, side].
 
-    Returns:
-        uint8 probability maps [n, side, side] (255 is certain) for a mask, float32 [n, targets] for points.
+    For a mask uint8 probability maps [n, side, side] (255 is certain), for points float32 [n, targets].
     """
     side = pictures.shape[1]
     net, judge = load_net(experiment, targets, weights, device), objective(experiment.loss, targets).to(device)

@@ -1,5 +1,6 @@
 """Network, optimizer, precision and average of one run, and one step of them."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,9 +22,8 @@ class Learner:
         """Bring ``net`` to ``device`` and make its optimizer, precision and average by the recipe."""
         recipe = experiment.train
         self.experiment, self.device = experiment, device
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.net: Net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.layout = layout
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.net: Net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.loss = objective(experiment.loss, targets).to(device)
         self.precision = precision(recipe.precision, device)
         # Before prepare: Apex O2 halves the weights in place, and an average of halves would stand still.
@@ -34,16 +34,10 @@ class Learner:
 
     def step(self, micros: list[Batch], epoch: float, number: int,
              rate_factor: float = 1.0) -> tuple[bool, float, torch.Tensor]:
-        """One optimizer step over accumulated micro-batches.
+        """One optimizer step over ``accumulate`` micro-batches, after ``epoch`` epochs (with a fraction) and ``number``
+        steps.
 
-        Args:
-            micros: ``accumulate`` micro-batches.
-            epoch: epochs done, with a fraction.
-            number: optimizer steps done in the whole run.
-            rate_factor: factor on the learning rate.
-
-        Returns:
-            Whether the weights moved, the mean loss, and every row's loss [rows].
+        Returns whether the weights moved, the mean loss, and every row's loss [rows].
         """
         recipe = self.experiment
         peak = recipe.optim.lr * rate_factor
@@ -51,7 +45,7 @@ class Learner:
         self.model.train()
         losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
         norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
-        moved = norm == norm and norm != float("inf")
+        moved = math.isfinite(norm)
         if moved and self.average is not None:
             self.average.update(self.net, number + 1)
         return moved, float(torch.stack(losses).mean()), torch.cat(rows)
@@ -68,23 +62,21 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Tensors and numbers from which :meth:`restore` goes on."""
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "precision": self.precision.state_dict(), "average": self.average.state_dict() if self.average else {}}
+        return {name: part.state_dict() if part is not None else {} for name, part in self._parts().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.load_state_dict(state["precision"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        for name, part in self._parts().items():
+            if part is not None:
+                part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {"net": self.net, "optimizer": self.optimizer, "precision": self.precision, "average": self.average}
 
     def _backward(self, batch: Batch, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.normalize(batch.images).contiguous(memory_format=self.layout)
         with self.precision.autocast():
-            # Detectors of masks take the picture alone.
-            told = (batch.columns.to(self.device, non_blocking=True),) if batch.columns.shape[1] else ()
-            outputs = self.model(images, *told)
+            outputs = self.model(images, batch.columns.to(self.device, non_blocking=True))
         loss, rows = self.loss(outputs, batch.targets.to(self.device, non_blocking=True))
         self.precision.backward(loss / parts, self.optimizer)
         return loss.detach(), rows

@@ -56,7 +56,6 @@ class Pictures(Dataset):
     """(row, seed) of :data:`Visits` -> picture, label and columns."""
 
     def __init__(self, reader: Reader, labels: RowLabels, columns: np.ndarray, augment: Augment | None = None) -> None:
-        """Bind the reader, the labels, float32 columns [rows, columns] and the augmentation."""
         self.reader, self.labels, self.columns, self.augment = reader, labels, columns, augment
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
@@ -69,11 +68,7 @@ class Pictures(Dataset):
 
 
 def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
-    """The columns given to a network beside the picture, float32 [rows, names].
-
-    Raises:
-        UserError: the row table lacks one.
-    """
+    """The columns given to a network beside the picture, float32 [rows, names]; a UserError where the table lacks one."""
     for name in names:
         check_name(list(rows.columns), name, "column of the row table for head.columns,")
     return rows[list(names)].to_numpy(np.float32)
@@ -81,9 +76,9 @@ def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
 
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples without a copy per element."""
-    images, labels, columns, rows = zip(*samples)
-    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)),
-                 torch.from_numpy(np.stack(columns)), torch.tensor(rows))
+    *arrays, rows = zip(*samples)
+    images, labels, columns = (torch.from_numpy(np.stack(array)) for array in arrays)
+    return Batch(images, labels, columns, torch.tensor(rows))
 
 
 def loader(pictures: Pictures, batches: Visits, workers: int, pin: bool) -> Iterator[Batch]:
@@ -106,16 +101,9 @@ def _one_thread(_: int) -> None:
 
 
 def training_rows(rows: pd.DataFrame, fold: np.ndarray, scored_fold: int, keep: str) -> np.ndarray:
-    """Row numbers that may train the network scored on ``scored_fold``.
+    """Row numbers that may train the network scored on ``scored_fold``; ``fold`` is int [rows], -1 for test.
 
-    Args:
-        rows: the row table.
-        fold: int [rows], -1 for test.
-        scored_fold: fold held out.
-        keep: pandas query for rows worth training on, '' for all.
-
-    Raises:
-        UserError: the query is wrong or leaves nothing.
+    ``keep`` is a pandas query for rows worth training on, '' for all; a UserError where it is wrong or leaves nothing.
     """
     usable = (fold >= 0) & (fold != scored_fold)
     if keep:
@@ -129,13 +117,9 @@ def training_rows(rows: pd.DataFrame, fold: np.ndarray, scored_fold: int, keep: 
 
 
 def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, seed: tuple[int, ...]) -> np.ndarray:
-    """Row numbers of one epoch in order; depends on its arguments alone.
+    """Row numbers of one epoch in order, out of ``candidates``; depends on its arguments alone.
 
-    Args:
-        sampling: rare copies, slices a series, balanced classes.
-        candidates: row numbers that may be visited.
-        rows: the row table (for ``series`` and the rare class).
-        seed: (seed, fold, epoch).
+    ``rows`` is the row table (for ``series`` and the rare class), ``seed`` is (seed, fold, epoch).
     """
     rng = np.random.default_rng(seed)
     visit = candidates

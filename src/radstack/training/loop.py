@@ -84,8 +84,7 @@ class Loop:
     def run(self) -> float:
         """Train to the last step; return the pictures that all processes saw a second.
 
-        Raises:
-            UserError: the loss is not finite even after rolling back, naming what was met.
+        A UserError where the loss is not finite even after rolling back, naming what was met.
         """
         learner, first = self.learner, distributed()[0] == 0  # of several processes one alone says how far it is
         guard, at = Guard(learner.bad_steps, learner.advice, self.report), self.resume()

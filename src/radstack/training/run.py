@@ -1,7 +1,7 @@
-"""One experiment on one fold: its rows, batches and steps, for the training loop."""
+"""One experiment on one fold: its rows, batches and steps, for the training loop; again where it did not converge."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from radstack.core.progress import track
+from radstack.core.recipe import change
 from radstack.core.say import Report
 from radstack.nets.backbones import Net
 from radstack.recipes.experiment import Experiment
+from radstack.training import checkpoint
 from radstack.training.augment import pipeline
-from radstack.training.distributed import distributed, seed_everything
+from radstack.training.distributed import distributed, main_process_first, same_everywhere, seed_everything
 from radstack.training.guard import Step
 from radstack.training.learner import Learner
 from radstack.training.loader import (
@@ -24,10 +27,14 @@ from radstack.training.loader import (
     columns_of,
     epoch_order,
     loader,
+    plain_batches,
     training_batches,
     training_rows,
 )
 from radstack.training.loop import Loop, Position, Trainable
+
+APART = 1000
+"""Between the seeds of two attempts."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,7 @@ class Run:
 
 
 def fit(run: Run, net: Net) -> tuple[Learner, dict[str, Any]]:
-    """Train ``net`` by :class:`radstack.training.loop.Loop`; return the learner and facts for the manifest.
-
-    Raises:
-        UserError: the loss is not finite even after rolling back, naming the rows met.
-    """
+    """Train ``net`` by the loop, which may raise a UserError; return the learner and facts for the manifest."""
     learner = Learner(run.experiment, run.targets, net, run.device)
     seed_everything(run.experiment.train.seed, run.fold, distributed()[0])
     lessons = Lessons(run, learner)
@@ -75,7 +78,6 @@ class Lessons(Trainable):
     advice = "look at these pictures, or use --set train.precision=fp32 or a lower optim.lr"
 
     def __init__(self, run: Run, learner: Learner) -> None:
-        """Open the pictures of ``run``."""
         recipe = run.experiment.train
         self.run, self.learner, self.pictures = run, learner, training_pictures(run)
         self.ids, self.accumulate = run.rows["id"].to_numpy(), recipe.accumulate
@@ -121,3 +123,57 @@ def training_pictures(run: Run) -> Pictures:
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
     return Pictures(experiment.view.reader(run.cache, run.rows), labels, columns_of(run.rows, experiment.head.columns),
                     pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
+
+
+def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
+    """Seed, make the network, :func:`fit`; again with another seed as the recipe's ``restarts`` say (Pietz 2018, by hand).
+
+    A killed run goes on with the attempt whose checkpoint it finds. The last attempt counts, converged or not. Returns as
+    ``fit``, and raises as it; also a UserError for restarts of a loss for which no constant is known.
+    """
+    recipe = run.experiment.train
+    attempts = [_attempt(run, number) for number in range(recipe.restarts + 1)]
+    begun = checkpoint.key_in(run.checkpoint)
+    first = next((number for number, one in enumerate(attempts) if one.key == begun), 0)
+    for number, one in enumerate(attempts[first:], first):
+        seed_everything(one.experiment.train.seed, one.fold)
+        with main_process_first():  # one download, which the other processes find
+            net = make()
+        learner, facts = fit(one, net)
+        if not recipe.restarts:
+            break
+        share = share_of_constant(one, learner)
+        facts |= {"restarts": number, "share_of_constant": round(share, 4)}
+        if share < recipe.converged:
+            break
+        last = number == recipe.restarts
+        run.report(f"did not converge: {share:.2f} of the best constant's loss; {'kept, the last try' if last else 'again'}")
+        if not last:
+            checkpoint.remove(run.checkpoint)
+    return learner, facts
+
+
+def _attempt(run: Run, number: int) -> Run:
+    if not number:
+        return run
+    seeded = change(run.experiment, train__seed=run.experiment.train.seed + APART * number)
+    return replace(run, experiment=seeded, key=f"{run.key}-{number}")
+
+
+@torch.inference_mode()
+def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float:
+    """Mean loss of the training rows, not augmented and without dropout, over that of the best constant output.
+
+    A UserError where the recipe's loss knows no constant.
+    """
+    rows = training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
+    labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
+    net = learner.result.eval()  # what would be kept: the average where there is one
+    losses = []
+    batches = loader(training_pictures(run), plain_batches(rows, batch_size), run.workers, run.device.type == "cuda")
+    with track(len(rows), "look whether it converged", report=run.report, brief=True) as steps:
+        for batch in batches:
+            outputs = net(learner.normalize(batch.images), batch.columns.to(run.device))
+            losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
+            steps.step(len(batch.rows), images=len(batch.rows))
+    return same_everywhere(float(torch.cat(losses).mean()) / learner.loss.constant(torch.from_numpy(labels)))
