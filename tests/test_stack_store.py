@@ -1,10 +1,27 @@
 """What a stacker learned is written and read again: same answers to the last bit, no code run."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from test_slices import HAND
+from test_stack import World
+from test_stack_classes import BOOST, SIZES
+from test_stack_classes import World as ClassWorld
 
+from radstack.core.errors import UserError
+from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
+from radstack.stack.blend import Climb, Mean, Weights
+from radstack.stack.classes import ClassMean
 from radstack.stack.forests import as_arrays
+from radstack.stack.linear import Linear, Route
+from radstack.stack.method import Fitted
+from radstack.stack.slices import SeriesExtraTrees, SeriesForest, SeriesInner, SeriesMean, SeriesWeights
+from radstack.stack.store import read_fitted, write_fitted
+from radstack.stack.trees import Forest, LightGBM
+from radstack.stack.vote import Vote
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
@@ -25,3 +42,36 @@ def test_a_forest_as_arrays_answers_like_scikit_learn_to_the_last_bit(kind, miss
 def test_a_tree_of_one_leaf_is_a_forest_too():
     x = np.zeros((10, 2), np.float32)
     assert as_arrays(RandomForestRegressor(3, random_state=0).fit(x, np.full(10, 2.5)), x)(x) == pytest.approx(2.5)
+
+
+SCANS = World()
+LOGITS = SCANS.rows(a=SCANS.z, b=0.5 * SCANS.z + 0.1)
+HANDS = ClassWorld()
+CLASSES = HANDS.rows(HANDS.member(), HANDS.member(0.5))
+METHODS_AND_ROWS = [
+    *((method, LOGITS) for method in (
+        Mean(), Weights(), Weights(per_class=True), Climb(), LightGBM(rounds=30), Forest(trees=10), Calibrate(margin=-9.0),
+        Smooth(), RaiseAny(), Vote())),
+    *((method, HAND) for method in (Linear(margin=-9.0), Route(values=(1,), column="age"), SeriesMean(), SeriesWeights(),
+                                    SeriesInner(keep=(1, 3)), SeriesForest(trees=5), SeriesExtraTrees())),
+    (ClassMean(SIZES), CLASSES), (BOOST, CLASSES)]
+
+
+@pytest.mark.parametrize(("method", "rows"), METHODS_AND_ROWS, ids=[type(one).__name__ for one, _ in METHODS_AND_ROWS])
+def test_what_a_stacker_learned_is_read_again_to_the_last_bit(method, rows, tmp_path):
+    if isinstance(method, Route):
+        rows = replace(rows, table=rows.table.assign(age=1))
+    fitted = method.fit(rows)
+    write_fitted(tmp_path, 2, fitted)
+    again = read_fitted(tmp_path, 2, method)
+    assert np.array_equal(again.predict(rows), fitted.predict(rows), equal_nan=True)
+    assert again.notes == json.loads(json.dumps(fitted.notes))
+
+
+def test_a_damaged_or_missing_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"fold0_state.json holds no fitted stacker .*07_stack"):
+        read_fitted(tmp_path, 0, Mean())
+    write_fitted(tmp_path, 0, Fitted(Mean(), (np.ones(3), None), {}))
+    (tmp_path / "fold0_state.json").write_text('{"state": {"os": "system"}, "notes": {}}')
+    with pytest.raises(UserError, match="holds no fitted stacker"):
+        read_fitted(tmp_path, 0, Mean())

@@ -26,8 +26,12 @@ MISSING_RIGHT, MISSING_LEFT = 8, 10
 """LightGBM's ``decision_type`` of a numerical split that NaN passes to either side."""
 
 
+CHECKED = 1000
+"""Rows on which both forms of a forest are compared when it is grown."""
+
+
 @dataclass(frozen=True)
-class Forest:
+class Trees:
     """All nodes of all trees, one tree after another; arrays of [nodes] unless said otherwise."""
 
     roots: np.ndarray
@@ -79,7 +83,7 @@ class Forest:
         return "".join(f"{name}={' '.join(map(repr, np.asarray(values).tolist()))}\n" for name, values in fields.items())
 
 
-def as_arrays(forest: Any, x: np.ndarray) -> Forest:
+def as_arrays(forest: Any, x: np.ndarray) -> Trees:
     """The arrays of a fitted scikit-learn forest: a classifier of two classes, or a regressor of one number.
 
     Args:
@@ -94,7 +98,7 @@ def as_arrays(forest: Any, x: np.ndarray) -> Forest:
     def joined(name: str, kind: type) -> np.ndarray:
         return np.concatenate([getattr(tree, name) for tree in trees]).astype(kind)
 
-    found = Forest(np.cumsum([0, *(tree.node_count for tree in trees[:-1])]), joined("children_left", np.int32),
+    found = Trees(np.cumsum([0, *(tree.node_count for tree in trees[:-1])]), joined("children_left", np.int32),
                    joined("children_right", np.int32), joined("feature", np.int32), joined("threshold", np.float64),
                    joined("missing_go_to_left", bool), np.concatenate([tree.value[:, 0, -1] for tree in trees]), x.shape[1])
     jobs, forest.n_jobs = forest.n_jobs, 1

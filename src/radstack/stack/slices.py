@@ -14,6 +14,7 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from radstack.core.errors import UserError, reason
 from radstack.scoring.task import NUMBERS
 from radstack.stack.features import series_counts
+from radstack.stack.forests import CHECKED, Trees, as_arrays
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
@@ -118,19 +119,20 @@ class SeriesForest(SeriesMean):
     """As scikit-learn names it; ``absolute_error`` takes a square of the volumes' time."""
     seed: int = 0
 
-    def learn(self, rows: Rows, values: np.ndarray) -> tuple[list[Any], dict[str, Any]]:
+    def learn(self, rows: Rows, values: np.ndarray) -> tuple[list[Trees], dict[str, Any]]:
         """Grow the trees of each target; ``notes``: target -> importance of each slice by member, sum 1.
 
         A UserError where scikit-learn refuses a setting.
         """
         truth = volume_truth(rows)
         models = [self._grow(_columns(values, place), truth[:, place]) for place in range(truth.shape[1])]
-        return models, {name: np.round(model.feature_importances_.reshape(len(values), -1), 4).tolist()
+        trees = [as_arrays(model, _columns(values, place)[:CHECKED]) for place, model in enumerate(models)]
+        return trees, {name: np.round(model.feature_importances_.reshape(len(values), -1), 4).tolist()
                         for name, model in zip(rows.task.targets, models)}
 
-    def answer(self, values: np.ndarray, learned: list[Any]) -> np.ndarray:
+    def answer(self, values: np.ndarray, learned: list[Trees]) -> np.ndarray:
         """What each target's trees say."""
-        return np.stack([model.predict(_columns(values, place)) for place, model in enumerate(learned)], axis=1)
+        return np.stack([model(_columns(values, place)) for place, model in enumerate(learned)], axis=1)
 
     def _grow(self, x: np.ndarray, y: np.ndarray) -> Any:
         # One thread: a hundred volumes are learned before a second one has started.

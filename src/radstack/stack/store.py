@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, replacing, write_json
-from radstack.stack.forests import Forest
+from radstack.stack.forests import Trees
 from radstack.stack.method import Fitted, Method
 from radstack.stack.predictions import fitted_files
 
@@ -32,8 +32,8 @@ def read_fitted(folder: Path, fold: int, method: Method) -> Fitted:
         UserError: a file is missing or holds something else.
     """
     files = fitted_files(folder, fold)
+    stored = read_json(files[1]) if files[1].exists() else {}
     try:
-        stored = read_json(files[1])
         return Fitted(method, _restored(stored["state"], load_file(files[0])), stored["notes"])
     except (OSError, KeyError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
         raise UserError(f"{files[1]} holds no fitted stacker ({error}); run 07_stack.py again, or get the "
@@ -52,7 +52,7 @@ def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"array": name}
     if isinstance(value, lgb.Booster):
         return {"booster": value.model_to_string(num_iteration=value.best_iteration)}
-    if isinstance(value, Forest):
+    if isinstance(value, Trees):
         return {"forest": {field.name: _plain(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}}
     if isinstance(value, dict):  # keys need not be text
         return {"dict": [[_plain(key, arrays), _plain(item, arrays)] for key, item in value.items()]}
@@ -71,7 +71,7 @@ def _restored(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if kind == "booster":
         return lgb.Booster(model_str=content)
     if kind == "forest":
-        return Forest(**{name: _restored(item, arrays) for name, item in content.items()})
+        return Trees(**{name: _restored(item, arrays) for name, item in content.items()})
     if kind == "dict":
         return {_restored(key, arrays): _restored(item, arrays) for key, item in content}
     return {"tuple": tuple, "list": list}[kind](_restored(item, arrays) for item in content)

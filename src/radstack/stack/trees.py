@@ -11,6 +11,7 @@ from radstack.core.progress import track
 from radstack.scoring.metrics import sigmoid
 from radstack.stack.adjust import platt
 from radstack.stack.features import class_features
+from radstack.stack.forests import CHECKED, Trees, as_arrays
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
@@ -141,11 +142,11 @@ class Forest(ByClass):
             self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_rows, max_features="sqrt",
             max_samples=min(self.tree_rows, len(x)), n_jobs=self.threads, random_state=self.seed)
         forest.fit(x, rows.truth[:, target] > 0.5)
-        return forest, {"gain": _shares(names, forest.feature_importances_)}
+        return as_arrays(forest, x[:CHECKED]), {"gain": _shares(names, forest.feature_importances_)}
 
-    def ask(self, model: RandomForestClassifier, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+    def ask(self, model: Trees, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         """What the leaves hold, whatever the blend says."""
-        return model.predict_proba(x)[:, 1]
+        return model(x)
 
 
 def held_out_rows(rows: Rows, target: int, share: float, seed: int) -> np.ndarray:
