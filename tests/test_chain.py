@@ -23,7 +23,7 @@ from radstack.recipes.losses import Jaccard, Points
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import chain as stage
-from radstack.stages.chain_fold import localize_fold
+from radstack.stages.localize import localize_fold
 from radstack.training.distributed import torchrun
 
 SIDE = 32
@@ -71,7 +71,7 @@ def only_the_disc(picture, probability):
     return np.where(probability > 127, picture, 0).astype(np.uint8)
 
 
-def settle(row, picture, maps):
+def write_boxes(row, picture, maps):
     probability, = maps
     return {"flag": "" if probability.max() > 127 else "nothing found", "area": int((probability > 127).sum())}
 
@@ -82,7 +82,7 @@ def nothing(*_):
 
 def context_of(folder, **options):
     steps = (Step(BASE, known, masks, follow=only_the_disc), Step(CENTER, known, centers, ("u", "v")))
-    chain = Chain(SIDE, prepare, steps, settle, nothing, per_shard=16)
+    chain = Chain(SIDE, prepare, steps, write_boxes, nothing, per_shard=16)
     competition = change(load("bone_age", demo=True), localizer=chain)
     return make_context(competition, Options(data_dir=str(folder), out_dir=str(folder), workers=1, device="cpu", **options))
 
@@ -111,7 +111,7 @@ def run(context) -> pd.DataFrame:
     for fold in range(3):
         if context.why(stage.found_artifact(context, chain, fold)):
             localize_fold(context, fold)
-    stage.settle(context, chain)
+    stage.write_boxes(context, chain)
     return pd.read_parquet(context.paths.cache / "boxes.parquet")
 
 

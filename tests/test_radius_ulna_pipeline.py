@@ -17,7 +17,7 @@ from competitions.radius_ulna import balance
 from competitions.radius_ulna.annotate import annotate
 from competitions.radius_ulna.experiments import ARTICLE_BEST, BASE, EXPERIMENTS, FIVEFOLD, IN_PHASE, NETS, ON_CALL
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.localizer import DETECTORS, crop, settle
+from competitions.radius_ulna.localizer import DETECTORS, crop, write_boxes
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, TARGETS
 from competitions.radius_ulna.report import ARTICLE, article, calls, ceiling, known_truth
 from competitions.radius_ulna.views import CROP, STORED, bone, both
@@ -188,7 +188,7 @@ def test_a_mirrored_hand_gives_the_same_crops():
     flipped = boxes.copy()
     flipped[:, [0, 2]] = 80 - boxes[:, [2, 0]]
     columns = [f"found_{one}_{corner}" for one in BONES for corner in ("x1", "y1", "x2", "y2")]
-    told = settle(pd.DataFrame([boxes.ravel(), flipped.ravel()], columns=columns))["mirrored"].tolist()
+    told = write_boxes(pd.DataFrame([boxes.ravel(), flipped.ravel()], columns=columns))["mirrored"].tolist()
     assert told == [0, 1]
     for box, other in zip(boxes, flipped):
         plain, turned = crop(picture, box, False), crop(np.ascontiguousarray(picture[:, ::-1]), other, True)

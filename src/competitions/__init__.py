@@ -43,16 +43,9 @@ def load(name: str, demo: bool = False) -> Competition:
 
 def localize(context: dict[str, Any], fold: int) -> None:
     """Job of stage 02: train the networks that find the anatomy for one fold, and let them."""
-    from radstack.stages.chain_fold import localize_fold
+    from radstack.stages.localize import localize_fold
 
     localize_fold(reopen(context, load), fold)
-
-
-def detect(context: dict[str, Any], fold: int) -> None:
-    """Job of stage 02: train the detector of one fold, and let it look."""
-    from radstack.stages.detect_fold import detect_fold
-
-    detect_fold(reopen(context, load), fold)
 
 
 def train(context: dict[str, Any], experiment: str, fold: int) -> None:

@@ -173,7 +173,7 @@ def hand_only(picture: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return masks.equalize(255 - picture if masks.is_inverted(picture, mask) else picture, mask)
 
 
-def settle(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
+def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
     """Landmarks in raw pixels, the similarity into the frame, what is wrong (``flag``, "" for nothing)."""
     probability, = maps
     cleaned = masks.clean(probability)
@@ -238,7 +238,7 @@ def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LAN
           fine: Experiment = HAND_LANDMARKS_FINE) -> Chain:
     """The three networks on small pictures of ``side`` pixels, which each may shrink further."""
     return Chain(
-        side=side, prepare=small_hand, settle=settle, show=show,
+        side=side, prepare=small_hand, write_boxes=write_boxes, show=show,
         steps=(Step(mask, has_mask, partial(Masks, seen=mask.view.size[0]), follow=hand_only),
                Step(coarse, has_points, point_labels, COARSE, follow=coarse_hand),
                Step(fine, has_points, fine_labels, FINE, back=fine_back)))

@@ -109,7 +109,7 @@ def binary(maps: np.ndarray) -> np.ndarray:
     return cleaned(maps) >= THRESHOLD * 255
 
 
-def settle(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
+def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
     """Share of the frame that each mask takes (``area_bone`` ...), whether the slice is ``central``, and a flag if no bone
     was found in the middle third of those, where every knee has some.
     """
@@ -143,7 +143,7 @@ def chain(side: int, experiments: tuple[Experiment, ...] = BONE_MASKS, shrink: i
     """One network for each of ``MASKS`` on squares of ``side`` pixels; none sees what another found."""
     steps = (Step(experiment, has_masks, partial(_labels, mask=name, seen=experiment.view.size[0]))
              for name, experiment in zip(MASKS, experiments, strict=True))
-    return Chain(side=side, prepare=partial(prepare, shrink=shrink), settle=settle, show=show, steps=tuple(steps))
+    return Chain(side=side, prepare=partial(prepare, shrink=shrink), write_boxes=write_boxes, show=show, steps=tuple(steps))
 
 
 def _labels(folder: Path, rows: pd.DataFrame, side: int, mask: str, seen: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From a radiograph to crops of both bones: Faster R-CNN boxes, one side for the ulna, 128 x 96 pixels each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ RESNET = change(
     batch_size=2,
     note="ImageNet trunk and feature pyramid (Lin 2017), as later systems have it",
 )
-DETECTORS = {recipe.name: recipe for recipe in (ZFNET, ZFNET_FOUR_STEPS, RESNET)}
-"""Detectors by name; ``--set localizer.detector.<field>`` changes one."""
+DETECTORS = {"zfnet": ZFNET, "zfnet_four_steps": ZFNET_FOUR_STEPS, "resnet50": RESNET}
+"""Detectors by name: ``--set localizer.detector=resnet50`` chooses one, ``--set localizer.detector.<field>`` changes it."""
 
 
-def detection(detector: Detector = ZFNET) -> Detection:
-    """How both bones are found, by ``detector``."""
-    return Detection(detector, read, drawn_boxes, settle, show)
+def detection(detector: Detector = ZFNET, detectors: Mapping[str, Detector] = DETECTORS) -> Detection:
+    """How both bones are found, by ``detector`` or by the one of ``detectors`` that ``--set`` names."""
+    return Detection(detector, read, drawn_boxes, write_boxes, show, detectors)
 
 
 def read(path: Path) -> np.ndarray:
@@ -71,7 +72,7 @@ def found_boxes(rows: pd.DataFrame) -> np.ndarray:
     return rows[FOUND].to_numpy(float).reshape(len(rows), len(BONES), 4)
 
 
-def settle(rows: pd.DataFrame) -> pd.DataFrame:
+def write_boxes(rows: pd.DataFrame) -> pd.DataFrame:
     """Add ``mirrored``: 1 where the ulna lies right of the radius, as in a right hand seen like a left one.
 
     Medial and lateral follow the bones, so that such a crop is flipped and every network sees the ulna on one side.

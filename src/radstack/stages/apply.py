@@ -11,13 +11,11 @@ from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.paths import Paths
 from radstack.recipes.experiment import Experiment
-from radstack.recipes.localizer import Chain, Classical, Detection
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.stack.rows import Member, mean_over_folds
-from radstack.stages import chain as chain_stage
-from radstack.stages import detect as detect_stage
 from radstack.stages.cache import cache
+from radstack.stages.localize import localize_elsewhere
 from radstack.stages.stack import members_of, stack_folds, task_of
 from radstack.stages.train import weights_artifact
 
@@ -37,13 +35,13 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
     Raises:
         UserError: the competition finds its anatomy by rules, or has sequence models: neither can be applied so far.
     """
-    if isinstance(context.competition.localizer, Classical) or context.competition.models.sequences:
+    if not context.competition.localizer.networks or context.competition.models.sequences:
         raise UserError(f"{context.competition.name} cannot be applied to other pictures: only competitions with trained "
                         "localizers and without sequence models can")
     there = _there(context, pictures, out)
     write_table(there.paths.folds / "index.parquet", rows.assign(split="test"))
     write_table(there.paths.folds / "folds.csv", read_folds(context))
-    _localize(context, there)
+    localize_elsewhere(context, there)
     cache(there)
     new_rows = pd.read_parquet(there.paths.cache / "rows.parquet")
     predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.models.experiments}
@@ -58,47 +56,6 @@ def _there(context: Context, pictures: Path, out: Path) -> Context:
         source.symlink_to(pictures.resolve(), target_is_directory=True)
     paths = Paths(out, out, context.competition.name, context.competition.name)
     return replace(context, paths=paths, options=replace(context.options, force=True))
-
-
-def _localize(context: Context, there: Context) -> None:
-    """Stage 02 on the new pictures, by the networks of every fold."""
-    localizer, folds = context.competition.localizer, range(context.competition.folds.count)
-    assert isinstance(localizer, Chain | Detection)
-    stage: Any = detect_stage if isinstance(localizer, Detection) else chain_stage
-    stage.prepare(there, localizer)
-    for fold in folds:
-        if isinstance(localizer, Detection):
-            _detect(context, there, localizer, fold)
-        else:
-            _find(context, there, localizer, fold)
-    stage.settle(there, localizer)
-
-
-def _detect(context: Context, there: Context, localizer: Detection, fold: int) -> None:
-    """What fold ``fold``'s detector finds in the new pictures."""
-    import torch
-
-    from radstack.detection.nets import read_detector
-    from radstack.stages.detect_fold import look, weights_file
-
-    rows, _ = chain_stage.prepared_rows(there)
-    net, prior = read_detector(weights_file(context, localizer, fold), localizer.detector)
-    found = look(localizer, net, prior, there.paths.input, rows, torch.device(context.options.device or "cpu"))
-    write_table(detect_stage.found_file(there.paths, fold), found)
-
-
-def _find(context: Context, there: Context, chain: Chain, fold: int) -> None:
-    """What fold ``fold``'s chain finds in the new pictures."""
-    import torch
-
-    from radstack.stages.chain_fold import look, open_scene, write_found
-
-    rows, fold_of_row = chain_stage.prepared_rows(there)
-    scene = open_scene(there, rows, fold_of_row)
-    for step in chain.steps:
-        weights = context.paths.weights / step.experiment.name / f"fold{fold}.safetensors"
-        look(chain, step, scene, weights, torch.device(context.options.device or "cpu"), np.ones(len(rows), bool))
-    write_found(chain_stage.found_files(there.paths, fold), chain, scene, np.ones(len(rows), bool))
 
 
 def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.DataFrame) -> pd.DataFrame:

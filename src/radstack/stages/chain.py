@@ -1,40 +1,38 @@
-"""Stage 02 with networks: small pictures of everything, one chain of networks a fold, one table of what they found."""
+"""Stage 02 with a chain of networks: small pictures of everything, one chain a fold, one table of what they found.
 
-import shutil
+Fold k's networks are trained without fold k, then answer for the fold and the test pictures.
+"""
+
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_table, sweep, write_table
-from radstack.core.folds import fold_of
+from radstack.core.files import need_disk, replacing, sweep, write_table
 from radstack.core.parallel import in_processes, mapped_rows
 from radstack.core.paths import Paths
 from radstack.core.progress import track
 from radstack.images.dicom import Unreadable
 from radstack.images.shards import Shards, shard_path, write_shard
-from radstack.recipes.localizer import Chain
+from radstack.recipes.localizer import Chain, Step, same_picture
 from radstack.running.context import Context
-from radstack.running.tables import raw_files, read_folds, read_index
-from radstack.running.work import Work, finish
+from radstack.running.tables import raw_files, read_index
+from radstack.stages.decode import fold_artifact, prepared_rows, rows_file, set_aside
+from radstack.stages.train import started_from, train_run
+
+if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
+    import torch
 
 VERSION = 2
-JOB = "competitions:localize"
-
-
-def follow_chain(context: Context, chain: Chain) -> None:
-    """Write ``prepared/``, every fold's networks and findings, ``maps/``, ``boxes.parquet``, ``quarantine.csv``."""
-    prepare(context, chain)
-    works = [Work(f"localize fold {fold}", found_artifact(context, chain, fold), {"fold": fold})
-             for fold in range(context.competition.folds.count)]
-    finish(context, works, JOB)
-    settle(context, chain)
+PIECE = 1024
+"""Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""
 
 
 def prepare(context: Context, chain: Chain) -> None:
@@ -42,24 +40,16 @@ def prepare(context: Context, chain: Chain) -> None:
     paths, index = context.paths, read_index(context)
     folder = paths.cache / "prepared"
     shards = shards_of(index["path"], chain.per_shard)
-    stores = (shard_path(folder, one) for one in np.unique(shards))
-    files = (folder / "rows.parquet", paths.cache / "quarantine.csv", *stores)
+    files = (rows_file(context), paths.cache / "quarantine.csv", *(shard_path(folder, one) for one in np.unique(shards)))
     recipe = {"side": chain.side, "per_shard": chain.per_shard, "prepare": _settings(chain.prepare)}
     artifact = Artifact("02_localize", VERSION, files, recipe, (paths.folds / "index.parquet",), raw_files(context))
 
-    def build() -> dict[str, Any]:
+    def facts(parts: Path) -> pd.DataFrame:
         sweep(folder)
         need_disk(paths.cache, 2 * len(index) * chain.side**2, "02_localize")
-        parts = folder / f"parts-{artifact.key}"
-        rows = index.join(_prepare_all(chain, paths, shards, parts, context.options.workers))
-        bad = rows["reason"] != ""
-        write_table(files[0], rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True))
-        write_table(files[1], rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
-        shutil.rmtree(parts, ignore_errors=True)
-        print(f"  {len(rows) - bad.sum():,} pictures prepared, {bad.sum():,} cannot be decoded ({files[1]})")
-        return {"rows": int((~bad).sum()), "quarantined": int(bad.sum())}
+        return _prepare_all(chain, paths, shards, parts, context.options.workers)
 
-    context.make(artifact, build)
+    set_aside(context, artifact, facts)
 
 
 def shards_of(path: pd.Series, per_shard: int) -> np.ndarray:
@@ -115,12 +105,6 @@ def _prepare_file(chain: Chain, paths: Paths, rows: pd.DataFrame) -> tuple[np.nd
         return blank, pd.DataFrame({"reason": error.reason, "detail": error.detail, "crc": 0}, index=range(len(rows)))
 
 
-def prepared_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
-    """Index rows of readable pictures, and each row's fold (-1 for test)."""
-    rows = read_table(context.paths.cache / "prepared" / "rows.parquet", context.command("02_localize"))
-    return rows, fold_of(rows, read_folds(context)).to_numpy()
-
-
 def found_files(paths: Paths, fold: int) -> tuple[Path, Path]:
     """Answers of fold ``fold``'s chain for its own and the test rows: a table, and maps uint8 [rows, masks, side, side]."""
     return paths.cache / "found" / f"fold{fold}.parquet", paths.cache / "found" / f"fold{fold}_maps.npy"
@@ -128,40 +112,150 @@ def found_files(paths: Paths, fold: int) -> tuple[Path, Path]:
 
 def found_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
     """What the chain of one fold makes, from what."""
-    recipe = {"steps": [step.experiment for step in chain.steps], "side": chain.side, "fold": fold}
-    inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv")
-    return Artifact("02_localize", VERSION, found_files(context.paths, fold), recipe, inputs, raw_files(context))
+    recipe = {"steps": chain.networks, "side": chain.side, "fold": fold}
+    return fold_artifact(context, VERSION, found_files(context.paths, fold), recipe)
 
 
-def settle(context: Context, chain: Chain) -> None:
+@dataclass
+class Scene:
+    """The rows that one fold's chain works on, and how its next network sees them."""
+
+    rows: pd.DataFrame
+    """Rows to answer for, and annotated rows to learn from."""
+    fold: np.ndarray
+    """int [rows], -1 for test."""
+    pictures: np.ndarray
+    """uint8 [rows, side, side]"""
+    maps: np.ndarray
+    """Probability of each mask found so far, uint8 [rows, masks, side, side]."""
+
+
+def open_scene(context: Context, rows: pd.DataFrame, fold_of_row: np.ndarray) -> Scene:
+    """The prepared pictures of ``rows`` as the first network sees them."""
+    shards = Shards(context.paths.cache / "prepared")
+    pictures = np.stack([shards(shard, slot) for shard, slot in zip(rows["shard"], rows["slot"])])
+    return Scene(rows, fold_of_row, pictures, pictures[:, None][:, :0])
+
+
+def learn(context: Context, chain: Chain, fold: int, device: "torch.device") -> dict[str, Any]:
+    """Train every network of fold ``fold`` and write what they find, :func:`found_files`.
+
+    Annotated rows are answered for by networks that trained on them, so that the next network learns on slightly better
+    pictures than it will meet; their masks differ by less than a pixel's edge, and fold k stays unseen by all.
+    """
+    rows, fold_of_row = prepared_rows(context)
+    known = np.any([step.known(rows) for step in chain.steps], axis=0)
+    wanted = (fold_of_row == fold) | (fold_of_row < 0) | known
+    scene = open_scene(context, rows[wanted].reset_index(drop=True), fold_of_row[wanted])
+    return _follow(context, chain, scene, fold, device, partial(_train, context, scene=scene, fold=fold, device=device))
+
+
+def look(context: Context, there: Context, chain: Chain, fold: int, device: "torch.device") -> dict[str, Any]:
+    """What fold ``fold``'s chain, trained in ``context``, finds in the pictures of ``there``."""
+    def weights(step: Step, before: list[Path]) -> Path:
+        return context.paths.weights / step.experiment.name / f"fold{fold}.safetensors"
+
+    return _follow(there, chain, open_scene(there, *prepared_rows(there)), fold, device, weights)
+
+
+def _follow(context: Context, chain: Chain, scene: Scene, fold: int, device: "torch.device",
+            weights: Callable[[Step, list[Path]], Path]) -> dict[str, Any]:
+    """Let the networks look one after the other; ``weights`` gives those of a step, told the weights that guide it."""
+    from radstack.training.distributed import distributed
+
+    scored = (scene.fold == fold) | (scene.fold < 0)
+    before: list[Path] = []
+    for number, step in enumerate(chain.steps):
+        before.append(weights(step, before if _guides(chain, number) else []))
+        last = not _guides(chain, number + 1)
+        _look(chain, step, scene, before[-1], device, scored if last else np.ones_like(scored))
+    if distributed()[0] == 0:
+        columns = ["id", *(target for step in chain.steps for target in step.targets)]
+        table, maps = found_files(context.paths, fold)
+        write_table(table, scene.rows.loc[scored, columns].reset_index(drop=True))
+        with replacing(maps) as part, part.open("wb") as handle:
+            np.save(handle, scene.maps[scored])
+    return {"rows": len(scene.rows)}
+
+
+def _guides(chain: Chain, number: int) -> bool:
+    """Whether step ``number``, if there is one, meets anything that the steps before it found."""
+    return number < len(chain.steps) and any(step.targets or step.follow is not same_picture
+                                             for step in chain.steps[:number])
+
+
+def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.device", wanted: np.ndarray) -> None:
+    """Let one network answer for the rows ``wanted`` (bool) of ``scene``, which then is as the next network sees it."""
+    from radstack.training.inference import predict_raw
+
+    found, rows = [], np.flatnonzero(wanted)
+    with track(len(rows), f"look {step.experiment.name}", brief=True) as steps:
+        for piece in steps.over(np.split(rows, range(PIECE, len(rows), PIECE)), len):
+            found.append(predict_raw(step.experiment, step.targets, weights, scene.pictures[piece], device))
+    answer = np.zeros((len(wanted), *found[0].shape[1:]), found[0].dtype)
+    answer[rows] = np.concatenate(found)
+    if step.targets:
+        places = step.back(scene.rows, answer, chain.side)
+        scene.rows = scene.rows.join(pd.DataFrame(places, columns=list(step.targets)))
+    else:
+        scene.maps = np.concatenate([scene.maps, answer[:, None]], axis=1)
+    with track(len(wanted), f"follow {step.experiment.name}", brief=True) as steps:
+        scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
+
+
+def _train(context: Context, step: Step, before: list[Path], scene: Scene, fold: int, device: "torch.device") -> Path:
+    """Train one step's network unless that is done; return its weights."""
+    from radstack.core.say import say
+    from radstack.training.distributed import same_everywhere, together
+    from radstack.training.run import Run
+
+    experiment = step.experiment
+    path = context.paths.weights / experiment.name / f"fold{fold}.safetensors"
+    artifact = fold_artifact(context, VERSION, (path,), {"experiment": experiment, "fold": fold}, *before,
+                             *started_from(context, experiment, fold))
+    if not same_everywhere(bool(context.why(artifact))):
+        return path
+    teaches = np.where(step.known(scene.rows), scene.fold, -1)
+    if not ((teaches >= 0) & (teaches != fold)).any():
+        raise UserError(f"{experiment.name}: no picture outside fold {fold} is annotated; see README for where "
+                        "annotations belong")
+
+    def work() -> dict[str, Any]:
+        workers = context.options.workers if device.type == "cuda" else 0
+        labels = step.labels(context.paths.input, scene.rows, scene.pictures.shape[1])
+        return train_run(context, Run(
+            experiment, fold, step.targets, scene.rows, teaches, scene.pictures, artifact.key,
+            path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels,
+            f"train {experiment.name}"))
+
+    together(artifact, work)
+    return path
+
+
+def write_boxes(context: Context, chain: Chain) -> None:
     """Join the folds' answers: test rows take the median of points and the mean of maps; then the competition's rule."""
     paths, folds = context.paths, range(context.competition.folds.count)
-    inputs = [paths.cache / "prepared" / "rows.parquet", paths.folds / "folds.csv"]
-    inputs += [path for fold in folds for path in found_files(paths, fold)]
-    if context.options.dry_run and not all(path.exists() for path in inputs):
-        print("  would make boxes.parquet: its inputs are not made yet")
-        return
+    inputs = (rows_file(context), paths.folds / "folds.csv", *(path for fold in folds for path in found_files(paths, fold)))
     rows, _ = prepared_rows(context)
     files = (paths.cache / "boxes.parquet", *(shard_path(paths.cache / "maps", one) for one in rows["shard"].unique()))
-    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side}, tuple(inputs))
+    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side}, inputs)
 
     def build() -> dict[str, Any]:
         pieces = [piece for _, piece in rows.groupby("shard")]
         tables: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
-        with track(len(rows), "settle") as steps:
-            work = partial(_settle_piece, chain, paths, len(folds))
+        with track(len(rows), "write boxes") as steps:
+            work = partial(_boxes_of, chain, paths, len(folds))
             for number, table in in_processes(work, pieces, context.options.workers):
                 tables[number] = table
                 steps.step(len(table))
         boxes = rows.drop(columns=["shard", "slot"]).assign(map_shard=rows["shard"], map_slot=rows["slot"])
-        boxes = boxes.join(pd.concat(tables))
-        write_table(paths.cache / "boxes.parquet", boxes)
+        write_table(files[0], boxes.join(pd.concat(tables)))
         return {"rows": len(boxes)}
 
     context.make(artifact, build)
 
 
-def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -> pd.DataFrame:
+def _boxes_of(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -> pd.DataFrame:
     """What the competition makes of a shard's answers, indexed like ``piece``; the joined maps go to ``maps/``."""
     answers, maps = joined(paths, folds, piece["id"])
     pictures = Shards(paths.cache / "prepared")
@@ -172,7 +266,7 @@ def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -
     write_shard(shard_path(paths.cache / "maps", shard), [one.copy for one in store], size, "uint8")
     whole = piece.reset_index(drop=True).join(answers)
     return pd.DataFrame([{**answer, "map_crc": zlib.crc32(one.tobytes()),
-                          **chain.settle(row, pictures(row.shard, row.slot), one)}
+                          **chain.write_boxes(row, pictures(row.shard, row.slot), one)}
                          for row, answer, one in zip(whole.itertuples(), answers.to_dict("records"), maps)],
                         index=piece.index)
 
@@ -192,16 +286,7 @@ def joined(paths: Paths, folds: int, ids: pd.Series) -> tuple[pd.DataFrame, list
     return answers, [np.rint(one).astype(np.uint8) for one in maps]
 
 
-def show(context: Context, count: int) -> None:
-    """Draw the steps of ``count`` pictures of each split, flagged ones first, below ``reports/<comp>/localize``."""
-    chain, paths = context.competition.localizer, context.paths
-    if not isinstance(chain, Chain):
-        raise UserError(f"--show: {context.competition.name} finds its anatomy without networks and draws no steps")
-    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
-    prepared, maps = Shards(paths.cache / "prepared"), Shards(paths.cache / "maps")
-    chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
-    for row in chosen.itertuples():
-        file = paths.reports / "localize" / f"{row.id}.png"
-        place = int(row.map_shard), int(row.map_slot)
-        chain.show(paths, row, prepared(*place), maps(*place), file)
-    print(f"  the steps of {len(chosen)} pictures: {paths.reports / 'localize'}")
+def draw(paths: Paths, chain: Chain, row: Any, file: Path) -> None:
+    """Draw the steps of one row of ``boxes.parquet``."""
+    picture, maps = (Shards(paths.cache / name)(int(row.map_shard), int(row.map_slot)) for name in ("prepared", "maps"))
+    chain.show(paths, row, picture, maps, file)

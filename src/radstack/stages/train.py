@@ -37,28 +37,29 @@ def train_fold(context: Context, name: str, fold: int) -> None:
     experiment = next(item for item in context.experiments if item.name == name)
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
     with joined(context.options.gpus, kind) as device, titled(f"train {name} fold {fold}"):
-        together(weights_artifact(context, experiment, fold), lambda: _train(context, experiment, fold, device))
+        together(weights_artifact(context, experiment, fold),
+                 lambda: train_run(context, _run(context, experiment, fold, device)))
 
 
-def _train(context: Context, experiment: Experiment, fold: int, device: Any) -> dict[str, Any]:
-    """Train and write the weights."""
+def train_run(context: Context, run: Any) -> dict[str, Any]:
+    """Train a :class:`radstack.training.run.Run` and write the weights beside its checkpoint; facts for the manifest."""
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
     from radstack.training.restart import train
 
-    run = _run(context, experiment, fold, device)
+    experiment = run.experiment
     if not context.options.resume:
         checkpoint.remove(run.checkpoint)
     judge = objective(experiment.loss, run.targets)
 
     def make() -> Any:
-        backbone, folder = starting(context, experiment, fold)
+        backbone, folder = starting(context, experiment, run.fold)
         return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline, experiment.head,
                      judge.shares)
 
     learner, facts = train(run, make)
-    write_weights(weights_artifact(context, experiment, fold).files[0], learner.result)
+    write_weights(run.checkpoint.with_suffix(".safetensors"), learner.result)
     checkpoint.remove(run.checkpoint)
     return facts
 
