@@ -22,6 +22,7 @@ from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, T
 from competitions.radius_ulna.report import ARTICLE, article, calls, ceiling, known_truth
 from competitions.radius_ulna.views import CROP, STORED, bone, both
 from radstack.core.errors import UserError
+from radstack.core.files import write_table
 from radstack.core.recipe import change
 from radstack.detection.nets import build as build_detector
 from radstack.detection.nets import phases
@@ -269,6 +270,31 @@ def test_detectors_are_the_articles_and_later_ones():
         small = change(recipe, dense=8, args={} if recipe.trunk != "zfnet" else {"widths": (8, 8, 8, 8, 8)})
         assert len(phases(small)) == (4 if isinstance(recipe.schedule, FourSteps) else 1)
         assert build_detector(small, Weights(wanted=False))[0].roi_heads.box_predictor.cls_score.out_features == 3
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_a_detector_is_chosen_by_name_and_then_changed(demo):
+    def chosen(*edits):
+        return make_context(load("radius_ulna", demo=demo), Options(edits=edits)).competition.localizer.networks[0]
+
+    assert {name: chosen(f"localizer.detector={name}") for name in DETECTORS} == DETECTORS
+    edits = ("localizer.detector=resnet50", "localizer.detector.seed=3")
+    assert chosen(*edits) == change(DETECTORS["resnet50"], seed=3)
+    with pytest.raises(UserError, match=r"no detector 'vgg'.*zfnet_four_steps") as raised:
+        chosen("localizer.detector=vgg")
+    assert all(name in str(raised.value) for name in DETECTORS)
+    for other in ("bone_age", "ich"):
+        with pytest.raises(UserError, match="has no field 'detector'"):
+            make_context(load(other), Options(edits=edits))
+
+
+def test_the_stage_takes_the_chosen_detector(tmp_path):
+    context = make_context(load("radius_ulna", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    write_table(context.paths.folds / "index.parquet", pd.DataFrame({"id": [], "split": [], "path": []}))
+    script, place = Path(__file__).parents[1] / "src/02_localize.py", str(tmp_path)
+    done = subprocess.run([sys.executable, str(script), "radius_ulna", "--demo", "--dry-run", "--data-dir", place,
+                           "--out-dir", place, "--set", "localizer.detector=resnet50"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("would make localize fold") == 3, done.stderr
 
 
 def test_recipes_fit_the_cache_and_members_come_first():

@@ -101,11 +101,11 @@ def annotations(context: Context) -> Iterator[Check]:
 def weights(context: Context) -> Iterator[Check]:
     """Pretrained weights that stages 02 and 04 will ask for: where they are, or where to put them."""
     lacking = {product.recipe for product in products(context) if product.script == "04_train" and not product.made}
-    wanted = [] if (context.paths.cache / "boxes.parquet").exists() else [
-        ("02", backbone) for backbone in context.competition.localizer.backbones]
-    wanted += [("04", one.backbone) for one in context.competition.models.experiments
-               if one.name in lacking and one.backbone.pretrained and not one.backbone.start]
-    for stage, backbone in {(one.name, one.weights): (stage, one) for stage, one in wanted}.values():
+    localized = (context.paths.cache / "boxes.parquet").exists()
+    wanted = [("02", one.backbone) for one in context.competition.localizer.networks if not localized]
+    wanted += [("04", one.backbone) for one in context.competition.models.experiments if one.name in lacking]
+    pretrained = ((stage, one) for stage, one in wanted if one.pretrained and not one.start)
+    for stage, backbone in {(one.name, one.weights): (stage, one) for stage, one in pretrained}.values():
         yield _found(context, backbone, stage)
 
 

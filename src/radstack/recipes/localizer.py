@@ -10,16 +10,11 @@ import numpy as np
 import pandas as pd
 
 from radstack.recipes.detector import Detector
-from radstack.recipes.experiment import Backbone, Experiment
+from radstack.recipes.experiment import Experiment
 
 
 class Localizer:
     """What a competition's localizer says of itself, whatever its kind; here is what rules say, which learn nothing."""
-
-    @property
-    def bytes_a_row(self) -> int:
-        """Bytes that stage 02 keeps of an index row."""
-        return 0
 
     detectors: Mapping[str, Detector] = MappingProxyType({})
     """By the name that ``--set localizer.detector=NAME`` chooses one by."""
@@ -30,23 +25,13 @@ class Localizer:
         return ()
 
     @property
-    def backbones(self) -> tuple[Backbone, ...]:
-        """Those of them whose pretrained weights come from elsewhere."""
-        return ()
+    def bytes_a_row(self) -> int:
+        """Bytes that stage 02 keeps of an index row."""
+        return 0
 
     def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
         """Network -> how many of the index ``rows`` it can learn from."""
         return {}
-
-
-def nothing_found(pixels: np.ndarray) -> dict[str, Any]:
-    """No finding: the whole picture is the anatomy."""
-    return {}
-
-
-def as_found(findings: pd.DataFrame) -> pd.DataFrame:
-    """Each picture's finding stands as it is."""
-    return findings
 
 
 @dataclass(frozen=True)
@@ -55,20 +40,10 @@ class Classical(Localizer):
 
     read: Callable[[Path], np.ndarray]
     """Pixels of one raw file: int16 [height, width] in physical units."""
-    look: Callable[[np.ndarray], dict[str, Any]] = nothing_found
-    """Where the anatomy is in one picture, and cheap features of it."""
-    write_boxes: Callable[[pd.DataFrame], pd.DataFrame] = as_found
-    """All pictures' findings -> the crop of each, in pixels of the raw picture."""
-
-
-def same_picture(picture: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """The next step sees what this one saw."""
-    return picture
-
-
-def same_place(rows: pd.DataFrame, answers: np.ndarray, side: int) -> np.ndarray:
-    """The answers are places in the small picture already."""
-    return answers
+    look: Callable[[np.ndarray], dict[str, Any]] | None = None
+    """Where the anatomy is in one picture, and cheap features of it; None: the whole picture is the anatomy."""
+    write_boxes: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """All pictures' findings -> the crop of each, in pixels of the raw picture; None: each finding stands as it is."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +59,11 @@ class Step:
     steps before."""
     targets: tuple[str, ...] = ()
     """Columns that the answers fill, for points."""
-    follow: Callable[[np.ndarray, np.ndarray], np.ndarray] = same_picture
-    """Picture uint8 [side, side] and answer -> the picture that the next step sees."""
-    back: Callable[[pd.DataFrame, np.ndarray, int], np.ndarray] = same_place
-    """Rows, answers [rows, targets] and side -> the same points in the small picture, which all folds share."""
+    follow: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    """Picture uint8 [side, side] and answer -> the picture that the next step sees; None: the same one."""
+    back: Callable[[pd.DataFrame, np.ndarray, int], np.ndarray] | None = None
+    """Rows, answers [rows, targets] and side -> the same points in the small picture, which all folds share; None: they are
+    points in it."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +97,6 @@ class Chain(Localizer):
         return tuple(step.experiment for step in self.steps)
 
     @property
-    def backbones(self) -> tuple[Backbone, ...]:
-        """Pretrained ones that start from no other network of the run."""
-        return tuple(one.backbone for one in self.networks if one.backbone.pretrained and not one.backbone.start)
-
-    @property
     def bytes_a_row(self) -> int:
         """A small picture, and its masks three times: one a row and fold that answers, and joined."""
         return self.side**2 * (1 + 3 * len(self.masks))
@@ -157,12 +128,6 @@ class Detection(Localizer):
     def networks(self) -> tuple[Detector, ...]:
         """The detector."""
         return (self.detector,)
-
-    @property
-    def backbones(self) -> tuple[Backbone, ...]:
-        """Its trunk, if that is pretrained."""
-        trunk, pyramid, _ = self.detector.trunk.partition("_fpn")
-        return (Backbone(f"torchvision/{trunk}", weights=self.detector.weights),) if pyramid else ()
 
     def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
         """Rows with a hand-made box."""

@@ -128,9 +128,9 @@ def _start(recipe: Any, made: list[dict[str, Any]]) -> str:
 
 
 def _network(recipe: Any) -> str:
-    if hasattr(recipe, "backbone"):
-        return str(recipe.backbone.name)
-    return str(recipe.trunk) if hasattr(recipe, "trunk") else type(recipe.model).__name__
+    if hasattr(recipe, "trunk"):
+        return str(recipe.trunk)
+    return str(recipe.backbone.name) if hasattr(recipe, "backbone") else type(recipe.model).__name__
 
 
 def _picture(recipe: Any) -> str:

@@ -4,7 +4,7 @@ Fold k's networks are trained without fold k, then answer for the fold and the t
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from radstack.core.paths import Paths
 from radstack.core.progress import track
 from radstack.images.dicom import Unreadable
 from radstack.images.shards import Shards, shard_path, write_shard
-from radstack.recipes.localizer import Chain, Step, same_picture
+from radstack.recipes.localizer import Chain, Step
 from radstack.running.context import Context
 from radstack.running.tables import raw_files, read_index
 from radstack.stages.decode import fold_artifact, prepared_rows, rows_file, set_aside
@@ -70,27 +70,16 @@ def _prepare_all(chain: Chain, paths: Paths, shards: np.ndarray, parts: Path, wo
     """
     numbers, starts, counts = np.unique(shards, return_index=True, return_counts=True)
     pieces = np.stack([numbers, starts, starts + counts], axis=1).tolist()
-    return mapped_rows(partial(_prepare_pieces, chain, paths), pieces, parts, workers, "prepare", 1)
+    return mapped_rows(partial(_prepare_shard, chain, paths), pieces, parts, workers, "prepare", 1)
 
 
-def _prepare_pieces(chain: Chain, paths: Paths, pieces: list[list[int]]) -> pd.DataFrame:
-    """Write the shard of each piece (number, first index row, first one after) and return its facts."""
-    index = pd.read_parquet(paths.folds / "index.parquet")
-    return pd.concat([_prepare_shard(chain, paths, shard, index[start:stop]) for shard, start, stop in pieces])
-
-
-def _prepare_shard(chain: Chain, paths: Paths, shard: int, rows: pd.DataFrame) -> pd.DataFrame:
-    facts: list[pd.DataFrame] = []
-
-    def pictures() -> Iterator[np.ndarray]:
-        for _, own in rows.groupby("path", sort=False):
-            made, fact = _prepare_file(chain, paths, own)
-            facts.append(fact)
-            yield from made
-
-    stream = pictures()
-    write_shard(shard_path(paths.cache / "prepared", shard), [partial(next, stream)] * len(rows), (chain.side, chain.side),
-                "uint8")
+def _prepare_shard(chain: Chain, paths: Paths, pieces: list[list[int]]) -> pd.DataFrame:
+    """Write the shard of the one piece (number, first index row, first one after) and return its facts."""
+    (shard, start, stop), = pieces
+    rows = pd.read_parquet(paths.folds / "index.parquet")[start:stop]
+    made, facts = zip(*(_prepare_file(chain, paths, own) for _, own in rows.groupby("path", sort=False)))
+    pictures = [one.copy for file in made for one in file]
+    write_shard(shard_path(paths.cache / "prepared", shard), pictures, (chain.side, chain.side), "uint8")
     return pd.concat(facts, ignore_index=True).assign(shard=shard, slot=np.arange(len(rows)))
 
 
@@ -180,8 +169,7 @@ def _follow(context: Context, chain: Chain, scene: Scene, fold: int, device: "to
 
 def _guides(chain: Chain, number: int) -> bool:
     """Whether step ``number``, if there is one, meets anything that the steps before it found."""
-    return number < len(chain.steps) and any(step.targets or step.follow is not same_picture
-                                             for step in chain.steps[:number])
+    return number < len(chain.steps) and any(step.targets or step.follow for step in chain.steps[:number])
 
 
 def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.device", wanted: np.ndarray) -> None:
@@ -195,12 +183,13 @@ def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.
     answer = np.zeros((len(wanted), *found[0].shape[1:]), found[0].dtype)
     answer[rows] = np.concatenate(found)
     if step.targets:
-        places = step.back(scene.rows, answer, chain.side)
+        places = step.back(scene.rows, answer, chain.side) if step.back else answer
         scene.rows = scene.rows.join(pd.DataFrame(places, columns=list(step.targets)))
     else:
         scene.maps = np.concatenate([scene.maps, answer[:, None]], axis=1)
-    with track(len(wanted), f"follow {step.experiment.name}", brief=True) as steps:
-        scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
+    if step.follow:
+        with track(len(wanted), f"follow {step.experiment.name}", brief=True) as steps:
+            scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
 
 
 def _train(context: Context, step: Step, before: list[Path], scene: Scene, fold: int, device: "torch.device") -> Path:

@@ -16,7 +16,6 @@ from radstack.core.files import read_table, write_table
 from radstack.core.folds import fold_of
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
-from radstack.recipes.localizer import as_found, nothing_found
 from radstack.running.context import Context
 from radstack.running.tables import raw_files, read_folds, read_index
 
@@ -27,7 +26,7 @@ Look = Callable[[np.ndarray], dict[str, Any]]
 
 
 def set_aside(context: Context, artifact: Artifact, facts: Callable[[Path], pd.DataFrame],
-              then: Callable[[pd.DataFrame], pd.DataFrame] = as_found) -> None:
+              then: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> None:
     """Make ``artifact``: a table of the pictures that can be decoded, its first file, and ``quarantine.csv`` of the others.
 
     Args:
@@ -35,14 +34,15 @@ def set_aside(context: Context, artifact: Artifact, facts: Callable[[Path], pd.D
         artifact: what is made from the index and the raw files.
         facts: called with a folder for finished parts; a row an index row: ``crc`` (CRC-32 of the pixels), ``reason`` and
             ``detail`` ("" where the picture can be decoded), and whatever else the table shall hold.
-        then: index rows and facts of readable pictures -> the table.
+        then: index rows and facts of readable pictures -> the table, if that is not they.
     """
     quarantine, parts = context.paths.cache / "quarantine.csv", context.paths.cache / f"parts-{artifact.key}"
 
     def build() -> dict[str, Any]:
         rows = read_index(context).join(facts(parts))
         bad = rows["reason"] != ""
-        table = then(rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True))
+        table = rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True)
+        table = then(table) if then else table
         write_table(artifact.files[0], table)
         write_table(quarantine, rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
         shutil.rmtree(parts, ignore_errors=True)
@@ -52,23 +52,23 @@ def set_aside(context: Context, artifact: Artifact, facts: Callable[[Path], pd.D
     context.make(artifact, build)
 
 
-def decode_all(context: Context, read: Read, parts: Path, look: Look = nothing_found) -> pd.DataFrame:
+def decode_all(context: Context, read: Read, parts: Path, look: Look | None = None) -> pd.DataFrame:
     """Facts of all index rows for :func:`set_aside`, with what ``look`` says of the pixels that ``read`` gives."""
     paths = read_index(context)["path"].tolist()
     return mapped_rows(partial(decode, context.paths.input, read, look), paths, parts, context.options.workers, "decode",
                        CHUNK)
 
 
-def decode(folder: Path, read: Read, look: Look, paths: list[str]) -> pd.DataFrame:
+def decode(folder: Path, read: Read, look: Look | None, paths: list[str]) -> pd.DataFrame:
     """Facts of the files ``paths`` below ``folder``, see :func:`decode_all`."""
     cv2.setNumThreads(1)  # the files are shared out to processes
     return pd.DataFrame([_decode(folder / path, read, look) for path in paths])
 
 
-def _decode(path: Path, read: Read, look: Look) -> dict[str, Any]:
+def _decode(path: Path, read: Read, look: Look | None) -> dict[str, Any]:
     try:
         pixels = read(path)
-        return {"crc": zlib.crc32(pixels.tobytes()), "reason": "", "detail": "", **look(pixels)}
+        return {"crc": zlib.crc32(pixels.tobytes()), "reason": "", "detail": "", **(look(pixels) if look else {})}
     except Unreadable as error:
         return {"crc": 0, "reason": error.reason, "detail": error.detail}
 
