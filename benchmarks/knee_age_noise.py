@@ -20,7 +20,7 @@ from competitions import load
 from competitions.knee_age.localizer import THRESHOLD, made_masks
 from competitions.knee_age.volume import KERNEL
 from radstack.images import masks
-from radstack.recipes.localizer import Chain
+from radstack.recipes.localizer import Chain, has_mask
 from radstack.running.cli import command_parser, open_context
 from radstack.running.context import Context
 from radstack.stages.chain import Scene, open_scene
@@ -37,7 +37,7 @@ def main() -> None:
     context = open_context(arguments, load)
     chain = context.competition.localizer
     rows, fold = prepared_rows(context)
-    known = (rows["mask"] != "").to_numpy()
+    known = has_mask(rows)
     scene = open_scene(context, rows[known].reset_index(drop=True), fold[known])
     clean = made_masks(context.paths.input, scene.rows, chain.side, "bone")
     noisy = distorted(clean, scene.rows["series"].to_numpy(), round((KERNEL - 1) / 2 * chain.side / 224))

@@ -46,6 +46,11 @@ class Classical(Localizer):
     """All pictures' findings -> the crop of each, in pixels of the raw picture; None: each finding stands as it is."""
 
 
+def has_mask(rows: pd.DataFrame) -> np.ndarray:
+    """Whose column ``mask`` names a hand-made mask, bool [rows]."""
+    return (rows["mask"] != "").to_numpy()
+
+
 @dataclass(frozen=True)
 class Step:
     """One network of a chain."""

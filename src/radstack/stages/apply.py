@@ -13,7 +13,7 @@ from radstack.core.paths import Paths
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
-from radstack.stack.rows import Member, mean_over_folds
+from radstack.stack.rows import mean_over_folds
 from radstack.stages.cache import cache
 from radstack.stages.localize import localize_elsewhere
 from radstack.stages.stack import members_of, stack_folds, task_of
@@ -70,7 +70,7 @@ def _predict(context: Context, there: Context, experiment: Experiment, rows: pd.
         weights = weights_artifact(context, experiment, fold).files[0]
         net = load_net(experiment, targets, weights, torch.device(context.options.device or "cpu"))
         found = predict(experiment, net, targets, rows, np.arange(len(rows)), Shards(there.paths.cache),
-                        np.empty((0, net.width), np.float16), workers=0, report=_quiet)
+                        np.empty((0, net.width), np.float16), workers=0, report=lambda line: None)
         parts.append(pd.DataFrame(found, columns=list(targets)).assign(id=rows["id"].to_numpy(), fold=fold))
     return pd.concat(parts, ignore_index=True).reindex(columns=["id", "fold", *context.competition.targets])
 
@@ -84,15 +84,7 @@ def _stack(context: Context, rows: pd.DataFrame, predicted: dict[str, pd.DataFra
     tests: dict[str, Any] = dict(predicted)
     for stacker in context.competition.models.stackers:
         members = members_of(context, stacker.members)
-        swapped = {name: Member(member.oof, _of_folds(tests[name], stack_folds(context, name)), member.folds_hash)
+        swapped = {name: replace(member, test=tests[name][tests[name]["fold"].isin(stack_folds(context, name))])
                    for name, member in members.items()}
         tests[stacker.name] = fit_stack(stacker, swapped, index, read_folds(context), task_of(context)).member.test
     return {name: mean_over_folds(test, context.competition.targets) for name, test in tests.items()}
-
-
-def _of_folds(test: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
-    return test[test["fold"].isin(folds)]
-
-
-def _quiet(line: str) -> None:
-    """Networks answer for a few pictures in no time; their progress is no news."""

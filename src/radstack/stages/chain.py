@@ -23,7 +23,7 @@ from radstack.images.dicom import Unreadable
 from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.recipes.localizer import Chain, Step
 from radstack.running.context import Context
-from radstack.running.tables import raw_files, read_index
+from radstack.running.tables import read_index
 from radstack.stages.decode import fold_artifact, prepared_rows, rows_file, set_aside
 from radstack.stages.train import started_from, train_run
 
@@ -40,16 +40,15 @@ def prepare(context: Context, chain: Chain) -> None:
     paths, index = context.paths, read_index(context)
     folder = paths.cache / "prepared"
     shards = shards_of(index["path"], chain.per_shard)
-    files = (rows_file(context), paths.cache / "quarantine.csv", *(shard_path(folder, one) for one in np.unique(shards)))
     recipe = {"side": chain.side, "per_shard": chain.per_shard, "prepare": _settings(chain.prepare)}
-    artifact = Artifact("02_localize", VERSION, files, recipe, (paths.folds / "index.parquet",), raw_files(context))
 
     def facts(parts: Path) -> pd.DataFrame:
         sweep(folder)
         need_disk(paths.cache, 2 * len(index) * chain.side**2, "02_localize")
         return _prepare_all(chain, paths, shards, parts, context.options.workers)
 
-    set_aside(context, artifact, facts)
+    stores = tuple(shard_path(folder, one) for one in np.unique(shards))
+    set_aside(context, VERSION, rows_file(context), facts, recipe, stores)
 
 
 def shards_of(path: pd.Series, per_shard: int) -> np.ndarray:
@@ -275,7 +274,12 @@ def joined(paths: Paths, folds: int, ids: pd.Series) -> tuple[pd.DataFrame, list
     return answers, [np.rint(one).astype(np.uint8) for one in maps]
 
 
+def small_of(paths: Paths, row: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Small picture uint8 [side, side] and joined maps uint8 [masks, side, side] of a row of ``boxes.parquet``."""
+    place = int(row.map_shard), int(row.map_slot)
+    return Shards(paths.cache / "prepared")(*place), Shards(paths.cache / "maps")(*place)
+
+
 def draw(paths: Paths, chain: Chain, row: Any, file: Path) -> None:
     """Draw the steps of one row of ``boxes.parquet``."""
-    picture, maps = (Shards(paths.cache / name)(int(row.map_shard), int(row.map_slot)) for name in ("prepared", "maps"))
-    chain.show(paths, row, picture, maps, file)
+    chain.show(paths, row, *small_of(paths, row), file)

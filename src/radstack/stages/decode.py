@@ -25,25 +25,31 @@ Read = Callable[[Path], np.ndarray]
 Look = Callable[[np.ndarray], dict[str, Any]]
 
 
-def set_aside(context: Context, artifact: Artifact, facts: Callable[[Path], pd.DataFrame],
-              then: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> None:
-    """Make ``artifact``: a table of the pictures that can be decoded, its first file, and ``quarantine.csv`` of the others.
+def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path], pd.DataFrame], recipe: Any = (),
+              more: tuple[Path, ...] = (), then: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> None:
+    """Make ``file``, a table of the pictures that can be decoded, and ``quarantine.csv`` of the others.
 
     Args:
         context: of the run.
-        artifact: what is made from the index and the raw files.
+        version: raised by hand whenever what is written changes.
+        file: parquet.
         facts: called with a folder for finished parts; a row an index row: ``crc`` (CRC-32 of the pixels), ``reason`` and
             ``detail`` ("" where the picture can be decoded), and whatever else the table shall hold.
+        recipe: decides, with the index and the raw files, what is made.
+        more: files that ``facts`` writes.
         then: index rows and facts of readable pictures -> the table, if that is not they.
     """
-    quarantine, parts = context.paths.cache / "quarantine.csv", context.paths.cache / f"parts-{artifact.key}"
+    paths, quarantine = context.paths, context.paths.cache / "quarantine.csv"
+    artifact = Artifact("02_localize", version, (file, quarantine, *more), recipe, (paths.folds / "index.parquet",),
+                        raw_files(context))
 
     def build() -> dict[str, Any]:
+        parts = paths.cache / f"parts-{artifact.key}"
         rows = read_index(context).join(facts(parts))
         bad = rows["reason"] != ""
         table = rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True)
         table = then(table) if then else table
-        write_table(artifact.files[0], table)
+        write_table(file, table)
         write_table(quarantine, rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
         shutil.rmtree(parts, ignore_errors=True)
         print(f"  {len(table):,} pictures decoded, {bad.sum():,} cannot be ({quarantine})")

@@ -22,7 +22,6 @@ from radstack.images.similarity import resized, warp
 from radstack.recipes.detector import Detector
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
-from radstack.running.tables import raw_files
 from radstack.stages.decode import decode_all, fold_artifact, prepared_rows, rows_file, set_aside
 
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
@@ -46,9 +45,7 @@ def score_columns(classes: tuple[str, ...]) -> list[str]:
 
 def prepare(context: Context, localizer: Detection) -> None:
     """Decode every picture: index rows of what is readable in ``prepared/rows.parquet``, the rest in ``quarantine.csv``."""
-    files = (rows_file(context), context.paths.cache / "quarantine.csv")
-    artifact = Artifact("02_localize", VERSION, files, {}, (context.paths.folds / "index.parquet",), raw_files(context))
-    set_aside(context, artifact, partial(decode_all, context, localizer.read))
+    set_aside(context, VERSION, rows_file(context), partial(decode_all, context, localizer.read))
 
 
 def found_file(paths: Paths, fold: int) -> Path:

@@ -11,7 +11,6 @@ from radstack.core.paths import Paths
 from radstack.core.progress import titled
 from radstack.recipes.localizer import Chain, Classical, Detection, Localizer
 from radstack.running.context import Context
-from radstack.running.tables import raw_files
 from radstack.running.work import Work, finish, has_gpu, shared
 from radstack.stages import chain, detect
 from radstack.stages.decode import decode_all, set_aside
@@ -110,7 +109,5 @@ def show(context: Context, count: int) -> None:
 
 
 def _by_rules(context: Context, localizer: Classical) -> None:
-    paths = context.paths
-    artifact = Artifact("02_localize", VERSION, (paths.cache / "boxes.parquet", paths.cache / "quarantine.csv"), {},
-                        (paths.folds / "index.parquet",), raw_files(context))
-    set_aside(context, artifact, partial(decode_all, context, localizer.read, look=localizer.look), localizer.write_boxes)
+    facts = partial(decode_all, context, localizer.read, look=localizer.look)
+    set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)
