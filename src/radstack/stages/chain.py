@@ -230,11 +230,10 @@ def write_boxes(context: Context, chain: Chain) -> None:
 
     def build() -> dict[str, Any]:
         pieces = [piece for _, piece in rows.groupby("shard")]
-        tables: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
+        tables = []  # in any order: they are joined by their index
         with track(len(rows), "write boxes") as steps:
-            work = partial(_boxes_of, chain, paths, len(folds))
-            for number, table in in_processes(work, pieces, context.options.workers):
-                tables[number] = table
+            for _, table in in_processes(partial(_boxes_of, chain, paths, len(folds)), pieces, context.options.workers):
+                tables.append(table)
                 steps.step(len(table))
         boxes = rows.drop(columns=["shard", "slot"]).assign(map_shard=rows["shard"], map_slot=rows["slot"])
         write_table(files[0], boxes.join(pd.concat(tables)))

@@ -9,7 +9,7 @@ from radstack.core.errors import UserError
 from radstack.core.files import read_table
 from radstack.core.paths import Paths
 from radstack.core.progress import titled
-from radstack.recipes.localizer import Chain, Classical, Detection, Localizer
+from radstack.recipes.localizer import Chain, Detection, Localizer
 from radstack.running.context import Context
 from radstack.running.work import Work, finish, has_gpu, shared
 from radstack.stages import chain, detect
@@ -45,7 +45,7 @@ class Kind(Protocol):
 
 
 KINDS: dict[type[Localizer], Kind] = {Chain: chain, Detection: detect}
-"""A localizer without networks needs no more than :func:`_by_rules`."""
+"""Kinds of localizers with networks; rules, which have none, need no more than one look at each picture."""
 
 
 def localize(context: Context) -> None:
@@ -55,7 +55,8 @@ def localize(context: Context) -> None:
     """
     localizer: Any = context.competition.localizer
     if not localizer.networks:
-        _by_rules(context, localizer)
+        facts = partial(decode_all, context, localizer.read, look=localizer.look)
+        set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)
         return
     kind = KINDS[type(localizer)]
     kind.prepare(context, localizer)
@@ -106,8 +107,3 @@ def show(context: Context, count: int) -> None:
     for row in chosen.itertuples():
         KINDS[type(localizer)].draw(paths, localizer, row, paths.reports / "localize" / f"{row.id}.png")
     print(f"  what was found in {len(chosen)} pictures: {paths.reports / 'localize'}")
-
-
-def _by_rules(context: Context, localizer: Classical) -> None:
-    facts = partial(decode_all, context, localizer.read, look=localizer.look)
-    set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)
