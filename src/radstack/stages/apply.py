@@ -15,7 +15,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.cache import cache
-from radstack.stages.localize import localize_elsewhere
+from radstack.stages.localize import apply_localizer
 from radstack.stages.stack import members_of, stack_folds, task_of
 from radstack.stages.train import weights_artifact
 
@@ -41,7 +41,7 @@ def apply(context: Context, pictures: Path, rows: pd.DataFrame, out: Path) -> tu
     there = _there(context, pictures, out)
     write_table(there.paths.folds / "index.parquet", rows.assign(split="test"))
     write_table(there.paths.folds / "folds.csv", read_folds(context))
-    localize_elsewhere(context, there)
+    apply_localizer(there, context)
     cache(there)
     new_rows = pd.read_parquet(there.paths.cache / "rows.parquet")
     predicted = {one.name: _predict(context, there, one, new_rows) for one in context.competition.models.experiments}

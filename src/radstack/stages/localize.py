@@ -9,7 +9,7 @@ from radstack.core.errors import UserError
 from radstack.core.files import read_table
 from radstack.core.paths import Paths
 from radstack.core.progress import titled
-from radstack.recipes.localizer import Chain, Detection, Localizer
+from radstack.recipes.localizer import Chain, Classical, Detection, Localizer
 from radstack.running.context import Context
 from radstack.running.work import Work, finish, has_gpu, shared
 from radstack.stages import chain, detect
@@ -55,8 +55,7 @@ def localize(context: Context) -> None:
     """
     localizer: Any = context.competition.localizer
     if not localizer.networks:
-        facts = partial(decode_all, context, localizer.read, look=localizer.look)
-        set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)
+        _by_rules(context, localizer)
         return
     kind = KINDS[type(localizer)]
     kind.prepare(context, localizer)
@@ -81,15 +80,18 @@ def localize_fold(context: Context, fold: int) -> None:
         together(kind.found_artifact(context, localizer, fold), lambda: kind.learn(context, localizer, fold, device))
 
 
-def localize_elsewhere(context: Context, there: Context) -> None:
-    """Stage 02 on the pictures of ``there`` by the networks that ``context`` trained, those of every fold."""
+def apply_localizer(there: Context, trained: Context) -> None:
+    """Stage 02 on the pictures of ``there`` by what ``trained`` learned, the networks of every fold."""
+    localizer: Any = there.competition.localizer
+    if not localizer.networks:
+        _by_rules(there, localizer)
+        return
     import torch
 
-    localizer = context.competition.localizer
-    kind, device = KINDS[type(localizer)], torch.device(context.options.device or "cpu")
+    kind, device = KINDS[type(localizer)], torch.device(there.options.device or "cpu")
     kind.prepare(there, localizer)
-    for fold in range(context.competition.folds.count):
-        kind.look(context, there, localizer, fold, device)
+    for fold in range(there.competition.folds.count):
+        kind.look(trained, there, localizer, fold, device)
     kind.write_boxes(there, localizer)
 
 
@@ -107,3 +109,8 @@ def show(context: Context, count: int) -> None:
     for row in chosen.itertuples():
         KINDS[type(localizer)].draw(paths, localizer, row, paths.reports / "localize" / f"{row.id}.png")
     print(f"  what was found in {len(chosen)} pictures: {paths.reports / 'localize'}")
+
+
+def _by_rules(context: Context, localizer: Classical) -> None:
+    facts = partial(decode_all, context, localizer.read, look=localizer.look)
+    set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)
