@@ -20,16 +20,15 @@ from competitions import load
 from competitions.knee_age.localizer import THRESHOLD, made_masks
 from competitions.knee_age.volume import KERNEL
 from radstack.images import masks
-from radstack.nets.backbones import build
-from radstack.recipes.localizer import Chain
+from radstack.recipes.localizer import Chain, has_mask
 from radstack.running.cli import command_parser, open_context
 from radstack.running.context import Context
-from radstack.stages.chain import prepared_rows
-from radstack.stages.chain_fold import Scene, open_scene
-from radstack.stages.train import write_weights
+from radstack.stages.chain import Scene, open_scene
+from radstack.stages.decode import prepared_rows
+from radstack.stages.train import train_run
 from radstack.training import checkpoint
 from radstack.training.inference import predict_raw
-from radstack.training.run import Run, train
+from radstack.training.run import Run
 
 
 def main() -> None:
@@ -37,9 +36,8 @@ def main() -> None:
     arguments = command_parser(__doc__).parse_args(["knee_age", "--demo", *sys.argv[1:]])
     context = open_context(arguments, load)
     chain = context.competition.localizer
-    assert isinstance(chain, Chain)
     rows, fold = prepared_rows(context)
-    known = (rows["mask"] != "").to_numpy()
+    known = has_mask(rows)
     scene = open_scene(context, rows[known].reset_index(drop=True), fold[known])
     clean = made_masks(context.paths.input, scene.rows, chain.side, "bone")
     noisy = distorted(clean, scene.rows["series"].to_numpy(), round((KERNEL - 1) / 2 * chain.side / 224))
@@ -65,8 +63,7 @@ def trained(context: Context, chain: Chain, scene: Scene, labels: np.ndarray, na
     run = Run(experiment, 0, (), scene.rows, scene.fold, scene.pictures, f"noise {name}", path.with_suffix(".checkpoint"),
               torch.device("cpu"), 0, 1e9, lambda line: None, labels)
     checkpoint.remove(run.checkpoint)
-    learner, _ = train(run, lambda: build(experiment.backbone, 1, 1))
-    write_weights(path, learner.result)
+    train_run(context, run)
     return predict_raw(experiment, (), path, scene.pictures, run.device) >= THRESHOLD * 255
 
 

@@ -5,6 +5,7 @@ writes   cache/<competition>/boxes.parquet, quarantine.csv (pictures that cannot
          weights/<competition>/<network>/ and cache/<competition>/prepared, found, maps
 command  python src/02_localize.py ich [--demo] [--workers 8]
          python src/02_localize.py bone_age --demo --show 4     (pictures of every step, below reports/)
+         python src/02_localize.py radius_ulna --set localizer.detector=resnet50     (another detector, by its name)
 takes    seconds for the demo of ich, two minutes for that of bone_age; about an hour for RSNA 2019 on 8 cores; restartable
 """
 

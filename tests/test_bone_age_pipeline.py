@@ -12,7 +12,7 @@ import torch
 from competitions import load
 from competitions.bone_age import balance, frame
 from competitions.bone_age.experiments import EXPERIMENTS
-from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, settle, to_unit
+from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, to_unit, write_boxes
 from competitions.bone_age.report import STAGES, strata
 from radstack.core.recipe import change
 from radstack.nets.backbones import build
@@ -156,7 +156,7 @@ def blob(*boxes):
     ((HAND - 200) * 0.4 + 200, blob((71, 70, 180, 108), (100, 0, 180, 70)), "hand beyond the frame"),
 ])
 def test_what_cannot_be_registered_is_flagged_and_passed_on(points, probability, flag):
-    found = settle(Row(points), probability // 2, probability[None])
+    found = write_boxes(Row(points), probability // 2, probability[None])
     assert found["flag"] == flag
     matrix = np.array([found[name] for name in ("m00", "m01", "m02", "m10", "m11", "m12")]).reshape(2, 3)
     assert np.isfinite(matrix).all() and abs(np.linalg.det(matrix[:, :2])) > 0

@@ -23,7 +23,7 @@ from radstack.recipes.losses import Jaccard, Points
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import chain as stage
-from radstack.stages.chain_fold import localize_fold
+from radstack.stages.localize import apply_networks, localize_fold
 from radstack.training.distributed import torchrun
 
 SIDE = 32
@@ -71,7 +71,7 @@ def only_the_disc(picture, probability):
     return np.where(probability > 127, picture, 0).astype(np.uint8)
 
 
-def settle(row, picture, maps):
+def write_boxes(row, picture, maps):
     probability, = maps
     return {"flag": "" if probability.max() > 127 else "nothing found", "area": int((probability > 127).sum())}
 
@@ -82,7 +82,7 @@ def nothing(*_):
 
 def context_of(folder, **options):
     steps = (Step(BASE, known, masks, follow=only_the_disc), Step(CENTER, known, centers, ("u", "v")))
-    chain = Chain(SIDE, prepare, steps, settle, nothing, per_shard=16)
+    chain = Chain(SIDE, prepare, steps, write_boxes, nothing, per_shard=16)
     competition = change(load("bone_age", demo=True), localizer=chain)
     return make_context(competition, Options(data_dir=str(folder), out_dir=str(folder), workers=1, device="cpu", **options))
 
@@ -111,7 +111,7 @@ def run(context) -> pd.DataFrame:
     for fold in range(3):
         if context.why(stage.found_artifact(context, chain, fold)):
             localize_fold(context, fold)
-    stage.settle(context, chain)
+    apply_networks(context)
     return pd.read_parquet(context.paths.cache / "boxes.parquet")
 
 
@@ -122,11 +122,11 @@ def test_every_readable_picture_is_found_once_and_out_of_fold(context):
     assert sorted(boxes["id"]) == sorted(f"d{n}" for n in range(40) if n != 5)
     assert (boxes["flag"] == "").all() and boxes["area"].between(80, 150).all(), "a disc of radius 6 has 113 pixels"
     for fold in range(3):
-        found = pd.read_parquet(stage.found_files(context.paths, fold)[0])
+        found = pd.concat([pd.read_parquet(stage.found_files(context.paths, fold, split)[0]) for split in ("train", "test")])
         own = {f"d{n}" for n in range(30) if n % 3 == fold and n != 5}
         assert set(found["id"]) == own | {f"d{n}" for n in range(30, 40)}
     test = boxes[boxes["split"] == "test"].set_index("id")
-    answers = [pd.read_parquet(stage.found_files(context.paths, fold)[0]).set_index("id")["u"] for fold in range(3)]
+    answers = [pd.read_parquet(stage.found_files(context.paths, fold, "test")[0]).set_index("id")["u"] for fold in range(3)]
     np.testing.assert_allclose(test["u"], pd.concat(answers, axis=1).loc[test.index].median(axis=1), rtol=1e-6)
 
 
@@ -134,7 +134,7 @@ def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(c
     run(context)
     weights = context.paths.weights / "disc_mask" / "fold1.safetensors"
     before, boxes = weights.stat().st_mtime_ns, pd.read_parquet(context.paths.cache / "boxes.parquet")
-    stage.found_files(context.paths, 1)[0].unlink()
+    stage.found_files(context.paths, 1, "train")[0].unlink()
     again = run(context)
     assert weights.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(boxes, again)

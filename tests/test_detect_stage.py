@@ -24,10 +24,9 @@ from radstack.recipes.experiment import Optim
 from radstack.recipes.localizer import Detection
 from radstack.running.cli import make_context
 from radstack.running.context import Options
-from radstack.stages.chain import prepared_rows
-from radstack.stages.detect import find_boxes, found_artifact, found_columns, joined, prepare, show
-from radstack.stages.detect_fold import _lessons, detect_fold, smaller
-from radstack.stages.localize import localize
+from radstack.stages.decode import prepared_rows
+from radstack.stages.detect import _lessons, found_artifact, found_columns, joined, prepare, smaller
+from radstack.stages.localize import localize, localize_fold, show
 from radstack.training.distributed import torchrun
 
 CLASSES = ("disk", "block")
@@ -53,7 +52,7 @@ def drawn(rows):
     return rows[DRAWN].to_numpy(float).reshape(len(rows), len(CLASSES), 4)
 
 
-def settle(rows):
+def write_boxes(rows):
     return rows.assign(wide=rows["found_block_x2"] - rows["found_block_x1"])
 
 
@@ -62,7 +61,7 @@ def write_note(picture, row, file):
     file.write_text(f"{picture.shape} {row.flag}")
 
 
-LOCALIZER = Detection(RECIPE, read, drawn, settle, write_note)
+LOCALIZER = Detection(RECIPE, read, drawn, write_boxes, write_note)
 
 
 def context_of(folder, **options):
@@ -107,16 +106,16 @@ def test_every_readable_picture_gets_one_box_a_class_and_the_second_run_makes_no
 
 
 def test_a_fold_without_its_answers_is_looked_at_again_and_nothing_is_trained(scene, capsys):
-    find_boxes(scene, LOCALIZER)
+    localize(scene)
     weights = scene.paths.weights / "toy" / "fold1.safetensors"
     before = weights.stat().st_mtime_ns
     (scene.paths.cache / "found" / "fold1.parquet").unlink()
-    find_boxes(scene, LOCALIZER)
+    localize(scene)
     assert weights.stat().st_mtime_ns == before and (scene.paths.cache / "found" / "fold1.parquet").exists()
 
 
 def test_the_lessons_of_a_fold_are_neither_its_own_pictures_nor_test(scene):
-    find_boxes(scene, LOCALIZER)
+    localize(scene)
     rows, boxes = _lessons(scene, LOCALIZER, 0)
     assert rows["id"].tolist() == ["p1", "p5", "p7"] and boxes.shape == (3, 2, 4)
     own = pd.read_parquet(scene.paths.cache / "found" / "fold0.parquet")["id"]
@@ -126,14 +125,14 @@ def test_the_lessons_of_a_fold_are_neither_its_own_pictures_nor_test(scene):
 
 def test_without_hand_made_boxes_it_says_so(scene):
     nothing = change(LOCALIZER, drawn=lambda rows: np.full((len(rows), 2, 4), np.nan))
-    find_boxes(scene, LOCALIZER)
+    localize(scene)
     with pytest.raises(UserError, match="no picture outside fold 0 has hand-made boxes"):
         _lessons(scene, nothing, 0)
 
 
 def test_flagged_pictures_are_drawn_first(scene):
-    find_boxes(scene, LOCALIZER)
-    show(scene, LOCALIZER, 1)
+    localize(scene)
+    show(scene, 1)
     assert len(list((scene.paths.reports / "localize").iterdir())) == 2
 
 
@@ -178,4 +177,4 @@ def test_two_processes_share_a_fold(scene):
 
 
 if __name__ == "__main__":
-    detect_fold(context_of(Path(sys.argv[1]), gpus=2), 0)
+    localize_fold(context_of(Path(sys.argv[1]), gpus=2), 0)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from competitions import load
 from competitions.knee_age import COMPETITION, balance, localizer
 from competitions.knee_age.experiments import EXPERIMENTS
-from competitions.knee_age.localizer import BONE_MASKS, LEVELS, MASKS, ZERO, cleaned, made_masks, own_masks, prepare, settle
+from competitions.knee_age.localizer import BONE_MASKS, LEVELS, MASKS, ZERO, cleaned, made_masks, own_masks, prepare
 from competitions.knee_age.views import Knee, within
 from competitions.knee_age.volume import BONES, CENTRAL
 from phantoms.knee_age import draw
@@ -28,7 +28,7 @@ from radstack.running.context import Options
 from radstack.stages import cache, folds, get_data, predict, sequence, stack, submit, train
 from radstack.stages import chain as chain_stage
 from radstack.stages.apply import apply
-from radstack.stages.chain_fold import localize_fold
+from radstack.stages.localize import apply_networks, localize_fold
 from radstack.stages.train import weights_artifact
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch
@@ -97,7 +97,7 @@ def test_small_findings_are_dropped_but_the_fibula_is_small_in_itself():
 def test_an_empty_slice_is_flagged_where_every_knee_has_bone(position, area, flag, central):
     maps = np.zeros((4, 100, 100), np.uint8)
     maps[0].ravel()[:area] = 255
-    found = settle(SimpleNamespace(position=position, slices=24), maps[0], maps)
+    found = localizer.write_boxes(SimpleNamespace(position=position, slices=24), maps[0], maps)
     assert (found["flag"], found["central"]) == (flag, central)
     assert found["area_bone"] == pytest.approx(area / 10_000)
 
@@ -189,7 +189,7 @@ def run_stages(context, volumes: int) -> None:
     chain_stage.prepare(context, chain)
     for fold in count:
         localize_fold(context, fold)
-    chain_stage.settle(context, chain)
+    apply_networks(context)
     cache.cache(context)
     for experiment in context.experiments:
         for fold in count:

@@ -16,11 +16,12 @@ from competitions.radius_ulna import balance
 from competitions.radius_ulna.annotate import annotate
 from competitions.radius_ulna.experiments import ARTICLE_BEST, BASE, EXPERIMENTS, FIVEFOLD, IN_PHASE, NETS, ON_CALL
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.localizer import DETECTORS, crop, settle
+from competitions.radius_ulna.localizer import DETECTORS, crop, write_boxes
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, PHASE_COLUMNS, TARGETS
 from competitions.radius_ulna.report import ARTICLE, article, calls, ceiling, known_truth
 from competitions.radius_ulna.views import CROP, STORED, bone, both
 from radstack.core.errors import UserError
+from radstack.core.files import write_table
 from radstack.core.recipe import change
 from radstack.detection.nets import build as build_detector
 from radstack.detection.nets import phases
@@ -183,7 +184,7 @@ def test_a_mirrored_hand_gives_the_same_crops():
     flipped = boxes.copy()
     flipped[:, [0, 2]] = 80 - boxes[:, [2, 0]]
     columns = [f"found_{one}_{corner}" for one in BONES for corner in ("x1", "y1", "x2", "y2")]
-    told = settle(pd.DataFrame([boxes.ravel(), flipped.ravel()], columns=columns))["mirrored"].tolist()
+    told = write_boxes(pd.DataFrame([boxes.ravel(), flipped.ravel()], columns=columns))["mirrored"].tolist()
     assert told == [0, 1]
     for box, other in zip(boxes, flipped):
         plain, turned = crop(picture, box, False), crop(np.ascontiguousarray(picture[:, ::-1]), other, True)
@@ -264,6 +265,31 @@ def test_detectors_are_the_articles_and_later_ones():
         small = change(recipe, dense=8, args={} if recipe.trunk != "zfnet" else {"widths": (8, 8, 8, 8, 8)})
         assert len(phases(small)) == (4 if isinstance(recipe.schedule, FourSteps) else 1)
         assert build_detector(small, Weights(wanted=False))[0].roi_heads.box_predictor.cls_score.out_features == 3
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_a_detector_is_chosen_by_name_and_then_changed(demo):
+    def chosen(*edits):
+        return make_context(load("radius_ulna", demo=demo), Options(edits=edits)).competition.localizer.networks[0]
+
+    assert {name: chosen(f"localizer.detector={name}") for name in DETECTORS} == DETECTORS
+    edits = ("localizer.detector=resnet50", "localizer.detector.seed=3")
+    assert chosen(*edits) == change(DETECTORS["resnet50"], seed=3)
+    with pytest.raises(UserError, match=r"no detector 'vgg'.*zfnet_four_steps") as raised:
+        chosen("localizer.detector=vgg")
+    assert all(name in str(raised.value) for name in DETECTORS)
+    for other in ("bone_age", "ich"):
+        with pytest.raises(UserError, match="has no field 'detector'"):
+            make_context(load(other), Options(edits=edits))
+
+
+def test_the_stage_takes_the_chosen_detector(tmp_path):
+    context = make_context(load("radius_ulna", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    write_table(context.paths.folds / "index.parquet", pd.DataFrame({"id": [], "split": [], "path": []}))
+    script, place = Path(__file__).parents[1] / "src/02_localize.py", str(tmp_path)
+    done = subprocess.run([sys.executable, str(script), "radius_ulna", "--demo", "--dry-run", "--data-dir", place,
+                           "--out-dir", place, "--set", "localizer.detector=resnet50"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("would make localize fold") == 3, done.stderr
 
 
 def test_recipes_fit_the_cache_and_members_come_first():

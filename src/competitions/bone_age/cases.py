@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age.frame import REGIONS
-from competitions.bone_age.localizer import FINE, hand_map, raw_mask
+from competitions.bone_age.localizer import FINE, found_mask
 from competitions.bone_age.pictures import NAMES, found, hand
 from competitions.bone_age.report import half_widths, region_ages
 from radstack.core.paths import Paths
@@ -65,7 +65,7 @@ def localized(row: pd.Series, paths: Paths) -> Picture | None:
         return None
     small, outline = fitted(raw, SMALL), None
     if shard_path(paths.cache / "maps", int(row["map_shard"])).exists():
-        mask = raw_mask(hand_map(paths, row), row).astype(np.float32)
+        mask = found_mask(paths, row).astype(np.float32)
         outline = cv2.resize(mask, small.shape[::-1], interpolation=cv2.INTER_AREA)
     points = row[[f"raw_{name}" for name in FINE]].to_numpy(float).reshape(-1, 2) * small.shape[0] / raw.shape[0]
     turned = " It was mirrored." if row["mirrored"] else ""

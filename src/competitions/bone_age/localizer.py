@@ -10,15 +10,16 @@ import pandas as pd
 
 from competitions.bone_age import frame
 from radstack.core.paths import Paths
+from radstack.core.recipe import change
 from radstack.images import masks
 from radstack.images.radiograph import prepare, read
-from radstack.images.shards import Shards
 from radstack.images.similarity import Similarity, resized, warp
 from radstack.images.views import Whole
 from radstack.recipes.competition import CacheRecipe
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
-from radstack.recipes.localizer import Chain, Step
+from radstack.recipes.localizer import Chain, Step, has_mask
 from radstack.recipes.losses import HeatMaps, Jaccard, Points
+from radstack.stages.chain import small_of
 
 LANDMARKS = ("tip", "thumb", "capitate")
 """Tip of the third distal phalanx, tip of the thumb's, center of the capitate (P1, P2, P3 of Iglovikov et al. 2018)."""
@@ -47,7 +48,8 @@ HAND_MASK = Experiment(
     note="U-Net with batch norm and H - log J of Iglovikov et al. 2018, who leave size, length and augmentation open",
 )
 
-HAND_LANDMARKS = Experiment(
+HAND_LANDMARKS = change(
+    HAND_MASK,
     name="hand_landmarks",
     view=Whole((256, 256)),
     backbone=Backbone("radstack/vgg_elu", pretrained=False,
@@ -58,25 +60,20 @@ HAND_LANDMARKS = Experiment(
         Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
     ),
     loss=Points(),
-    optim=Optim("adam", lr=3e-4),
-    schedule=Schedule("cosine", warmup=1.0, floor=0.01),
+    optim__lr=3e-4,
     train=Train(epochs=200, batch_size=16, precision="fp32"),
     note="as Iglovikov et al. 2018: VGG blocks of two convolutions, ELU, batch norm, mean squared error, Adam, at 1/8 "
          "scale; widths are those of the age network",
 )
 
-HAND_LANDMARKS_FINE = Experiment(
+HAND_LANDMARKS_FINE = change(
+    HAND_MASK,
     name="hand_landmarks_fine",
-    view=Whole((512, 512)),
-    backbone=Backbone("radstack/unet", pretrained=False, args={"widths": (32, 64, 128, 256, 512, 512)}),
     augment=(
         Op("Affine", {"translate_percent": (-0.08, 0.08), "scale": (0.88, 1.12), "rotate": (-12, 12), "p": 1.0}),
         Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
     ),
     loss=HeatMaps(),
-    optim=Optim("adam", lr=1e-3),
-    schedule=Schedule("cosine", warmup=1.0, floor=0.01),
-    train=Train(epochs=60, batch_size=8, precision="bf16"),
     note="a second look at the hand that the first network registered, so that five fingertips are not alike any more; "
          "Iglovikov et al. 2018 have no such step (DECISIONS.md)",
 )
@@ -100,18 +97,9 @@ class Masks:
     def __getitem__(self, row: int) -> np.ndarray:
         """The mask of one row."""
         if row not in self.kept:
-            self.kept[row] = self._read(row)
+            name, empty = self.names[row], np.zeros((self.side, self.side), np.uint8)
+            self.kept[row] = prepare(self.folder / name, self.side)[0] if name else empty
         return self.kept[row].astype(np.float32) / 255
-
-    def _read(self, row: int) -> np.ndarray:
-        if not self.names[row]:
-            return np.zeros((self.side, self.side), np.uint8)
-        return prepare(self.folder / self.names[row], self.side)[0]
-
-
-def has_mask(rows: pd.DataFrame) -> np.ndarray:
-    """Who has a hand-made mask."""
-    return (rows["mask"] != "").to_numpy()
 
 
 def has_points(rows: pd.DataFrame) -> np.ndarray:
@@ -173,7 +161,7 @@ def hand_only(picture: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return masks.equalize(255 - picture if masks.is_inverted(picture, mask) else picture, mask)
 
 
-def settle(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
+def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
     """Landmarks in raw pixels, the similarity into the frame, what is wrong (``flag``, "" for nothing)."""
     probability, = maps
     cleaned = masks.clean(probability)
@@ -201,20 +189,19 @@ def raw_mask(probability: np.ndarray, row: Any) -> np.ndarray:
     return cv2.warpAffine(kept, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 127
 
 
+def found_mask(paths: Paths, row: Any) -> np.ndarray:
+    """:func:`raw_mask` of a row of the localization table."""
+    return raw_mask(small_of(paths, row)[1][0], row)
+
+
 def similarity(row: Any) -> Similarity:
     """The similarity from raw pixels into the frame that ``row`` of the localization table holds."""
     return Similarity(np.array([getattr(row, name) for name in MATRIX], float).reshape(2, 3))
 
 
-def hand_map(paths: Paths, row: Any) -> np.ndarray:
-    """Probability of the hand in the small picture of a row of the localization table, uint8 [side, side]."""
-    return Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))[0]
-
-
 def registered_hand(paths: Paths, row: Any, cache: CacheRecipe) -> np.ndarray:
     """The hand in the canonical frame at the cache's scale, uint8 [height, width], background 0."""
-    probability = hand_map(paths, row)
-    raw, mask = read(paths.input / row.path), raw_mask(probability, row)
+    raw, mask = read(paths.input / row.path), found_mask(paths, row)
     whole = mask if mask.any() else np.ones(raw.shape, bool)
     return frame.place(raw, whole, bool(row.inverted), similarity(row), cache.size[0] / frame.FRAME[0])
 
@@ -238,7 +225,7 @@ def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LAN
           fine: Experiment = HAND_LANDMARKS_FINE) -> Chain:
     """The three networks on small pictures of ``side`` pixels, which each may shrink further."""
     return Chain(
-        side=side, prepare=small_hand, settle=settle, show=show,
+        side=side, prepare=small_hand, write_boxes=write_boxes, show=show,
         steps=(Step(mask, has_mask, partial(Masks, seen=mask.view.size[0]), follow=hand_only),
                Step(coarse, has_points, point_labels, COARSE, follow=coarse_hand),
                Step(fine, has_points, fine_labels, FINE, back=fine_back)))

@@ -5,7 +5,7 @@ import pandas as pd
 
 from competitions.bone_age import frame
 from competitions.bone_age.annotations import read_mask
-from competitions.bone_age.localizer import LANDMARKS, hand_map, raw_mask, similarity
+from competitions.bone_age.localizer import LANDMARKS, found_mask, similarity
 from radstack.core.paths import Paths
 from radstack.images import masks
 from radstack.recipes.competition import Cases, Published
@@ -115,4 +115,4 @@ def frame_errors(row: object) -> np.ndarray:
 def mask_dice(paths: Paths, row: object) -> float:
     """Dice index of a hand's found mask and its hand-made one, in raw pixels."""
     made = read_mask(paths.input / row.mask)  # type: ignore[attr-defined]
-    return masks.dice(raw_mask(hand_map(paths, row), row), made)
+    return masks.dice(found_mask(paths, row), made)

@@ -25,7 +25,7 @@ def localize(pixels: np.ndarray) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in ("rows", "columns")}
 
 
-def settle(table: pd.DataFrame) -> pd.DataFrame:
+def write_boxes(table: pd.DataFrame) -> pd.DataFrame:
     """Replace each slice's head box by the square crop of its series, so that neighbors stay aligned."""
     boxes = head.series_boxes(table)
     own = table.drop(columns=head.EDGES)
@@ -38,4 +38,4 @@ def picture(paths: Paths, row: Any, recipe: CacheRecipe) -> np.ndarray:
     return crop_square(pixels, row.top, row.left, row.side, recipe.size[0], recipe.fill)
 
 
-HEAD = Classical(read, localize, settle)
+HEAD = Classical(read, localize, write_boxes)

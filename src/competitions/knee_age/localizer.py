@@ -11,13 +11,13 @@ from competitions.knee_age import volume
 from competitions.knee_age.volume import BONES, Box
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
-from radstack.images.shards import Shards
 from radstack.images.views import Whole
 from radstack.images.volumes import read_header, read_volume
 from radstack.recipes.competition import CacheRecipe
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Train
-from radstack.recipes.localizer import Chain, Step
+from radstack.recipes.localizer import Chain, Step, has_mask
 from radstack.recipes.losses import Dice
+from radstack.stages.chain import small_of
 
 MASKS = ("bone", *BONES)
 """What the four networks find: all bones as one, and each alone. One network of three outputs finds no fibula (3.4 % of the
@@ -75,13 +75,12 @@ def to_gray(normalized: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(normalized * LEVELS + ZERO), 0, 255).astype(np.uint8)
 
 
-def has_masks(rows: pd.DataFrame) -> np.ndarray:
-    """Whose volume has a label volume, bool [rows]."""
-    return (rows["mask"] != "").to_numpy()
+def made_masks(folder: Path, rows: pd.DataFrame, side: int, mask: str, seen: int = 0) -> np.ndarray:
+    """Hand-made masks of one of ``MASKS``, uint8 0/1 [rows, side, side]; empty where a volume has none.
 
-
-def made_masks(folder: Path, rows: pd.DataFrame, side: int, mask: str) -> np.ndarray:
-    """Hand-made masks of one of ``MASKS``, uint8 0/1 [rows, side, side]; empty where a volume has none."""
+    ``seen`` is the side that the network sees, if not that of the small pictures.
+    """
+    side = seen or side
     made = np.zeros((len(rows), side, side), np.uint8)
     for _, own in rows.reset_index(drop=True).groupby("series"):
         if own["mask"].iloc[0]:
@@ -109,7 +108,7 @@ def binary(maps: np.ndarray) -> np.ndarray:
     return cleaned(maps) >= THRESHOLD * 255
 
 
-def settle(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
+def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
     """Share of the frame that each mask takes (``area_bone`` ...), whether the slice is ``central``, and a flag if no bone
     was found in the middle third of those, where every knee has some.
     """
@@ -121,15 +120,10 @@ def settle(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
             **{f"area_{mask}": float(area) for mask, area in zip(MASKS, areas)}}
 
 
-def found_maps(paths: Paths, row: Any) -> np.ndarray:
-    """The four maps of a row of the localization table, uint8 [masks, side, side]."""
-    return Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))
-
-
 def planes(paths: Paths, row: Any, cache: CacheRecipe) -> np.ndarray:
     """What is cached of a slice: picture and the cleaned maps of ``MASKS``, side by side, uint8 [side, 5 * side]."""
-    picture = Shards(paths.cache / "prepared")(int(row.map_shard), int(row.map_slot))
-    return np.concatenate([picture, *cleaned(found_maps(paths, row))], axis=1)
+    picture, maps = small_of(paths, row)
+    return np.concatenate([picture, *cleaned(maps)], axis=1)
 
 
 def show(paths: Paths, row: Any, picture: np.ndarray, maps: np.ndarray, file: Path) -> None:
@@ -141,11 +135,6 @@ def show(paths: Paths, row: Any, picture: np.ndarray, maps: np.ndarray, file: Pa
 
 def chain(side: int, experiments: tuple[Experiment, ...] = BONE_MASKS, shrink: int = 4) -> Chain:
     """One network for each of ``MASKS`` on squares of ``side`` pixels; none sees what another found."""
-    steps = (Step(experiment, has_masks, partial(_labels, mask=name, seen=experiment.view.size[0]))
+    steps = (Step(experiment, has_mask, partial(made_masks, mask=name, seen=experiment.view.size[0]))
              for name, experiment in zip(MASKS, experiments, strict=True))
-    return Chain(side=side, prepare=partial(prepare, shrink=shrink), settle=settle, show=show, steps=tuple(steps))
-
-
-def _labels(folder: Path, rows: pd.DataFrame, side: int, mask: str, seen: int) -> np.ndarray:
-    """:func:`made_masks` at the size that the network sees, whatever that of the small pictures."""
-    return made_masks(folder, rows, seen, mask)
+    return Chain(side=side, prepare=partial(prepare, shrink=shrink), write_boxes=write_boxes, show=show, steps=tuple(steps))

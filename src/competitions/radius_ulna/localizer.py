@@ -1,5 +1,6 @@
 """From a radiograph to crops of both bones: Faster R-CNN boxes, one side for the ulna, 128 x 96 pixels each."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ RESNET = change(
     batch_size=2,
     note="ImageNet trunk and feature pyramid (Lin 2017), as later systems have it",
 )
-DETECTORS = {recipe.name: recipe for recipe in (ZFNET, ZFNET_FOUR_STEPS, RESNET)}
-"""Detectors by name; ``--set localizer.detector.<field>`` changes one."""
+DETECTORS = {"zfnet": ZFNET, "zfnet_four_steps": ZFNET_FOUR_STEPS, "resnet50": RESNET}
+"""Detectors by name: ``--set localizer.detector=resnet50`` chooses one, ``--set localizer.detector.<field>`` changes it."""
 
 
-def detection(detector: Detector = ZFNET) -> Detection:
-    """How both bones are found, by ``detector``."""
-    return Detection(detector, read, drawn_boxes, settle, show)
+def detection(detector: Detector = ZFNET, detectors: Mapping[str, Detector] = DETECTORS) -> Detection:
+    """How both bones are found, by ``detector`` or by the one of ``detectors`` that ``--set`` names."""
+    return Detection(detector, read, drawn_boxes, write_boxes, show, detectors)
 
 
 def read(path: Path) -> np.ndarray:
@@ -71,7 +72,13 @@ def found_boxes(rows: pd.DataFrame) -> np.ndarray:
     return rows[FOUND].to_numpy(float).reshape(len(rows), len(BONES), 4)
 
 
-def settle(rows: pd.DataFrame) -> pd.DataFrame:
+def boxes_of(row: Any) -> Iterator[np.ndarray]:
+    """Found and hand-made boxes of one row of it, each float64 [bones, 4]."""
+    for columns in (FOUND, BOX_COLUMNS):
+        yield np.array([getattr(row, name) for name in columns], float).reshape(len(BONES), 4)
+
+
+def write_boxes(rows: pd.DataFrame) -> pd.DataFrame:
     """Add ``mirrored``: 1 where the ulna lies right of the radius, as in a right hand seen like a left one.
 
     Medial and lateral follow the bones, so that such a crop is flipped and every network sees the ulna on one side.
@@ -83,8 +90,7 @@ def settle(rows: pd.DataFrame) -> pd.DataFrame:
 def crops(paths: Paths, row: Any, cache: CacheRecipe) -> np.ndarray:
     """What is cached of a row of the localization table: uint8 of :data:`competitions.radius_ulna.views.STORED`."""
     picture = read(paths.input / row.path)
-    found = np.array([getattr(row, name) for name in FOUND]).reshape(len(BONES), 4)
-    drawn = np.array([getattr(row, name) for name in BOX_COLUMNS], float).reshape(len(BONES), 4)
+    found, drawn = boxes_of(row)
     made = [*found, *np.where(np.isfinite(drawn), drawn, found)]
     return np.hstack([crop(picture, box, bool(row.mirrored)) for box in made])
 
@@ -108,8 +114,7 @@ def show(picture: np.ndarray, row: Any, file: Path) -> None:
     """Draw a raw picture with the found boxes and the hand-made ones, if any."""
     from competitions.radius_ulna.pictures import boxed
 
-    found = np.array([getattr(row, name) for name in FOUND]).reshape(len(BONES), 4)
-    drawn = np.array([getattr(row, name) for name in BOX_COLUMNS], float).reshape(len(BONES), 4)
+    found, drawn = boxes_of(row)
     boxed(picture, found, file, drawn=drawn, note=row.flag)
 
 

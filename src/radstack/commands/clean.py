@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.commands.products import localizer_names, size_of
+from radstack.commands.products import size_of
 from radstack.core.artifact import manifest_of
 from radstack.core.files import read_json
 from radstack.core.paths import Paths
@@ -146,7 +146,7 @@ def _makers(context: Context) -> dict[str, str]:
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
     recipes = context.recipes
     made = {one.name: context.command(scripts[type(one)], one.name) for one in recipes}
-    return made | dict.fromkeys(localizer_names(context), context.command("02_localize"))
+    return made | {one.name: context.command("02_localize") for one in context.competition.localizer.networks}
 
 
 def _children(folder: Path, names: Iterable[str]) -> list[Path]:

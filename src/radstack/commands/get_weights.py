@@ -47,7 +47,7 @@ def backbones(context: Context) -> Iterator[tuple[str, Backbone]]:
     for experiment in (*models.experiments, *models.on_call):
         if not experiment.backbone.start:  # starts from another recipe's weights
             yield experiment.name, experiment.backbone
-    yield from context.competition.localizer.backbones
+    yield from ((one.name, one.backbone) for one in context.competition.localizer.networks)
 
 
 def get_weights(context: Context, folder: Path | None) -> None:

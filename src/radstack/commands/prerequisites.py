@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from radstack.commands.environment import GIGA, MISSING, OK, WARN, Check
 from radstack.commands.products import input_there, next_stage, products, size_of
 from radstack.core.errors import UserError
 from radstack.recipes.experiment import Backbone
-from radstack.recipes.localizer import Chain, Detection
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 
@@ -49,8 +47,7 @@ def _existing(folder: Path) -> Path:
 def cache_bytes(context: Context) -> int | None:
     """Bytes that stages 02 and 03 will still write as pictures; None before stage 01 has counted them.
 
-    A cached picture has the recipe's size and type; a chain keeps a small one of each row, and its masks (three times: one
-    a row and fold that answers, and joined).
+    A cached picture has the recipe's size and type; what a localizer keeps is its ``bytes_a_row``.
     """
     competition, folder = context.competition, context.paths.cache
     if (folder / "rows.parquet").exists():
@@ -59,9 +56,7 @@ def cache_bytes(context: Context) -> int | None:
         return None
     recipe, rows = competition.cache, len(read_index(context))
     needed = rows * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize
-    if isinstance(competition.localizer, Chain) and not (folder / "boxes.parquet").exists():
-        needed += rows * competition.localizer.side**2 * (1 + 3 * len(competition.localizer.masks))
-    return needed
+    return needed + (0 if (folder / "boxes.parquet").exists() else rows * competition.localizer.bytes_a_row)
 
 
 def sign_in(context: Context, variables: Mapping[str, str], home: Path) -> list[Check]:
@@ -94,15 +89,10 @@ def sign_in(context: Context, variables: Mapping[str, str], home: Path) -> list[
 
 def annotations(context: Context) -> Iterator[Check]:
     """Whether there are hand-made masks, points or boxes to learn from, before stage 02 trains on them."""
-    localizer = context.competition.localizer
-    if next_stage(context) != "02" or not isinstance(localizer, (Chain, Detection)):
+    if next_stage(context) != "02":
         return
-    index = read_index(context)
-    train: Any = index[index["split"] == "train"]
-    known = ({step.experiment.name: int(step.known(train).sum()) for step in localizer.steps}
-             if isinstance(localizer, Chain) else
-             {localizer.detector.name: int(np.isfinite(localizer.drawn(train)).all(-1).any(-1).sum())})
-    for name, count in known.items():
+    train = read_index(context).query("split == 'train'")
+    for name, count in context.competition.localizer.annotated(train).items():
         yield (Check(OK, f"annotations of {name}", f"{count:,} pictures") if count else
                Check(MISSING, f"annotations of {name}", f"none below {context.paths.input}; see README, Add your own, then "
                      f"{context.command('01_make_folds')}"))
@@ -110,9 +100,12 @@ def annotations(context: Context) -> Iterator[Check]:
 
 def weights(context: Context) -> Iterator[Check]:
     """Pretrained weights that stages 02 and 04 will ask for: where they are, or where to put them."""
-    wanted = {(one.name, one.weights): (stage, one) for stage, one in
-              (*_localizer_backbones(context), *_experiment_backbones(context))}
-    for stage, backbone in wanted.values():
+    lacking = {product.recipe for product in products(context) if product.script == "04_train" and not product.made}
+    localized = (context.paths.cache / "boxes.parquet").exists()
+    wanted = [("02", one.backbone) for one in context.competition.localizer.networks if not localized]
+    wanted += [("04", one.backbone) for one in context.competition.models.experiments if one.name in lacking]
+    pretrained = ((stage, one) for stage, one in wanted if one.pretrained and not one.start)
+    for stage, backbone in {(one.name, one.weights): (stage, one) for stage, one in pretrained}.values():
         yield _found(context, backbone, stage)
 
 
@@ -130,22 +123,3 @@ def _found(context: Context, backbone: Backbone, stage: str) -> Check:
             return Check(MISSING if next_stage(context) == stage else WARN, name, str(error))
         return Check(WARN, name, f"stage {stage} will download {origin.url}; offline, put it as {origin.file} into a folder "
                      "and name that with --weights")
-
-
-def _experiment_backbones(context: Context) -> list[tuple[str, Backbone]]:
-    lacking = {product.recipe for product in products(context) if product.script == "04_train" and not product.made}
-    return [("04", one.backbone) for one in context.competition.models.experiments
-            if one.name in lacking and one.backbone.pretrained and not one.backbone.start]
-
-
-def _localizer_backbones(context: Context) -> list[tuple[str, Backbone]]:
-    localizer = context.competition.localizer
-    if (context.paths.cache / "boxes.parquet").exists():
-        return []
-    if isinstance(localizer, Chain):
-        chosen = [step.experiment.backbone for step in localizer.steps]
-        return [("02", one) for one in chosen if one.pretrained and not one.start]
-    if isinstance(localizer, Detection) and localizer.detector.trunk.endswith("_fpn"):
-        recipe = localizer.detector
-        return [("02", Backbone(f"torchvision/{recipe.trunk.removesuffix('_fpn')}", weights=recipe.weights))]
-    return []

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
-from radstack.recipes.localizer import Chain, Detection
 from radstack.running.context import Context
 from radstack.stack.predictions import fold_files
 from radstack.stages.sequence import member_folds
@@ -76,14 +75,6 @@ def next_stage(context: Context) -> str:
     if not input_there(context):
         return STAGES[0][:2]
     return next((product.script[:2] for product in products(context) if not product.made), "")
-
-
-def localizer_names(context: Context) -> list[str]:
-    """The networks that stage 02 trains."""
-    localizer = context.competition.localizer
-    if isinstance(localizer, Chain):
-        return [step.experiment.name for step in localizer.steps]
-    return [localizer.detector.name] if isinstance(localizer, Detection) else []
 
 
 def size_of(path: Path) -> int:

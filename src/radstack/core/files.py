@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,13 @@ def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """Bytes and latest time of modification (ns) of a file, of the files in a folder, or of those of a name (.mhd, .raw)."""
+    files = path.iterdir() if path.is_dir() else path.parent.glob(f"{escape(path.name.partition('.')[0])}.*")
+    stats = [file.stat() for file in files]
+    return f"{sum(stat.st_size for stat in stats)} {max((stat.st_mtime_ns for stat in stats), default=0)}"
 
 
 def need_disk(folder: Path, needed: int, what: str) -> None:

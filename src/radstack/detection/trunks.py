@@ -15,7 +15,6 @@ from radstack.core.registry import pick
 from radstack.nets import pretrained
 from radstack.nets.sources import torchvision_body
 from radstack.recipes.detector import Detector
-from radstack.recipes.experiment import Backbone
 
 WIDTHS = (96, 256, 384, 384, 256)
 """Channels of the five convolutions of :class:`Zfnet`."""
@@ -115,8 +114,7 @@ def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
     name = recipe.trunk.removesuffix("_fpn")
     body, start = torchvision_body(name, 3, {}), "random weights"
     if weights.wanted:
-        backbone = Backbone(f"torchvision/{name}", weights=recipe.weights, weights_sha256=recipe.weights_sha256)
-        start = pretrained.load(body, backbone, weights.folder, weights.offline)
+        start = pretrained.load(body, recipe.backbone, weights.folder, weights.offline)
     net: Any = freeze_batch_norm_2d(body.net)
     for key, weight in net.named_parameters():
         weight.requires_grad_(key.split(".")[0] in LAYERS[:trainable])

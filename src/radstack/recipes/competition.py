@@ -15,7 +15,7 @@ import pandas as pd
 from radstack.core.paths import Paths
 from radstack.core.say import Report
 from radstack.recipes.experiment import Experiment
-from radstack.recipes.localizer import Chain, Classical, Detection
+from radstack.recipes.localizer import Localizer
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.recipes.submission import LONG, Layout
@@ -221,7 +221,7 @@ class Competition:
     metric: Metric
     """How predictions are scored."""
     data: Data
-    localizer: Classical | Chain | Detection
+    localizer: Localizer
     """How the anatomy is found."""
     cache: CacheRecipe
     models: Models

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from radstack.recipes.experiment import Optim, Schedule
+from radstack.recipes.experiment import Backbone, Optim, Schedule
 
 SGD = Optim("sgd", lr=0.01, weight_decay=5e-4, momentum=0.9, clip_norm=10.0)
 """Momentum and decay of Ren 2015 at ten times his rate, as nothing is pretrained; the gradient limit guards the start."""
@@ -101,3 +101,9 @@ class Detector:
     """A box below this score is flagged."""
     note: str = ""
     """Where the numbers come from."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The trunk under its feature pyramid; zfnet has none, and no pretrained weights."""
+        name, pyramid, _ = self.trunk.partition("_fpn")
+        return Backbone(f"torchvision/{name}", bool(pyramid), weights=self.weights, weights_sha256=self.weights_sha256)

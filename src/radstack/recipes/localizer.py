@@ -1,8 +1,9 @@
 """How a competition finds its anatomy: by rules, or by networks trained on its own folds, a chain of them or a detector."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,36 +13,42 @@ from radstack.recipes.detector import Detector
 from radstack.recipes.experiment import Experiment
 
 
-def nothing_found(pixels: np.ndarray) -> dict[str, Any]:
-    """No finding: the whole picture is the anatomy."""
-    return {}
+class Localizer:
+    """What a competition's localizer says of itself, whatever its kind; here is what rules say, which learn nothing."""
 
+    detectors: Mapping[str, Detector] = MappingProxyType({})
+    """By the name that ``--set localizer.detector=NAME`` chooses one by."""
 
-def as_found(findings: pd.DataFrame) -> pd.DataFrame:
-    """Each picture's finding stands as it is."""
-    return findings
+    @property
+    def networks(self) -> tuple[Experiment | Detector, ...]:
+        """Recipes of the networks that stage 02 trains."""
+        return ()
+
+    @property
+    def bytes_a_row(self) -> int:
+        """Bytes that stage 02 keeps of an index row."""
+        return 0
+
+    def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
+        """Network -> how many of the index ``rows`` it can learn from."""
+        return {}
 
 
 @dataclass(frozen=True)
-class Classical:
+class Classical(Localizer):
     """Rules that look at one picture at a time; nothing is trained."""
 
     read: Callable[[Path], np.ndarray]
     """Pixels of one raw file: int16 [height, width] in physical units."""
-    look: Callable[[np.ndarray], dict[str, Any]] = nothing_found
-    """Where the anatomy is in one picture, and cheap features of it."""
-    settle: Callable[[pd.DataFrame], pd.DataFrame] = as_found
-    """All pictures' findings -> the crop of each, in pixels of the raw picture."""
+    look: Callable[[np.ndarray], dict[str, Any]] | None = None
+    """Where the anatomy is in one picture, and cheap features of it; None: the whole picture is the anatomy."""
+    write_boxes: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """All pictures' findings -> the crop of each, in pixels of the raw picture; None: each finding stands as it is."""
 
 
-def same_picture(picture: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """The next step sees what this one saw."""
-    return picture
-
-
-def same_place(rows: pd.DataFrame, answers: np.ndarray, side: int) -> np.ndarray:
-    """The answers are places in the small picture already."""
-    return answers
+def has_mask(rows: pd.DataFrame) -> np.ndarray:
+    """Whose column ``mask`` names a hand-made mask, bool [rows]."""
+    return (rows["mask"] != "").to_numpy()
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,15 @@ class Step:
     steps before."""
     targets: tuple[str, ...] = ()
     """Columns that the answers fill, for points."""
-    follow: Callable[[np.ndarray, np.ndarray], np.ndarray] = same_picture
-    """Picture uint8 [side, side] and answer -> the picture that the next step sees."""
-    back: Callable[[pd.DataFrame, np.ndarray, int], np.ndarray] = same_place
-    """Rows, answers [rows, targets] and side -> the same points in the small picture, which all folds share."""
+    follow: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    """Picture uint8 [side, side] and answer -> the picture that the next step sees; None: the same one."""
+    back: Callable[[pd.DataFrame, np.ndarray, int], np.ndarray] | None = None
+    """Rows, answers [rows, targets] and side -> the same points in the small picture, which all folds share; None: they are
+    points in it."""
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Localizer):
     """Networks in a row. Fold k's chain never meets fold k, and finds the anatomy of fold k and of the test pictures."""
 
     side: int
@@ -74,10 +82,10 @@ class Chain:
     and columns that lead back to raw pixels, one value for all or one a row."""
     steps: tuple[Step, ...]
     """In order."""
-    settle: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
-    """``settle(row, picture, maps)``: columns of the localization table, from the answers (in ``row``), the small picture,
-    uint8 [side, side], and the probability maps of the steps that find masks, uint8 [masks, side, side]. ``flag`` says what
-    is wrong, "" for nothing."""
+    write_boxes: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
+    """``write_boxes(row, picture, maps)``: columns of the localization table, from the answers (in ``row``), the small
+    picture, uint8 [side, side], and the probability maps of the steps that find masks, uint8 [masks, side, side]. ``flag``
+    says what is wrong, "" for nothing."""
     show: Callable[..., None]
     """``show(paths, row, picture, maps, file)`` draws the steps of one picture into a PNG file."""
     per_shard: int = 512
@@ -86,11 +94,25 @@ class Chain:
     @property
     def masks(self) -> tuple[str, ...]:
         """Names of the steps that find masks, in the order of their maps."""
-        return tuple(step.experiment.name for step in self.steps if step.experiment.loss.moves_with_picture == "mask")
+        return tuple(one.name for one in self.networks if one.loss.moves_with_picture == "mask")
+
+    @property
+    def networks(self) -> tuple[Experiment, ...]:
+        """Those of the steps."""
+        return tuple(step.experiment for step in self.steps)
+
+    @property
+    def bytes_a_row(self) -> int:
+        """A small picture, and its masks three times: one a row and fold that answers, and joined."""
+        return self.side**2 * (1 + 3 * len(self.masks))
+
+    def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
+        """By step."""
+        return {step.experiment.name: int(step.known(rows).sum()) for step in self.steps}
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(Localizer):
     """A detector of one box a class. Fold k's never meets fold k, and boxes fold k and the test pictures."""
 
     detector: Detector
@@ -99,8 +121,19 @@ class Detection:
     drawn: Callable[[pd.DataFrame], np.ndarray]
     """Index rows -> the hand-made boxes that are learned from, float [rows, classes, 4] in raw pixels, NaN where there are
     none."""
-    settle: Callable[[pd.DataFrame], pd.DataFrame]
+    write_boxes: Callable[[pd.DataFrame], pd.DataFrame]
     """The index rows with what was found (see :func:`radstack.stages.detect.found_columns`) and ``flag``, "" for nothing
     wrong -> the localization table, with whatever the crops need beside."""
     show: Callable[..., None]
     """``show(picture, row, file)`` draws the boxes of one row of that table on its raw picture into a PNG file."""
+    detectors: Mapping[str, Detector] = field(default_factory=dict)
+    """By the name that ``--set localizer.detector=NAME`` chooses one by."""
+
+    @property
+    def networks(self) -> tuple[Detector, ...]:
+        """The detector."""
+        return (self.detector,)
+
+    def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
+        """Rows with a hand-made box."""
+        return {self.detector.name: int(np.isfinite(self.drawn(rows)).all(-1).any(-1).sum())}

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import manifest_of
-from radstack.recipes.localizer import Chain, Detection
 from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
@@ -66,10 +65,8 @@ def learning(evidence: Evidence) -> list[Block]:
 def trained(evidence: Evidence) -> list[Any]:
     """Recipes of what may have been trained by gradient descent: networks of localization, experiments, sequences."""
     context = evidence.context
-    localizer, recipes = context.competition.localizer, context.recipes
-    first: list[Any] = [step.experiment for step in localizer.steps] if isinstance(localizer, Chain) else []
-    first += [localizer.detector] if isinstance(localizer, Detection) else []
-    return [*first, *(recipe for recipe in recipes if not isinstance(recipe, Stacker))]
+    learned = (recipe for recipe in context.recipes if not isinstance(recipe, Stacker))
+    return [*context.competition.localizer.networks, *learned]
 
 
 def runs_of(evidence: Evidence, name: str) -> list[Run]:
@@ -131,9 +128,9 @@ def _start(recipe: Any, made: list[dict[str, Any]]) -> str:
 
 
 def _network(recipe: Any) -> str:
-    if hasattr(recipe, "backbone"):
-        return str(recipe.backbone.name)
-    return str(recipe.trunk) if hasattr(recipe, "trunk") else type(recipe.model).__name__
+    if hasattr(recipe, "trunk"):
+        return str(recipe.trunk)
+    return str(recipe.backbone.name) if hasattr(recipe, "backbone") else type(recipe.model).__name__
 
 
 def _picture(recipe: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from radstack.core.errors import UsageError, UserError
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
+from radstack.core.registry import pick
 from radstack.core.say import flush, to_stdout
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context, Options, add_variant, read_variants
@@ -106,7 +107,10 @@ def readers(name: str) -> list[str]:
 
 def make_context(competition: Competition, options: Options) -> Context:
     """Edit a competition and bind it to folders; ``--limit N`` keeps its results under their own name."""
-    competition = change(competition, **parse_edits(list(options.edits)))
+    edits = parse_edits(list(options.edits))
+    if "localizer__detector" in edits and competition.localizer.detectors:
+        edits["localizer__detector"] = pick(competition.localizer.detectors, str(edits["localizer__detector"]), "detector")
+    competition = change(competition, **edits)
     name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
     return Context(competition, Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name), options)
 

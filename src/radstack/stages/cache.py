@@ -1,5 +1,6 @@
 """Stage 03: decode once, crop, resize; shards of pixels and the row table that every later stage reads."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -28,9 +29,12 @@ def cache(context: Context) -> None:
     todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]
     if not context.options.dry_run:
         sweep(paths.cache)
-        picture_bytes = int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize
-        need_disk(paths.cache, sum(len(piece) for _, piece in todo) * picture_bytes, "03_cache")
-        _write_shards(context, todo)
+        pictures = sum(len(piece) for _, piece in todo)
+        need_disk(paths.cache, pictures * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize, "03_cache")
+        with track(pictures, "cache") as steps:
+            one = partial(_build_shard, context.competition, paths)
+            for number, _ in in_processes(one, todo, context.options.workers):
+                steps.step(len(todo[number][1]), images=len(todo[number][1]))
     artifact = Artifact("03_cache", VERSION, (paths.cache / "rows.parquet",), recipe, (paths.cache / "boxes.parquet",))
 
     def build() -> dict[str, Any]:
@@ -48,15 +52,13 @@ def placed(split: np.ndarray, per_shard: int) -> dict[str, np.ndarray]:
     return {"shard": place // per_shard + behind * test, "slot": place % per_shard}
 
 
-def _shards(context: Context, rows: pd.DataFrame) -> list[tuple[Artifact, pd.DataFrame]]:
+def _shards(context: Context, rows: pd.DataFrame) -> Iterator[tuple[Artifact, pd.DataFrame]]:
     """The artifact of each shard with its rows; a shard's key depends on its own pictures alone."""
     recipe = context.competition.cache
-    made = []
     for shard, piece in rows.groupby("shard"):
         content = digest(piece[["path", "crc", *recipe.by]].to_numpy().tolist())
         path = shard_path(context.paths.cache, int(shard))
-        made.append((Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece))
-    return made
+        yield Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece
 
 
 def _wanted(context: Context, artifact: Artifact) -> bool:
@@ -66,19 +68,8 @@ def _wanted(context: Context, artifact: Artifact) -> bool:
     return bool(why)
 
 
-def _write_shards(context: Context, todo: list[tuple[Artifact, pd.DataFrame]]) -> None:
-    build = partial(_build_shard, context.competition, context.paths)
-    with track(sum(len(piece) for _, piece in todo), "cache") as steps:
-        for number, _ in in_processes(build, todo, context.options.workers):
-            steps.step(len(todo[number][1]), images=len(todo[number][1]))
-
-
 def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, pd.DataFrame]) -> None:
     artifact, piece = task
     recipe = competition.cache
-    pictures = [partial(_picture, competition, paths, row) for row in piece.itertuples()]
+    pictures = [partial(competition.data.picture, paths, row, recipe) for row in piece.itertuples()]
     artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype))
-
-
-def _picture(competition: Competition, paths: Paths, row: Any) -> np.ndarray:
-    return competition.data.picture(paths, row, competition.cache)

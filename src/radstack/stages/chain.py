@@ -1,65 +1,75 @@
-"""Stage 02 with networks: small pictures of everything, one chain of networks a fold, one table of what they found."""
+"""Stage 02 with a chain of networks: small pictures of everything, one chain a fold, one table of what they found.
 
-import shutil
+Fold k's networks are trained without fold k, then answer for the fold and the test pictures.
+"""
+
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact
+from radstack.core.artifact import Artifact, split_digests
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_table, sweep, write_table
-from radstack.core.folds import fold_of
-from radstack.core.parallel import in_processes, mapped_rows
+from radstack.core.files import need_disk, replacing, sweep, write_table
+from radstack.core.parallel import in_processes
 from radstack.core.paths import Paths
 from radstack.core.progress import track
+from radstack.core.recipe import digest
 from radstack.images.dicom import Unreadable
 from radstack.images.shards import Shards, shard_path, write_shard
-from radstack.recipes.localizer import Chain
+from radstack.recipes.localizer import Chain, Step
 from radstack.running.context import Context
-from radstack.running.tables import raw_files, read_folds, read_index
-from radstack.running.tasks import Task, make_all
+from radstack.running.tables import read_index
+from radstack.stages.decode import fold_artifact, look_artifact, prepared_rows, rows_file, set_aside, stamps
+from radstack.stages.train import started_from, train_run
 
-VERSION = 2
+if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
+    import torch
 
-
-def follow_chain(context: Context, chain: Chain) -> None:
-    """Write ``prepared/``, every fold's networks and findings, ``maps/``, ``boxes.parquet``, ``quarantine.csv``."""
-    prepare(context, chain)
-    from radstack.stages.chain_fold import localize_fold
-
-    make_all(context, [(found_artifact(context, chain, fold), Task(f"localize fold {fold}", localize_fold, (context, fold)))
-                       for fold in range(context.competition.folds.count)])
-    settle(context, chain)
+VERSION = 3
+PIECE = 1024
+"""Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""
 
 
 def prepare(context: Context, chain: Chain) -> None:
     """Decode every file once: ``prepared/shard-*.npy`` and ``prepared/rows.parquet`` (index rows of what is readable)."""
     paths, index = context.paths, read_index(context)
     folder = paths.cache / "prepared"
-    shards = shards_of(index["path"], chain.per_shard)
-    stores = (shard_path(folder, one) for one in np.unique(shards))
-    files = (folder / "rows.parquet", paths.cache / "quarantine.csv", *stores)
     recipe = {"side": chain.side, "per_shard": chain.per_shard, "prepare": _settings(chain.prepare)}
-    artifact = Artifact("02_localize", VERSION, files, recipe, (paths.folds / "index.parquet",), raw_files(context))
+    pieces = _shards(context, index, chain, recipe)
 
-    def build() -> dict[str, Any]:
+    def facts(_: Path) -> pd.DataFrame:
         sweep(folder)
-        need_disk(paths.cache, 2 * len(index) * chain.side**2, "02_localize")
-        parts = folder / f"parts-{artifact.key}"
-        rows = index.join(_prepare_all(chain, paths, shards, parts, context.options.workers))
-        bad = rows["reason"] != ""
-        write_table(files[0], rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True))
-        write_table(files[1], rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
-        shutil.rmtree(parts, ignore_errors=True)
-        print(f"  {len(rows) - bad.sum():,} pictures prepared, {bad.sum():,} cannot be decoded ({files[1]})")
-        return {"rows": int((~bad).sum()), "quarantined": int(bad.sum())}
+        todo = [piece for piece in pieces if context.why(piece[0])]  # the shards of the others stay as they are
+        need_disk(paths.cache, 2 * sum(len(rows) for _, rows in todo) * chain.side**2, "02_localize")
+        with track(sum(len(rows) for _, rows in todo), "prepare") as steps:
+            for number, _ in in_processes(partial(_prepare_shard, chain, paths.input), todo, context.options.workers):
+                steps.step(len(todo[number][1]))
+        tables = [pd.read_parquet(artifact.files[1]).set_index(rows.index) for artifact, rows in pieces]
+        return pd.concat(tables).loc[index.index]
 
-    context.make(artifact, build)
+    set_aside(context, VERSION, rows_file(context), facts, recipe, tuple(artifact.files[0] for artifact, _ in pieces))
+
+
+def _shards(context: Context, index: pd.DataFrame, chain: Chain, recipe: Any) -> list[tuple[Artifact, pd.DataFrame]]:
+    """The artifact of each shard (small pictures, facts) with its index rows; its key depends on its own pictures alone."""
+    folder, made = context.paths.cache / "prepared", []
+    test = index["split"] == "test"
+    shards = pd.Series(-1, index.index)
+    for rows in (index[~test], index[test]):
+        shards[rows.index] = shards.max() + 1 + shards_of(rows["path"], chain.per_shard)
+    stamped = index.assign(stamp=stamps(context.paths.input, index["path"]))
+    for shard, rows in index.groupby(shards):
+        content = digest(stamped.loc[rows.index].astype(str).to_numpy().tolist())
+        path = shard_path(folder, int(shard))
+        made.append((Artifact("02_localize", VERSION, (path, path.with_suffix(".parquet")), recipe, facts={"rows": content}),
+                     rows.assign(shard=shard)))
+    return made
 
 
 def shards_of(path: pd.Series, per_shard: int) -> np.ndarray:
@@ -73,40 +83,23 @@ def _settings(function: Any) -> Any:
     return [function.func.__name__, function.keywords] if isinstance(function, partial) else function.__name__
 
 
-def _prepare_all(chain: Chain, paths: Paths, shards: np.ndarray, parts: Path, workers: int) -> pd.DataFrame:
-    """Facts of every picture: ``shard``, ``slot``, ``crc``, ``reason``, ``detail`` and what the competition adds.
+def _prepare_shard(chain: Chain, folder: Path, piece: tuple[Artifact, pd.DataFrame]) -> None:
+    """Write the shard of the index rows, and its facts."""
+    artifact, rows = piece
 
-    ``parts`` keeps those of finished shards: a volume's bias field takes minutes, and a killed run must not lose it.
-    """
-    numbers, starts, counts = np.unique(shards, return_index=True, return_counts=True)
-    pieces = np.stack([numbers, starts, starts + counts], axis=1).tolist()
-    return mapped_rows(partial(_prepare_pieces, chain, paths), pieces, parts, workers, "prepare", 1)
+    def build() -> None:
+        made, facts = zip(*(_prepare_file(chain, folder, own) for _, own in rows.groupby("path", sort=False)))
+        pictures = [one.copy for file in made for one in file]
+        write_shard(artifact.files[0], pictures, (chain.side, chain.side), "uint8")
+        write_table(artifact.files[1], pd.concat(facts, ignore_index=True).assign(
+            shard=int(rows["shard"].iloc[0]), slot=np.arange(len(rows))))
 
-
-def _prepare_pieces(chain: Chain, paths: Paths, pieces: list[list[int]]) -> pd.DataFrame:
-    """Write the shard of each piece (number, first index row, first one after) and return its facts."""
-    index = pd.read_parquet(paths.folds / "index.parquet")
-    return pd.concat([_prepare_shard(chain, paths, shard, index[start:stop]) for shard, start, stop in pieces])
+    artifact.make(build)
 
 
-def _prepare_shard(chain: Chain, paths: Paths, shard: int, rows: pd.DataFrame) -> pd.DataFrame:
-    facts: list[pd.DataFrame] = []
-
-    def pictures() -> Iterator[np.ndarray]:
-        for _, own in rows.groupby("path", sort=False):
-            made, fact = _prepare_file(chain, paths, own)
-            facts.append(fact)
-            yield from made
-
-    stream = pictures()
-    write_shard(shard_path(paths.cache / "prepared", shard), [partial(next, stream)] * len(rows), (chain.side, chain.side),
-                "uint8")
-    return pd.concat(facts, ignore_index=True).assign(shard=shard, slot=np.arange(len(rows)))
-
-
-def _prepare_file(chain: Chain, paths: Paths, rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+def _prepare_file(chain: Chain, folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     try:
-        made, found = chain.prepare(paths.input, rows, chain.side)
+        made, found = chain.prepare(folder, rows, chain.side)
         assert len(made) == len(rows), f"{rows['path'].iloc[0]}: {len(made)} pictures of {len(rows)} rows"
         checks = [zlib.crc32(one.tobytes()) for one in made]
         return made, pd.DataFrame({"reason": "", "detail": "", "crc": checks, **found})
@@ -115,55 +108,176 @@ def _prepare_file(chain: Chain, paths: Paths, rows: pd.DataFrame) -> tuple[np.nd
         return blank, pd.DataFrame({"reason": error.reason, "detail": error.detail, "crc": 0}, index=range(len(rows)))
 
 
-def prepared_rows(context: Context) -> tuple[pd.DataFrame, np.ndarray]:
-    """Index rows of readable pictures, and each row's fold (-1 for test)."""
-    rows = read_table(context.paths.cache / "prepared" / "rows.parquet", context.command("02_localize"))
-    return rows, fold_of(rows, read_folds(context)).to_numpy()
-
-
-def found_files(paths: Paths, fold: int) -> tuple[Path, Path]:
-    """Answers of fold ``fold``'s chain for its own and the test rows: a table, and maps uint8 [rows, masks, side, side]."""
-    return paths.cache / "found" / f"fold{fold}.parquet", paths.cache / "found" / f"fold{fold}_maps.npy"
+def found_files(paths: Paths, fold: int, split: str) -> tuple[Path, Path]:
+    """Answers of one fold's chain for its own rows (``train``) or the test rows: a table, and maps uint8 [rows, masks, side,
+    side].
+    """
+    stem = f"fold{fold}{'_test' * (split == 'test')}"
+    return paths.cache / "found" / f"{stem}.parquet", paths.cache / "found" / f"{stem}_maps.npy"
 
 
 def found_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
-    """What the chain of one fold makes, from what."""
-    recipe = {"steps": [step.experiment for step in chain.steps], "side": chain.side, "fold": fold}
-    inputs = (context.paths.cache / "prepared" / "rows.parquet", context.paths.folds / "folds.csv")
-    return Artifact("02_localize", VERSION, found_files(context.paths, fold), recipe, inputs, raw_files(context))
+    """What the chain of one fold learns and finds in its own rows, from what."""
+    recipe = {"steps": chain.networks, "side": chain.side, "fold": fold}
+    return fold_artifact(context, VERSION, found_files(context.paths, fold, "train"), recipe)
 
 
-def settle(context: Context, chain: Chain) -> None:
+def applied_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
+    """What the chain of one fold finds in the test rows, from what."""
+    return look_artifact(context, VERSION, found_files(context.paths, fold, "test"), {"side": chain.side, "fold": fold},
+                         *(weights_file(context, step, fold) for step in chain.steps))
+
+
+def weights_file(context: Context, step: Step, fold: int) -> Path:
+    """The network of one step and fold."""
+    return context.paths.weights / step.experiment.name / f"fold{fold}.safetensors"
+
+
+@dataclass
+class Scene:
+    """The rows that one fold's chain works on, and how its next network sees them."""
+
+    rows: pd.DataFrame
+    """Rows to answer for, and annotated rows to learn from."""
+    fold: np.ndarray
+    """int [rows], -1 for test."""
+    pictures: np.ndarray
+    """uint8 [rows, side, side]"""
+    maps: np.ndarray
+    """Probability of each mask found so far, uint8 [rows, masks, side, side]."""
+
+
+def open_scene(context: Context, rows: pd.DataFrame, fold_of_row: np.ndarray) -> Scene:
+    """The prepared pictures of ``rows`` as the first network sees them."""
+    shards = Shards(context.paths.cache / "prepared")
+    pictures = np.stack([shards(shard, slot) for shard, slot in zip(rows["shard"], rows["slot"])])
+    return Scene(rows, fold_of_row, pictures, pictures[:, None][:, :0])
+
+
+def learn(context: Context, chain: Chain, fold: int, device: "torch.device") -> dict[str, Any]:
+    """Train every network of fold ``fold`` and write what they find in its rows, :func:`found_files`.
+
+    Annotated rows are answered for by networks that trained on them, so that the next network learns on slightly better
+    pictures than it will meet; their masks differ by less than a pixel's edge, and fold k stays unseen by all.
+    """
+    rows, fold_of_row = prepared_rows(context, "train")
+    known = np.any([step.known(rows) for step in chain.steps], axis=0)
+    wanted = (fold_of_row == fold) | known
+    scene = open_scene(context, rows[wanted].reset_index(drop=True), fold_of_row[wanted])
+    train = partial(_train, context, scene=scene, fold=fold, device=device)
+    return _follow(chain, scene, scene.fold == fold, device, train, found_files(context.paths, fold, "train"))
+
+
+def look(context: Context, chain: Chain, fold: int, device: "torch.device") -> dict[str, Any]:
+    """Write what fold ``fold``'s trained chain finds in the test rows."""
+    def trained(step: Step, before: list[Path]) -> Path:
+        return weights_file(context, step, fold)
+
+    scene = open_scene(context, *prepared_rows(context, "test"))
+    return _follow(chain, scene, np.ones(len(scene.rows), bool), device, trained, found_files(context.paths, fold, "test"))
+
+
+def _follow(chain: Chain, scene: Scene, scored: np.ndarray, device: "torch.device",
+            weights: Callable[[Step, list[Path]], Path], files: tuple[Path, Path]) -> dict[str, Any]:
+    """Let the networks look one after the other, and write what they find in the rows ``scored`` (bool).
+
+    ``weights`` gives those of a step, told the weights that guide it.
+    """
+    from radstack.training.distributed import distributed
+
+    before: list[Path] = []
+    for number, step in enumerate(chain.steps):
+        before.append(weights(step, before if _guides(chain, number) else []))
+        last = not _guides(chain, number + 1)
+        _look(chain, step, scene, before[-1], device, scored if last else np.ones_like(scored))
+    if distributed()[0] == 0:
+        columns = ["id", *(target for step in chain.steps for target in step.targets)]
+        write_table(files[0], scene.rows.loc[scored, columns].reset_index(drop=True))
+        with replacing(files[1]) as part, part.open("wb") as handle:
+            np.save(handle, scene.maps[scored])
+    return {"rows": len(scene.rows)}
+
+
+def _guides(chain: Chain, number: int) -> bool:
+    """Whether step ``number``, if there is one, meets anything that the steps before it found."""
+    return number < len(chain.steps) and any(step.targets or step.follow for step in chain.steps[:number])
+
+
+def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.device", wanted: np.ndarray) -> None:
+    """Let one network answer for the rows ``wanted`` (bool) of ``scene``, which then is as the next network sees it."""
+    from radstack.training.inference import predict_raw
+
+    found, rows = [], np.flatnonzero(wanted)
+    with track(len(rows), f"look {step.experiment.name}", brief=True) as steps:
+        for piece in steps.over(np.split(rows, range(PIECE, len(rows), PIECE)), len):
+            found.append(predict_raw(step.experiment, step.targets, weights, scene.pictures[piece], device))
+    answer = np.zeros((len(wanted), *found[0].shape[1:]), found[0].dtype)
+    answer[rows] = np.concatenate(found)
+    if step.targets:
+        places = step.back(scene.rows, answer, chain.side) if step.back else answer
+        scene.rows = scene.rows.join(pd.DataFrame(places, columns=list(step.targets)))
+    else:
+        scene.maps = np.concatenate([scene.maps, answer[:, None]], axis=1)
+    if step.follow:
+        with track(len(wanted), f"follow {step.experiment.name}", brief=True) as steps:
+            scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
+
+
+def _train(context: Context, step: Step, before: list[Path], scene: Scene, fold: int, device: "torch.device") -> Path:
+    """Train one step's network unless that is done; return its weights."""
+    from radstack.core.say import say
+    from radstack.training.distributed import same_everywhere, together
+    from radstack.training.run import Run
+
+    experiment = step.experiment
+    path = weights_file(context, step, fold)
+    artifact = fold_artifact(context, VERSION, (path,), {"experiment": experiment, "fold": fold}, *before,
+                             *started_from(context, experiment, fold))
+    if not same_everywhere(bool(context.why(artifact))):
+        return path
+    teaches = np.where(step.known(scene.rows), scene.fold, -1)
+    if not ((teaches >= 0) & (teaches != fold)).any():
+        raise UserError(f"{experiment.name}: no picture outside fold {fold} is annotated; see README for where "
+                        "annotations belong")
+
+    def work() -> dict[str, Any]:
+        workers = context.options.workers if device.type == "cuda" else 0
+        labels = step.labels(context.paths.input, scene.rows, scene.pictures.shape[1])
+        return train_run(context, Run(
+            experiment, fold, step.targets, scene.rows, teaches, scene.pictures, artifact.key,
+            path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels,
+            f"train {experiment.name}"))
+
+    together(artifact, work)
+    return path
+
+
+def write_boxes(context: Context, chain: Chain) -> None:
     """Join the folds' answers: test rows take the median of points and the mean of maps; then the competition's rule."""
-    paths, folds = context.paths, range(context.competition.folds.count)
-    inputs = [paths.cache / "prepared" / "rows.parquet", paths.folds / "folds.csv"]
-    inputs += [path for fold in folds for path in found_files(paths, fold)]
-    if context.options.dry_run and not all(path.exists() for path in inputs):
-        print("  would make boxes.parquet: its inputs are not made yet")
-        return
-    rows, _ = prepared_rows(context)
+    paths, (rows, _) = context.paths, prepared_rows(context)
+    found = [found_files(paths, fold, split) for split in rows["split"].unique()
+             for fold in range(context.competition.folds.count)]
+    inputs = (rows_file(context), *(path for files in found for path in files))
     files = (paths.cache / "boxes.parquet", *(shard_path(paths.cache / "maps", one) for one in rows["shard"].unique()))
-    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side}, tuple(inputs))
+    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side}, inputs)
 
     def build() -> dict[str, Any]:
         pieces = [piece for _, piece in rows.groupby("shard")]
-        tables: list[pd.DataFrame] = [pd.DataFrame()] * len(pieces)
-        with track(len(rows), "settle") as steps:
-            work = partial(_settle_piece, chain, paths, len(folds))
-            for number, table in in_processes(work, pieces, context.options.workers):
-                tables[number] = table
+        tables = []  # in any order: they are joined by their index
+        with track(len(rows), "write boxes") as steps:
+            for _, table in in_processes(partial(_boxes_of, chain, paths, found), pieces, context.options.workers):
+                tables.append(table)
                 steps.step(len(table))
         boxes = rows.drop(columns=["shard", "slot"]).assign(map_shard=rows["shard"], map_slot=rows["slot"])
-        boxes = boxes.join(pd.concat(tables))
-        write_table(paths.cache / "boxes.parquet", boxes)
-        return {"rows": len(boxes)}
+        write_table(files[0], boxes.join(pd.concat(tables)))
+        return {"rows": len(boxes), "splits": split_digests(boxes)}
 
     context.make(artifact, build)
 
 
-def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -> pd.DataFrame:
+def _boxes_of(chain: Chain, paths: Paths, found: list[tuple[Path, Path]], piece: pd.DataFrame) -> pd.DataFrame:
     """What the competition makes of a shard's answers, indexed like ``piece``; the joined maps go to ``maps/``."""
-    answers, maps = joined(paths, folds, piece["id"])
+    answers, maps = joined(found, piece["id"])
     pictures = Shards(paths.cache / "prepared")
     shard = int(piece["shard"].iloc[0])
     size = (len(chain.masks), chain.side, chain.side)
@@ -172,17 +286,15 @@ def _settle_piece(chain: Chain, paths: Paths, folds: int, piece: pd.DataFrame) -
     write_shard(shard_path(paths.cache / "maps", shard), [one.copy for one in store], size, "uint8")
     whole = piece.reset_index(drop=True).join(answers)
     return pd.DataFrame([{**answer, "map_crc": zlib.crc32(one.tobytes()),
-                          **chain.settle(row, pictures(row.shard, row.slot), one)}
+                          **chain.write_boxes(row, pictures(row.shard, row.slot), one)}
                          for row, answer, one in zip(whole.itertuples(), answers.to_dict("records"), maps)],
                         index=piece.index)
 
 
-def joined(paths: Paths, folds: int, ids: pd.Series) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """The answers for ``ids`` in order, a table and maps uint8 [masks, side, side]: a row's own fold's, or of all folds for
-    a test row.
-    """
-    tables = [pd.read_parquet(found_files(paths, fold)[0]) for fold in range(folds)]
-    stores = [np.load(found_files(paths, fold)[1], mmap_mode="r", allow_pickle=False) for fold in range(folds)]
+def joined(found: list[tuple[Path, Path]], ids: pd.Series) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The answers of the ``found`` files for ``ids``, in their order: a table, and maps uint8 [masks, side, side]."""
+    tables = [pd.read_parquet(table) for table, _ in found]
+    stores = [np.load(maps, mmap_mode="r", allow_pickle=False) for _, maps in found]
     places = [pd.Index(table["id"]).get_indexer(pd.Index(ids)) for table in tables]
     values = np.stack([table.drop(columns="id").to_numpy(float)[place] for table, place in zip(tables, places)])
     values[np.stack(places) < 0] = np.nan
@@ -192,16 +304,12 @@ def joined(paths: Paths, folds: int, ids: pd.Series) -> tuple[pd.DataFrame, list
     return answers, [np.rint(one).astype(np.uint8) for one in maps]
 
 
-def show(context: Context, count: int) -> None:
-    """Draw the steps of ``count`` pictures of each split, flagged ones first, below ``reports/<comp>/localize``."""
-    chain, paths = context.competition.localizer, context.paths
-    if not isinstance(chain, Chain):
-        raise UserError(f"--show: {context.competition.name} finds its anatomy without networks and draws no steps")
-    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
-    prepared, maps = Shards(paths.cache / "prepared"), Shards(paths.cache / "maps")
-    chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
-    for row in chosen.itertuples():
-        file = paths.reports / "localize" / f"{row.id}.png"
-        place = int(row.map_shard), int(row.map_slot)
-        chain.show(paths, row, prepared(*place), maps(*place), file)
-    print(f"  the steps of {len(chosen)} pictures: {paths.reports / 'localize'}")
+def small_of(paths: Paths, row: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Small picture uint8 [side, side] and joined maps uint8 [masks, side, side] of a row of ``boxes.parquet``."""
+    place = int(row.map_shard), int(row.map_slot)
+    return Shards(paths.cache / "prepared")(*place), Shards(paths.cache / "maps")(*place)
+
+
+def draw(paths: Paths, chain: Chain, row: Any, file: Path) -> None:
+    """Draw the steps of one row of ``boxes.parquet``."""
+    chain.show(paths, row, *small_of(paths, row), file)

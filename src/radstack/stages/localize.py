@@ -1,78 +1,132 @@
-"""Stage 02: find the anatomy in every picture."""
+"""Stage 02: find the anatomy in every picture, by rules or by networks of every fold."""
 
-import shutil
-import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from radstack.core.artifact import Artifact
-from radstack.core.files import write_table
-from radstack.core.parallel import mapped_rows
-from radstack.images.dicom import Unreadable
-from radstack.recipes.localizer import Chain, Classical, Detection
+from radstack.core.errors import UserError
+from radstack.core.files import read_table
+from radstack.core.paths import Paths
+from radstack.core.progress import titled
+from radstack.recipes.localizer import Chain, Classical, Detection, Localizer
 from radstack.running.context import Context
-from radstack.running.tables import raw_files, read_index
+from radstack.running.tasks import Task, has_gpu, make_all, shared
 from radstack.stages import chain, detect
+from radstack.stages.decode import decode_all, set_aside
+
+if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
+    import torch
 
 VERSION = 1
-CHUNK = 2000
-"""Pictures in one piece of work, some seconds."""
+"""Of rules."""
+
+
+class Kind(Protocol):
+    """How stage 02 works with localizers of one kind that learn: a module with these functions."""
+
+    def prepare(self, context: Context, localizer: Any, /) -> None:
+        """Decode every picture; write ``prepared/rows.parquet`` and ``quarantine.csv``."""
+
+    def found_artifact(self, context: Context, localizer: Any, fold: int, /) -> Artifact:
+        """What the networks of one fold learn, and find in its own pictures, from what."""
+
+    def applied_artifact(self, context: Context, localizer: Any, fold: int, /) -> Artifact:
+        """What the networks of one fold find in the test pictures, from what."""
+
+    def learn(self, context: Context, localizer: Any, fold: int, device: "torch.device", /) -> dict[str, Any]:
+        """Train the networks of one fold, let them look at its pictures; return facts for the manifest."""
+
+    def look(self, context: Context, localizer: Any, fold: int, device: "torch.device", /) -> dict[str, Any]:
+        """Let the trained networks of one fold look at the test pictures; facts alike."""
+
+    def write_boxes(self, context: Context, localizer: Any, /) -> None:
+        """Join what the folds found: ``boxes.parquet``."""
+
+    def draw(self, paths: Paths, localizer: Any, row: Any, file: Path, /) -> None:
+        """Draw what was found for one row of ``boxes.parquet`` into a PNG file."""
+
+
+KINDS: dict[type[Localizer], Kind] = {Chain: chain, Detection: detect}
+"""Kinds of localizers with networks; rules, which have none, need no more than one look at each picture."""
 
 
 def localize(context: Context) -> None:
-    """Write ``cache/<comp>/boxes.parquet`` and ``quarantine.csv``, the pictures that cannot be decoded."""
+    """Write ``cache/<comp>/boxes.parquet`` and ``quarantine.csv``, the pictures that cannot be decoded.
+
+    Networks leave ``prepared/``, what each fold's found in ``found/``, and a chain its ``maps/``, too.
+    """
+    localizer: Any = context.competition.localizer
+    if not localizer.networks:
+        _by_rules(context, localizer)
+        return
+    kind, folds = KINDS[type(localizer)], range(context.competition.folds.count)
+    kind.prepare(context, localizer)
+    found = [kind.found_artifact(context, localizer, fold) for fold in folds]
+    make_all(context, [(found[fold], Task(f"localize fold {fold}", localize_fold, (context, fold))) for fold in folds])
+    if context.options.dry_run and not all(path.exists() for one in found for path in one.files):
+        print("  would make boxes.parquet: its inputs are not made yet")
+        return
+    apply_networks(context)
+
+
+def localize_fold(context: Context, fold: int) -> None:
+    """Train the networks of one fold and let them find, here or in ``--gpus`` processes started by torchrun."""
+    if shared(context, localize_fold, context, fold):
+        return
+    from radstack.training.distributed import joined, together
+
     localizer = context.competition.localizer
-    if isinstance(localizer, Chain):
-        chain.follow_chain(context, localizer)
+    kind, device_kind = KINDS[type(localizer)], context.options.device or ("cuda" if has_gpu() else "cpu")
+    with joined(context.options.gpus, device_kind) as device, titled(f"localize fold {fold}"):
+        together(kind.found_artifact(context, localizer, fold), lambda: kind.learn(context, localizer, fold, device))
+
+
+def apply_localizer(there: Context) -> None:
+    """Stage 02 on pictures that nobody annotated, by what was learned where ``there.paths.home`` says."""
+    localizer: Any = there.competition.localizer
+    if not localizer.networks:
+        _by_rules(there, localizer)
         return
-    if isinstance(localizer, Detection):
-        detect.find_boxes(context, localizer)
-        return
-    paths = context.paths
-    files = (paths.cache / "boxes.parquet", paths.cache / "quarantine.csv")
-    artifact = Artifact("02_localize", VERSION, files, {}, (paths.folds / "index.parquet",), raw_files(context))
-    context.make(artifact, partial(_build, context, localizer, files))
+    KINDS[type(localizer)].prepare(there, localizer)
+    apply_networks(there)
+
+
+def apply_networks(context: Context) -> None:
+    """Let the networks of every fold look at the test pictures, and join what all found."""
+    localizer: Any = context.competition.localizer
+    kind, folds = KINDS[type(localizer)], range(context.competition.folds.count)
+    found = [kind.applied_artifact(context, localizer, fold) for fold in folds]
+    make_all(context, [(found[fold], Task(f"look fold {fold}", look_fold, (context, fold))) for fold in folds])
+    kind.write_boxes(context, localizer)
+
+
+def look_fold(context: Context, fold: int) -> None:
+    """Let the trained networks of one fold look at the test pictures."""
+    import torch
+
+    localizer = context.competition.localizer
+    kind, device = KINDS[type(localizer)], torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+    with titled(f"look fold {fold}"):
+        kind.applied_artifact(context, localizer, fold).make(lambda: kind.look(context, localizer, fold, device))
 
 
 def show(context: Context, count: int) -> None:
-    """Draw what was found in ``count`` pictures of each split; a UserError where no network did it."""
-    localizer = context.competition.localizer
-    if isinstance(localizer, Detection):
-        detect.show(context, localizer, count)
-    else:
-        chain.show(context, count)
+    """Draw what was found in ``count`` pictures of each split, flagged ones first, below ``reports/<comp>/localize``.
 
-
-def _build(context: Context, localizer: Classical, files: tuple[Path, Path]) -> dict[str, Any]:
-    index = read_index(context)
-    look = partial(localize_files, localizer, context.paths.input)
-    parts = context.paths.cache / f"parts-v{VERSION}"
-    found = mapped_rows(look, index["path"].tolist(), parts, context.options.workers, "localize", CHUNK)
-    table = index.join(found.drop(columns="path"))
-    bad = table["reason"] != ""
-    settled = localizer.settle(table[~bad].reset_index(drop=True))
-    write_table(files[0], settled.drop(columns=["reason", "detail"]))
-    write_table(files[1], table.loc[bad, ["id", "split", "path", "reason", "detail"]])
-    shutil.rmtree(parts, ignore_errors=True)
-    print(f"  {len(settled):,} pictures localized, {bad.sum():,} cannot be decoded ({files[1]})")
-    return {"rows": len(settled), "quarantined": int(bad.sum())}
-
-
-def localize_files(localizer: Classical, folder: Path, paths: list[str]) -> pd.DataFrame:
-    """One row a path.
-
-    Columns ``path``, ``reason`` and ``detail`` ("" where it can be decoded), ``crc`` (CRC-32 of the pixels), and what the
-    localizer's ``look`` returns.
+    Raises:
+        UserError: no network did it.
     """
-    return pd.DataFrame([{"path": path} | _look(localizer, folder / path) for path in paths])
+    localizer, paths = context.competition.localizer, context.paths
+    if not localizer.networks:
+        raise UserError(f"--show: {context.competition.name} finds its anatomy without networks and draws no steps")
+    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
+    chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
+    for row in chosen.itertuples():
+        KINDS[type(localizer)].draw(paths, localizer, row, paths.reports / "localize" / f"{row.id}.png")
+    print(f"  what was found in {len(chosen)} pictures: {paths.reports / 'localize'}")
 
 
-def _look(localizer: Classical, path: Path) -> dict[str, Any]:
-    try:
-        pixels = localizer.read(path)
-        return {"reason": "", "detail": "", "crc": zlib.crc32(pixels.tobytes()), **localizer.look(pixels)}
-    except Unreadable as error:
-        return {"reason": error.reason, "detail": error.detail}
+def _by_rules(context: Context, localizer: Classical) -> None:
+    facts = partial(decode_all, context, localizer.read, look=localizer.look)
+    set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)

@@ -38,28 +38,28 @@ def train_fold(context: Context, experiment: Experiment, fold: int) -> None:
     kind = context.options.device or ("cuda" if has_gpu() else "cpu")
     with joined(context.options.gpus, kind) as device, titled(f"train {experiment.name} fold {fold}"):
         artifact = weights_artifact(context, experiment, fold)
-        together(artifact, lambda: _train(context, experiment, fold, artifact, device))
+        together(artifact, lambda: train_run(context, _run(context, experiment, fold, artifact, device)))
 
 
-def _train(context: Context, experiment: Experiment, fold: int, artifact: Artifact, device: Any) -> dict[str, Any]:
-    """Train and write the weights."""
+def train_run(context: Context, run: Any) -> dict[str, Any]:
+    """Train a :class:`radstack.training.run.Run` and write the weights beside its checkpoint; facts for the manifest."""
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
     from radstack.training.run import train as fit
 
-    run = _run(context, experiment, fold, artifact, device)
+    experiment = run.experiment
     if not context.options.resume:
         checkpoint.remove(run.checkpoint)
     judge = objective(experiment.loss, run.targets)
 
     def make() -> Any:
-        backbone, folder = starting(context, experiment, fold)
+        backbone, folder = starting(context, experiment, run.fold)
         return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline, experiment.head,
                      judge.shares)
 
     learner, facts = fit(run, make)
-    write_weights(artifact.files[0], learner.result.state_dict())
+    write_weights(run.checkpoint.with_suffix(".safetensors"), learner.result.state_dict())
     checkpoint.remove(run.checkpoint)
     return facts
 
