@@ -22,7 +22,7 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
     Args:
         function: importable at module level (it travels to other processes); a chunk of items -> a table.
         items: JSON-able values; a chunk's file name is their digest, so changed items are done again.
-        parts: folder for the finished chunks of this very function; to be deleted once the result is stored.
+        parts: folder for the finished chunks of this very function; kept, it spares what did not change the next time.
         workers: processes; 1 runs in this one.
         what: name of the work in progress lines.
         chunk: items in one call.
@@ -39,6 +39,8 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
         for number, table in in_processes(function, [chunks[number] for number in todo], workers):
             write_table(files[todo[number]], table)
             steps.step(len(chunks[todo[number]]))
+    for stale in set(parts.glob("*.parquet")) - set(files):
+        stale.unlink()
     return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else pd.DataFrame()
 
 

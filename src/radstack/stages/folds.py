@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ def make_index(context: Context) -> None:
         index = first_groups(index, context.options.limit)
         write_table(files[0], index)
         write_table(files[1], quarantine)
-        shutil.rmtree(paths.folds / "parts", ignore_errors=True)
         print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
         return {"rows": len(index), "quarantined": len(quarantine), "splits": split_digests(index)}
 
