@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,45 @@ def test_a_second_run_makes_nothing_and_a_dry_run_says_why(whole):
     said = stage(whole, "07_stack", "--dry-run", "--force", "--only", "blend")
     assert "would make" in said and "--force" in said
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.slow
+def test_any_folder_is_answered_as_the_submission_was(whole, tmp_path):
+    """The test slices, mixed with a scout, a copy and a text in folders of other names: the same bytes."""
+    slices = sorted((whole / "input/ich-demo/stage_2_test").rglob("*.dcm"))
+    for number, path in enumerate(slices):
+        place = tmp_path / "inbox" / f"ordner {number % 3}" / f"bild \u00fc {len(slices) - number}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    shutil.copyfile(slices[0], tmp_path / "inbox" / "again.dcm")
+    (tmp_path / "inbox" / "readme.txt").write_text("nothing to see")
+    scout = pydicom.dcmread(slices[1])
+    scout.SOPInstanceUID, scout.SeriesInstanceUID, scout.ImageOrientationPatient = "1.2.3", "1.2.4", [1, 0, 0, 0, 0, -1]
+    scout.save_as(tmp_path / "inbox" / "scout")
+    sample, final = whole / "input/ich-demo/stage_2_sample_submission.csv", whole / "submissions/ich-demo/final.csv"
+    stage(whole, "apply", str(tmp_path / "inbox"), str(tmp_path / "out.csv"), "--sample-submission", str(sample))
+    assert (tmp_path / "out.csv").read_bytes() == final.read_bytes()
+    quarantine = pd.read_csv(tmp_path / "out_quarantine.csv")
+    assert {"duplicate-sop", "not-dicom", "not-axial", "truncated", "no-picture"} <= set(quarantine["reason"])
+    assert not (tmp_path / "out_work").exists()
+
+
+@pytest.mark.slow
+def test_another_test_set_costs_no_training(whole, tmp_path):
+    place = tmp_path / "copy"
+    shutil.copytree(whole, place, copy_function=shutil.copy2)
+    series = pd.read_parquet(place / "folds/ich-demo/index.parquet").query("split == 'test'").groupby("series")["path"]
+    for path in next(iter(series))[1]:
+        (place / "input/ich-demo" / path).unlink()
+    learned = [path for folder in ("weights", "oof") for path in (place / folder).rglob("*") if "test" not in path.name]
+    before = {path: path.stat().st_mtime_ns for path in [*learned, place / "folds/ich-demo/folds.csv"]}
+    for script in STAGES[:-1]:
+        said = stage(place, script)
+        made = [line for line in said.splitlines() if line.startswith(("  making", "  to make"))]
+        assert all("test" in line or script[:2] in ("01", "02", "03", "08") for line in made), said
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert len(pd.read_parquet(place / "cache/ich-demo/rows.parquet")) < len(
+        pd.read_parquet(whole / "cache/ich-demo/rows.parquet"))
 
 
 @pytest.mark.slow
