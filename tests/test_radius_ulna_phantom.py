@@ -11,10 +11,9 @@ import pytest
 
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from phantoms.bone_age.pose import Pose
-from phantoms.bone_age.skeleton import lay
-from phantoms.radius_ulna import draw, ends, law, people, read_truth, render
-from phantoms.radius_ulna.plan import DEFECTS, SHARES, plan
+from phantoms.bone_age.skeleton import Pose, lay
+from phantoms.radius_ulna import draw, ends, law, read_truth, render
+from phantoms.radius_ulna.archive import DEFECTS, SHARES, plan
 from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -43,7 +42,7 @@ def whole():
 
 def child_at(radius: float, ulna: float, number: int = 1):
     """A child seen once, with these maturities."""
-    child = people.draw_child(np.random.default_rng((9, number)), number, 7)
+    child = law.draw_child(np.random.default_rng((9, number)), number, 7)
     return replace(child, days=child.days[:1], radius=(radius,), ulna=(ulna,))
 
 
@@ -159,12 +158,12 @@ def test_both_bones_follow_one_clock(whole):
     for entry in whole:
         radius, ulna = entry.child.radius[entry.visit], entry.child.ulna[entry.visit]
         assert 5 <= radius < 12 and 4 <= ulna < 10
-        gaps.append(ulna - people.at_age("ulna", np.array(people.years("radius", radius))))
+        gaps.append(ulna - law.at_age("ulna", np.array(law.years("radius", radius))))
     older = [gap for gap, entry in zip(gaps, whole) if entry.child.radius[0] > 7]
-    assert np.std(older) == pytest.approx(people.APART, abs=0.05) and abs(np.mean(older)) < 0.07
+    assert np.std(older) == pytest.approx(law.APART, abs=0.05) and abs(np.mean(older)) < 0.07
     girls = [entry.age for entry in whole if entry.radius == 7 and not entry.child.male]
     assert np.mean(girls) == pytest.approx(12.0, abs=0.35)  # the middle of R7; 11.4 years where it begins
-    assert people.years("ulna", 5) == 11.0 and people.years("radius", 10) == 15.6 and people.years("ulna", 9) == 17.3
+    assert law.years("ulna", 5) == 11.0 and law.years("radius", 10) == 15.6 and law.years("ulna", 9) == 17.3
 
 
 @pytest.mark.parametrize("sigma", sorted(radius_ulna_ceilings.EXPECTED))

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from phantoms.bone_age.pose import Pose, field_mask
 from phantoms.bone_age.render import Hand, add
-from phantoms.bone_age.skeleton import Skeleton
+from phantoms.bone_age.skeleton import Pose, Skeleton, field_mask
 
 MU_BONE, MU_SOFT = 0.075, 0.022
 """Attenuation of compact bone and soft tissue a mm."""

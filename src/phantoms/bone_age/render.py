@@ -1,4 +1,8 @@
-"""Bone and soft tissue of one hand along the rays, in pixels."""
+"""Bone and soft tissue of one hand along the rays, in pixels; thicknesses are mm of compact bone, weighed by density.
+
+A bone is a shell of compact bone around spongy bone; both are as deep as they are wide. In a bone's own coordinates
+``u`` runs from the epiphysis along the shaft and ``v`` across it, in mm.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from phantoms.bone_age import shapes
 from phantoms.bone_age.anatomy import (
     CARPALS,
     SESAMOID,
@@ -19,9 +22,56 @@ from phantoms.bone_age.anatomy import (
     carpal_size,
     stage,
 )
-from phantoms.bone_age.latents import Person
-from phantoms.bone_age.pose import Pose
-from phantoms.bone_age.skeleton import SKIN, Lying, Skeleton
+from phantoms.bone_age.law import Person
+from phantoms.bone_age.skeleton import SKIN, Lying, Pose, Skeleton
+
+SPONGY = 0.45
+"""Attenuation of the medulla as a share of that of the cortex."""
+END = 0.45
+"""Cortex at the ends of bones, where it is a thin plate, in mm."""
+
+
+def shell(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Squares of the outer and the inner half-depth (negative outside) -> mm of compact bone along the ray."""
+    depth = np.sqrt(np.maximum(outer, 0))
+    return 2 * (depth - (1 - SPONGY) * np.minimum(np.sqrt(np.maximum(inner, 0)), depth))
+
+
+def rounded(depth: np.ndarray, radius: float) -> np.ndarray:
+    """Share of the full width at ``depth`` behind an end that is rounded over ``radius``; 0 outside."""
+    back = 1 - np.clip(depth / radius, 0, 1)
+    return np.sqrt(1 - back * back)
+
+
+def shaft(u: np.ndarray, v: np.ndarray, ends: tuple[float, float], half: np.ndarray, cortex: np.ndarray,
+          rounding: tuple[float, float]) -> np.ndarray:
+    """A tube of half-width ``half`` and thickness ``cortex`` along ``u``, between ``ends`` rounded over ``rounding``."""
+    across = v * v
+    outer = half * rounded(u - ends[0], rounding[0]) * rounded(ends[1] - u, rounding[1])
+    inner = (half - cortex) * rounded(u - ends[0] - END, rounding[0]) * rounded(ends[1] - END - u, rounding[1])
+    return shell(outer * outer - across, inner * np.abs(inner) - across)
+
+
+def disc(u: np.ndarray, v: np.ndarray, thick: float, half: float, depth: float, flat: float) -> np.ndarray:
+    """An epiphysis around the origin: ``thick`` and ``half`` are half-axes; ``flat`` 2 is an ellipse, 4 a rounded box."""
+    def square(less: float) -> np.ndarray:
+        edge = np.abs(v / max(half - less, 0.05)) ** flat + np.abs(u / max(thick - less, 0.05)) ** flat
+        return (depth - less) ** 2 * (1 - edge)
+
+    return shell(square(0.0), square(END))
+
+
+def blob(x: np.ndarray, y: np.ndarray, radii: tuple[float, float], humps: tuple[float, float]) -> np.ndarray:
+    """A carpal bone: an ellipse around the origin; ``humps``, shares of the radius, are its third and fourth harmonics."""
+    a, b = x / radii[0], y / radii[1]
+    away = np.hypot(a, b) + 1e-6
+    cosine = b / away
+    edge = 1 + humps[0] * (4 * cosine**3 - 3 * cosine) + humps[1] * (8 * cosine**4 - 8 * cosine**2 + 1)
+    ratio = (away / edge) ** 2
+    small = min(radii)
+    within = 1 - min(0.8 / small, 0.5)
+    return shell(small**2 * (1 - ratio**1.5), (small * within) ** 2 * (1 - (ratio / within**2) ** 1.5))
+
 
 FINGER = (9.8, 9.0, 7.9, 6.5)
 """Radius in mm at knuckle, two joints and tip of a finger: 1.9 times the bone."""
@@ -152,12 +202,12 @@ def _tubular(name: str, bone: Tubular, length: float, look: Stage, robust: float
 
     def draw(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         half, cortex = widths(u)
-        bone_mm = shapes.shaft(u, v, (begins, ends), half, cortex, (0.35 * base, 0.9 * end))
+        bone_mm = shaft(u, v, (begins, ends), half, cortex, (0.35 * base, 0.9 * end))
         if look.ossified > 0:
             wide = base * look.ossified * (0.97 + look.capping)
             bent = u - center - 2.2 * look.capping * thick * np.abs(v / base) ** 3  # the rim grips the shaft
             flat = 2.0 if is_head else 2 + look.ossified
-            bone_mm += shapes.disc(bent, v, thick * look.ossified**0.6, wide, 0.85 * wide, flat)
+            bone_mm += disc(bent, v, thick * look.ossified**0.6, wide, 0.85 * wide, flat)
         if look.fused > 0:
             bone_mm = np.maximum(bone_mm, _closure(u, v, half, cortex, (center, begins + 0.4 * base), look, base))
             bone_mm += _scar(u - begins + gap / 2, v, half, look.scar)
@@ -170,7 +220,7 @@ def _closure(u: np.ndarray, v: np.ndarray, half: np.ndarray, cortex: np.ndarray,
              base: float) -> np.ndarray:
     """Bone in the gap: first in its center."""
     closed = np.clip((1.6 * look.fused - np.abs(v) / base) / 0.6, 0, 1)
-    return closed * shapes.shaft(u, v, ends, half, cortex, (0.3, 0.3))
+    return closed * shaft(u, v, ends, half, cortex, (0.3, 0.3))
 
 
 def _scar(u: np.ndarray, v: np.ndarray, half: np.ndarray, seen: float) -> np.ndarray:
@@ -182,4 +232,4 @@ def _carpal(bone: Carpal, size: float, shape: float) -> Local:
     """An ossification center that is round at first and takes the adult's outline."""
     round_ = np.sqrt(bone.radii[0] * bone.radii[1])
     radii = (size * (round_ + shape * (bone.radii[0] - round_)), size * (round_ + shape * (bone.radii[1] - round_)))
-    return lambda u, v: shapes.blob(v, u, radii, (shape * bone.triangle, shape * bone.square))
+    return lambda u, v: blob(v, u, radii, (shape * bone.triangle, shape * bone.square))

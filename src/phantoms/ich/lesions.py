@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phantoms.ich.anatomy import MUSCLE, Brain, Cranium
-from phantoms.ich.fields import Patch
+from phantoms.ich.anatomy import MUSCLE, Brain, Cranium, Patch
 from phantoms.ich.head import Head
 from phantoms.solids import Grid, Point, cover, ellipsoid
 

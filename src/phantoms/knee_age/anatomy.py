@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.knee_age.law import Plate
-from phantoms.knee_age.people import Person
+from phantoms.knee_age.law import Person, Plate
 from phantoms.solids import Grid, Point, block, column, cord, cover, intersection, rough_ellipsoid, slab, union
 
 CORTEX, YELLOW, OPEN, SCAR = 0.08, 1.0, 0.28, 0.62

@@ -1,18 +1,163 @@
-"""The archive of knees: what is drawn of a volume, and what the truth keeps of it and of its man."""
+"""The archive of knees: persons, visits, sources, split, masks and defects; what is drawn of each; the files.
 
+Everything follows from the seed and the number of the volume, so a bigger archive begins with the smaller one. The layout is
+that of Pietz and Proeve 2018: MetaImage volumes and labels, a folder a study, and two tables.
+"""
+
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 
 from competitions.knee_age.volume import BONES
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_facts, read_truth_table, write_truth
-from phantoms.knee_age.files import write_tables, write_volume
-from phantoms.knee_age.law import best_age
-from phantoms.knee_age.people import Person, draw_person
-from phantoms.knee_age.plan import Entry, label_age, plan
-from phantoms.knee_age.render import draw_volume
+from phantoms.knee_age.law import Person, best_age, draw_person
+from phantoms.knee_age.render import Drawn, draw_volume
 from radstack.core.errors import UserError
+from radstack.core.files import write_table
+
+TEST_EVERY = 6
+"""One person in six is test, with all visits."""
+JOPP = 80 / 145
+"""Share of the Jopp study; persons stay in their study."""
+DEFECTS = ("flipped", "truncated", "absent", "female")
+DEFECTS_AMONG = 40
+"""The defects stand on the last training volumes of the first forty, so that small archives have none."""
+STUDIES = {"jopp": "Jopp_Study", "epi": "Epi_Study"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One volume of the archive."""
+
+    number: int
+    person: int
+    visit: int
+    """From 0; the tables count from 1."""
+    split: str
+    source: str
+    """``jopp`` or ``epi``."""
+    annotated: bool
+    """A label volume exists; only of training volumes."""
+    defect: str
+    """One of ``DEFECTS``, or empty."""
+
+    @property
+    def subject(self) -> str:
+        """Two tokens, so that a file name's tokens 3 and 4, counted from 0, are years and months."""
+        return f"{self.source.capitalize()}_{self.person:04d}"
+
+    @property
+    def series(self) -> str:
+        """``<subject>_<visit>``."""
+        return f"{self.subject}_{self.visit + 1}"
+
+
+def plan(seed: int, volumes: int, tau: float, annotated: float) -> list[tuple[Entry, Person]]:
+    """The first ``volumes`` entries of the archive of ``seed``, each with the man; ``annotated`` = share with masks."""
+    found: list[tuple[Entry, Person]] = []
+    while len(found) < max(volumes, DEFECTS_AMONG):
+        number = found[-1][0].person + 1 if found else 0
+        person = draw_person(seed, number, tau)
+        found += [(_entry(seed, len(found) + visit, number, visit, annotated), person) for visit in range(len(person.ages))]
+    return _with_defects(found)[:volumes]
+
+
+def label_age(entry: Entry, person: Person) -> float:
+    """Age in years as the label gives it: whole months."""
+    return round(person.ages[entry.visit] * 12) / 12
+
+
+def _entry(seed: int, number: int, person: int, visit: int, annotated: float) -> Entry:
+    test = person % TEST_EVERY == 1
+    source = "jopp" if int((person + 1) * JOPP) > int(person * JOPP) else "epi"
+    masked = bool(np.random.default_rng((seed, 2, number)).random() < annotated)
+    return Entry(number, person, visit, "test" if test else "train", source, masked and not test, "")
+
+
+def _with_defects(found: list[tuple[Entry, Person]]) -> list[tuple[Entry, Person]]:
+    """Mark the last training volumes without masks (so that no mask is wasted) among the first ``DEFECTS_AMONG``."""
+    places = [place for place, (entry, _) in enumerate(found[:DEFECTS_AMONG]) if entry.split == "train"]
+    places.sort(key=lambda place: (found[place][0].annotated, -place))
+    marks = dict(zip(places, DEFECTS))
+    return [(replace(entry, defect=marks.get(place, "")), person) for place, (entry, person) in enumerate(found)]
+
+
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)
+"""Direction cosines, row by row, of columns to the patient's left, rows to the feet, slices to the back."""
+FLIPPED = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, -1.0, 0.0)
+"""The same with slices to the front."""
+INTENSITY = (50, 100, 150)
+"""Of femur, tibia and fibula in a label volume: decoded in descending order as fibula, tibia, femur."""
+GUESS = 17.5
+"""Years in the sample submission."""
+
+
+def volume_path(entry: Entry, person: Person) -> str:
+    """Path below the input folder; the names of training volumes hold years and months as tokens 3 and 4, from 0."""
+    name = entry.series
+    if entry.split == "train":
+        years, months = divmod(round(label_age(entry, person) * 12), 12)
+        name += f"_{years:02d}_{months:02d}"
+    return f"data/{STUDIES[entry.source]}/MHD/{name}_ORIG.mhd"
+
+
+def label_path(volume: str) -> str:
+    """Path of the label volume that belongs to a volume's."""
+    return volume.replace("/MHD/", "/VOI_LABEL/").replace("_ORIG.mhd", "_LABEL.mhd")
+
+
+def write_volume(folder: Path, entry: Entry, person: Person, drawn: Drawn) -> None:
+    """Write the volume, and its label volume if annotated, with the defect of ``entry``.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    path, flipped = folder / volume_path(entry, person), entry.defect == "flipped"
+    if entry.defect == "absent":
+        return
+    try:
+        _write(path, drawn.pixels, drawn, flipped, compressed=False)
+        if entry.defect == "truncated":
+            raw = path.with_suffix(".raw")
+            raw.write_bytes(raw.read_bytes()[:raw.stat().st_size * 2 // 3])
+        if entry.annotated:
+            labels = np.max([mask * np.int16(value) for mask, value in zip(drawn.outlined, INTENSITY)], axis=0)
+            _write(folder / label_path(volume_path(entry, person)), labels, drawn, flipped, compressed=True)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"cannot write {path}: {reason}; free some disk and run it again") from error
+
+
+def _write(path: Path, array: np.ndarray, drawn: Drawn, flipped: bool, compressed: bool) -> None:
+    """Write int16 [slices, h, w] as header and pixels; the header comes last, so that what has one is whole."""
+    scan = drawn.scan
+    back = scan.front + scan.spacing * (scan.slices - 1)
+    image = sitk.GetImageFromArray(array[::-1] if flipped else array)
+    image.SetSpacing((scan.pixel, scan.pixel, scan.spacing))
+    image.SetDirection(FLIPPED if flipped else CORONAL)
+    image.SetOrigin((-scan.joint[1] * scan.pixel, back if flipped else scan.front, scan.joint[0] * scan.pixel))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
+        sitk.WriteImage(image, Path(scratch) / path.name, useCompression=compressed)
+        for part in sorted(Path(scratch).iterdir(), key=lambda part: part.suffix == ".mhd"):
+            part.replace(path.parent / part.name)
+
+
+def write_tables(folder: Path, entries: list[tuple[Entry, Person]]) -> None:
+    """Write volumes.csv (``age_years`` empty in test) and sample_submission.csv."""
+    rows = pd.DataFrame([{
+        "subject": entry.subject, "visit": entry.visit + 1, "file": volume_path(entry, person), "source": entry.source,
+        "sex": "F" if entry.defect == "female" else "M",
+        "age_years": round(label_age(entry, person), 4) if entry.split == "train" else np.nan,
+        "split": entry.split} for entry, person in entries])
+    write_table(folder / "volumes.csv", rows.drop(columns="split"))
+    test = rows.loc[rows["split"] == "test", ["subject", "visit"]]
+    write_table(folder / "sample_submission.csv", test.assign(age_years=GUESS))
+
 
 VOXELS = 24 * 4
 """Voxels of a volume, in squares of ``size``: 24 slices of a frame twice as wide; 41 of 1.43 are fewer."""

@@ -10,8 +10,7 @@ from scipy.stats import norm
 from competitions.knee_age.volume import BONES
 from phantoms.knee_age import anatomy
 from phantoms.knee_age.anatomy import DRAWN, REACH, Bone, flexed, patella, signal
-from phantoms.knee_age.law import Plate, plate
-from phantoms.knee_age.people import CELL, LATTICE, Person
+from phantoms.knee_age.law import CELL, LATTICE, Person, Plate, plate
 from phantoms.solids import Grid, cover
 
 NOISE, BIAS = 0.03, 0.3

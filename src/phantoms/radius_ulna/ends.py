@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.bone_age import shapes
-from phantoms.bone_age.render import OVAL
-from phantoms.radius_ulna.people import EndShape
+from phantoms.bone_age.render import OVAL, disc, shaft
+from phantoms.radius_ulna.law import EndShape
 
 RADIUS_STAGES = (5, 6, 7, 8, 9, 10, 11, 12)
 RADIUS = {
@@ -184,14 +183,14 @@ def _styloid(u: np.ndarray, v: np.ndarray, look: UlnaLook, own: EndShape) -> np.
     center, long = (base + tip) / 2, (base - tip) / 2
     wide = 2.0 + 0.7 * np.clip((u - center) / long, -1, 1)
     place = own.half * look.width - 2.2
-    return shapes.disc(u - center, (v - place) / wide * 2, long, 2.0, 4.2, 2.4)
+    return disc(u - center, (v - place) / wide * 2, long, 2.0, 4.2, 2.4)
 
 
 def _epiphysis(u: np.ndarray, v: np.ndarray, top: np.ndarray, bottom: np.ndarray, half: float, thick: float,
                flat: float) -> np.ndarray:
-    """A disc between the curves ``top`` and ``bottom``, about 2 ``thick`` apart; ``flat`` as in :func:`shapes.disc`."""
+    """A disc between the curves ``top`` and ``bottom``, about 2 ``thick`` apart; ``flat`` as in :func:`disc`."""
     stretch = thick / np.maximum((bottom - top) / 2, 0.5)
-    return shapes.disc(stretch * (u - (top + bottom) / 2), v, thick, half, 0.92 * half, flat)
+    return disc(stretch * (u - (top + bottom) / 2), v, thick, half, 0.92 * half, flat)
 
 
 def _shaft(u: np.ndarray, v: np.ndarray, begins: np.ndarray, bone: str, half: float | np.ndarray, robust: float,
@@ -200,7 +199,7 @@ def _shaft(u: np.ndarray, v: np.ndarray, begins: np.ndarray, bone: str, half: fl
     middle, flare, cortex = SHAFT[bone]
     way = np.clip((np.hypot(np.maximum(u - plate, 0), STRAIGHT) - STRAIGHT) / flare, 0, 1)
     width = middle + (half - middle) * (1 - way) ** 2.3
-    return shapes.shaft(u - begins, v, (0.0, FAR), width, robust * (0.5 + (cortex - 0.5) * way), (1.2, 1.0))
+    return shaft(u - begins, v, (0.0, FAR), width, robust * (0.5 + (cortex - 0.5) * way), (1.2, 1.0))
 
 
 def step(value: np.ndarray, start: float, end: float) -> np.ndarray:

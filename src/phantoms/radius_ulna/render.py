@@ -8,11 +8,10 @@ import numpy as np
 from competitions.radius_ulna.phases import BONES
 from phantoms.bone_age.anatomy import ADULT_LENGTH
 from phantoms.bone_age.imaging import draw_exposure, expose
-from phantoms.bone_age.pose import MARGIN, Pose, axes
 from phantoms.bone_age.render import Hand, draw_hand
-from phantoms.bone_age.skeleton import Lying, Skeleton, lay
+from phantoms.bone_age.skeleton import MARGIN, Lying, Pose, Skeleton, axes, lay
 from phantoms.radius_ulna.ends import METAPHYSIS, radius_end, radius_look, ulna_end, ulna_look
-from phantoms.radius_ulna.people import Child, person_at
+from phantoms.radius_ulna.law import Child, person_at
 
 REFERENCE = 1302.0
 """Long side of an upright picture, to which ``size`` belongs."""
