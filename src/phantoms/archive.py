@@ -32,7 +32,6 @@ Facts = dict[str, Any]
 Request = dict[str, Any]
 """What decides every byte of an entry; among it ``version``, which is raised when the drawing changes."""
 Progress = Callable[[int, int], None]
-"""Called with the number of entries done and the number of all."""
 
 
 class Numbered(Protocol):
@@ -59,7 +58,7 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entr
         pictures: name of the folder that every archive of this kind has, phantoms or not.
         entry_bytes: how much disk an entry needs, at most.
         workers: processes; 1 draws in this one.
-        progress: told of each entry.
+        progress: called with the number of entries done and the number of all.
 
     Returns:
         The facts of all entries, for the tables and :func:`write_truth`; None where the archive is whole.
@@ -82,36 +81,26 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entr
     return [_arrays(_mark(folder, entry.number)) for entry in entries]
 
 
-def read_facts(folder: Path, number: int, competition: str) -> Facts:
-    """What the truth keeps of entry ``number``.
-
-    Raises:
-        UserError: it is not drawn.
-    """
-    return _load(_mark(folder, number), competition)
-
-
 def write_truth(folder: Path, truth: pd.DataFrame | Facts) -> None:
     """Write the file that says that the archive is whole."""
     table = isinstance(truth, pd.DataFrame)
     _save(folder / TRUTH, {str(name): np.array(values.tolist()) if table else values for name, values in truth.items()})
 
 
-def read_truth(folder: Path, competition: str) -> Facts:
-    """The columns or arrays of the truth.
+def read_truth(folder: Path, competition: str, number: int | None = None) -> Facts:
+    """The columns or arrays of the truth, or what it keeps of entry ``number``.
 
     Raises:
-        UserError: there is no finished archive.
+        UserError: there is no finished archive, or the entry is not drawn.
     """
-    return _load(folder / TRUTH, competition)
+    path = folder / TRUTH if number is None else _mark(folder, number)
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
+    return _arrays(path)
 
 
 def read_truth_table(folder: Path, competition: str) -> pd.DataFrame:
-    """The truth that was written as a table.
-
-    Raises:
-        UserError: there is no finished archive.
-    """
+    """The truth that was written as a table; raises as :func:`read_truth`."""
     columns = read_truth(folder, competition)
     return pd.DataFrame(columns).astype({name: "str" for name, values in columns.items() if values.dtype.kind == "U"})
 
@@ -159,12 +148,6 @@ def _form(entry: Numbered) -> str:
 
 def _mark(folder: Path, number: int) -> Path:
     return folder / MARKS / f"{number:06d}.npz"
-
-
-def _load(path: Path, competition: str) -> Facts:
-    if not path.exists():
-        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
-    return _arrays(path)
 
 
 def _arrays(path: Path) -> Facts:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from competitions.bone_age.annotations import LANDMARKS, mask_path
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
 from phantoms.bone_age.imaging import Exposure, draw_exposure, expose, stored
 from phantoms.bone_age.law import Person, best_prediction, draw_label, draw_person, read_age
@@ -73,17 +74,14 @@ def plan(hands: int, annotated: float) -> list[Entry]:
 
 def hand_id(split: str, order: int) -> str:
     """Id of the hand that is number ``order`` of its split; train ids step over those of the test hands."""
-    if split == "test":
-        return str(FIRST_TEST + order)
-    number = FIRST_TRAIN + order
-    return str(number if number < FIRST_TEST else number + TEST_IDS)
+    number = order + (FIRST_TEST if split == "test" else FIRST_TRAIN)
+    return str(number + TEST_IDS * (split == "train" and number >= FIRST_TEST))
 
 
 def draw_case(seed: int, entry: Entry, size: int) -> Case:
     """Draw all that is random about a hand but noise, texture and marker: from the seed and its number alone."""
     rng = np.random.default_rng((seed, entry.number))
-    person = draw_person(rng)
-    skeleton = lay(rng)
+    person, skeleton = draw_person(rng), lay(rng)
     read = read_age(person)
     label = draw_label(rng, read, person.male, entry.split == "test")
     exposure = draw_exposure(rng)
@@ -98,7 +96,6 @@ def landmarks(case: Case) -> np.ndarray:
     return points
 
 
-POINTS = [f"p{point}{axis}" for point in (1, 2, 3) for axis in "xy"]
 VIA_COLUMNS = ["filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
                "region_attributes"]
 """Of a VIA 2 CSV export."""
@@ -108,15 +105,11 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1300, seed:
          progress: Progress | None = None) -> None:
     """Draw ``series`` phantom hands below ``folder`` in the layout of the Kaggle mirror; keep what a killed run has drawn.
 
-    Args:
-        folder: becomes ``input/bone_age-demo``: the two label tables and picture folders, ``annotations/masks/<id>.png``,
-            ``annotations/landmarks.csv`` (VIA 2), and truth.npz for the report, written last.
-        series: hands, at least 4, so that both splits exist; from 50 on one picture is truncated and two are missing.
-        size: typical long side in pixels, at least 64.
-        seed: hand i of a seed is always the same, whatever the number of hands and workers.
-        workers: processes; 1 draws in this one.
-        annotated: share of the train hands, the first ones, with masks and landmarks.
-        progress: called with the number of hands done and the number of all.
+    The folder becomes ``input/bone_age-demo``: the two label tables and picture folders, ``annotations/masks/<id>.png``,
+    ``annotations/landmarks.csv`` (VIA 2), and truth.npz for the report, written last. At least 4 hands are drawn, so that
+    both splits exist; from 50 on one picture is truncated and two are missing. ``size`` is the typical long side in pixels,
+    at least 64; ``annotated`` the share of the train hands, the first ones, with masks and landmarks. For seed and workers
+    see :func:`phantoms.draw_demo`.
 
     Raises:
         UserError: an argument is out of range, the folder holds other pictures, or the disk is full.
@@ -154,11 +147,6 @@ def picture_path(folder: Path, entry: Entry) -> Path:
     return folder / name / name / f"{entry.id}.png"
 
 
-def mask_path(folder: Path, entry: Entry) -> Path:
-    """Where the mask of an annotated hand is."""
-    return folder / "annotations" / "masks" / f"{entry.id}.png"
-
-
 def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
     """Draw one hand and write its picture, and its mask where it has one; a label without a picture has neither."""
     case = draw_case(request["seed"], entry, request["size"])
@@ -171,10 +159,10 @@ def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
         write_png(picture_path(folder, entry), stored(picture, case.exposure), entry.truncated)
         if entry.annotated:
             mask = 255 * (hand.mask & field_mask(case.pose))
-            write_png(mask_path(folder, entry), np.ascontiguousarray(mask[:, ::-1]) if case.exposure.mirrored else mask)
+            write_png(mask_path(folder, entry.id), np.ascontiguousarray(mask[:, ::-1]) if case.exposure.mirrored else mask)
     return {"id": entry.id, "split": entry.split, "boneage": case.label, "b_read": case.read, "male": case.person.male,
             "mirrored": int(case.exposure.mirrored), "inverted": int(case.exposure.inverted),
-            **dict(zip(POINTS, landmarks(case).ravel()))}
+            **dict(zip(LANDMARKS, landmarks(case).ravel()))}
 
 
 def _truth(hands: list[Facts]) -> pd.DataFrame:
@@ -189,7 +177,7 @@ def _truth(hands: list[Facts]) -> pd.DataFrame:
 def write_tables(folder: Path, truth: pd.DataFrame, entries: list[Entry]) -> None:
     """Write boneage-training-dataset.csv, boneage-test-dataset.csv (no ages) and annotations/landmarks.csv.
 
-    ``truth`` is the table of :func:`phantoms.bone_age.read_truth`, in the order of ``entries``.
+    ``truth`` is the table of :func:`read_truth`, in the order of ``entries``.
     """
     train, test = (truth[truth["split"] == split] for split in ("train", "test"))
     write_table(folder / "boneage-training-dataset.csv", pd.DataFrame(
@@ -197,15 +185,15 @@ def write_tables(folder: Path, truth: pd.DataFrame, entries: list[Entry]) -> Non
     write_table(folder / "boneage-test-dataset.csv", pd.DataFrame(
         {"Case ID": test["id"], "Sex": np.where(test["male"] == 1, "M", "F")}))
     annotated = truth[[entry.annotated for entry in entries]]
-    rows = [via_row(hand.id, point, getattr(hand, f"p{point}x"), getattr(hand, f"p{point}y"))
-            for hand in annotated.itertuples() for point in (1, 2, 3)]
+    places = annotated[list(LANDMARKS)].to_numpy(float).reshape(-1, 3, 2)
+    rows = [via_row(name, point, *place) for name, hand in zip(annotated["id"], places) for point, place in enumerate(hand)]
     write_table(folder / "annotations" / "landmarks.csv", pd.DataFrame(rows, columns=VIA_COLUMNS))
 
 
 def via_row(name: str, point: int, x: float, y: float) -> list[object]:
-    """The row of one point of picture ``name``; the size of the file, which nothing reads, is -1.
+    """The row of ``point`` (from 0) of picture ``name``; the size of the file, which nothing reads, is -1.
 
     Annotators click whole pixels of pictures three times as large as the demo's: hence one decimal.
     """
     shape = {"name": "point", "cx": round(x, 1), "cy": round(y, 1)}
-    return [f"{name}.png", -1, "{}", 3, point - 1, json.dumps(shape), json.dumps({"point": f"P{point}"})]
+    return [f"{name}.png", -1, "{}", 3, point, json.dumps(shape), json.dumps({"point": f"P{point + 1}"})]

@@ -98,7 +98,11 @@ PADDING = -2000
 @disable_value_validation()
 def header(seed: int, entry: Entry, slices: Slices, several_windows: bool) -> FileDataset:
     """The part of the header that the slices of a series share. There is no InstanceNumber and no SliceThickness."""
-    data = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion, meta.MediaStorageSOPClassUID = b"\0\1", CTImageStorage
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, UID("1.2.40.0.13.1.1.1")
+    meta.ImplementationVersionName = "dcm4che-1.4.38"
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.Modality, data.PatientID = "CT", holder_id(seed, "patient", entry.patient)
     data.StudyInstanceUID = holder_id(seed, "study", entry.patient, entry.visit)
     data.SeriesInstanceUID, data.StudyID = holder_id(seed, "series", entry.number), ""
@@ -124,7 +128,8 @@ def write_slice(path: Path, data: FileDataset, position: np.ndarray, stored: np.
     data.RescaleIntercept = str(intercept)
     pixels = stored.tobytes()
     data.add_new("PixelData", "OW", pixels[:len(pixels) // 2] if truncated else pixels)
-    data.file_meta = _meta(path.stem)
+    uid = 10**38 + int(path.stem[3:], 16) * 0x9E3779B97F4A7C15F39CC060 % 10**38  # as long as the organizer's: 39 digits
+    data.file_meta.MediaStorageSOPInstanceUID = UID(f"9999.{uid}")
     data.save_as(path, enforce_file_format=False)
 
 
@@ -143,18 +148,6 @@ def store(hu: np.ndarray, entry: Entry, wrong: bool | np.bool_) -> tuple[np.ndar
     return np.where(outside, PADDING, hu - INTERCEPT).astype("<i2"), INTERCEPT
 
 
-def _meta(stem: str) -> FileMetaDataset:
-    """File meta information; the UID is as long as the organizer's (9999 and 39 digits)."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\0\1"
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(f"9999.{10**38 + int(stem[3:], 16) * 0x9E3779B97F4A7C15F39CC060 % 10**38}")
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID("1.2.40.0.13.1.1.1")
-    meta.ImplementationVersionName = "dcm4che-1.4.38"
-    return meta
-
-
 SLICES = 40
 """Slices of a series on average, to foresee the disk they need."""
 DUPLICATED = 4
@@ -165,16 +158,10 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 512, seed: 
          test_share: float = 0.25, progress: Progress | None = None) -> None:
     """Draw ``series`` phantom series below ``folder`` in the organizer's layout; keep what a killed run has drawn.
 
-    Args:
-        folder: becomes ``input/ich-demo``: stage_2_train.csv, stage_2_sample_submission.csv, stage_2_train/,
-            stage_2_test/, and truth.npz for the report, written last.
-        series: at least 2, one of each split.
-        workers: processes; 1 draws in this one.
-        size: rows and columns in pixels.
-        seed: series i of a seed is always the same, whatever the number of series and workers.
-        noise: ``clean``, ``realistic`` or ``adjudicated`` labels (law.py).
-        test_share: share of the patients in the test split.
-        progress: called with the number of series done and the number of all.
+    The folder becomes ``input/ich-demo``: stage_2_train.csv, stage_2_sample_submission.csv, stage_2_train/, stage_2_test/,
+    and truth.npz for the report, written last. There are at least 2 series, one of each split, of ``size`` rows and columns;
+    ``noise`` of the labels is ``clean``, ``realistic`` or ``adjudicated`` (law.py); ``test_share`` of the patients is in the
+    test split. For seed and workers see :func:`phantoms.draw_demo`.
 
     Raises:
         UserError: an argument is out of range, the folder holds another archive, or the disk is full.

@@ -4,6 +4,7 @@ Everything follows from the seed and the number of the volume, so a bigger archi
 that of Pietz and Proeve 2018: MetaImage volumes and labels, a folder a study, and two tables.
 """
 
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ import pandas as pd
 import SimpleITK as sitk
 
 from competitions.knee_age.volume import BONES
-from phantoms.archive import Facts, Progress, Request, draw_missing, read_facts, read_truth_table, write_truth
+from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_truth
+from phantoms.archive import read_truth as read_truth_arrays
 from phantoms.knee_age.law import Person, best_age, draw_person
 from phantoms.knee_age.render import Drawn, draw_volume
 from radstack.core.errors import UserError
@@ -86,14 +88,14 @@ def _with_defects(found: list[tuple[Entry, Person]]) -> list[tuple[Entry, Person
     return [(replace(entry, defect=marks.get(place, "")), person) for place, (entry, person) in enumerate(found)]
 
 
-CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)
-"""Direction cosines, row by row, of columns to the patient's left, rows to the feet, slices to the back."""
-FLIPPED = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, -1.0, 0.0)
-"""The same with slices to the front."""
+CORONAL, FLIPPED = ((1.0, 0.0, 0.0, 0.0, 0.0, back, 0.0, -1.0, 0.0) for back in (1.0, -1.0))
+"""Direction cosines, row by row, of columns to the patient's left, rows to the feet, slices to the back; or to the front."""
 INTENSITY = (50, 100, 150)
 """Of femur, tibia and fibula in a label volume: decoded in descending order as fibula, tibia, femur."""
 GUESS = 17.5
 """Years in the sample submission."""
+VOXELS = 24 * 4
+"""Voxels of a volume, in squares of ``size``: 24 slices of a frame twice as wide; 41 of 1.43 are fewer."""
 
 
 def volume_path(entry: Entry, person: Person) -> str:
@@ -116,17 +118,17 @@ def write_volume(folder: Path, entry: Entry, person: Person, drawn: Drawn) -> No
     Raises:
         UserError: the folder cannot be written.
     """
-    path, flipped = folder / volume_path(entry, person), entry.defect == "flipped"
+    name, flipped = volume_path(entry, person), entry.defect == "flipped"
+    path = folder / name
     if entry.defect == "absent":
         return
     try:
         _write(path, drawn.pixels, drawn, flipped, compressed=False)
         if entry.defect == "truncated":
-            raw = path.with_suffix(".raw")
-            raw.write_bytes(raw.read_bytes()[:raw.stat().st_size * 2 // 3])
+            os.truncate(path.with_suffix(".raw"), 2 * drawn.pixels.size * 2 // 3)
         if entry.annotated:
             labels = np.max([mask * np.int16(value) for mask, value in zip(drawn.outlined, INTENSITY)], axis=0)
-            _write(folder / label_path(volume_path(entry, person)), labels, drawn, flipped, compressed=True)
+            _write(folder / label_path(name), labels, drawn, flipped, compressed=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"cannot write {path}: {reason}; free some disk and run it again") from error
@@ -159,24 +161,16 @@ def write_tables(folder: Path, entries: list[tuple[Entry, Person]]) -> None:
     write_table(folder / "sample_submission.csv", test.assign(age_years=GUESS))
 
 
-VOXELS = 24 * 4
-"""Voxels of a volume, in squares of ``size``: 24 slices of a frame twice as wide; 41 of 1.43 are fewer."""
-
-
 def draw(folder: Path, *, series: int, workers: int = 2, size: int = 224, seed: int = 0, tau: float = 0.63,
          annotated: float = 0.5, progress: Progress | None = None) -> None:
     """Draw ``series`` phantom knees below ``folder`` as Pietz and Proeve 2018 laid out theirs; keep what is drawn.
 
-    Args:
-        folder: becomes ``input/knee_age-demo``: data/<Study>/MHD and VOI_LABEL, volumes.csv, sample_submission.csv, and
-            truth.npz for the report, written last.
-        series: volumes, at least 4, to have both sources and both splits; about 1.6 of each man.
-        size: rows and columns of the square around the joint; frames are 2 (Jopp) and 1.43 (Epi) times as wide.
-        seed: volume i of a seed is always the same, whatever the number of volumes and workers.
-        workers: processes; 1 draws in this one.
-        tau: SD in years by which men are ahead of their age: .63 makes .48 years the least possible error, 1.0 makes .66.
-        annotated: share of the training volumes that have a label volume.
-        progress: called with the number of volumes done and the number of all.
+    The folder becomes ``input/knee_age-demo``: data/<Study>/MHD and VOI_LABEL, volumes.csv, sample_submission.csv, and
+    truth.npz for the report, written last. There are at least 4 volumes, to have both sources and both splits, about 1.6 of
+    each man. ``size``: rows and columns of the square around the joint; frames are 2 (Jopp) and 1.43 (Epi) times as wide.
+    ``tau``: SD in years by which men are ahead of their age: .63 makes .48 years the least possible error, 1.0 makes .66.
+    ``annotated``: share of the training volumes that have a label volume. For seed and workers see
+    :func:`phantoms.draw_demo`.
 
     Raises:
         UserError: an argument is out of range, the folder holds another archive, or the disk is full.
@@ -216,7 +210,7 @@ def read_masks(folder: Path, number: int) -> np.ndarray:
     Raises:
         UserError: there is no such volume.
     """
-    kept = read_facts(folder, number, "knee_age")
+    kept = read_truth_arrays(folder, "knee_age", number)
     return np.unpackbits(kept["bits"], count=int(np.prod(kept["shape"]))).reshape(kept["shape"]).astype(bool)
 
 

@@ -65,6 +65,11 @@ class Entry:
         return f"{self.number + 1:04d}"
 
     @property
+    def file(self) -> str:
+        """Path of the picture below the input folder."""
+        return f"pictures/{self.id}.png"
+
+    @property
     def age(self) -> float:
         """Years, to a tenth."""
         return round(chronological_age(self.child, self.visit), 1)
@@ -119,15 +124,11 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1302, seed:
          progress: Progress | None = None) -> None:
     """Draw ``series`` phantom hands below ``folder``, with labels and boxes; keep what a killed run has drawn.
 
-    Args:
-        folder: becomes ``input/radius_ulna-demo``: pictures/<day>_<serial>.png, labels.csv, boxes.csv (train),
-            sample_submission.csv (test), and truth.npz for the report, written last.
-        series: pictures, at least 8, so that both splits exist; from 50 on with a truncated, an absent and a color picture.
-        size: long side in pixels of an upright picture, at least 128; wide ones are 1.08 times as long.
-        seed: picture i of a seed is always the same, whatever the number of pictures and workers.
-        workers: processes; 1 draws in this one.
-        noise: of the rater: ``default`` (ceiling of 95 % for both bones) or ``human`` (about 88 and 92 %).
-        progress: called with the number of pictures done and the number of all.
+    The folder becomes ``input/radius_ulna-demo``: pictures/<day>_<serial>.png, labels.csv, boxes.csv (train),
+    sample_submission.csv (test), and truth.npz for the report, written last. At least 8 pictures are drawn, so that both
+    splits exist; from 50 on with a truncated, an absent and a color picture. ``size`` is the long side in pixels of an
+    upright picture, at least 128; wide ones are 1.08 times as long. ``noise`` is the rater's: ``default`` (ceiling of 95 %
+    for both bones) or ``human`` (about 88 and 92 %). For seed and workers see :func:`phantoms.draw_demo`.
 
     Raises:
         UserError: an argument is out of range, the folder holds another archive, or the disk is full.
@@ -159,15 +160,10 @@ def read_truth(folder: Path) -> pd.DataFrame:
     return read_truth_table(folder, "radius_ulna")
 
 
-def picture_path(entry: Entry) -> str:
-    """Path below the input folder."""
-    return f"pictures/{entry.id}.png"
-
-
 def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
     """Draw one picture and write its file, with its defect; an absent one is taken away."""
     drawn = draw_picture(request["seed"], entry.number, entry.child, entry.visit, request["size"])
-    path, picture = folder / picture_path(entry), drawn.picture
+    path, picture = folder / entry.file, drawn.picture
     if entry.defect == "absent":
         path.unlink(missing_ok=True)
     else:
@@ -181,26 +177,27 @@ def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
 def _truth(entries: list[Entry], facts: list[Facts], noise: str) -> pd.DataFrame:
     """The table of :func:`read_truth`."""
     maturity = {bone: np.array([getattr(entry.child, bone)[entry.visit] for entry in entries]) for bone in BONES}
-    columns: dict[str, object] = {name: [getattr(entry, name) for entry in entries] for name in ("id", "split", "defect")}
-    columns |= {f"m_{bone}": maturity[bone] for bone in BONES}
+    truth = pd.DataFrame({name: [getattr(entry, name) for entry in entries] for name in ("id", "split", "defect")})
+    truth = truth.assign(**{f"m_{bone}": maturity[bone] for bone in BONES})
     for bone in BONES:
         rated = np.array([getattr(entry, bone) for entry in entries])
-        columns |= {name: (rated == stage).astype(float) for name, stage in zip(TARGETS[bone], LEARNED[bone])}
+        truth[list(TARGETS[bone])] = np.equal.outer(rated, LEARNED[bone]).astype(float)
     for bone in BONES:
-        chances = stage_probabilities(maturity[bone], bone, NOISE[noise][bone])
-        columns |= {f"q_{name}": chances[:, place] for place, name in enumerate(TARGETS[bone])}
-    return pd.concat([pd.DataFrame(columns), pd.DataFrame(facts)], axis=1)
+        truth[[f"q_{name}" for name in TARGETS[bone]]] = stage_probabilities(maturity[bone], bone, NOISE[noise][bone])
+    return pd.concat([truth, pd.DataFrame(facts)], axis=1)
 
 
 def write_tables(folder: Path, entries: list[Entry], truth: pd.DataFrame) -> None:
     """Write labels.csv (stages empty in test), boxes.csv (train) and sample_submission.csv (test).
 
-    ``truth`` is the table of :func:`phantoms.radius_ulna.read_truth`, in the order of ``entries``.
+    ``truth`` is the table of :func:`read_truth`, in the order of ``entries``.
     """
     write_table(folder / "labels.csv", pd.DataFrame([_label(entry) for entry in entries]))
-    write_table(folder / "boxes.csv", pd.DataFrame([box for entry, row in zip(entries, truth[BOX_COLUMNS].to_numpy())
-                                                    if entry.split == "train" for box in _boxes(entry, row)]))
-    test = pd.DataFrame({"file": [picture_path(entry) for entry in entries if entry.split == "test"]})
+    boxes = np.rint(truth[BOX_COLUMNS].to_numpy()).astype(int).reshape(-1, len(BONES), 4)  # annotators click whole pixels
+    write_table(folder / "boxes.csv", pd.DataFrame([{"file": entry.file, "bone": bone} | dict(zip(CORNERS, box))
+                                                    for entry, pair in zip(entries, boxes) if entry.split == "train"
+                                                    for bone, box in zip(BONES, pair)]))
+    test = pd.DataFrame({"file": [entry.file for entry in entries if entry.split == "test"]})
     guess = {name: round(1 / len(names), 4) for names in TARGETS.values() for name in names}
     write_table(folder / "sample_submission.csv", test.assign(radius_phase="stagnation", ulna_phase="stagnation", **guess))
 
@@ -208,13 +205,7 @@ def write_tables(folder: Path, entries: list[Entry], truth: pd.DataFrame) -> Non
 def _label(entry: Entry) -> dict[str, object]:
     """A row of labels.csv."""
     hidden = entry.split == "test"
-    return {"file": picture_path(entry), "date": entry.day, "serial": entry.serial,
+    return {"file": entry.file, "date": entry.day, "serial": entry.serial,
             "child": f"c{entry.child.number + 1:04d}" if entry.named else "",
             "radius_stage": "" if hidden else f"R{entry.radius}", "ulna_stage": "" if hidden else f"U{entry.ulna}",
             "sex": ("F", "M")[entry.child.male] if entry.described else "", "age": entry.age if entry.described else ""}
-
-
-def _boxes(entry: Entry, corners: np.ndarray) -> list[dict[str, object]]:
-    """Two rows of boxes.csv: ``corners`` [8] rounded to whole pixels, as annotators click them."""
-    return [{"file": picture_path(entry), "bone": bone} | dict(zip(CORNERS, np.rint(box).astype(int).tolist()))
-            for bone, box in zip(BONES, corners.reshape(2, 4))]
