@@ -148,8 +148,3 @@ def carpal_size(bone: Carpal, maturity: float) -> float:
         return 0.0
     return (1 - math.exp(-(maturity - bone.appears) / CARPAL_GROWTH)) * (0.94 + 0.16 * ramp(
         maturity, TOUCHING, OLDEST - TOUCHING))
-
-
-def carpal_shape(bone: Carpal, maturity: float) -> float:
-    """0 for the circle of a young ossification center to 1 for the adult's outline."""
-    return ramp(maturity, bone.appears, MORPHING)

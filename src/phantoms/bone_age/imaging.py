@@ -59,8 +59,10 @@ def expose(rng: np.random.Generator, hand: Hand, skeleton: Skeleton, pose: Pose,
     blur = how.blur * max(max(pose.height, pose.width) / REFERENCE, 0.5)
     passed = 1 - np.exp(-cv2.GaussianBlur(attenuation, (0, 0), blur))
     bright = np.clip(passed / 0.78, 0, 1.15) ** how.gamma
-    picture = how.base + (how.top - how.base) * bright + _gradient(pose, how.tilt)
-    picture = _collimate(picture, field, how, pose.scale)
+    x, y = (np.linspace(-1, 1, count, dtype=np.float32) for count in (pose.width, pose.height))
+    picture = how.base + (how.top - how.base) * bright + (how.tilt[0] * x + how.tilt[1] * y[:, None])
+    inside = cv2.GaussianBlur(field * np.float32(1), (0, 0), max(pose.scale, 0.6))  # the field's border is a mm or two wide
+    picture = (inside * picture + (1 - inside) * how.outside).astype(np.float32)
     _marker(rng, picture, hand.mask | (1 - field), pose, how.mirrored)
     picture += how.noise * np.sqrt(1.1 - passed) * rng.standard_normal(picture.shape, np.float32)
     picture = np.clip(1 - picture if how.inverted else picture, 0, 1)
@@ -78,17 +80,6 @@ def _grain(rng: np.random.Generator, pose: Pose) -> np.ndarray:
     small = rng.standard_normal((pose.height // 2 + 1, pose.width // 2 + 1), np.float32)
     grain = cv2.resize(cv2.GaussianBlur(small, (0, 0), max(0.4 * pose.scale, 0.4)), (pose.width, pose.height))
     return grain / grain.std()
-
-
-def _gradient(pose: Pose, tilt: tuple[float, float]) -> np.ndarray:
-    x, y = (np.linspace(-1, 1, count, dtype=np.float32) for count in (pose.width, pose.height))
-    return tilt[0] * x + tilt[1] * y[:, None]
-
-
-def _collimate(picture: np.ndarray, field: np.ndarray, how: Exposure, scale: float) -> np.ndarray:
-    """Beyond the field there is one gray level; its border is blurred over a mm or two."""
-    inside = cv2.GaussianBlur(field * np.float32(1), (0, 0), max(scale, 0.6))
-    return (inside * picture + (1 - inside) * how.outside).astype(np.float32)
 
 
 def _ring(attenuation: np.ndarray, skeleton: Skeleton, pose: Pose) -> None:

@@ -144,14 +144,9 @@ def draw_label(rng: np.random.Generator, age: float, male: int, test: bool) -> f
     """Label in months of a hand that shows ``age``: one snapped reading, or for ``test`` the mean of six unsnapped ones."""
     if test:
         return float(np.clip(age + rng.normal(0, SIGMA, READERS).mean(), *RANGE))
-    reading = age + rng.normal(0, SIGMA)
-    return float(np.clip(nearest_plate(reading, male) if rng.random() < SNAP else np.rint(reading), *RANGE))
-
-
-def nearest_plate(reading: np.ndarray | float, male: int) -> np.ndarray:
-    """The atlas plate of that sex nearest to each reading in months (any shape)."""
-    plates = np.array(PLATES[male], float)
-    return plates[np.searchsorted((plates[1:] + plates[:-1]) / 2, reading)]
+    reading, plates = age + rng.normal(0, SIGMA), np.array(PLATES[male], float)
+    nearest = plates[np.searchsorted((plates[1:] + plates[:-1]) / 2, reading)]
+    return float(np.clip(nearest if rng.random() < SNAP else np.rint(reading), *RANGE))
 
 
 def probabilities(age: np.ndarray, male: int) -> np.ndarray:

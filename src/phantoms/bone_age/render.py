@@ -12,14 +12,15 @@ import numpy as np
 
 from phantoms.bone_age.anatomy import (
     CARPALS,
+    MORPHING,
     SESAMOID,
     STUBBY,
     TUBULAR,
     Carpal,
     Stage,
     Tubular,
-    carpal_shape,
     carpal_size,
+    ramp,
     stage,
 )
 from phantoms.bone_age.law import Person
@@ -153,16 +154,15 @@ def draw_hand(person: Person, skeleton: Skeleton, pose: Pose) -> Hand:
     bone = np.zeros((pose.height, pose.width), np.float32)
     stubby = []
     for name, tubular in TUBULAR.items():
-        look = stage(tubular, person.maturity[name])
+        look, length = stage(tubular, person.maturity[name]), skeleton.bones[name].length
         stubby.append(look.stubby)
-        add(bone, pose, skeleton.bones[name], _tubular(name, tubular, skeleton.bones[name].length, look, person.robust),
-            (0, skeleton.bones[name].length, 1.15 * look.stubby * max(tubular.epiphysis, tubular.end)))
+        add(bone, pose, skeleton.bones[name], _tubular(name, tubular, length, look, person.robust),
+            (0, length, 1.15 * look.stubby * max(tubular.epiphysis, tubular.end)))
     for name, carpal in (CARPALS | {"sesamoid": SESAMOID}).items():
         size = carpal_size(carpal, person.maturity[name])
         if size > 0:
-            reach = 1.25 * size * max(carpal.radii)
-            add(bone, pose, skeleton.bones[name], _carpal(carpal, size, carpal_shape(carpal, person.maturity[name])),
-                (-reach, reach, reach))
+            reach, shape = 1.25 * size * max(carpal.radii), ramp(person.maturity[name], carpal.appears, MORPHING)
+            add(bone, pose, skeleton.bones[name], _carpal(carpal, size, shape), (-reach, reach, reach))
     mask = outline(skeleton, float(np.mean(stubby)) ** PLUMP, pose)
     return Hand(bone, depth(mask, pose.scale), mask)
 
@@ -194,14 +194,10 @@ def _tubular(name: str, bone: Tubular, length: float, look: Stage, robust: float
     ends = length - (0.0 if name[:2] == "DP" else 0.45 * cartilage * bone.end)  # the tuft is bone from birth
     center = begins - gap - thick * look.ossified**0.6
 
-    def widths(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        share = np.clip(u / length, 0, 1)
-        waist = 4 * share * (1 - share)
-        half = middle + (base - middle) * (1 - share) ** 4 + (end - middle) * share**4
-        return half, robust * look.stubby**0.5 * bone.middle * (0.1 + 0.4 * waist)
-
     def draw(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        half, cortex = widths(u)
+        share = np.clip(u / length, 0, 1)
+        half = middle + (base - middle) * (1 - share) ** 4 + (end - middle) * share**4
+        cortex = robust * look.stubby**0.5 * bone.middle * (0.1 + 0.4 * (4 * share * (1 - share)))
         bone_mm = shaft(u, v, (begins, ends), half, cortex, (0.35 * base, 0.9 * end))
         if look.ossified > 0:
             wide = base * look.ossified * (0.97 + look.capping)
@@ -209,27 +205,17 @@ def _tubular(name: str, bone: Tubular, length: float, look: Stage, robust: float
             flat = 2.0 if is_head else 2 + look.ossified
             bone_mm += disc(bent, v, thick * look.ossified**0.6, wide, 0.85 * wide, flat)
         if look.fused > 0:
-            bone_mm = np.maximum(bone_mm, _closure(u, v, half, cortex, (center, begins + 0.4 * base), look, base))
-            bone_mm += _scar(u - begins + gap / 2, v, half, look.scar)
+            closed = np.clip((1.6 * look.fused - np.abs(v) / base) / 0.6, 0, 1)  # first in the center of the gap
+            bone_mm = np.maximum(bone_mm, closed * shaft(u, v, (center, begins + 0.4 * base), half, cortex, (0.3, 0.3)))
+            line = np.exp(-(((u - begins + gap / 2) / 0.5) ** 2))  # of the closed plate, dense and half a mm thin
+            bone_mm += 3.0 * look.scar * line * (np.abs(v) < 0.92 * half)
         return bone_mm * (1 if bone.ray else OVAL)
 
     return draw
 
 
-def _closure(u: np.ndarray, v: np.ndarray, half: np.ndarray, cortex: np.ndarray, ends: tuple[float, float], look: Stage,
-             base: float) -> np.ndarray:
-    """Bone in the gap: first in its center."""
-    closed = np.clip((1.6 * look.fused - np.abs(v) / base) / 0.6, 0, 1)
-    return closed * shaft(u, v, ends, half, cortex, (0.3, 0.3))
-
-
-def _scar(u: np.ndarray, v: np.ndarray, half: np.ndarray, seen: float) -> np.ndarray:
-    """The line of the closed plate, dense and half a mm thin."""
-    return 3.0 * seen * np.exp(-((u / 0.5) ** 2)) * (np.abs(v) < 0.92 * half)
-
-
 def _carpal(bone: Carpal, size: float, shape: float) -> Local:
     """An ossification center that is round at first and takes the adult's outline."""
     round_ = np.sqrt(bone.radii[0] * bone.radii[1])
-    radii = (size * (round_ + shape * (bone.radii[0] - round_)), size * (round_ + shape * (bone.radii[1] - round_)))
-    return lambda u, v: blob(v, u, radii, (shape * bone.triangle, shape * bone.square))
+    across, along = (size * (round_ + shape * (radius - round_)) for radius in bone.radii)
+    return lambda u, v: blob(v, u, (across, along), (shape * bone.triangle, shape * bone.square))

@@ -157,7 +157,8 @@ def draw_pose(rng: np.random.Generator, skeleton: Skeleton, length: float, size:
     high = round(size * rng.uniform(0.9, 1.08))
     wide = round(high * rng.uniform(0.76, 0.92))
     height, width = (wide, high) if rng.random() < LANDSCAPE else (high, wide)
-    low, top = _extent(skeleton, turn, rng.uniform(*ARM))
+    low, top, wrist = extent(skeleton, turn)
+    top[1] = max(top[1], wrist + rng.uniform(*ARM))
     fill = 0.97 * min((length / ADULT_LENGTH) ** 0.35, 1.0) * rng.uniform(0.86, 1.0)
     scale = fill * min(height / (top - low)[1], width / (top - low)[0])
     free = np.array([width, height]) - scale * (top - low)
@@ -172,12 +173,10 @@ def field_mask(pose: Pose) -> np.ndarray:
     return cv2.fillConvexPoly(mask, np.rint(pose.field * 16).astype(np.int32), 1, shift=4)
 
 
-def _extent(skeleton: Skeleton, turn: float, arm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Upper left and lower right corner in mm of the turned hand, as far as the forearm is to be seen."""
+def extent(skeleton: Skeleton, turn: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Upper left and lower right corner in mm of the hand turned by degrees, and how low its wrist is; y points down."""
     points = np.concatenate([*skeleton.joints.values(), skeleton.forearm[:1]]) @ axes(turn)
-    low, top = points.min(0) - MARGIN, points.max(0) + MARGIN
-    top[1] = max(top[1], points[-1, 1] + arm)
-    return low, top
+    return points.min(0) - MARGIN, points.max(0) + MARGIN, points[-1, 1]
 
 
 def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, scale: float,
@@ -187,8 +186,6 @@ def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, sca
     tilt = np.radians(rng.normal(0, 2.5))
     if rng.random() < 0.25:
         return np.array([[-1, -1], [picture[0], -1], [picture[0], picture[1]], [-1, picture[1]]], float)
-    center, half = corner + extent / 2, extent / 2
-    box = np.array([[-half[0] - margin[0], -half[1] - margin[1]], [half[0] + margin[2], -half[1] - margin[1]],
-                    [half[0] + margin[2], half[1] + margin[3]], [-half[0] - margin[0], half[1] + margin[3]]])
-    turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
-    return box @ turn + center
+    low, high = -extent / 2 - margin[:2], extent / 2 + margin[2:]
+    box = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
+    return box @ np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]]) + (corner + extent / 2)

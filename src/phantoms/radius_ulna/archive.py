@@ -12,7 +12,7 @@ import pandas as pd
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.phases import BONES, LEARNED, TARGETS
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
-from phantoms.radius_ulna.law import NOISE, Child, chronological_age, draw_child, rate, stage_probabilities
+from phantoms.radius_ulna.law import LATER, NOISE, Child, draw_child, rate, stage_probabilities, years
 from phantoms.radius_ulna.render import draw_picture
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
@@ -71,8 +71,8 @@ class Entry:
 
     @property
     def age(self) -> float:
-        """Years, to a tenth."""
-        return round(chronological_age(self.child, self.visit), 1)
+        """Years since birth to a tenth: those of the maturity for the sex, and the child's tempo."""
+        return round(years("radius", self.child.radius[self.visit]) + LATER * self.child.male + self.child.tempo, 1)
 
 
 def plan(seed: int, pictures: int, noise: str) -> list[Entry]:
@@ -86,18 +86,14 @@ def plan(seed: int, pictures: int, noise: str) -> list[Entry]:
     while len(entries) < pictures:
         split = "test" if number % TEST_EVERY == 2 else "train"
         rng = np.random.default_rng((seed, 0, number))
-        child = draw_child(rng, number, LEARNED["radius"][_lacking(seen[split], split)])
+        lacking = np.array(SHARES[split]) / sum(SHARES[split]) * (seen[split].sum() + 1) - seen[split]
+        child = draw_child(rng, number, LEARNED["radius"][int(lacking.argmax())])
         added = _visits(rng, child, len(entries), split, noise)
         for entry in added:
             seen[split][entry.radius - LEARNED["radius"][0]] += 1
         entries += added
         number += 1
     return _with_defects(entries[:pictures]) if pictures >= DEFECTS_FROM else entries[:pictures]
-
-
-def _lacking(seen: np.ndarray, split: str) -> int:
-    share = np.array(SHARES[split]) / sum(SHARES[split])
-    return int((share * (seen.sum() + 1) - seen).argmax())
 
 
 def _visits(rng: np.random.Generator, child: Child, first: int, split: str, noise: str) -> list[Entry]:

@@ -99,11 +99,6 @@ def at_age(bone: str, age: np.ndarray) -> np.ndarray:
     return np.interp(age, *GIRLS_AGE[bone][::-1])
 
 
-def chronological_age(child: Child, visit: int) -> float:
-    """Years since birth: that of the maturity for the sex, and the child's tempo."""
-    return years("radius", child.radius[visit]) + LATER * child.male + child.tempo
-
-
 def person_at(child: Child, visit: int) -> Person:
     """The child at a visit as the bone-age phantom draws it; its own forearm is replaced."""
     months = 12 * years("radius", child.radius[visit])

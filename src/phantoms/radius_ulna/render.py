@@ -9,8 +9,8 @@ from competitions.radius_ulna.phases import BONES
 from phantoms.bone_age.anatomy import ADULT_LENGTH
 from phantoms.bone_age.imaging import draw_exposure, expose
 from phantoms.bone_age.render import Hand, draw_hand
-from phantoms.bone_age.skeleton import MARGIN, Lying, Pose, Skeleton, axes, lay
-from phantoms.radius_ulna.ends import METAPHYSIS, radius_end, radius_look, ulna_end, ulna_look
+from phantoms.bone_age.skeleton import Lying, Pose, Skeleton, extent, lay
+from phantoms.radius_ulna.ends import DRAWN, METAPHYSIS, look_at
 from phantoms.radius_ulna.law import Child, person_at
 
 REFERENCE = 1302.0
@@ -48,16 +48,14 @@ def draw_place(rng: np.random.Generator, skeleton: Skeleton, length: float, size
     height, width = (round(side * size / REFERENCE) for side in (ACROSS if rng.random() < LANDSCAPE else UPRIGHT))
     turn = float(rng.uniform(-TURN, TURN))
     cut = rng.random() < CUT
-    points = np.concatenate([*skeleton.joints.values(), skeleton.forearm[:1]]) @ axes(turn)
-    low, top = points.min(0) - MARGIN, points.max(0) + MARGIN
-    arm = float(rng.uniform(*(CUT_ARM if cut else ARM)))
-    top[1] = points[-1, 1] + arm
+    low, top, wrist = extent(skeleton, turn)
+    top[1] = wrist + float(rng.uniform(*(CUT_ARM if cut else ARM)))
     fill = min(rng.uniform(*SCALE) * length**0.25, 1.0)
     scale = float(fill * min(height / (top - low)[1], width / (top - low)[0]))
     free = np.array([width, height]) - scale * (top - low)
     corner = free * (rng.uniform(0.3, 0.7), 1.0 if cut else rng.uniform(0.4, 0.8))
-    return Pose(height, width, scale, turn, corner - scale * low, _field(rng, corner, scale * (top - low), scale, cut,
-                                                                         (width, height)))
+    field = _field(rng, corner, scale * (top - low), scale, cut, (width, height))
+    return Pose(height, width, scale, turn, corner - scale * low, field)
 
 
 def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, scale: float, cut: bool,
@@ -67,8 +65,7 @@ def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, sca
     if cut or rng.random() < WHOLE_FIELD:
         left, top, right, bottom = -1, -1, *picture
     else:
-        margins = scale * rng.uniform(1, 15, 4)
-        left, top, right, bottom = left - margins[0], top - margins[1], right + margins[2], bottom + margins[3]
+        left, top, right, bottom = (left, top, right, bottom) + scale * rng.uniform(1, 15, 4) * (-1, -1, 1, 1)
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
 
 
@@ -92,7 +89,8 @@ def draw_picture(seed: int, number: int, child: Child, visit: int, size: int) ->
     pose = draw_place(rng, skeleton, person.length / ADULT_LENGTH, size)
     mirrored, cast = rng.random(2) < (MIRRORED, CAST)
     exposure = replace(draw_exposure(rng), mirrored=bool(mirrored), inverted=False, ringed=False, deep=False, colored=False)
-    hand = draw_hand(person, without_forearm(skeleton), pose)
+    gone = {bone: replace(skeleton.bones[bone], start=AWAY) for bone in BONES}
+    hand = draw_hand(person, replace(skeleton, bones=skeleton.bones | gone), pose)
     boxes = np.array([add_end(hand.bone, pose, skeleton.bones[bone], bone, child, visit) for bone in BONES])
     if cast:
         add_cast(rng, hand, skeleton, pose)
@@ -100,11 +98,6 @@ def draw_picture(seed: int, number: int, child: Child, visit: int, size: int) ->
     if mirrored:
         boxes[:, [0, 2]] = pose.width - boxes[:, [2, 0]]
     return Drawn(np.rint(255 * levels).astype(np.uint8), boxes, bool(mirrored), bool(cast))
-
-
-def without_forearm(skeleton: Skeleton) -> Skeleton:
-    """The same skeleton, its radius and ulna beyond the picture, where they are not drawn."""
-    return replace(skeleton, bones=skeleton.bones | {bone: replace(skeleton.bones[bone], start=AWAY) for bone in BONES})
 
 
 def add_end(picture: np.ndarray, pose: Pose, lying: Lying, bone: str, child: Child, visit: int) -> np.ndarray:
@@ -122,12 +115,8 @@ def add_end(picture: np.ndarray, pose: Pose, lying: Lying, bone: str, child: Chi
 
 def end_at(bone: str, maturity: float, child: Child, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, float]:
     """Thickness of ``bone`` in mm at ``u``, ``v`` (mm, same shape), and the u in mm where its metaphysis begins."""
-    own = child.shapes[bone]
-    if bone == "radius":
-        radius = radius_look(maturity)
-        return radius_end(u, v, radius, own, child.robust), radius.height + radius.gap
-    ulna = ulna_look(maturity)
-    return ulna_end(u, v, ulna, own, child.robust), ulna.height + ulna.gap
+    look = look_at(bone, maturity)
+    return DRAWN[bone](u, v, look, child.shapes[bone], child.robust), look.height + look.gap
 
 
 def _window(pose: Pose, lying: Lying) -> tuple[tuple[int, int, int, int], int]:
@@ -144,14 +133,11 @@ def _coordinates(window: tuple[int, int, int, int], fine: int, pose: Pose, lying
     """Places u and v in mm of the samples of ``window``, float32 [fine * height, fine * width]."""
     start = pose.to_pixels(lying.start)
     along = (pose.to_pixels(lying.start + lying.along) - start) / pose.scale
-    x, y = (_samples(window[axis], window[axis + 2], fine, start[axis]) / np.float32(pose.scale) for axis in (0, 1))
+    places = (((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
+              for first, last, origin in zip(window[:2], window[2:], start))  # pixels have their centers at integers
+    x, y = (place / np.float32(pose.scale) for place in places)
     y = y[:, None]
     return x * np.float32(along[0]) + y * np.float32(along[1]), y * np.float32(along[0]) - x * np.float32(along[1])
-
-
-def _samples(first: int, last: int, fine: int, origin: float) -> np.ndarray:
-    """Pixels from ``origin`` of the samples between the edges of pixels ``first`` and ``last`` (centers at integers)."""
-    return ((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
 
 
 def add_cast(rng: np.random.Generator, hand: Hand, skeleton: Skeleton, pose: Pose) -> None:
@@ -159,8 +145,8 @@ def add_cast(rng: np.random.Generator, hand: Hand, skeleton: Skeleton, pose: Pos
     wrist, elbow = skeleton.forearm
     arm = (wrist - elbow) / np.linalg.norm(wrist - elbow)
     side = np.array([arm[1], -arm[0]])
-    ends = (wrist + 45 * arm, elbow)
-    corners = np.array([ends[0] - 42 * side, ends[0] + 42 * side, ends[1] + 42 * side, ends[1] - 42 * side])
+    knuckles = wrist + 45 * arm
+    corners = np.array([knuckles - 42 * side, knuckles + 42 * side, elbow + 42 * side, elbow - 42 * side])
     mask = np.zeros((pose.height, pose.width), np.uint8)
     cv2.fillConvexPoly(mask, np.rint(pose.to_pixels(corners)).astype(np.int32), 1)
     rows = np.arange(pose.height, dtype=np.float32)[:, None] / np.float32(pose.scale)
