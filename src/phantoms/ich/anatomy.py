@@ -18,12 +18,15 @@ CELL = 4.0
 LAYER = 6.0
 """Spacing of its planes in mm."""
 FOLD = 5.5
-"""Mean distance in mm from one standard deviation of the fold field to its zero line, for :func:`folds`."""
+"""Mean distance in mm from one standard deviation of the fold field to its zero line, the middle of a sulcus."""
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Three lattices [plane, row, column] of unit variance, fixed in the scanner's frame, one set for a study."""
+    """Three fields of unit variance, fixed in the scanner's frame, one set for a study.
+
+    They are lattices [plane, row, column], or what these are in one slice, float32 [height, width].
+    """
 
     fold: np.ndarray
     """Band-pass noise whose zero lines are the sulci, about 14 mm apart."""
@@ -31,15 +34,6 @@ class Fields:
     """Low-pass noise of about 25 mm: outlines of hematomas, texture of the tissue."""
     grain: np.ndarray
     """Low-pass noise of about 9 mm: clots, swirls, patches."""
-
-
-@dataclass(frozen=True)
-class Patch:
-    """The fields in one slice, float32 [height, width]."""
-
-    fold: np.ndarray
-    lump: np.ndarray
-    grain: np.ndarray
 
 
 def draw_fields(rng: np.random.Generator) -> Fields:
@@ -50,7 +44,7 @@ def draw_fields(rng: np.random.Generator) -> Fields:
     return Fields(*(field / field.std() for field in (fold, lump, grain)))
 
 
-def patch(fields: Fields, height: float, corner: tuple[float, float], pixel: float, shape: tuple[int, int]) -> Patch:
+def patch(fields: Fields, height: float, corner: tuple[float, float], pixel: float, shape: tuple[int, int]) -> Fields:
     """The fields in a slice ``height`` mm above the lowest plane.
 
     ``corner`` is the row and column position in mm of the first pixel from the middle of the lattice, ``shape`` the
@@ -63,13 +57,8 @@ def patch(fields: Fields, height: float, corner: tuple[float, float], pixel: flo
     norm = np.float32(1 / np.hypot(1 - part, part))
     planes = ((1 - part) * field[int(low)] + part * field[int(low) + 1] for field in
               (fields.fold, fields.lump, fields.grain))
-    return Patch(*(cv2.warpAffine(plane.astype(np.float32) * norm, matrix, shape[::-1], flags=how,
-                                  borderMode=cv2.BORDER_REFLECT) for plane in planes))
-
-
-def folds(patch: Patch) -> np.ndarray:
-    """Rough distance in mm [height, width] to the middle of the nearest sulcus."""
-    return np.abs(patch.fold) * FOLD
+    return Fields(*(cv2.warpAffine(plane.astype(np.float32) * norm, matrix, shape[::-1], flags=how,
+                                   borderMode=cv2.BORDER_REFLECT) for plane in planes))
 
 
 AIR, FAT, MUSCLE, FLUID, TABLE, DIPLOE, DURA = -1000.0, -90.0, 45.0, 6.0, 1100.0, 450.0, 50.0
@@ -145,7 +134,7 @@ def cavity(head: Head, grid: Grid, depth: np.ndarray) -> Cranium:
     return Cranium(depth, np.minimum(cover(depth, grid.pixel), cover(above, 1.5)), above)
 
 
-def paint_skull(head: Head, grid: Grid, cranium: Cranium, table: np.ndarray, patch: Patch) -> np.ndarray:
+def paint_skull(head: Head, grid: Grid, cranium: Cranium, table: np.ndarray, patch: Fields) -> np.ndarray:
     """Densities [sub, h, w] of everything outside the cavity; the cavity itself is filled with fluid."""
     wavy = cranium.depth + (0.5 * patch.lump) * (cranium.depth < -1)
     hu = look_up(table, wavy, -HIGH)
@@ -154,7 +143,7 @@ def paint_skull(head: Head, grid: Grid, cranium: Cranium, table: np.ndarray, pat
     return hu
 
 
-def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch: Patch) -> None:
+def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch: Fields) -> None:
     """Bone floor, flesh below it, petrous pyramids, air sinuses and eyes."""
     flesh = MUSCLE + (FAT - MUSCLE) * np.clip(2 * patch.grain - 1.5, 0, 1) + 4 * patch.lump
     skin = cover(cranium.depth + head.skull + head.scalp - 2, grid.pixel)
@@ -176,12 +165,10 @@ def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch:
 def _solid(grid: Grid, hu: np.ndarray, center: Point, axes: Point, density: float | np.ndarray,
            inside: np.ndarray | float = 1.0, soft: float = 1.0) -> None:
     """Fill an ellipsoid, in place, where ``inside`` [sub, h, w]; its edge is ``1 / soft`` pixels wide."""
-    box = grid.box(center, max(axes))
-    if box is None:
-        return
-    filled = density[box[1:]] if isinstance(density, np.ndarray) else density
-    share = cover(ellipsoid(grid.cut(box), center, axes) * soft, grid.pixel)
-    hu[box] += share * (inside[box] if isinstance(inside, np.ndarray) else inside) * (filled - hu[box])
+    if box := grid.box(center, max(axes)):
+        filled = density[box[1:]] if isinstance(density, np.ndarray) else density
+        share = cover(ellipsoid(grid.cut(box), center, axes) * soft, grid.pixel)
+        hu[box] += share * (inside[box] if isinstance(inside, np.ndarray) else inside) * (filled - hu[box])
 
 
 def _to_line(x: np.ndarray, y: np.ndarray, start: tuple[float, float], stop: tuple[float, float]) -> np.ndarray:
@@ -203,22 +190,17 @@ class Brain:
     """Share of the voxel that is ventricle [sub, h, w]."""
 
 
-def ventricle_parts(scale: float) -> list[tuple[Point, Point, float]]:
-    """Center, half axes and bend (1/mm) of the ellipsoids: per side body, occipital and temporal horn; third, fourth."""
-    sides = [((side * x, y, z), (wide * scale, long, high * scale), side * bend) for side in (-1.0, 1.0)
+def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
+    """Share of each voxel [sub, h, w] that lies in a ventricle; ``grid`` is already displaced by mass effect."""
+    found, scale = np.zeros_like(grid.x), head.ventricle
+    # Center, half axes and bend (1/mm) of ellipsoids: per side body, occipital and temporal horn; third, fourth.
+    parts = [((side * x, y, z), (wide * scale, long, high * scale), side * bend) for side in (-1.0, 1.0)
              for x, y, z, wide, long, high, bend in ((8.5, -6.0, 21.0, 4.6, 32.0, 8.0, 0.006),
                                                      (22.0, 30.0, 13.0, 6.0, 19.0, 9.0, 0.004),
                                                      (33.0, 2.0, -14.0, 2.4, 16.0, 3.0, -0.004))]
-    return [*sides, ((0.0, 0.0, 8.0), (2.2 * scale, 14.0, 10.0), 0.0),
-            ((0.0, 35.0, -22.0), (6.0 * scale, 5.0 * scale, 9.0), 0.0)]
-
-
-def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
-    """Share of each voxel [sub, h, w] that lies in a ventricle; ``grid`` is already displaced by mass effect."""
-    found = np.zeros_like(grid.x)
-    for center, axes, bend in ventricle_parts(head.ventricle):
-        box = grid.box(center, max(axes) + 6)
-        if box is not None:
+    parts += [((0.0, 0.0, 8.0), (2.2 * scale, 14.0, 10.0), 0.0), ((0.0, 35.0, -22.0), (6.0 * scale, 5.0 * scale, 9.0), 0.0)]
+    for center, axes, bend in parts:
+        if box := grid.box(center, max(axes) + 6):
             part = grid.cut(box)
             curve = bend * (part.y - center[1]) ** 2
             straight = Grid(part.x - curve, part.y, part.z, part.pixel)
@@ -226,7 +208,7 @@ def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
     return found
 
 
-def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
+def find_cisterns(head: Head, grid: Grid, patch: Fields) -> np.ndarray:
     """Depth in mm [sub, h, w] below the surface of the basal cisterns and Sylvian fissures, at least ``FAR``."""
     deep = np.full_like(grid.x, FAR)
     if grid.z.min() > 30 or grid.z.max() < -50:
@@ -234,9 +216,9 @@ def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
     wide = 0.8 + head.sulcus
     for center, axes in (((0.0, -14.0, -4.0), (13.0, 9.0, 6.0)), ((0.0, 27.0, 4.0), (12.0, 4.0 * wide, 6.0)),
                          ((0.0, -5.0, -18.0), (12.0, 3.0 * wide, 10.0)), ((0.0, 66.0, -36.0), (14.0, 5.0, 9.0))):
-        _join(deep, grid, center, axes)
-    box = grid.box((0.0, 7.0, -2.0), 24)
-    if box is not None:
+        if box := grid.box(center, max(axes)):
+            deep[box] = np.maximum(deep[box], ellipsoid(grid.cut(box), center, axes))
+    if box := grid.box((0.0, 7.0, -2.0), 24):
         part = grid.cut(box)
         ring = ellipsoid(part, (0.0, 7.0, -2.0), (19.0, 18.0, 13.0))
         deep[box] = np.maximum(deep[box], np.where((part.z < 4) & (np.abs(part.x) > 8), 0.5 * wide - np.abs(ring), FAR))
@@ -246,10 +228,10 @@ def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
     return np.maximum(deep, np.minimum(sheet, ends))
 
 
-def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Patch, hu: np.ndarray) -> Brain:
+def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Fields, hu: np.ndarray) -> Brain:
     """Fill the cavity of ``hu`` [sub, h, w] with brain, in place; ``grid`` is already displaced by mass effect."""
     surface = head.gap - np.minimum(cranium.depth, cranium.above + 1.0)
-    fold = np.maximum(head.sulcus - folds(patch) - np.maximum(-surface - SULCUS_DEPTH, 0), FAR)
+    fold = np.maximum(head.sulcus - np.abs(patch.fold) * FOLD - np.maximum(-surface - SULCUS_DEPTH, 0), FAR)
     core = 1.25 - (grid.y * (1 / 48)) ** 2 - ((grid.z - 10) * (1 / 27)) ** 2
     midline = 0.9 - np.abs(grid.x) - 40 * np.maximum(core, 0)
     sulci = np.maximum(np.maximum(surface, fold), midline)
@@ -257,7 +239,10 @@ def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Patch, hu: np.n
     fluid = np.maximum(sulci, cisterns)
     tissue = look_up(_cortex(grid.pixel), -fluid, -5.0) + 1.2 * patch.lump
     hu += cranium.inside * (tissue - hu)
-    _paint_nuclei(grid, hu, cranium.inside)
+    for side in (-1.0, 1.0):  # caudate, lentiform nucleus, thalamus
+        for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
+                             ((side * 10.0, 9.0, 9.0), (8.0, 14.0, 9.0))):
+            _solid(grid, hu, center, axes, NUCLEI, cranium.inside, soft=0.5)
     ventricles = find_ventricles(head, grid) * cranium.inside
     hu += ventricles * (FLUID - hu)
     return Brain(sulci, cisterns, ventricles)
@@ -282,21 +267,6 @@ def paint_calcium(head: Head, grid: Grid, hu: np.ndarray) -> None:
     for radius, center in zip(head.calcified, ((0.0, 19.0, 8.0), (-21.0, 27.0, 13.0), (21.0, 27.0, 13.0))):
         if radius:
             _solid(grid, hu, center, (radius, radius, radius), head.calcium)
-
-
-def _paint_nuclei(grid: Grid, hu: np.ndarray, inside: np.ndarray) -> None:
-    """Caudate, lentiform nucleus and thalamus, in place."""
-    for side in (-1.0, 1.0):
-        for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
-                             ((side * 10.0, 9.0, 9.0), (8.0, 14.0, 9.0))):
-            _solid(grid, hu, center, axes, NUCLEI, inside, soft=0.5)
-
-
-def _join(deep: np.ndarray, grid: Grid, center: Point, axes: Point) -> None:
-    """Union with an ellipsoid, in place."""
-    box = grid.box(center, max(axes))
-    if box is not None:
-        deep[box] = np.maximum(deep[box], ellipsoid(grid.cut(box), center, axes))
 
 
 def _cortex(pixel: float) -> np.ndarray:

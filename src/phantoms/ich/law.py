@@ -7,6 +7,7 @@ averaging) and C the contrast (HU of that blood above its surroundings). A reade
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 
 AREA, SLOPE, CONTRAST, CONTRAST_WEIGHT = 25.0, 1.6, 25.0, 0.7
 """Area in mm2 and contrast in HU of blood that half the readers mark, steepness by area, weight of the contrast."""
@@ -104,8 +105,7 @@ def draw_findings(rng: np.random.Generator) -> tuple[str, ...]:
 
 def entropy(q: np.ndarray) -> np.ndarray:
     """Binary entropy in nats, elementwise: the expected log loss of predicting the true probability."""
-    safe = np.clip(q, 1e-15, 1 - 1e-15)
-    return -(safe * np.log(safe) + (1 - safe) * np.log1p(-safe))
+    return entr(q) + entr(1 - q)
 
 
 def oracle(truth: dict[str, np.ndarray], split: str | None = None) -> float:

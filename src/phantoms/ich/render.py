@@ -98,16 +98,11 @@ def record(scanner: Scanner, rng: np.random.Generator, head_part: np.ndarray, wi
     grain = scanner.noise[top:top + size, left:left + size]
     sigma = scanner.sigma * float(np.sqrt(min(1.6, 5 / thickness)))
     picture += grain * np.where(picture > -600, sigma, OUTSIDE * sigma)
-    if scanner.ring:
-        _ring(picture, scanner.ring)
+    if scanner.ring:  # two concentric circles of a badly calibrated detector
+        axis = np.arange(size, dtype=np.float32) - size / 2
+        away = np.sqrt(axis[:, None] ** 2 + axis**2)
+        picture += 10 * np.exp(-((away - scanner.ring) ** 2)) - 10 * np.exp(-((away - scanner.ring - 3) ** 2))
     return np.clip(np.rint(picture), -1024, 3071).astype(np.int16)
-
-
-def _ring(picture: np.ndarray, radius: float) -> None:
-    """Two concentric circles of a badly calibrated detector, in place."""
-    axis = np.arange(len(picture), dtype=np.float32) - len(picture) / 2
-    away = np.sqrt(axis[:, None] ** 2 + axis**2)
-    picture += 10 * np.exp(-((away - radius) ** 2)) - 10 * np.exp(-((away - radius - 3) ** 2))
 
 
 def _rest(rng: np.random.Generator, head: Head, pose: Pose, slices: Slices) -> np.ndarray:
