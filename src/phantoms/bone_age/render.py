@@ -10,19 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from phantoms.bone_age.anatomy import (
-    CARPALS,
-    MORPHING,
-    SESAMOID,
-    STUBBY,
-    TUBULAR,
-    Carpal,
-    Stage,
-    Tubular,
-    carpal_size,
-    ramp,
-    stage,
-)
+from phantoms.bone_age import anatomy
+from phantoms.bone_age.anatomy import CARPALS, SESAMOID, STUBBY, TUBULAR, Carpal, Stage, Tubular, carpal_size, ramp
 from phantoms.bone_age.law import Person
 from phantoms.bone_age.skeleton import SKIN, Lying, Pose, Skeleton
 
@@ -154,14 +143,14 @@ def draw_hand(person: Person, skeleton: Skeleton, pose: Pose) -> Hand:
     bone = np.zeros((pose.height, pose.width), np.float32)
     stubby = []
     for name, tubular in TUBULAR.items():
-        look, length = stage(tubular, person.maturity[name]), skeleton.bones[name].length
+        look, length = anatomy.stage(tubular, person.maturity[name]), skeleton.bones[name].length
         stubby.append(look.stubby)
         add(bone, pose, skeleton.bones[name], _tubular(name, tubular, length, look, person.robust),
             (0, length, 1.15 * look.stubby * max(tubular.epiphysis, tubular.end)))
     for name, carpal in (CARPALS | {"sesamoid": SESAMOID}).items():
         size = carpal_size(carpal, person.maturity[name])
         if size > 0:
-            reach, shape = 1.25 * size * max(carpal.radii), ramp(person.maturity[name], carpal.appears, MORPHING)
+            reach, shape = 1.25 * size * max(carpal.radii), ramp(person.maturity[name], carpal.appears, anatomy.MORPHING)
             add(bone, pose, skeleton.bones[name], _carpal(carpal, size, shape), (-reach, reach, reach))
     mask = outline(skeleton, float(np.mean(stubby)) ** PLUMP, pose)
     return Hand(bone, depth(mask, pose.scale), mask)

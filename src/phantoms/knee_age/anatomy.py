@@ -115,11 +115,6 @@ def fibula(grid: Grid, person: Person) -> Bone:
     return Bone(depth, 1.3, height, radius)
 
 
-def patella(grid: Grid) -> np.ndarray:
-    """Depth in mm [sub, h, w] below its surface: only the front slices show it, and no mask has it."""
-    return block(grid, (-2, -42, 20), (22, 9, 21))
-
-
 DRAWN: dict[str, Callable[[Grid, Person], Bone]] = {"femur": femur, "tibia": tibia, "fibula": fibula}
 
 
@@ -134,7 +129,7 @@ def signal(bone: Bone, plate: Plate, red: np.ndarray, pixel: float) -> np.ndarra
     marrow = YELLOW - RED * red * metaphysis
     still_open = np.clip((np.minimum(bone.radius, 1) - np.float32(plate.front)) * np.float32(1 / FRONT_BLUR) + 0.5, 0, 1)
     if plate.front == 0:
-        still_open = np.ones_like(still_open)
+        still_open[:] = 1
     dark = slab(height, plate.thickness, pixel) * still_open
     line = slab(height, SCAR_THICK, pixel) * (1 - still_open) * np.float32(plate.scar)
     marrow = marrow + dark * (OPEN - marrow) + line * (SCAR - marrow)
@@ -143,10 +138,9 @@ def signal(bone: Bone, plate: Plate, red: np.ndarray, pixel: float) -> np.ndarra
 
 def leg(grid: Grid, person: Person, grain: np.ndarray) -> np.ndarray:
     """Signal [sub, h, w] of the leg without its bones and its joint; ``grain`` [h, w] is texture of unit variance."""
-    heights, across, along = (np.array(row, np.float32) for row in zip(*LEG))
-    half = np.interp(grid.z, heights, across).astype(np.float32)
-    radius = np.hypot(grid.x / half, grid.y / np.interp(grid.z, heights, along).astype(np.float32))
-    depth = (1 - radius) * half
+    heights, *halves = (np.array(row, np.float32) for row in zip(*LEG))
+    across, along = (np.interp(grid.z, heights, half).astype(np.float32) for half in halves)
+    depth = (1 - np.hypot(grid.x / across, grid.y / along)) * across
     inner = cover(depth - np.float32(SKIN_THICK + person.fat), grid.pixel)
     streak = np.clip(np.abs(grain) * np.float32(-12) + 1, 0, 1)  # septa where the texture crosses zero
     picture = FAT - np.float32(0.25) * np.clip(0.3 - np.abs(grain), 0, 1) + np.zeros_like(depth)

@@ -67,7 +67,7 @@ def oracle(truth: pd.DataFrame, split: str = "test") -> dict[str, float]:
         standard error ``floor_se``, ``constant_se``.
     """
     usable = truth[truth["defect"].isin(["", "flipped"])]
-    rows, train = usable[usable["split"] == split], usable[usable["split"] == "train"]
+    rows, train = (usable[usable["split"] == name] for name in (split, "train"))
     errors = {"floor": (rows["q_age_years"] - rows["age_years"]).abs(),
               "constant": (train["age_years"].median() - rows["age_years"]).abs()}
     found = {"n": float(len(rows))}
