@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 from phantoms.bone_age import anatomy, archive, draw, law, read_truth
-from phantoms.bone_age.imaging import expose
-from phantoms.bone_age.render import draw_hand
-from phantoms.bone_age.skeleton import field_mask
+from phantoms.bone_age.anatomy import field_mask
+from phantoms.bone_age.render import draw_hand, expose
 from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

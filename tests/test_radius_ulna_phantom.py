@@ -11,7 +11,7 @@ import pytest
 
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from phantoms.bone_age.skeleton import Pose, lay
+from phantoms.bone_age.anatomy import Pose, lay
 from phantoms.radius_ulna import draw, ends, law, read_truth, render
 from phantoms.radius_ulna.archive import DEFECTS, SHARES, plan
 from radstack.core.errors import UserError

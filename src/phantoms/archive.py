@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,20 +32,12 @@ Facts = dict[str, Any]
 Request = dict[str, Any]
 """What decides every byte of an entry; among it ``version``, which is raised when the drawing changes."""
 Progress = Callable[[int, int], None]
+Entry = Any
+"""Of a plan: a frozen dataclass whose fields say all that the request does not; ``number``, from 0, is its place."""
+DrawEntry = Callable[[Path, Request, Entry], Facts]
 
 
-class Numbered(Protocol):
-    """An entry of a plan: a frozen dataclass whose fields say all that the request does not."""
-
-    @property
-    def number(self) -> int:
-        """From 0, the place in the plan."""
-
-
-E = TypeVar("E", bound=Numbered)
-
-
-def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entry: Callable[[Path, Request, E], Facts], *,
+def draw_missing(folder: Path, request: Request, entries: Sequence[Entry], draw_entry: DrawEntry, *,
                  what: str, pictures: str, entry_bytes: int, workers: int, progress: Progress | None) -> list[Facts] | None:
     """Draw those ``entries`` that ``folder`` lacks, or holds in another form (a small archive has no defects).
 
@@ -126,14 +118,14 @@ def _refuse(folder: Path, request: Request, count: int, what: str, pictures: str
         raise UserError(f"{folder} is an archive of {held}, more than {count} {what}; ask for {held} or delete the folder")
 
 
-def _draw(folder: Path, request: Request, draw_entry: Callable[[Path, Request, E], Facts], entry: E) -> None:
+def _draw(folder: Path, request: Request, draw_entry: DrawEntry, entry: Entry) -> None:
     """Draw one entry, then write its mark, which says that its files are whole."""
     cv2.setNumThreads(1)
     facts = draw_entry(folder, request, entry)
     _save(_mark(folder, entry.number), facts | {FORM: _form(entry)})
 
 
-def _is_drawn(folder: Path, entry: Numbered) -> bool:
+def _is_drawn(folder: Path, entry: Entry) -> bool:
     mark = _mark(folder, entry.number)
     if not mark.exists():
         return False
@@ -141,7 +133,7 @@ def _is_drawn(folder: Path, entry: Numbered) -> bool:
         return FORM in arrays.files and str(arrays[FORM]) == _form(entry)
 
 
-def _form(entry: Numbered) -> str:
+def _form(entry: Entry) -> str:
     """Hex digits that change with any field of ``entry``."""
     return blake2b(repr(entry).encode(), digest_size=8).hexdigest()
 

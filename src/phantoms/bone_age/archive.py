@@ -13,10 +13,9 @@ import pandas as pd
 
 from competitions.bone_age.annotations import LANDMARKS, mask_path
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
-from phantoms.bone_age.imaging import Exposure, draw_exposure, expose, stored
+from phantoms.bone_age.anatomy import Pose, Skeleton, draw_pose, field_mask, lay
 from phantoms.bone_age.law import Person, best_prediction, draw_label, draw_person, read_age
-from phantoms.bone_age.render import draw_hand
-from phantoms.bone_age.skeleton import Pose, Skeleton, draw_pose, field_mask, lay
+from phantoms.bone_age.render import Exposure, draw_exposure, draw_hand, expose, stored
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 
@@ -67,15 +66,11 @@ def plan(hands: int, annotated: float) -> list[Entry]:
     for number, split in enumerate(splits):
         truncated, absent = (hands >= DEFECTS_FROM and number in numbers for numbers in (TRUNCATED, ABSENT))
         annotate = split == "train" and seen[split] < last and not truncated and not absent
-        entries.append(Entry(number, hand_id(split, seen[split]), split, truncated, absent, annotate))
+        first = seen[split] + (FIRST_TEST if split == "test" else FIRST_TRAIN)
+        step = TEST_IDS * (split == "train" and first >= FIRST_TEST)  # train ids step over those of the test hands
+        entries.append(Entry(number, str(first + step), split, truncated, absent, annotate))
         seen[split] += 1
     return entries
-
-
-def hand_id(split: str, order: int) -> str:
-    """Id of the hand that is number ``order`` of its split; train ids step over those of the test hands."""
-    number = order + (FIRST_TEST if split == "test" else FIRST_TRAIN)
-    return str(number + TEST_IDS * (split == "train" and number >= FIRST_TEST))
 
 
 def draw_case(seed: int, entry: Entry, size: int) -> Case:
@@ -128,35 +123,28 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1300, seed:
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
-    """What was drawn below ``folder``, for the report alone.
+    """What was drawn below ``folder``, for the report alone; UserError where the archive is not finished.
 
     Returns:
         One row a hand: ``id``, ``split``, ``boneage`` (the label, test hands too), ``q_boneage`` (the best possible
         prediction of it), ``b_read`` (the months that the bones show), ``male``, ``mirrored``, ``inverted`` (0/1), and the
         landmarks ``p1x`` .. ``p3y`` in raw pixels.
-
-    Raises:
-        UserError: there is no finished archive.
     """
     return read_truth_table(folder, "bone_age")
-
-
-def picture_path(folder: Path, entry: Entry) -> Path:
-    """Where the picture of a hand is; the organizer nests its folder."""
-    name = "boneage-training-dataset" if entry.split == "train" else "boneage-test-dataset"
-    return folder / name / name / f"{entry.id}.png"
 
 
 def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:
     """Draw one hand and write its picture, and its mask where it has one; a label without a picture has neither."""
     case = draw_case(request["seed"], entry, request["size"])
+    name = "boneage-training-dataset" if entry.split == "train" else "boneage-test-dataset"
+    path = folder / name / name / f"{entry.id}.png"  # the organizer nests its folder
     if entry.absent:
-        picture_path(folder, entry).unlink(missing_ok=True)  # a smaller archive has it
+        path.unlink(missing_ok=True)  # a smaller archive has it
     else:
         hand = draw_hand(case.person, case.skeleton, case.pose)
         rng = np.random.default_rng((request["seed"], entry.number, 1))
         picture = expose(rng, hand, case.skeleton, case.pose, case.exposure)
-        write_png(picture_path(folder, entry), stored(picture, case.exposure), entry.truncated)
+        write_png(path, stored(picture, case.exposure), entry.truncated)
         if entry.annotated:
             mask = 255 * (hand.mask & field_mask(case.pose))
             write_png(mask_path(folder, entry.id), np.ascontiguousarray(mask[:, ::-1]) if case.exposure.mirrored else mask)
@@ -186,14 +174,9 @@ def write_tables(folder: Path, truth: pd.DataFrame, entries: list[Entry]) -> Non
         {"Case ID": test["id"], "Sex": np.where(test["male"] == 1, "M", "F")}))
     annotated = truth[[entry.annotated for entry in entries]]
     places = annotated[list(LANDMARKS)].to_numpy(float).reshape(-1, 3, 2)
-    rows = [via_row(name, point, *place) for name, hand in zip(annotated["id"], places) for point, place in enumerate(hand)]
+    # The size of the file, which nothing reads, is -1. Annotators click whole pixels of pictures three times as large as the
+    # demo's: hence one decimal.
+    rows = [[f"{name}.png", -1, "{}", 3, point, json.dumps({"name": "point", "cx": round(x, 1), "cy": round(y, 1)}),
+             json.dumps({"point": f"P{point + 1}"})]
+            for name, hand in zip(annotated["id"], places) for point, (x, y) in enumerate(hand)]
     write_table(folder / "annotations" / "landmarks.csv", pd.DataFrame(rows, columns=VIA_COLUMNS))
-
-
-def via_row(name: str, point: int, x: float, y: float) -> list[object]:
-    """The row of ``point`` (from 0) of picture ``name``; the size of the file, which nothing reads, is -1.
-
-    Annotators click whole pixels of pictures three times as large as the demo's: hence one decimal.
-    """
-    shape = {"name": "point", "cx": round(x, 1), "cy": round(y, 1)}
-    return [f"{name}.png", -1, "{}", 3, point, json.dumps(shape), json.dumps({"point": f"P{point + 1}"})]

@@ -32,6 +32,7 @@ SCATTER = 0.22 * 0.3**0.5
 explains, since the bone age drawn from the histogram contains the tempo."""
 SCATTER_MONTHS = (1.0, 5.0)
 """The least and the most of it; 5 is the SD of fusion."""
+APPEARS = {name: bone.appears for bones in (CARPALS, TUBULAR) for name, bone in bones.items()}
 HAND_LENGTH = {1: (189.0, 0.048), 0: (172.0, 0.047)}
 """Adult mean in mm and SD as a share."""
 LENGTH_MATURITY = np.array([0, 12, 24, 60, 96, 132, 156, 180, 204, 228], float)
@@ -93,7 +94,7 @@ def _scattered(rng: np.random.Generator, age: float, male: int) -> dict[str, flo
     for region, bones in REGIONS.items():
         shared = mature(max(age + rng.normal(0, OFFSET[region]), 0.0), male)
         for name in bones:
-            spread = float(np.clip(SCATTER * _appears(name), *SCATTER_MONTHS))
+            spread = float(np.clip(SCATTER * APPEARS[name], *SCATTER_MONTHS))
             found[name] = float(np.clip(shared + rng.normal(0, spread), 0, BOYS_AGE[-1]))
         if region == "tubular":
             found["sesamoid"] = float(shared)
@@ -105,7 +106,7 @@ def region_ages(person: Person) -> dict[str, float]:
 
     Shafts are always ossified. A carpus without any center tells nothing that the shafts do not, and takes their age.
     """
-    seen = {region: [person.maturity[name] for name in bones if region != "carpus" or person.maturity[name] > _appears(name)]
+    seen = {region: [person.maturity[name] for name in bones if region != "carpus" or person.maturity[name] > APPEARS[name]]
             for region, bones in REGIONS.items()}
     return {region: float(aged(float(np.mean(values or seen["tubular"])), person.male)) for region, values in seen.items()}
 
@@ -113,10 +114,6 @@ def region_ages(person: Person) -> dict[str, float]:
 def read_age(person: Person) -> float:
     """B_read: the mean of the three regions' ages, a function of what is drawn and the sex alone."""
     return float(np.mean(list(region_ages(person).values())))
-
-
-def _appears(name: str) -> float:
-    return CARPALS[name].appears if name in CARPALS else TUBULAR[name].appears
 
 
 SIGMA = 7.0

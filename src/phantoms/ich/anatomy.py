@@ -13,10 +13,8 @@ from scipy.ndimage import gaussian_filter
 from phantoms.ich.head import Head
 from phantoms.solids import Grid, Point, cover, ellipsoid
 
-CELL = 4.0
-"""In-plane spacing of the lattice in mm."""
-LAYER = 6.0
-"""Spacing of its planes in mm."""
+CELL, LAYER = 4.0, 6.0
+"""Spacing in mm of the lattices of the fields in their planes, and of the planes."""
 FOLD = 5.5
 """Mean distance in mm from one standard deviation of the fold field to its zero line, the middle of a sulcus."""
 

@@ -182,14 +182,11 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 512, seed: 
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
-    """What was drawn below ``folder``, for the report alone.
+    """What was drawn below ``folder``, for the report alone; UserError where the archive is not finished.
 
     Returns:
         ``id``, ``split``, one float32 column a target with the label (test rows too), and ``q_<target>``, the true
         probability that it is 1.
-
-    Raises:
-        UserError: there is no finished archive.
     """
     truth = archive.read_truth(folder, "ich")
     table = pd.DataFrame({"id": truth["id"], "split": truth["split"]})

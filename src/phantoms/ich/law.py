@@ -65,10 +65,8 @@ NOISE = {
 def marked(area: np.ndarray, contrast: np.ndarray, noise: Noise) -> np.ndarray:
     """Probability that one reader marks a class, float64 [n, 5], for the slices of one series in order.
 
-    Args:
-        area: mm2 [n, 5].
-        contrast: HU [n, 5].
-        noise: the readers; with both rates zero every visible finding is marked and nothing else.
+    ``area`` is in mm2 and ``contrast`` in HU, both [n, 5]. With both rates of ``noise`` zero every visible finding is marked
+    and nothing else.
     """
     if noise.missed == noise.invented == 0:
         return (area > 0).astype(float)
@@ -109,11 +107,9 @@ def entropy(q: np.ndarray) -> np.ndarray:
 
 
 def oracle(truth: dict[str, np.ndarray], split: str | None = None) -> float:
-    """Expected score of the perfect predictor: the mean over rows of the weighted mean of H(q).
+    """Expected score of the perfect predictor: the mean over rows of ``truth`` (truth.npz) of the weighted mean of H(q).
 
-    Args:
-        truth: the arrays of ``truth.npz``.
-        split: ``train`` or ``test``; None for both.
+    The rows are those of one split, ``train`` or ``test``, or all where it is None.
     """
     q = truth["q"] if split is None else truth["q"][truth["split"] == split]
     return float((entropy(q) @ WEIGHTS).mean())

@@ -77,19 +77,15 @@ class Epidural:
         share = np.zeros_like(hu)
         if box := scene.grid.box(self.center, self.half + self.thickness + 10):
             part, deep = scene.grid.cut(box), scene.cranium.depth[box]
-            away, inward = self._polar(part)
+            inward = -np.asarray(self.center) / np.linalg.norm(self.center)
+            x, y, z = part.x - self.center[0], part.y - self.center[1], part.z - self.center[2]
+            along = x * float(inward[0]) + y * float(inward[1]) + z * float(inward[2])
+            away = x * x + y * y + z * z - along * along  # squared distance from the axis through the center
             hu[box] += self._wound(scene.head, part, deep, away, hu[box])
             lens = self.thickness * (1 - away * (1 / self.half**2))
             share[box] = cover(np.minimum(deep, lens - deep), part.pixel) * np.clip(lens, 0, 1)
-            share[box] *= (within(part, self.side, self.sector) > 0) * scene.cranium.inside[box] * (inward > -20)
+            share[box] *= (within(part, self.side, self.sector) > 0) * scene.cranium.inside[box] * (along > -20)
         return self.clot.fill(scene, hu, share)
-
-    def _polar(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-        """Squared distance from the axis through the center, and distance along it."""
-        inward = -np.asarray(self.center) / np.linalg.norm(self.center)
-        x, y, z = grid.x - self.center[0], grid.y - self.center[1], grid.z - self.center[2]
-        along = x * float(inward[0]) + y * float(inward[1]) + z * float(inward[2])
-        return x * x + y * y + z * z - along * along, along
 
     def _wound(self, head: Head, grid: Grid, deep: np.ndarray, away: np.ndarray, hu: np.ndarray) -> np.ndarray:
         """What the broken bone and the swollen scalp add to ``hu``."""

@@ -64,20 +64,17 @@ def plan(seed: int, volumes: int, tau: float, annotated: float) -> list[tuple[En
     while len(found) < max(volumes, DEFECTS_AMONG):
         number = found[-1][0].person + 1 if found else 0
         person = draw_person(seed, number, tau)
-        found += [(_entry(seed, len(found) + visit, number, visit, annotated), person) for visit in range(len(person.ages))]
+        split = "test" if number % TEST_EVERY == 1 else "train"
+        source = "jopp" if int((number + 1) * JOPP) > int(number * JOPP) else "epi"
+        for visit in range(len(person.ages)):
+            masked = bool(np.random.default_rng((seed, 2, len(found))).random() < annotated) and split == "train"
+            found.append((Entry(len(found), number, visit, split, source, masked, ""), person))
     return _with_defects(found)[:volumes]
 
 
 def label_age(entry: Entry, person: Person) -> float:
     """Age in years as the label gives it: whole months."""
     return round(person.ages[entry.visit] * 12) / 12
-
-
-def _entry(seed: int, number: int, person: int, visit: int, annotated: float) -> Entry:
-    test = person % TEST_EVERY == 1
-    source = "jopp" if int((person + 1) * JOPP) > int(person * JOPP) else "epi"
-    masked = bool(np.random.default_rng((seed, 2, number)).random() < annotated)
-    return Entry(number, person, visit, "test" if test else "train", source, masked and not test, "")
 
 
 def _with_defects(found: list[tuple[Entry, Person]]) -> list[tuple[Entry, Person]]:
@@ -113,11 +110,7 @@ def label_path(volume: str) -> str:
 
 
 def write_volume(folder: Path, entry: Entry, person: Person, drawn: Drawn) -> None:
-    """Write the volume, and its label volume if annotated, with the defect of ``entry``.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
+    """Write the volume, and its label volume if annotated, with the defect of ``entry``; UserError where that fails."""
     name, flipped = volume_path(entry, person), entry.defect == "flipped"
     path = folder / name
     if entry.defect == "absent":
@@ -188,16 +181,14 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 224, seed: 
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
-    """What was drawn below ``folder``, for the report alone; one row a volume, test and defective ones included.
+    """What was drawn below ``folder``, for the report alone; UserError where the archive is not finished.
 
     Returns:
+        One row a volume, test and defective ones included.
         ``series`` (``<subject>_<visit>``), ``split``, ``subject``, ``visit``, ``source``, ``annotated``, ``defect`` ("",
         flipped, truncated, absent, female), ``age_years`` (true label), ``q_age_years`` (best possible prediction: median
         of the age given the mean of S_b), ``s_<bone>`` (S_b, years), ``share_<bone>`` (of the bone pixels), ``joint_row``,
         ``joint_column`` (pixels of the frame).
-
-    Raises:
-        UserError: there is no finished archive.
     """
     return read_truth_table(folder, "knee_age")
 
@@ -206,9 +197,7 @@ def read_masks(folder: Path, number: int) -> np.ndarray:
     """The true bones of the volume in row ``number`` of the truth, bool [3, slices, frame, frame] as ``BONES``.
 
     Unlike the label volumes they have no annotator's errors, and exist for test volumes too. Slices go front to back.
-
-    Raises:
-        UserError: there is no such volume.
+    UserError where there is no such volume.
     """
     kept = read_truth_arrays(folder, "knee_age", number)
     return np.unpackbits(kept["bits"], count=int(np.prod(kept["shape"]))).reshape(kept["shape"]).astype(bool)

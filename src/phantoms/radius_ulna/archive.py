@@ -88,20 +88,14 @@ def plan(seed: int, pictures: int, noise: str) -> list[Entry]:
         rng = np.random.default_rng((seed, 0, number))
         lacking = np.array(SHARES[split]) / sum(SHARES[split]) * (seen[split].sum() + 1) - seen[split]
         child = draw_child(rng, number, LEARNED["radius"][int(lacking.argmax())])
-        added = _visits(rng, child, len(entries), split, noise)
-        for entry in added:
-            seen[split][entry.radius - LEARNED["radius"][0]] += 1
-        entries += added
+        unnamed, unknown = rng.random(2) < UNKNOWN
+        for visit in range(len(child.days)):
+            radius, ulna = (rate(rng, getattr(child, bone)[visit], bone, NOISE[noise][bone]) for bone in BONES)
+            entries.append(Entry(len(entries), child, visit, split, radius, ulna, not (unnamed and len(child.days) == 1),
+                                 not unknown))
+            seen[split][radius - LEARNED["radius"][0]] += 1
         number += 1
     return _with_defects(entries[:pictures]) if pictures >= DEFECTS_FROM else entries[:pictures]
-
-
-def _visits(rng: np.random.Generator, child: Child, first: int, split: str, noise: str) -> list[Entry]:
-    sigma = NOISE[noise]
-    unnamed, unknown = rng.random(2) < UNKNOWN
-    return [Entry(first + visit, child, visit, split, rate(rng, child.radius[visit], "radius", sigma["radius"]),
-                  rate(rng, child.ulna[visit], "ulna", sigma["ulna"]), not (unnamed and len(child.days) == 1), not unknown)
-            for visit in range(len(child.days))]
 
 
 def _with_defects(entries: list[Entry]) -> list[Entry]:
@@ -143,15 +137,13 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1302, seed:
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
-    """What was drawn below ``folder``, for the report alone; one row a picture, test and defective ones included.
+    """What was drawn below ``folder``, for the report alone; UserError where the archive is not finished.
 
     Returns:
+        One row a picture, test and defective ones included.
         ``id``, ``split``, ``defect`` ("", truncated, absent, color), ``m_radius``, ``m_ulna`` (maturity), ``R5`` .. ``U9``
         (the rater's stages, one-hot floats, test too), ``q_R5`` .. ``q_U9`` (their exact chances given the maturity),
         ``radius_x1`` .. ``ulna_y2`` (tight boxes in pixels), ``mirrored``, ``cast`` (0/1).
-
-    Raises:
-        UserError: there is no finished archive.
     """
     return read_truth_table(folder, "radius_ulna")
 

@@ -70,8 +70,11 @@ def radius_end(u: np.ndarray, v: np.ndarray, look: Look, own: EndShape, robust: 
     """Thickness of the radius at ``u``, ``v`` (same shape, float32)."""
     half = own.half * look.width
     x = v / half
-    top = _radius_joint(x, look)
-    plate = radius_plate(v, look, own)
+    # The joint's surface: the styloid, lateral, reaches farthest, and grows.
+    top = look.height / 10 * (3.6 * x - 2.6 * x * x) + 0.5 - 0.5 * np.exp(-(((x - 0.1) / 0.18) ** 2))
+    # The epiphysis' border at the plate: concave and uneven in the young, smoother later.
+    waves = np.sin(0.42 * v + own.ripple[0]) + 0.6 * np.sin(0.9 * v + own.ripple[1])
+    plate = look.height + 0.9 * (v / own.half) ** 2 + 0.4 * (0.25 + 0.5 * look.line * look.contrast) * waves
     rim = look.medial_cap * step(x, 0.62, 0.88) + look.lateral_cap * step(-x, 0.62, 0.88)
     separate = _epiphysis(u, v, top, plate + RIM * rim, half, look.height / 2, 4.2)
     corner = step(np.abs(v) / own.half, 0.72, 1.0)
@@ -88,40 +91,23 @@ def radius_end(u: np.ndarray, v: np.ndarray, look: Look, own: EndShape, robust: 
     return OVAL * (look.contrast * separate + (1 - look.contrast) * whole) + line * (separate > 0.5)
 
 
-def radius_plate(v: np.ndarray, look: Look, own: EndShape) -> np.ndarray:
-    """``u`` of the epiphysis' border at the plate: concave and uneven in the young, smoother later."""
-    uneven = 0.25 + 0.5 * look.line * look.contrast
-    waves = np.sin(0.42 * v + own.ripple[0]) + 0.6 * np.sin(0.9 * v + own.ripple[1])
-    return look.height + 0.9 * (v / own.half) ** 2 + 0.4 * uneven * waves
-
-
-def _radius_joint(x: np.ndarray, look: Look) -> np.ndarray:
-    """``u`` of the joint's surface at ``x`` half-widths: the styloid, lateral, reaches farthest, and grows."""
-    grown = look.height / 10
-    return grown * (3.6 * x - 2.6 * x * x) + 0.5 - 0.5 * np.exp(-(((x - 0.1) / 0.18) ** 2))
-
-
 def ulna_end(u: np.ndarray, v: np.ndarray, look: Look, own: EndShape, robust: float) -> np.ndarray:
     """Thickness of the ulna at ``u``, ``v`` (same shape, float32)."""
     half = own.half * look.width
     x = v / half
     top = 0.4 + 1.2 * x**4
-    plate = ulna_plate(v, look, own)
+    # The head's border at the plate: round at first, then flat, at last a common curve with the shaft.
+    out = v / own.half
+    plate = look.height + 0.15 * np.sin(0.8 * v + own.ripple[0]) - (1 - look.flat) * 0.9 * out * out
     separate = look.density * _epiphysis(u, v, top, plate, half, look.height / 2, 2.4 + 1.8 * look.flat)
     bulge = look.overlap * (look.gap + 1.3) * np.exp(-((x / 0.36) ** 4))
-    begins = plate + look.gap - bulge + 0.9 * step(np.abs(v) / own.half, 0.7, 1.0)
+    begins = plate + look.gap - bulge + 0.9 * step(np.abs(out), 0.7, 1.0)
     separate += _shaft(u, v, begins, "ulna", own.half, robust, plate)
     whole = _shaft(u, v, top + 1.5 * np.abs(x) ** 6, "ulna", half, robust, plate)
-    closed = ramp(look.fused_medial - x, 0.2) * ramp(x + look.fused_lateral, 0.2)
+    closed = np.clip((look.fused_medial - x) / 0.2, 0, 1) * np.clip((x + look.fused_lateral) / 0.2, 0, 1)
     bone = (1 - closed) * separate + closed * whole
     line = look.line * LINE * _ridge(u - plate + 0.3 - closed * look.gap / 2, 0.9) * (np.abs(x) < 0.92)
     return OVAL * np.maximum(bone, _styloid(u, v, look, own)) + 0.7 * line * (bone > 0.5)
-
-
-def ulna_plate(v: np.ndarray, look: Look, own: EndShape) -> np.ndarray:
-    """``u`` of the head's border at the plate: round at first, then flat, at last a common curve with the shaft."""
-    x = v / own.half
-    return look.height + 0.15 * np.sin(0.8 * v + own.ripple[0]) - (1 - look.flat) * 0.9 * x * x
 
 
 def _styloid(u: np.ndarray, v: np.ndarray, look: Look, own: EndShape) -> np.ndarray:
@@ -154,11 +140,6 @@ def step(value: np.ndarray, start: float, end: float) -> np.ndarray:
     """0 before ``start``, 1 after ``end``, smooth between (Hermite)."""
     share = np.clip((value - start) / (end - start), 0, 1)
     return share * share * (3 - 2 * share)
-
-
-def ramp(value: np.ndarray, length: float) -> np.ndarray:
-    """0 below 0, 1 above ``length``, straight between."""
-    return np.clip(value / length, 0, 1)
 
 
 def _ridge(away: np.ndarray, breadth: float) -> np.ndarray:

@@ -149,9 +149,7 @@ def phase_probabilities(stages: np.ndarray, bone: str) -> np.ndarray:
 def ceilings(truth: pd.DataFrame, split: str) -> dict[str, float]:
     """Best possible accuracy (0-1) of the phase on the pictures of one split, by bone: the mean of max P(phase | maturity).
 
-    Args:
-        truth: table of :func:`phantoms.radius_ulna.read_truth`.
-        split: ``train`` or ``test``.
+    ``truth`` is the table of :func:`phantoms.radius_ulna.read_truth`, ``split`` is ``train`` or ``test``.
     """
     rows = truth[truth["split"] == split]
     stages = {bone: rows[[f"q_{name}" for name in names]].to_numpy(float) for bone, names in TARGETS.items()}

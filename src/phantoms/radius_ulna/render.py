@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 
 from competitions.radius_ulna.phases import BONES
-from phantoms.bone_age.anatomy import ADULT_LENGTH
-from phantoms.bone_age.imaging import draw_exposure, expose
-from phantoms.bone_age.render import Hand, draw_hand
-from phantoms.bone_age.skeleton import Lying, Pose, Skeleton, extent, lay
+from phantoms.bone_age.anatomy import ADULT_LENGTH, Lying, Pose, Skeleton, extent, lay
+from phantoms.bone_age.render import Hand, draw_exposure, draw_hand, expose
 from phantoms.radius_ulna.ends import DRAWN, METAPHYSIS, look_at
 from phantoms.radius_ulna.law import Child, person_at
 
@@ -17,8 +15,8 @@ REFERENCE = 1302.0
 """Long side of an upright picture, to which ``size`` belongs."""
 UPRIGHT, ACROSS = (1302, 989), (900, 1400)
 """Height and width of the clinic's pictures."""
-LANDSCAPE = 0.25
-"""Share of pictures that are wider than high."""
+LANDSCAPE, WHOLE_FIELD, MIRRORED, CAST = 0.25, 0.5, 0.08, 0.01
+"""Shares of pictures that are wider than high, have no collimation, show a right hand, and a wrist in plaster."""
 TURN = 12.0
 """Greatest turn in degrees to either side."""
 SCALE = 0.88, 1.08
@@ -27,10 +25,6 @@ ARM = 46.0, 62.0
 """Visible forearm in mm below the wrist."""
 CUT, CUT_ARM = 0.05, (16.0, 26.0)
 """Share of pictures that end just below the wrist, and where."""
-WHOLE_FIELD = 0.5
-"""Share of pictures without collimation."""
-MIRRORED, CAST = 0.08, 0.01
-"""Shares of right hands, and of wrists in plaster."""
 FINE = 7.0
 """Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
 SEEN = 0.6
@@ -54,19 +48,12 @@ def draw_place(rng: np.random.Generator, skeleton: Skeleton, length: float, size
     scale = float(fill * min(height / (top - low)[1], width / (top - low)[0]))
     free = np.array([width, height]) - scale * (top - low)
     corner = free * (rng.uniform(0.3, 0.7), 1.0 if cut else rng.uniform(0.4, 0.8))
-    field = _field(rng, corner, scale * (top - low), scale, cut, (width, height))
-    return Pose(height, width, scale, turn, corner - scale * low, field)
-
-
-def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, scale: float, cut: bool,
-           picture: tuple[int, int]) -> np.ndarray:
-    """The whole picture, or a box around the hand that leaves the visible forearm inside; [4, 2] pixels."""
-    (left, top), (right, bottom) = corner, corner + extent
     if cut or rng.random() < WHOLE_FIELD:
-        left, top, right, bottom = -1, -1, *picture
-    else:
-        left, top, right, bottom = (left, top, right, bottom) + scale * rng.uniform(1, 15, 4) * (-1, -1, 1, 1)
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
+        x1, y1, x2, y2 = -1, -1, width, height
+    else:  # a box around the hand that leaves the visible forearm inside
+        x1, y1, x2, y2 = (*corner, *(corner + scale * (top - low))) + scale * rng.uniform(1, 15, 4) * (-1, -1, 1, 1)
+    field = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], float)
+    return Pose(height, width, scale, turn, corner - scale * low, field)
 
 
 @dataclass(frozen=True)
