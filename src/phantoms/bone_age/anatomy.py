@@ -13,6 +13,37 @@ import numpy as np
 Point = tuple[float, float]
 ADULT_LENGTH = 189.0
 """Of the male hand in mm: the size to which the lengths below belong."""
+METACARPAL_BASES: dict[int, Point] = {1: (27.5, 7.0), 2: (13.5, 14.5), 3: (1.0, 13.5), 4: (-9.5, 11.5), 5: (-18.0, 9.0)}
+METACARPAL_ANGLES = {1: 40.0, 2: 9.0, 3: 0.0, 4: -9.5, 5: -20.0}
+"""Degrees from the third metacarpal towards the thumb."""
+FINGER_ANGLES = {1: 34.0, 2: 10.0, 3: 0.5, 4: -8.0, 5: -21.0}
+"""Of the first phalanx, a relaxed spread."""
+FOREARM: dict[str, Point] = {"radius": (7.5, -26.5), "ulna": (-17.5, -29.0)}
+"""Where the distal ends begin."""
+FULL = 0.6
+"""Share of the time from appearance to fusion after which the epiphysis is as wide as the shaft."""
+CAPPING_FROM, CAPPING = 150.0, 0.12
+"""Maturity at which the epiphysis begins to overhang the shaft, and the share of width it reaches at fusion."""
+CLOSING, SCAR = 15.0, 24.0
+"""Months that fusion takes, about the middle of 12 to 18, and for which the line of the closed plate remains."""
+CARPAL_GROWTH, MORPHING, TOUCHING = 40.0, 110.0, 140.0
+"""Time constant of carpal radii, months from a circle to the adult outline, maturity at which carpals begin to overlap."""
+STUBBY = 0.62
+"""By how much wider, for its length, a newborn's shaft is than an adult's: metacarpals 4 to 7 widths long."""
+OLDEST = 228.0
+"""Months at which nothing is left to grow."""
+SPREAD, BEND, PROPORTION = 4.0, 5.0, 0.025
+"""SD in degrees of the angle of each finger and of the wrist to either side; SD of a bone's length as a share."""
+LOOSE, PROXIMAL = 0.7, -8.0
+"""SD in mm of a carpal's place, and the height below which carpals belong to the proximal row."""
+JOINT, SKIN = 1.3, 4.0
+"""Space between two bones of a finger, and soft tissue beyond the last phalanx, in mm."""
+TURN = 12.0, 35.0
+"""SD and limit of the turn in degrees."""
+LANDSCAPE = 0.08
+"""Share of pictures that are wider than high."""
+ARM, MARGIN = (30.0, 75.0), 14.0
+"""Visible forearm below the wrist, and least distance of joints and tips from the border of the field, in mm of an adult."""
 
 
 @dataclass(frozen=True)
@@ -82,32 +113,9 @@ CARPALS = {
 SESAMOID = Carpal((0, 0), (2.4, 3.2), 0, 0.0, 0.0, 153)
 """Adductor sesamoid; lies beside the head of the first metacarpal."""
 
-METACARPAL_BASES: dict[int, Point] = {1: (27.5, 7.0), 2: (13.5, 14.5), 3: (1.0, 13.5), 4: (-9.5, 11.5), 5: (-18.0, 9.0)}
-METACARPAL_ANGLES = {1: 40.0, 2: 9.0, 3: 0.0, 4: -9.5, 5: -20.0}
-"""Degrees from the third metacarpal towards the thumb."""
-FINGER_ANGLES = {1: 34.0, 2: 10.0, 3: 0.5, 4: -8.0, 5: -21.0}
-"""Of the first phalanx, a relaxed spread."""
-FOREARM: dict[str, Point] = {"radius": (7.5, -26.5), "ulna": (-17.5, -29.0)}
-"""Where the distal ends begin."""
 REGIONS = {"carpus": tuple(CARPALS), "tubular": tuple(name for name, bone in TUBULAR.items() if bone.ray),
            "forearm": ("radius", "ulna")}  # fmt: skip
 """Bones by the region whose maturity they share."""
-
-
-FULL = 0.6
-"""Share of the time from appearance to fusion after which the epiphysis is as wide as the shaft."""
-CAPPING_FROM, CAPPING = 150.0, 0.12
-"""Maturity at which the epiphysis begins to overhang the shaft, and the share of width it reaches at fusion."""
-CLOSING = 15.0
-"""Months that fusion takes, about the middle of 12 to 18."""
-SCAR = 24.0
-"""Months for which the line of the closed plate remains."""
-CARPAL_GROWTH, MORPHING, TOUCHING = 40.0, 110.0, 140.0
-"""Time constant of carpal radii, months from a circle to the adult outline, maturity at which carpals begin to overlap."""
-STUBBY = 0.62
-"""By how much wider, for its length, a newborn's shaft is than an adult's: metacarpals 4 to 7 widths long."""
-OLDEST = 228.0
-"""Months at which nothing is left to grow."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +159,6 @@ def carpal_size(bone: Carpal, maturity: float) -> float:
         return 0.0
     return (1 - math.exp(-(maturity - bone.appears) / CARPAL_GROWTH)) * (0.94 + 0.16 * ramp(
         maturity, TOUCHING, OLDEST - TOUCHING))
-
-
-SPREAD, BEND, PROPORTION = 4.0, 5.0, 0.025
-"""SD in degrees of the angle of each finger and of the wrist to either side; SD of a bone's length as a share."""
-LOOSE, PROXIMAL = 0.7, -8.0
-"""SD in mm of a carpal's place, and the height below which carpals belong to the proximal row."""
-JOINT, SKIN = 1.3, 4.0
-"""Space between two bones of a finger, and soft tissue beyond the last phalanx, in mm."""
 
 
 @dataclass(frozen=True)
@@ -242,16 +242,6 @@ def _lay_carpal(rng: np.random.Generator, name: str, bend: float) -> Lying:
 def _turned(vector: np.ndarray, degrees: float) -> np.ndarray:
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([cosine * vector[0] - sine * vector[1], sine * vector[0] + cosine * vector[1]])
-
-
-TURN = 12.0, 35.0
-"""SD and limit of the turn in degrees."""
-LANDSCAPE = 0.08
-"""Share of pictures that are wider than high."""
-ARM = 30.0, 75.0
-"""Visible forearm in mm below the wrist, of an adult."""
-MARGIN = 14.0
-"""Least distance of the skin from the border of the field, in mm of bone coordinates beyond joints and tips."""
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,16 @@ from phantoms.bone_age.render import Exposure, draw_exposure, draw_hand, expose,
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 
-FIRST_TRAIN, FIRST_TEST = 1377, 4360
-"""Ids as in RSNA 2017."""
+FIRST_TRAIN, FIRST_TEST, TEST_IDS = 1377, 4360, 200
+"""First ids as in RSNA 2017, and how many are of the test split."""
 TEST_EVERY = 7
 """Hand 3 of every seven is in the test split, until their ids run out."""
-TEST_IDS = 200
-DEFECTS_FROM = 50
-"""Archives of so many hands and more have the defects."""
-TRUNCATED, ABSENT = (44,), (46, 48)
-"""Numbers of the hands, all in the train split, whose file ends early and whose labels have no picture."""
+DEFECTS_FROM, TRUNCATED, ABSENT = 50, (44,), (46, 48)
+"""Archives of so many hands and more have defects: the hands of these numbers, all in the train split, have a file that ends
+early, and labels without a picture."""
+VIA_COLUMNS = ["filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
+               "region_attributes"]
+"""Of a VIA 2 CSV export."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,6 @@ def landmarks(case: Case) -> np.ndarray:
     if case.exposure.mirrored:
         points[:, 0] = case.pose.width - 1 - points[:, 0]
     return points
-
-
-VIA_COLUMNS = ["filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
-               "region_attributes"]
-"""Of a VIA 2 CSV export."""
 
 
 def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1300, seed: int = 0, annotated: float = 0.25,

@@ -42,6 +42,25 @@ ROBUST = 0.06, 0.04
 """Mean advantage of boys in cortical thickness, and its SD, set so that with size it tells the sex in 85-90 %."""
 
 Months = TypeVar("Months", float, np.ndarray)
+SIGMA = 7.0
+"""SD of one reading in months: .58 years, as measured for one manual Greulich-Pyle rating."""
+SNAP = 0.75
+"""Chance that a reader names the nearest plate of the atlas."""
+READERS = 6
+"""Readings that a test label is the mean of."""
+INFANT = (3, 6, 9, 12, 15, 18)
+"""Plates of the Greulich-Pyle atlas before the second birthday."""
+PLATES = {
+    1: INFANT + (24, 42, 48, 54, 60, 72, 78, 84, 90, 96, 102, 108, 114, 120, 126, 132, 138, 144, 150, 153, 156, 162, 165,
+                 168, 174, 180, 186, 192, 204, 216),
+    0: INFANT + (24, 30, 36, 42, 50, 60, 69, 72, 82, 84, 88, 94, 96, 100, 106, 113, 120, 126, 132, 138, 144, 150, 156,
+                 159, 162, 168, 174, 180, 192, 204),
+}  # fmt: skip
+"""Months that readers name, by ``male``: the thirty values that hold 93 and 95 % of the labels of RSNA 2017; there are
+too few infants among them, whom these values would make toddlers."""
+RANGE = 1, 228
+"""Of the training labels in months; readings beyond are moved to the end."""
+MONTHS = np.arange(RANGE[0], RANGE[1] + 1)
 
 
 @dataclass(frozen=True)
@@ -114,27 +133,6 @@ def region_ages(person: Person) -> dict[str, float]:
 def read_age(person: Person) -> float:
     """B_read: the mean of the three regions' ages, a function of what is drawn and the sex alone."""
     return float(np.mean(list(region_ages(person).values())))
-
-
-SIGMA = 7.0
-"""SD of one reading in months: .58 years, as measured for one manual Greulich-Pyle rating."""
-SNAP = 0.75
-"""Chance that a reader names the nearest plate of the atlas."""
-READERS = 6
-"""Readings that a test label is the mean of."""
-INFANT = (3, 6, 9, 12, 15, 18)
-"""Plates of the Greulich-Pyle atlas before the second birthday."""
-PLATES = {
-    1: INFANT + (24, 42, 48, 54, 60, 72, 78, 84, 90, 96, 102, 108, 114, 120, 126, 132, 138, 144, 150, 153, 156, 162, 165,
-                 168, 174, 180, 186, 192, 204, 216),
-    0: INFANT + (24, 30, 36, 42, 50, 60, 69, 72, 82, 84, 88, 94, 96, 100, 106, 113, 120, 126, 132, 138, 144, 150, 156,
-                 159, 162, 168, 174, 180, 192, 204),
-}  # fmt: skip
-"""Months that readers name, by ``male``: the thirty values that hold 93 and 95 % of the labels of RSNA 2017; there are
-too few infants among them, whom these values would make toddlers."""
-RANGE = 1, 228
-"""Of the training labels in months; readings beyond are moved to the end."""
-MONTHS = np.arange(RANGE[0], RANGE[1] + 1)
 
 
 def draw_label(rng: np.random.Generator, age: float, male: int, test: bool) -> float:

@@ -33,6 +33,30 @@ SPONGY = 0.45
 """Attenuation of the medulla as a share of that of the cortex."""
 END = 0.45
 """Cortex at the ends of bones, where it is a thin plate, in mm."""
+FINGER = (9.8, 9.0, 7.9, 6.5)
+"""Radius in mm at knuckle, two joints and tip of a finger: 1.9 times the bone."""
+THUMB = (10.5, 9.6, 7.4)
+SLENDER = {1: 1.0, 2: 1.0, 3: 1.02, 4: 0.96, 5: 0.84}
+"""Factor on a ray's radii."""
+THICK, EDGE = 26.0, 20.0
+"""Depth of the palm in mm, and the distance from the outline over which it is reached."""
+FRACTION = 4
+"""Bits below the pixel in OpenCV's coordinates."""
+CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
+Disc = tuple[np.ndarray, float]
+FLAT, HEAD = 0.27, 0.58
+"""Half-thickness of a ripe epiphysis as a share of half the shaft's width: discs at bases, round heads of metacarpals."""
+OVAL = 0.65
+"""Depth of the forearm's bones as a share of their width; those of the hand are as deep as wide."""
+PLUMP = 0.7
+"""Power of the bones' stubbiness by which the soft tissue is thicker in the young."""
+Local = Callable[[np.ndarray, np.ndarray], np.ndarray]
+MU_BONE, MU_SOFT = 0.075, 0.022
+"""Attenuation of compact bone and soft tissue a mm."""
+MIRRORED, INVERTED, RINGED, DEEP, COLORED = 0.12, 0.03, 0.01, 0.1, 0.15
+"""Shares of pictures that are mirrored, of opposite polarity, show a ring, have 16 bit, have three equal channels."""
+REFERENCE = 1300
+"""Long side in pixels to which the blur belongs."""
 
 
 def shell(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -75,27 +99,6 @@ def blob(x: np.ndarray, y: np.ndarray, radii: tuple[float, float], humps: tuple[
     small = min(radii)
     within = 1 - min(0.8 / small, 0.5)
     return shell(small**2 * (1 - ratio**1.5), (small * within) ** 2 * (1 - (ratio / within**2) ** 1.5))
-
-
-FINGER = (9.8, 9.0, 7.9, 6.5)
-"""Radius in mm at knuckle, two joints and tip of a finger: 1.9 times the bone."""
-THUMB = (10.5, 9.6, 7.4)
-SLENDER = {1: 1.0, 2: 1.0, 3: 1.02, 4: 0.96, 5: 0.84}
-"""Factor on a ray's radii."""
-THICK, EDGE = 26.0, 20.0
-"""Depth of the palm in mm, and the distance from the outline over which it is reached."""
-FRACTION = 4
-"""Bits below the pixel in OpenCV's coordinates."""
-CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
-
-Disc = tuple[np.ndarray, float]
-FLAT, HEAD = 0.27, 0.58
-"""Half-thickness of a ripe epiphysis as a share of half the shaft's width: discs at bases, round heads of metacarpals."""
-OVAL = 0.65
-"""Depth of the forearm's bones as a share of their width; those of the hand are as deep as wide."""
-PLUMP = 0.7
-"""Power of the bones' stubbiness by which the soft tissue is thicker in the young."""
-Local = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def outline(skeleton: Skeleton, plump: float, pose: Pose) -> np.ndarray:
@@ -222,14 +225,6 @@ def _carpal(bone: Carpal, size: float, shape: float) -> Local:
     round_ = np.sqrt(bone.radii[0] * bone.radii[1])
     across, along = (size * (round_ + shape * (radius - round_)) for radius in bone.radii)
     return lambda u, v: blob(v, u, (across, along), (shape * bone.triangle, shape * bone.square))
-
-
-MU_BONE, MU_SOFT = 0.075, 0.022
-"""Attenuation of compact bone and soft tissue a mm."""
-MIRRORED, INVERTED, RINGED, DEEP, COLORED = 0.12, 0.03, 0.01, 0.1, 0.15
-"""Shares of pictures that are mirrored, of opposite polarity, show a ring, have 16 bit, have three equal channels."""
-REFERENCE = 1300
-"""Long side in pixels to which the blur belongs."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,19 @@ CELL, LAYER = 4.0, 6.0
 """Spacing in mm of the lattices of the fields in their planes, and of the planes."""
 FOLD = 5.5
 """Mean distance in mm from one standard deviation of the fold field to its zero line, the middle of a sulcus."""
+AIR, FAT, MUSCLE, FLUID, TABLE, DIPLOE, DURA = -1000.0, -90.0, 45.0, 6.0, 1100.0, 450.0, 50.0
+STEP = 0.1
+"""Resolution in mm of the tables that turn a depth into a density."""
+DEEP, HIGH = 12.0, 34.0
+"""Range in mm of the table, inside and outside of the inner table of the skull."""
+FLOOR_STEP, FLOOR_HALF = 2.0, (110, 90)
+"""Cell of the skull base map and its half extent (y, x), mm."""
+GREY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
+"""Grey matter, white matter, deep nuclei, dura folds in HU; thickness of the cortex in mm."""
+SULCUS_DEPTH = 18.0
+"""How far in mm sulci reach below the surface."""
+FAR = -20.0
+"""Depth in mm that stands for "nowhere near"."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +70,6 @@ def patch(fields: Fields, height: float, corner: tuple[float, float], pixel: flo
               (fields.fold, fields.lump, fields.grain))
     return Fields(*(cv2.warpAffine(plane.astype(np.float32) * norm, matrix, shape[::-1], flags=how,
                                    borderMode=cv2.BORDER_REFLECT) for plane in planes))
-
-
-AIR, FAT, MUSCLE, FLUID, TABLE, DIPLOE, DURA = -1000.0, -90.0, 45.0, 6.0, 1100.0, 450.0, 50.0
-STEP = 0.1
-"""Resolution in mm of the tables that turn a depth into a density."""
-DEEP, HIGH = 12.0, 34.0
-"""Range in mm of the table, inside and outside of the inner table of the skull."""
-FLOOR_STEP, FLOOR_HALF = 2.0, (110, 90)
-"""Cell of the skull base map and its half extent (y, x), mm."""
-GREY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
-"""Grey matter, white matter, deep nuclei, dura folds in HU; thickness of the cortex in mm."""
-SULCUS_DEPTH = 18.0
-"""How far in mm sulci reach below the surface."""
-FAR = -20.0
-"""Depth in mm that stands for "nowhere near"."""
 
 
 @dataclass(frozen=True)

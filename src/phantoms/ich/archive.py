@@ -29,6 +29,10 @@ SECOND_STUDY, SECOND_SERIES = 0.13, 0.05
 WRONG_INTERCEPT_EVERY, SIGNED_EVERY = 3, 50
 """One slice of every third series (about 1 % of slices), and every fiftieth series (2 %)."""
 HEX_36 = (1 << 36) - 1
+INTERCEPT, PADDING = -1024, -2000
+"""RescaleIntercept of a sound file; stored value outside the field of view of a signed series."""
+SLICES, DUPLICATED = 40, 4
+"""Slices of a series on average, to foresee the disk they need; images listed twice in the table, with the same labels."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,6 @@ def holder_id(seed: int, kind: str, *numbers: int) -> str:
     return f"ID_{int(stream.integers(16**digits)):0{digits}x}"
 
 
-INTERCEPT = -1024
-"""RescaleIntercept of a sound file."""
-PADDING = -2000
-"""Stored value outside the field of view of a signed series."""
-
-
 @disable_value_validation()
 def header(seed: int, entry: Entry, slices: Slices, several_windows: bool) -> FileDataset:
     """The part of the header that the slices of a series share. There is no InstanceNumber and no SliceThickness."""
@@ -146,12 +144,6 @@ def store(hu: np.ndarray, entry: Entry, wrong: bool | np.bool_) -> tuple[np.ndar
     axis = np.arange(len(hu)) - (len(hu) - 1) / 2
     outside = np.add.outer(axis**2, axis**2) > (len(hu) / 2) ** 2
     return np.where(outside, PADDING, hu - INTERCEPT).astype("<i2"), INTERCEPT
-
-
-SLICES = 40
-"""Slices of a series on average, to foresee the disk they need."""
-DUPLICATED = 4
-"""Images listed twice in stage_2_train.csv, with the same labels."""
 
 
 def draw(folder: Path, *, series: int, workers: int = 2, size: int = 512, seed: int = 0, noise: str = "realistic",

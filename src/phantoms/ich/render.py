@@ -25,10 +25,12 @@ from phantoms.ich.law import draw_findings
 from phantoms.ich.lesions import NO_CLASS, Epidural, Lesion, Scene, displace
 from phantoms.solids import Grid, Point
 
-BLUR = 0.6
-"""Correlation of the noise: sigma of a Gaussian in pixels."""
-OUTSIDE = 0.4
-"""Noise in air as a share of that in the head."""
+BLUR, OUTSIDE = 0.6, 0.4
+"""Sigma in pixels of the Gaussian that correlates the noise; noise in air as a share of that in the head."""
+BRAIN_RANGE = (30.0, 45.0)
+"""HU to which the background of blood is limited: a reader compares it with brain, also where it lies in fluid."""
+BRIGHTEST = 80.0
+"""HU to which blood is limited in the contrast: what is brighter in a pixel of blood is bone at its edge."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,6 @@ def _rest(rng: np.random.Generator, head: Head, pose: Pose, slices: Slices) -> n
     rest[below & (away > -5) & (away <= 0)] = -700
     band = np.clip(np.minimum(away, wide - away) / slices.pixel + 0.5, 0, 1) * below
     return rest + band * (np.float32(rng.uniform(100, 400)) - rest)
-
-
-BRAIN_RANGE = (30.0, 45.0)
-"""HU to which the background of blood is limited: a reader compares it with brain, also where it lies in fluid."""
-BRIGHTEST = 80.0
-"""HU to which blood is limited in the contrast: what is brighter in a pixel of blood is bone at its edge."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ CORTEX, YELLOW, OPEN, SCAR = 0.08, 1.0, 0.28, 0.62
 """T1 signals of compact bone, marrow, an open and a closed growth plate; yellow marrow = 1."""
 RED = 0.3
 """Signal that red marrow lacks: .65-.8 where it is mixed with yellow."""
-SCAR_THICK = 1.0
-"""Thickness in mm of a closed plate's line."""
+SCAR_THICK, SKIN_THICK = 1.0, 1.8
+"""Thickness in mm of a closed plate's line and of the skin."""
 FRONT_BLUR = 0.08
 """Width of the front of closure, a share of the radius."""
 FEMUR_SHAFT = ((16, 39, 26, 0, 0), (24, 39, 26, 0, 0), (34, 32, 22, 0, -2), (46, 24, 18.5, 0, -4), (62, 18, 16.5, 0, -5),
@@ -33,8 +33,6 @@ REACH = {"femur": (-34.0, 42.0), "tibia": (-36.0, 32.0), "fibula": (12.0, 38.0)}
 """Front and back end in mm."""
 AIR, SKIN, FAT, MUSCLE, VESSEL, CARTILAGE, MENISCUS, LIGAMENT, FLUID = 0.0, 0.5, 0.95, 0.4, 0.2, 0.45, 0.15, 0.12, 0.35
 """T1 signals, yellow marrow = 1."""
-SKIN_THICK = 1.8
-"""mm."""
 LEG = ((-115, 51, 58), (-70, 57, 61), (-35, 57, 61), (0, 56, 59), (30, 58, 60), (70, 64, 65), (115, 70, 70))
 """Height, half width across and half width front to back in mm."""
 MUSCLES: dict[str, tuple[Point, Point]] = {

@@ -29,6 +29,14 @@ DEFECTS = ("flipped", "truncated", "absent", "female")
 DEFECTS_AMONG = 40
 """The defects stand on the last training volumes of the first forty, so that small archives have none."""
 STUDIES = {"jopp": "Jopp_Study", "epi": "Epi_Study"}
+CORONAL, FLIPPED = ((1.0, 0.0, 0.0, 0.0, 0.0, back, 0.0, -1.0, 0.0) for back in (1.0, -1.0))
+"""Direction cosines, row by row, of columns to the patient's left, rows to the feet, slices to the back; or to the front."""
+INTENSITY = (50, 100, 150)
+"""Of femur, tibia and fibula in a label volume: decoded in descending order as fibula, tibia, femur."""
+GUESS = 17.5
+"""Years in the sample submission."""
+VOXELS = 24 * 4
+"""Voxels of a volume, in squares of ``size``: 24 slices of a frame twice as wide; 41 of 1.43 are fewer."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +91,6 @@ def _with_defects(found: list[tuple[Entry, Person]]) -> list[tuple[Entry, Person
     places.sort(key=lambda place: (found[place][0].annotated, -place))
     marks = dict(zip(places, DEFECTS))
     return [(replace(entry, defect=marks.get(place, "")), person) for place, (entry, person) in enumerate(found)]
-
-
-CORONAL, FLIPPED = ((1.0, 0.0, 0.0, 0.0, 0.0, back, 0.0, -1.0, 0.0) for back in (1.0, -1.0))
-"""Direction cosines, row by row, of columns to the patient's left, rows to the feet, slices to the back; or to the front."""
-INTENSITY = (50, 100, 150)
-"""Of femur, tibia and fibula in a label volume: decoded in descending order as fibula, tibia, femur."""
-GUESS = 17.5
-"""Years in the sample submission."""
-VOXELS = 24 * 4
-"""Voxels of a volume, in squares of ``size``: 24 slices of a frame twice as wide; 41 of 1.43 are fewer."""
 
 
 def volume_path(entry: Entry, person: Person) -> str:

@@ -25,6 +25,14 @@ FADING = 2.2
 THICK, THINNING, THINNING_FROM = 2.2, 0.35, 12.0
 """Thickness of an open plate in mm, the share it loses, and where that begins: it ends where closure starts, so that each
 stage of maturity has a sign of its own."""
+SECOND_VISIT = 55 / 90
+"""Chance of a second visit: 145 volumes of 90 persons."""
+GAP = (0.8, 1.2)
+"""Years between two visits."""
+CELL = 6.0
+"""Spacing in mm of the lattices that texture the marrow and the muscles."""
+LATTICE = (24, 44, 30)
+"""Cells front to back, head to feet, across."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +82,6 @@ def oracle(truth: pd.DataFrame, split: str = "test") -> dict[str, float]:
     for name, error in errors.items():
         found |= {name: float(error.mean()), f"{name}_se": float(error.sem())}
     return found
-
-
-SECOND_VISIT = 55 / 90
-"""Chance of a second visit: 145 volumes of 90 persons."""
-GAP = (0.8, 1.2)
-"""Years between two visits."""
-CELL = 6.0
-"""Spacing in mm of the lattices that texture the marrow and the muscles."""
-LATTICE = (24, 44, 30)
-"""Cells front to back, head to feet, across."""
 
 
 @dataclass(frozen=True)

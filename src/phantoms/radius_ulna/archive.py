@@ -28,6 +28,10 @@ DEFECTS_FROM = 50
 """Archives of so many pictures and more have the defects, on the last training pictures of the first fifty."""
 UNKNOWN = 0.04
 """Share of children of whom neither sex nor age was noted, and of those seen once whose child is not named."""
+LEAST = 8
+"""Pictures of the smallest archive: the first three children, of whom the last is a test one, have fewer before it."""
+TINT = (0.86, 0.95, 1.0)
+"""Blue, green, red of the color picture, as shares of its gray level: a photographed film."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,6 @@ def _with_defects(entries: list[Entry]) -> list[Entry]:
     places = [place for place, entry in enumerate(entries[:DEFECTS_FROM]) if entry.split == "train"][-len(DEFECTS):]
     marks = dict(zip(places, DEFECTS))
     return [replace(entry, defect=marks.get(place, "")) for place, entry in enumerate(entries)]
-
-
-LEAST = 8
-"""Pictures of the smallest archive: the first three children, of whom the last is a test one, have fewer before it."""
-TINT = (0.86, 0.95, 1.0)
-"""Blue, green, red of the color picture, as shares of its gray level: a photographed film."""
 
 
 def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1302, seed: int = 0, noise: str = "default",

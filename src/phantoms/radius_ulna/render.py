@@ -89,9 +89,14 @@ def draw_picture(seed: int, number: int, child: Child, visit: int, size: int) ->
 
 def add_end(picture: np.ndarray, pose: Pose, lying: Lying, bone: str, child: Child, visit: int) -> np.ndarray:
     """Add a bone to ``picture`` [height, width] in place; return its tight box [4] of epiphysis and 25 mm of metaphysis."""
-    window, fine = _window(pose, lying)
-    left, top, right, bottom = window
-    u, v = _coordinates(window, fine, pose, lying)
+    (left, top, right, bottom), fine = _window(pose, lying)
+    start = pose.to_pixels(lying.start)
+    along = ((pose.to_pixels(lying.start + lying.along) - start) / pose.scale).astype(np.float32)
+    places = (((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
+              for first, last, origin in ((left, right, start[0]), (top, bottom, start[1])))  # pixel centers are integers
+    x, y = (place / np.float32(pose.scale) for place in places)
+    y = y[:, None]
+    u, v = x * along[0] + y * along[1], y * along[0] - x * along[1]
     thickness, reach = end_at(bone, getattr(child, bone)[visit], child, u, v)
     picture[top:bottom, left:right] += cv2.resize(thickness, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
     boxed = (thickness > SEEN) & (u < reach + METAPHYSIS)
@@ -114,17 +119,6 @@ def _window(pose: Pose, lying: Lying) -> tuple[tuple[int, int, int, int], int]:
     left, top = np.clip(np.floor(corners.min(0)), 0, None).astype(int)
     right, bottom = np.minimum(np.ceil(corners.max(0)), (pose.width, pose.height)).astype(int)
     return (int(left), int(top), int(right), int(bottom)), max(int(np.ceil(FINE / pose.scale)), 1)
-
-
-def _coordinates(window: tuple[int, int, int, int], fine: int, pose: Pose, lying: Lying) -> tuple[np.ndarray, np.ndarray]:
-    """Places u and v in mm of the samples of ``window``, float32 [fine * height, fine * width]."""
-    start = pose.to_pixels(lying.start)
-    along = (pose.to_pixels(lying.start + lying.along) - start) / pose.scale
-    places = (((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
-              for first, last, origin in zip(window[:2], window[2:], start))  # pixels have their centers at integers
-    x, y = (place / np.float32(pose.scale) for place in places)
-    y = y[:, None]
-    return x * np.float32(along[0]) + y * np.float32(along[1]), y * np.float32(along[0]) - x * np.float32(along[1])
 
 
 def add_cast(rng: np.random.Generator, hand: Hand, skeleton: Skeleton, pose: Pose) -> None:
