@@ -112,13 +112,6 @@ def outline(skeleton: Skeleton, plump: float, pose: Pose) -> np.ndarray:
     return (smooth > 0.5).astype(np.uint8)
 
 
-def depth(mask: np.ndarray, scale: float) -> np.ndarray:
-    """Soft tissue in mm along the ray [height, width]: an edge like a circle's, then flat; ``scale`` is pixels a mm."""
-    away = cv2.distanceTransform(mask, cv2.DIST_L2, 5) / scale
-    back = 1 - np.minimum(away / EDGE, 1)
-    return cv2.GaussianBlur(THICK * np.sqrt(1 - back * back), (0, 0), max(1.2 * scale, 0.5))
-
-
 def _fingers(skeleton: Skeleton, plump: float) -> list[list[Disc]]:
     parts = []
     for ray, joints in skeleton.joints.items():
@@ -170,7 +163,10 @@ def draw_hand(person: Person, skeleton: Skeleton, pose: Pose) -> Hand:
             reach, shape = 1.25 * size * max(carpal.radii), ramp(person.maturity[name], carpal.appears, anatomy.MORPHING)
             add(bone, pose, skeleton.bones[name], _carpal(carpal, size, shape), (-reach, reach, reach))
     mask = outline(skeleton, float(np.mean(stubby)) ** PLUMP, pose)
-    return Hand(bone, depth(mask, pose.scale), mask)
+    # Soft tissue has an edge like a circle's, then is flat.
+    back = 1 - np.minimum(cv2.distanceTransform(mask, cv2.DIST_L2, 5) / pose.scale / EDGE, 1)
+    soft = cv2.GaussianBlur(THICK * np.sqrt(1 - back * back), (0, 0), max(1.2 * pose.scale, 0.5))
+    return Hand(bone, soft, mask)
 
 
 def add(picture: np.ndarray, pose: Pose, lying: Lying, draw: Local, reach: tuple[float, float, float]) -> None:

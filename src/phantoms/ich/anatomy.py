@@ -113,8 +113,10 @@ def floor_map() -> np.ndarray:
     floor = np.where(y < -32, -18.0 - 0.4 * (y + 32), np.where(y > 12, -44.0, -28.0))
     floor[(side < 16) & (y > -32) & (y < 4)] = -12
     floor += 5 * np.exp(-((side - 28) ** 2 + (y + 58) ** 2) / 300)
-    for start, stop, top, width in (((14, -30), (56, -42), -6, 5), ((16, 6), (64, 26), -16, 7)):
-        floor = np.maximum(floor, top - 40 * (1 - np.exp(-(_to_line(side, y, start, stop) / width) ** 2)))
+    for x0, y0, dx, dy, top, width in ((14, -30, 42, -12, -6, 5), (16, 6, 48, 20, -16, 7)):  # ridges along two lines
+        share = np.clip(((side - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
+        away = np.hypot(side - x0 - share * dx, y - y0 - share * dy)
+        floor = np.maximum(floor, top - 40 * (1 - np.exp(-(away / width) ** 2)))
     floor[side**2 + (y - 42) ** 2 < 14**2] = -90
     return gaussian_filter(floor, 1.2).astype(np.float32)
 
@@ -165,13 +167,6 @@ def _solid(grid: Grid, hu: np.ndarray, center: Point, axes: Point, density: floa
         filled = density[box[1:]] if isinstance(density, np.ndarray) else density
         share = cover(ellipsoid(grid.cut(box), center, axes) * soft, grid.pixel)
         hu[box] += share * (inside[box] if isinstance(inside, np.ndarray) else inside) * (filled - hu[box])
-
-
-def _to_line(x: np.ndarray, y: np.ndarray, start: tuple[float, float], stop: tuple[float, float]) -> np.ndarray:
-    """Distance in mm to a line segment."""
-    dx, dy = stop[0] - start[0], stop[1] - start[1]
-    share = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
-    return np.hypot(x - start[0] - share * dx, y - start[1] - share * dy)
 
 
 @dataclass(frozen=True)
@@ -233,7 +228,10 @@ def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Fields, hu: np.
     sulci = np.maximum(np.maximum(surface, fold), midline)
     cisterns = find_cisterns(head, grid, patch)
     fluid = np.maximum(sulci, cisterns)
-    tissue = look_up(_cortex(grid.pixel), -fluid, -5.0) + 1.2 * patch.lump
+    below = np.arange(-5.0, 12.0, STEP)  # mm below the fluid: a shell of grey matter, then white matter
+    grey, white = np.clip(below / grid.pixel + 0.5, 0, 1), np.clip((below - CORTEX) / 2 + 0.5, 0, 1)
+    cortex = (FLUID + grey * (GREY - FLUID) + white * (WHITE - GREY)).astype(np.float32)
+    tissue = look_up(cortex, -fluid, -5.0) + 1.2 * patch.lump
     hu += cranium.inside * (tissue - hu)
     for side in (-1.0, 1.0):  # caudate, lentiform nucleus, thalamus
         for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
@@ -263,11 +261,3 @@ def paint_calcium(head: Head, grid: Grid, hu: np.ndarray) -> None:
     for radius, center in zip(head.calcified, ((0.0, 19.0, 8.0), (-21.0, 27.0, 13.0), (21.0, 27.0, 13.0))):
         if radius:
             _solid(grid, hu, center, (radius, radius, radius), head.calcium)
-
-
-def _cortex(pixel: float) -> np.ndarray:
-    """Density by depth below the fluid from -5 to 12 mm in steps of 0.1 mm: fluid, a shell of grey, white matter."""
-    depth = np.arange(-5.0, 12.0, 0.1)
-    grey = np.clip(depth / pixel + 0.5, 0, 1)
-    white = np.clip((depth - CORTEX) / 2 + 0.5, 0, 1)
-    return (FLUID + grey * (GREY - FLUID) + white * (WHITE - GREY)).astype(np.float32)

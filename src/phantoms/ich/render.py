@@ -158,16 +158,15 @@ def draw_series(study: Study, rng: np.random.Generator, size: int) -> Series:
     scanner = draw_scanner(rng, study.exam, study.head, study.pose, slices)
     window = head_window(slices, study.pose, study.head)
     table = calvaria(study.head, slices.pixel)
-    pixels, area, contrast = [], [], []
+    pixels, seen = [], []
     for number, thickness in enumerate(slices.thickness):
         grid = grid_of(slices, study.pose, number, window)
         picture, shares, plain = draw_slice(study, slices, number, window, grid, table)
         harden(scanner, grid, picture)
         pixels.append(record(scanner, rng, picture, window, thickness))
-        seen = measure(picture, shares, plain, slices.pixel)
-        area.append(seen[0])
-        contrast.append(seen[1])
-    return Series(slices, np.stack(pixels), np.array(area), np.array(contrast))
+        seen.append(measure(picture, shares, plain, slices.pixel))
+    area, contrast = np.stack(seen, axis=1)
+    return Series(slices, np.stack(pixels), area, contrast)
 
 
 def draw_slice(study: Study, slices: Slices, number: int, window: tuple[slice, slice], grid: Grid,

@@ -77,20 +77,15 @@ def plan(seed: int, volumes: int, tau: float, annotated: float) -> list[tuple[En
         for visit in range(len(person.ages)):
             masked = bool(np.random.default_rng((seed, 2, len(found))).random() < annotated) and split == "train"
             found.append((Entry(len(found), number, visit, split, source, masked, ""), person))
-    return _with_defects(found)[:volumes]
+    # Volumes without masks are marked first, so that no mask is wasted.
+    train = sorted((entry.annotated, -entry.number) for entry, _ in found[:DEFECTS_AMONG] if entry.split == "train")
+    marks = {-number: defect for (_, number), defect in zip(train, DEFECTS)}
+    return [(replace(entry, defect=marks.get(entry.number, "")), person) for entry, person in found[:volumes]]
 
 
 def label_age(entry: Entry, person: Person) -> float:
     """Age in years as the label gives it: whole months."""
     return round(person.ages[entry.visit] * 12) / 12
-
-
-def _with_defects(found: list[tuple[Entry, Person]]) -> list[tuple[Entry, Person]]:
-    """Mark the last training volumes without masks (so that no mask is wasted) among the first ``DEFECTS_AMONG``."""
-    places = [place for place, (entry, _) in enumerate(found[:DEFECTS_AMONG]) if entry.split == "train"]
-    places.sort(key=lambda place: (found[place][0].annotated, -place))
-    marks = dict(zip(places, DEFECTS))
-    return [(replace(entry, defect=marks.get(place, "")), person) for place, (entry, person) in enumerate(found)]
 
 
 def volume_path(entry: Entry, person: Person) -> str:

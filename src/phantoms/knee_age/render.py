@@ -207,8 +207,7 @@ def _texture(lattice: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _threshold(maturity: float, red: float) -> float:
     """Value of the marrow's lattice above which it is red: the weak second sign of maturity."""
-    share = np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)
-    return float(norm.isf(share))
+    return float(norm.isf(np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)))
 
 
 def _wrong_ends(rng: np.random.Generator, bone: np.ndarray) -> None:

@@ -99,13 +99,9 @@ def plan(seed: int, pictures: int, noise: str) -> list[Entry]:
                                  not unknown))
             seen[split][radius - LEARNED["radius"][0]] += 1
         number += 1
-    return _with_defects(entries[:pictures]) if pictures >= DEFECTS_FROM else entries[:pictures]
-
-
-def _with_defects(entries: list[Entry]) -> list[Entry]:
-    places = [place for place, entry in enumerate(entries[:DEFECTS_FROM]) if entry.split == "train"][-len(DEFECTS):]
-    marks = dict(zip(places, DEFECTS))
-    return [replace(entry, defect=marks.get(place, "")) for place, entry in enumerate(entries)]
+    train = [entry.number for entry in entries[:DEFECTS_FROM] if entry.split == "train"]
+    marks = dict(zip(train[-len(DEFECTS):], DEFECTS)) if pictures >= DEFECTS_FROM else {}
+    return [replace(entry, defect=marks.get(entry.number, "")) for entry in entries[:pictures]]
 
 
 def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1302, seed: int = 0, noise: str = "default",
