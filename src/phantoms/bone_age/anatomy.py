@@ -251,7 +251,7 @@ class Pose:
     height: int
     width: int
     scale: float
-    """Pixels a mm of the adult-sized hand of anatomy.py."""
+    """Pixels a mm of the adult-sized hand."""
     turn: float
     """Degrees, clockwise in the picture."""
     shift: np.ndarray

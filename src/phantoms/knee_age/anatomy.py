@@ -14,12 +14,10 @@ from phantoms.solids import Grid, Point, block, column, cord, cover, intersectio
 
 CORTEX, YELLOW, OPEN, SCAR = 0.08, 1.0, 0.28, 0.62
 """T1 signals of compact bone, marrow, an open and a closed growth plate; yellow marrow = 1."""
-RED = 0.3
-"""Signal that red marrow lacks: .65-.8 where it is mixed with yellow."""
+RED, FRONT_BLUR = 0.3, 0.08
+"""Signal that red marrow lacks: .65-.8 where mixed with yellow; width of the front of closure, a share of the radius."""
 SCAR_THICK, SKIN_THICK = 1.0, 1.8
 """Thickness in mm of a closed plate's line and of the skin."""
-FRONT_BLUR = 0.08
-"""Width of the front of closure, a share of the radius."""
 FEMUR_SHAFT = ((16, 39, 26, 0, 0), (24, 39, 26, 0, 0), (34, 32, 22, 0, -2), (46, 24, 18.5, 0, -4), (62, 18, 16.5, 0, -5),
                (85, 15.5, 15.5, 0, -5))  # fmt: skip
 TIBIA_SHAFT = ((-110, 13, 13.5, 2, -2), (-72, 14.5, 15.5, 2, -3), (-50, 20, 20.5, 1, -3), (-35, 28, 24.5, 0, -1),

@@ -111,7 +111,7 @@ def write_volume(folder: Path, entry: Entry, person: Person, drawn: Drawn) -> No
     try:
         _write(path, drawn.pixels, drawn, flipped, compressed=False)
         if entry.defect == "truncated":
-            os.truncate(path.with_suffix(".raw"), 2 * drawn.pixels.size * 2 // 3)
+            os.truncate(path.with_suffix(".raw"), drawn.pixels.nbytes * 2 // 3)
         if entry.annotated:
             labels = np.max([mask * np.int16(value) for mask, value in zip(drawn.outlined, INTENSITY)], axis=0)
             _write(folder / label_path(name), labels, drawn, flipped, compressed=True)

@@ -27,12 +27,10 @@ CUT, CUT_ARM = 0.05, (16.0, 26.0)
 """Share of pictures that end just below the wrist, and where."""
 FINE = 7.0
 """Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
-SEEN = 0.6
-"""mm of compact bone that count as bone in a box."""
+SEEN, PLASTER = 0.6, 20.0
+"""mm of compact bone that count as bone in a box; mm of soft tissue that a cast attenuates like."""
 WINDOW = (-12.0, 96.0, 20.0)
 """From where to where up the forearm, and how far to the sides, a bone is drawn, in mm."""
-PLASTER = 20.0
-"""mm of soft tissue that a cast attenuates like."""
 AWAY = np.array([0.0, 1e5])
 """Place beyond any picture, in mm, for the other phantom's own forearm."""
 
