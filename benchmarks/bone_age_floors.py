@@ -15,7 +15,7 @@ from scipy.stats import gaussian_kde, norm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from phantoms.bone_age import latents, law
+from phantoms.bone_age import law
 
 MEAN_ABSOLUTE = (2 / np.pi) ** 0.5
 """Of a standard normal deviate."""
@@ -23,8 +23,8 @@ MEAN_ABSOLUTE = (2 / np.pi) ** 0.5
 
 def draw_latents(hands: int, seed: int) -> pd.DataFrame:
     """``male``, ``read`` (months that the bones show), a column a region, ``length`` (mm) and ``robust`` of each hand."""
-    people = [latents.draw_person(np.random.default_rng((seed, number))) for number in range(hands)]
-    return pd.DataFrame([{"male": person.male, "read": latents.read_age(person), **latents.region_ages(person),
+    people = [law.draw_person(np.random.default_rng((seed, number))) for number in range(hands)]
+    return pd.DataFrame([{"male": person.male, "read": law.read_age(person), **law.region_ages(person),
                           "length": person.length, "robust": person.robust} for person in people])
 
 
@@ -47,23 +47,23 @@ def region_alone(table: pd.DataFrame, region: str) -> float:
 
 def chance_of_boy(table: pd.DataFrame) -> np.ndarray:
     """P(male | maturity, size, robustness) of each hand, by the law of the latents and a kernel density of maturity."""
-    maturity = np.where(table["male"] == 1, table["read"], latents.mature(table["read"].to_numpy(), 0))
+    maturity = np.where(table["male"] == 1, table["read"], law.mature(table["read"].to_numpy(), 0))
     logs = []
     for male in (0, 1):
-        mean, spread = latents.HAND_LENGTH[male]
-        grown = mean * np.interp(maturity, latents.LENGTH_MATURITY, latents.LENGTH_SHARE)
+        mean, spread = law.HAND_LENGTH[male]
+        grown = mean * np.interp(maturity, law.LENGTH_MATURITY, law.LENGTH_SHARE)
         own = (table["male"] == male).to_numpy()
         logs.append(np.log(own.mean() * gaussian_kde(maturity[own])(maturity) + 1e-12)
                     + norm.logpdf(np.log(table["length"] / grown), 0, spread)
-                    + norm.logpdf(table["robust"], 1 + latents.ROBUST[0] * (male - 0.5), latents.ROBUST[1]))
+                    + norm.logpdf(table["robust"], 1 + law.ROBUST[0] * (male - 0.5), law.ROBUST[1]))
     return 1 / (1 + np.exp(logs[0] - logs[1]))
 
 
 def sex_unknown(table: pd.DataFrame, boy: np.ndarray) -> float:
     """The training labels' floor, when the sex has to be guessed from the hand."""
-    maturity = np.where(table["male"] == 1, table["read"], latents.mature(table["read"].to_numpy(), 0))
+    maturity = np.where(table["male"] == 1, table["read"], law.mature(table["read"].to_numpy(), 0))
     chances = (boy[:, None] * law.probabilities(maturity, 1)
-               + (1 - boy[:, None]) * law.probabilities(latents.aged(maturity, 0), 0))
+               + (1 - boy[:, None]) * law.probabilities(law.aged(maturity, 0), 0))
     median = law.MONTHS[(np.cumsum(chances, axis=1) < 0.5).sum(1).clip(max=len(law.MONTHS) - 1)]
     return float(law.expected_error(chances, median.astype(float)).mean())
 
@@ -90,7 +90,7 @@ def floors(hands: int, seed: int) -> dict[str, float]:
         "single reader, no snap": MEAN_ABSOLUTE * law.SIGMA, "single reader, boys": by_sex[1],
         "single reader, girls": by_sex[0],
         "single reader, sex unknown": sex_unknown(table, boy), "six readers": six_readers(table, seed),
-        **{f"no snap, {region} alone": region_alone(table, region) for region in latents.REGIONS},
+        **{f"no snap, {region} alone": region_alone(table, region) for region in law.REGIONS},
         "constant median": constant(table, seed),
         "(share of sexes guessed right)": float(((boy > 0.5) == (table["male"] == 1)).mean()),
     }  # fmt: skip

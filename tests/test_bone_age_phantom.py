@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phantoms.bone_age import anatomy, draw, latents, law, plan, read_truth
-from phantoms.bone_age.imaging import expose
-from phantoms.bone_age.pose import field_mask
-from phantoms.bone_age.render import draw_hand
+from phantoms.bone_age import anatomy, archive, draw, law, read_truth
+from phantoms.bone_age.anatomy import field_mask
+from phantoms.bone_age.render import draw_hand, expose
 from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -39,7 +38,7 @@ def pictures(folder):
 
 def case_at(maturity, number=0, size=480, **exposure):
     """A boy all of whose bones have that maturity, upright, plainly exposed."""
-    case = plan.draw_case(11, plan.Entry(number, "1", "train"), size)
+    case = archive.draw_case(11, archive.Entry(number, "1", "train"), size)
     person = dataclasses.replace(case.person, male=1, age=maturity, maturity=dict.fromkeys(case.person.maturity, maturity))
     plain = {"gamma": 1.0, "noise": 0.0} | dict.fromkeys(("mirrored", "inverted", "ringed", "deep", "colored"), False)
     return dataclasses.replace(case, person=person, exposure=dataclasses.replace(case.exposure, **plain | exposure))
@@ -69,15 +68,15 @@ def test_latents_follow_the_histogram_and_the_sexes(table):
 
 
 def test_girls_are_ahead():
-    assert latents.mature(121.0, 0) == 153 and latents.mature(121.0, 1) == 121
+    assert law.mature(121.0, 0) == 153 and law.mature(121.0, 1) == 121
     ages = np.linspace(1, 203, 50)
-    assert np.allclose(latents.aged(latents.mature(ages, 0), 0), ages) and (latents.mature(ages, 0) > ages).all()
+    assert np.allclose(law.aged(law.mature(ages, 0), 0), ages) and (law.mature(ages, 0) > ages).all()
 
 
 def test_the_readable_age_is_the_mean_of_regions_and_close_to_the_age():
-    people = [latents.draw_person(np.random.default_rng((1, number))) for number in range(1500)]
-    read = np.array([latents.read_age(person) for person in people])
-    regions = pd.DataFrame([latents.region_ages(person) for person in people])
+    people = [law.draw_person(np.random.default_rng((1, number))) for number in range(1500)]
+    read = np.array([law.read_age(person) for person in people])
+    regions = pd.DataFrame([law.region_ages(person) for person in people])
     assert np.allclose(read, regions.mean(axis=1))
     apart = (regions.sub(read, axis=0)).std()
     assert 1.6 < (read - [person.age for person in people]).std() < 2.6
@@ -85,10 +84,10 @@ def test_the_readable_age_is_the_mean_of_regions_and_close_to_the_age():
 
 
 def test_a_person_without_scatter_reads_as_old_as_it_is():
-    person = latents.draw_person(np.random.default_rng(0))
+    person = law.draw_person(np.random.default_rng(0))
     for male, age in ((1, 100.0), (0, 100.0), (1, 2.0), (0, 190.0)):
-        same = dict.fromkeys(person.maturity, float(latents.mature(age, male)))
-        assert latents.read_age(dataclasses.replace(person, male=male, maturity=same)) == pytest.approx(age)
+        same = dict.fromkeys(person.maturity, float(law.mature(age, male)))
+        assert law.read_age(dataclasses.replace(person, male=male, maturity=same)) == pytest.approx(age)
 
 
 def test_centers_appear_in_order():
@@ -147,7 +146,7 @@ def test_growth_is_visible():
 
 def test_landmarks_lie_on_the_hand_and_the_field():
     for number in range(40):
-        case = plan.draw_case(4, plan.Entry(number, "1", "train"), SIZE)
+        case = archive.draw_case(4, archive.Entry(number, "1", "train"), SIZE)
         hand = hand_of(case)
         points = case.pose.to_pixels(case.skeleton.landmarks)
         x, y = np.rint(points).astype(int).T
@@ -164,8 +163,8 @@ def test_a_mirrored_picture_is_flipped_with_its_landmarks():
     mirrored = case_at(150, mirrored=True)
     hand = hand_of(plain)
     one, other = (exposed(case, hand) for case in (plain, mirrored))
-    x, y = np.rint(plan.landmarks(plain)).astype(int).T
-    mx, my = np.rint(plan.landmarks(mirrored)).astype(int).T
+    x, y = np.rint(archive.landmarks(plain)).astype(int).T
+    mx, my = np.rint(archive.landmarks(mirrored)).astype(int).T
     assert (mx == plain.pose.width - 1 - x).all() and (my == y).all()
     assert np.abs(one[y, x] - other[my, mx]).max() < 0.05
 

@@ -9,7 +9,7 @@ import pytest
 from competitions.ich.labels import TARGETS
 from phantoms.archive import read_truth as read_arrays
 from phantoms.ich import archive, draw, read_truth
-from phantoms.ich.plan import TRUNCATED, plan, slice_id
+from phantoms.ich.archive import TRUNCATED, plan, slice_id
 from radstack.core.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")

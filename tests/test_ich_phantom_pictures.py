@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phantoms.ich.anatomy import calvaria, cavity, paint_brain, paint_skull
-from phantoms.ich.fields import patch
+from phantoms.ich.anatomy import calvaria, cavity, paint_brain, paint_skull, patch
 from phantoms.ich.head import depth, grid_of, head_window
 from phantoms.ich.lesions import EPIDURAL, INTRAVENTRICULAR, Epidural, Scene, within
 from phantoms.ich.render import draw_series, draw_study

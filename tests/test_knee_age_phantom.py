@@ -7,9 +7,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from phantoms.knee_age import draw, files, law, oracle, read_masks, read_truth, render
-from phantoms.knee_age.people import draw_ages, draw_person
-from phantoms.knee_age.plan import DEFECTS, plan
+from phantoms.knee_age import archive, draw, law, oracle, read_masks, read_truth, render
+from phantoms.knee_age.archive import DEFECTS, plan
+from phantoms.knee_age.law import draw_ages, draw_person
 from radstack.core.errors import UserError
 
 VOLUMES, SIZE, SEED = 41, 32, 3
@@ -177,7 +177,7 @@ def test_the_sources_differ_as_stated(truth, folder, table):
             assert (4 <= spacing <= 4.5) if row.source == "jopp" else (2.4 <= spacing <= 3)
     assert (64, 64, 24) in shapes["jopp"] and shapes["jopp"] <= {(64, 64, count) for count in (20, 24, 26)}
     assert shapes["epi"] == {(46, 46, 41)}
-    assert files.label_path(table["file"][0]).endswith("_LABEL.mhd")
+    assert archive.label_path(table["file"][0]).endswith("_LABEL.mhd")
 
 
 def test_layout_and_labels(folder, table, truth):
@@ -193,7 +193,7 @@ def test_layout_and_labels(folder, table, truth):
         tokens = row.file.rsplit("/", 1)[1].split("_")
         named = np.nan if len(tokens) < 6 else int(tokens[3]) + int(tokens[4]) / 12
         np.testing.assert_allclose(named, row.age_years, atol=1e-3)
-        label = folder / files.label_path(row.file)
+        label = folder / archive.label_path(row.file)
         assert label.exists() == truth["annotated"][row.Index]
         if label.exists():
             check_label(folder, row, label)

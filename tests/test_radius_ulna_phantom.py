@@ -11,10 +11,9 @@ import pytest
 
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.phases import LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from phantoms.bone_age.pose import Pose
-from phantoms.bone_age.skeleton import lay
-from phantoms.radius_ulna import draw, ends, law, people, read_truth, render
-from phantoms.radius_ulna.plan import DEFECTS, SHARES, plan
+from phantoms.bone_age.anatomy import Pose, lay
+from phantoms.radius_ulna import draw, ends, law, read_truth, render
+from phantoms.radius_ulna.archive import DEFECTS, SHARES, plan
 from radstack.core.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -43,7 +42,7 @@ def whole():
 
 def child_at(radius: float, ulna: float, number: int = 1):
     """A child seen once, with these maturities."""
-    child = people.draw_child(np.random.default_rng((9, number)), number, 7)
+    child = law.draw_child(np.random.default_rng((9, number)), number, 7)
     return replace(child, days=child.days[:1], radius=(radius,), ulna=(ulna,))
 
 
@@ -74,12 +73,13 @@ def test_knots_are_those_of_the_specification():
         10: (1.03, 10, 0.15, 0.15, 0.4, 0.4, 0.6, 1), 11: (1.0, 10, 0, 0, 0, 0, 0.25, 0.2)}  # fmt: skip
     signs = ("width", "height", "gap", "contrast", "medial_cap", "lateral_cap", "line", "notches")
     for stage, values in specified.items():
-        assert [getattr(ends.radius_look(stage), sign) for sign in signs] == pytest.approx(values)
-    between = ends.radius_look(7.5)
+        assert [getattr(ends.look_at("radius", stage), sign) for sign in signs] == pytest.approx(values)
+    between = ends.look_at("radius", 7.5)
     assert (between.gap, between.lateral_cap) == pytest.approx((1.7, 0.5))
-    assert ends.ulna_look(4).styloid == 0.3 and ends.ulna_look(5).density == 1.15 and ends.ulna_look(5).flat == 1
-    assert (ends.ulna_look(6).width, ends.ulna_look(6).overlap, ends.ulna_look(7).gap) == (1.0, 1.0, 0.8)
-    fused = [(ends.ulna_look(stage).fused_lateral, ends.ulna_look(stage).fused_medial) for stage in (6, 7, 8, 9)]
+    assert ends.look_at("ulna", 4).styloid == 0.3
+    assert ends.look_at("ulna", 5).density == 1.15 and ends.look_at("ulna", 5).flat == 1
+    assert (ends.look_at("ulna", 6).width, ends.look_at("ulna", 6).overlap, ends.look_at("ulna", 7).gap) == (1.0, 1.0, 0.8)
+    fused = [(ends.look_at("ulna", stage).fused_lateral, ends.look_at("ulna", stage).fused_medial) for stage in (6, 7, 8, 9)]
     assert fused[0] == (0, 0) and sum(fused[1]) / 2 == 0.5  # of the width
     assert fused[2][0] > 1 and (1 - fused[2][1]) / 2 == pytest.approx(0.3) and min(fused[3]) > 1
 
@@ -111,7 +111,7 @@ def test_the_epiphysis_outgrows_the_metaphysis_and_caps_it_medially_first():
         bone = end_of("radius", maturity)
         for side in (-1, 1):
             column = bone[100:, 200 + round(side * 9.2 * people_half("radius"))] > render.SEEN
-            reach[maturity, side] = np.argmin(column[50:]) + 50 - 10 * ends.radius_look(maturity).height
+            reach[maturity, side] = np.argmin(column[50:]) + 50 - 10 * ends.look_at("radius", maturity).height
     assert reach[7.0, 1] > reach[5.0, 1] + 5 and reach[7.0, -1] < reach[7.0, 1] - 2
     assert reach[8.9, -1] > reach[7.0, -1] + 5
 
@@ -159,12 +159,12 @@ def test_both_bones_follow_one_clock(whole):
     for entry in whole:
         radius, ulna = entry.child.radius[entry.visit], entry.child.ulna[entry.visit]
         assert 5 <= radius < 12 and 4 <= ulna < 10
-        gaps.append(ulna - people.at_age("ulna", np.array(people.years("radius", radius))))
+        gaps.append(ulna - law.at_age("ulna", np.array(law.years("radius", radius))))
     older = [gap for gap, entry in zip(gaps, whole) if entry.child.radius[0] > 7]
-    assert np.std(older) == pytest.approx(people.APART, abs=0.05) and abs(np.mean(older)) < 0.07
+    assert np.std(older) == pytest.approx(law.APART, abs=0.05) and abs(np.mean(older)) < 0.07
     girls = [entry.age for entry in whole if entry.radius == 7 and not entry.child.male]
     assert np.mean(girls) == pytest.approx(12.0, abs=0.35)  # the middle of R7; 11.4 years where it begins
-    assert people.years("ulna", 5) == 11.0 and people.years("radius", 10) == 15.6 and people.years("ulna", 9) == 17.3
+    assert law.years("ulna", 5) == 11.0 and law.years("radius", 10) == 15.6 and law.years("ulna", 9) == 17.3
 
 
 @pytest.mark.parametrize("sigma", sorted(radius_ulna_ceilings.EXPECTED))

@@ -19,8 +19,9 @@ def draw_demo(name: str, folder: Path, *, series: int, workers: int, **wanted: A
         name: of the competition.
         folder: becomes an input folder in the organizer's layout.
         series: how many: series, hands, volumes or pictures.
-        workers: processes.
-        wanted: size, seed and what else ``phantoms.<name>.draw`` takes.
+        workers: processes; 1 draws in this one.
+        wanted: size in pixels, seed (phantom i of a seed is always the same, whatever ``series`` and ``workers`` are) and
+            what else ``phantoms.<name>.draw`` takes.
 
     Raises:
         UserError: a value is out of range, the folder holds another archive, or the disk is full.

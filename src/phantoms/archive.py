@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,21 +32,12 @@ Facts = dict[str, Any]
 Request = dict[str, Any]
 """What decides every byte of an entry; among it ``version``, which is raised when the drawing changes."""
 Progress = Callable[[int, int], None]
-"""Called with the number of entries done and the number of all."""
+Entry = Any
+"""Of a plan: a frozen dataclass whose fields say all that the request does not; ``number``, from 0, is its place."""
+DrawEntry = Callable[[Path, Request, Entry], Facts]
 
 
-class Numbered(Protocol):
-    """An entry of a plan: a frozen dataclass whose fields say all that the request does not."""
-
-    @property
-    def number(self) -> int:
-        """From 0, the place in the plan."""
-
-
-E = TypeVar("E", bound=Numbered)
-
-
-def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entry: Callable[[Path, Request, E], Facts], *,
+def draw_missing(folder: Path, request: Request, entries: Sequence[Entry], draw_entry: DrawEntry, *,
                  what: str, pictures: str, entry_bytes: int, workers: int, progress: Progress | None) -> list[Facts] | None:
     """Draw those ``entries`` that ``folder`` lacks, or holds in another form (a small archive has no defects).
 
@@ -59,7 +50,7 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entr
         pictures: name of the folder that every archive of this kind has, phantoms or not.
         entry_bytes: how much disk an entry needs, at most.
         workers: processes; 1 draws in this one.
-        progress: told of each entry.
+        progress: called with the number of entries done and the number of all.
 
     Returns:
         The facts of all entries, for the tables and :func:`write_truth`; None where the archive is whole.
@@ -82,36 +73,26 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[E], draw_entr
     return [_arrays(_mark(folder, entry.number)) for entry in entries]
 
 
-def read_facts(folder: Path, number: int, competition: str) -> Facts:
-    """What the truth keeps of entry ``number``.
-
-    Raises:
-        UserError: it is not drawn.
-    """
-    return _load(_mark(folder, number), competition)
-
-
 def write_truth(folder: Path, truth: pd.DataFrame | Facts) -> None:
     """Write the file that says that the archive is whole."""
     table = isinstance(truth, pd.DataFrame)
     _save(folder / TRUTH, {str(name): np.array(values.tolist()) if table else values for name, values in truth.items()})
 
 
-def read_truth(folder: Path, competition: str) -> Facts:
-    """The columns or arrays of the truth.
+def read_truth(folder: Path, competition: str, number: int | None = None) -> Facts:
+    """The columns or arrays of the truth, or what it keeps of entry ``number``.
 
     Raises:
-        UserError: there is no finished archive.
+        UserError: there is no finished archive, or the entry is not drawn.
     """
-    return _load(folder / TRUTH, competition)
+    path = folder / TRUTH if number is None else _mark(folder, number)
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
+    return _arrays(path)
 
 
 def read_truth_table(folder: Path, competition: str) -> pd.DataFrame:
-    """The truth that was written as a table.
-
-    Raises:
-        UserError: there is no finished archive.
-    """
+    """The truth that was written as a table; raises as :func:`read_truth`."""
     columns = read_truth(folder, competition)
     return pd.DataFrame(columns).astype({name: "str" for name, values in columns.items() if values.dtype.kind == "U"})
 
@@ -137,14 +118,14 @@ def _refuse(folder: Path, request: Request, count: int, what: str, pictures: str
         raise UserError(f"{folder} is an archive of {held}, more than {count} {what}; ask for {held} or delete the folder")
 
 
-def _draw(folder: Path, request: Request, draw_entry: Callable[[Path, Request, E], Facts], entry: E) -> None:
+def _draw(folder: Path, request: Request, draw_entry: DrawEntry, entry: Entry) -> None:
     """Draw one entry, then write its mark, which says that its files are whole."""
     cv2.setNumThreads(1)
     facts = draw_entry(folder, request, entry)
     _save(_mark(folder, entry.number), facts | {FORM: _form(entry)})
 
 
-def _is_drawn(folder: Path, entry: Numbered) -> bool:
+def _is_drawn(folder: Path, entry: Entry) -> bool:
     mark = _mark(folder, entry.number)
     if not mark.exists():
         return False
@@ -152,19 +133,13 @@ def _is_drawn(folder: Path, entry: Numbered) -> bool:
         return FORM in arrays.files and str(arrays[FORM]) == _form(entry)
 
 
-def _form(entry: Numbered) -> str:
+def _form(entry: Entry) -> str:
     """Hex digits that change with any field of ``entry``."""
     return blake2b(repr(entry).encode(), digest_size=8).hexdigest()
 
 
 def _mark(folder: Path, number: int) -> Path:
     return folder / MARKS / f"{number:06d}.npz"
-
-
-def _load(path: Path, competition: str) -> Facts:
-    if not path.exists():
-        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
-    return _arrays(path)
 
 
 def _arrays(path: Path) -> Facts:

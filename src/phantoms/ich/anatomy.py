@@ -1,4 +1,7 @@
-"""One slice of a head: calvaria, scalp, skull base, sinuses, orbits; the brain, its fluid and its dura. Densities are HU."""
+"""One slice of a head: calvaria, scalp, skull base, sinuses, orbits; the brain, its fluid and its dura. Densities are HU.
+
+Smooth random fields, made coarse and enlarged slice by slice, give tissue its folds and blood its ragged edges.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,10 +10,13 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from phantoms.ich.fields import Patch, folds
 from phantoms.ich.head import Head
 from phantoms.solids import Grid, Point, cover, ellipsoid
 
+CELL, LAYER = 4.0, 6.0
+"""Spacing in mm of the lattices of the fields in their planes, and of the planes."""
+FOLD = 5.5
+"""Mean distance in mm from one standard deviation of the fold field to its zero line, the middle of a sulcus."""
 AIR, FAT, MUSCLE, FLUID, TABLE, DIPLOE, DURA = -1000.0, -90.0, 45.0, 6.0, 1100.0, 450.0, 50.0
 STEP = 0.1
 """Resolution in mm of the tables that turn a depth into a density."""
@@ -24,6 +30,46 @@ SULCUS_DEPTH = 18.0
 """How far in mm sulci reach below the surface."""
 FAR = -20.0
 """Depth in mm that stands for "nowhere near"."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Three fields of unit variance, fixed in the scanner's frame, one set for a study.
+
+    They are lattices [plane, row, column], or what these are in one slice, float32 [height, width].
+    """
+
+    fold: np.ndarray
+    """Band-pass noise whose zero lines are the sulci, about 14 mm apart."""
+    lump: np.ndarray
+    """Low-pass noise of about 25 mm: outlines of hematomas, texture of the tissue."""
+    grain: np.ndarray
+    """Low-pass noise of about 9 mm: clots, swirls, patches."""
+
+
+def draw_fields(rng: np.random.Generator) -> Fields:
+    """Draw the lattices: 36 planes of 72 x 72 cells cover 21 x 29 x 29 cm."""
+    noise = rng.standard_normal((3, 36, 72, 72), np.float32)
+    fold = gaussian_filter(noise[0], (1.3, 0.75, 0.75)) - gaussian_filter(noise[0], (1.3, 1.5, 1.5))
+    lump, grain = gaussian_filter(noise[1], (1.2, 1.8, 1.8)), gaussian_filter(noise[2], (0.5, 0.6, 0.6))
+    return Fields(*(field / field.std() for field in (fold, lump, grain)))
+
+
+def patch(fields: Fields, height: float, corner: tuple[float, float], pixel: float, shape: tuple[int, int]) -> Fields:
+    """The fields in a slice ``height`` mm above the lowest plane.
+
+    ``corner`` is the row and column position in mm of the first pixel from the middle of the lattice, ``shape`` the
+    height and width in pixels of side ``pixel`` mm.
+    """
+    count, rows, cols = fields.fold.shape
+    low, part = divmod(float(np.clip(height / LAYER, 0, count - 1.001)), 1)
+    matrix = np.array([[pixel / CELL, 0, corner[1] / CELL + cols / 2], [0, pixel / CELL, corner[0] / CELL + rows / 2]])
+    how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    norm = np.float32(1 / np.hypot(1 - part, part))
+    planes = ((1 - part) * field[int(low)] + part * field[int(low) + 1] for field in
+              (fields.fold, fields.lump, fields.grain))
+    return Fields(*(cv2.warpAffine(plane.astype(np.float32) * norm, matrix, shape[::-1], flags=how,
+                                   borderMode=cv2.BORDER_REFLECT) for plane in planes))
 
 
 @dataclass(frozen=True)
@@ -67,8 +113,10 @@ def floor_map() -> np.ndarray:
     floor = np.where(y < -32, -18.0 - 0.4 * (y + 32), np.where(y > 12, -44.0, -28.0))
     floor[(side < 16) & (y > -32) & (y < 4)] = -12
     floor += 5 * np.exp(-((side - 28) ** 2 + (y + 58) ** 2) / 300)
-    for start, stop, top, width in (((14, -30), (56, -42), -6, 5), ((16, 6), (64, 26), -16, 7)):
-        floor = np.maximum(floor, top - 40 * (1 - np.exp(-(_to_line(side, y, start, stop) / width) ** 2)))
+    for x0, y0, dx, dy, top, width in ((14, -30, 42, -12, -6, 5), (16, 6, 48, 20, -16, 7)):  # ridges along two lines
+        share = np.clip(((side - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
+        away = np.hypot(side - x0 - share * dx, y - y0 - share * dy)
+        floor = np.maximum(floor, top - 40 * (1 - np.exp(-(away / width) ** 2)))
     floor[side**2 + (y - 42) ** 2 < 14**2] = -90
     return gaussian_filter(floor, 1.2).astype(np.float32)
 
@@ -84,7 +132,7 @@ def cavity(head: Head, grid: Grid, depth: np.ndarray) -> Cranium:
     return Cranium(depth, np.minimum(cover(depth, grid.pixel), cover(above, 1.5)), above)
 
 
-def paint_skull(head: Head, grid: Grid, cranium: Cranium, table: np.ndarray, patch: Patch) -> np.ndarray:
+def paint_skull(head: Head, grid: Grid, cranium: Cranium, table: np.ndarray, patch: Fields) -> np.ndarray:
     """Densities [sub, h, w] of everything outside the cavity; the cavity itself is filled with fluid."""
     wavy = cranium.depth + (0.5 * patch.lump) * (cranium.depth < -1)
     hu = look_up(table, wavy, -HIGH)
@@ -93,7 +141,7 @@ def paint_skull(head: Head, grid: Grid, cranium: Cranium, table: np.ndarray, pat
     return hu
 
 
-def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch: Patch) -> None:
+def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch: Fields) -> None:
     """Bone floor, flesh below it, petrous pyramids, air sinuses and eyes."""
     flesh = MUSCLE + (FAT - MUSCLE) * np.clip(2 * patch.grain - 1.5, 0, 1) + 4 * patch.lump
     skin = cover(cranium.depth + head.skull + head.scalp - 2, grid.pixel)
@@ -115,19 +163,10 @@ def _paint_base(head: Head, grid: Grid, cranium: Cranium, hu: np.ndarray, patch:
 def _solid(grid: Grid, hu: np.ndarray, center: Point, axes: Point, density: float | np.ndarray,
            inside: np.ndarray | float = 1.0, soft: float = 1.0) -> None:
     """Fill an ellipsoid, in place, where ``inside`` [sub, h, w]; its edge is ``1 / soft`` pixels wide."""
-    box = grid.box(center, max(axes))
-    if box is None:
-        return
-    filled = density[box[1:]] if isinstance(density, np.ndarray) else density
-    share = cover(ellipsoid(grid.cut(box), center, axes) * soft, grid.pixel)
-    hu[box] += share * (inside[box] if isinstance(inside, np.ndarray) else inside) * (filled - hu[box])
-
-
-def _to_line(x: np.ndarray, y: np.ndarray, start: tuple[float, float], stop: tuple[float, float]) -> np.ndarray:
-    """Distance in mm to a line segment."""
-    dx, dy = stop[0] - start[0], stop[1] - start[1]
-    share = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
-    return np.hypot(x - start[0] - share * dx, y - start[1] - share * dy)
+    if box := grid.box(center, max(axes)):
+        filled = density[box[1:]] if isinstance(density, np.ndarray) else density
+        share = cover(ellipsoid(grid.cut(box), center, axes) * soft, grid.pixel)
+        hu[box] += share * (inside[box] if isinstance(inside, np.ndarray) else inside) * (filled - hu[box])
 
 
 @dataclass(frozen=True)
@@ -142,22 +181,17 @@ class Brain:
     """Share of the voxel that is ventricle [sub, h, w]."""
 
 
-def ventricle_parts(scale: float) -> list[tuple[Point, Point, float]]:
-    """Center, half axes and bend (1/mm) of the ellipsoids: per side body, occipital and temporal horn; third, fourth."""
-    sides = [((side * x, y, z), (wide * scale, long, high * scale), side * bend) for side in (-1.0, 1.0)
+def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
+    """Share of each voxel [sub, h, w] that lies in a ventricle; ``grid`` is already displaced by mass effect."""
+    found, scale = np.zeros_like(grid.x), head.ventricle
+    # Center, half axes and bend (1/mm) of ellipsoids: per side body, occipital and temporal horn; third, fourth.
+    parts = [((side * x, y, z), (wide * scale, long, high * scale), side * bend) for side in (-1.0, 1.0)
              for x, y, z, wide, long, high, bend in ((8.5, -6.0, 21.0, 4.6, 32.0, 8.0, 0.006),
                                                      (22.0, 30.0, 13.0, 6.0, 19.0, 9.0, 0.004),
                                                      (33.0, 2.0, -14.0, 2.4, 16.0, 3.0, -0.004))]
-    return [*sides, ((0.0, 0.0, 8.0), (2.2 * scale, 14.0, 10.0), 0.0),
-            ((0.0, 35.0, -22.0), (6.0 * scale, 5.0 * scale, 9.0), 0.0)]
-
-
-def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
-    """Share of each voxel [sub, h, w] that lies in a ventricle; ``grid`` is already displaced by mass effect."""
-    found = np.zeros_like(grid.x)
-    for center, axes, bend in ventricle_parts(head.ventricle):
-        box = grid.box(center, max(axes) + 6)
-        if box is not None:
+    parts += [((0.0, 0.0, 8.0), (2.2 * scale, 14.0, 10.0), 0.0), ((0.0, 35.0, -22.0), (6.0 * scale, 5.0 * scale, 9.0), 0.0)]
+    for center, axes, bend in parts:
+        if box := grid.box(center, max(axes) + 6):
             part = grid.cut(box)
             curve = bend * (part.y - center[1]) ** 2
             straight = Grid(part.x - curve, part.y, part.z, part.pixel)
@@ -165,7 +199,7 @@ def find_ventricles(head: Head, grid: Grid) -> np.ndarray:
     return found
 
 
-def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
+def find_cisterns(head: Head, grid: Grid, patch: Fields) -> np.ndarray:
     """Depth in mm [sub, h, w] below the surface of the basal cisterns and Sylvian fissures, at least ``FAR``."""
     deep = np.full_like(grid.x, FAR)
     if grid.z.min() > 30 or grid.z.max() < -50:
@@ -173,9 +207,9 @@ def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
     wide = 0.8 + head.sulcus
     for center, axes in (((0.0, -14.0, -4.0), (13.0, 9.0, 6.0)), ((0.0, 27.0, 4.0), (12.0, 4.0 * wide, 6.0)),
                          ((0.0, -5.0, -18.0), (12.0, 3.0 * wide, 10.0)), ((0.0, 66.0, -36.0), (14.0, 5.0, 9.0))):
-        _join(deep, grid, center, axes)
-    box = grid.box((0.0, 7.0, -2.0), 24)
-    if box is not None:
+        if box := grid.box(center, max(axes)):
+            deep[box] = np.maximum(deep[box], ellipsoid(grid.cut(box), center, axes))
+    if box := grid.box((0.0, 7.0, -2.0), 24):
         part = grid.cut(box)
         ring = ellipsoid(part, (0.0, 7.0, -2.0), (19.0, 18.0, 13.0))
         deep[box] = np.maximum(deep[box], np.where((part.z < 4) & (np.abs(part.x) > 8), 0.5 * wide - np.abs(ring), FAR))
@@ -185,18 +219,24 @@ def find_cisterns(head: Head, grid: Grid, patch: Patch) -> np.ndarray:
     return np.maximum(deep, np.minimum(sheet, ends))
 
 
-def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Patch, hu: np.ndarray) -> Brain:
+def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Fields, hu: np.ndarray) -> Brain:
     """Fill the cavity of ``hu`` [sub, h, w] with brain, in place; ``grid`` is already displaced by mass effect."""
     surface = head.gap - np.minimum(cranium.depth, cranium.above + 1.0)
-    fold = np.maximum(head.sulcus - folds(patch) - np.maximum(-surface - SULCUS_DEPTH, 0), FAR)
+    fold = np.maximum(head.sulcus - np.abs(patch.fold) * FOLD - np.maximum(-surface - SULCUS_DEPTH, 0), FAR)
     core = 1.25 - (grid.y * (1 / 48)) ** 2 - ((grid.z - 10) * (1 / 27)) ** 2
     midline = 0.9 - np.abs(grid.x) - 40 * np.maximum(core, 0)
     sulci = np.maximum(np.maximum(surface, fold), midline)
     cisterns = find_cisterns(head, grid, patch)
     fluid = np.maximum(sulci, cisterns)
-    tissue = look_up(_cortex(grid.pixel), -fluid, -5.0) + 1.2 * patch.lump
+    below = np.arange(-5.0, 12.0, STEP)  # mm below the fluid: a shell of grey matter, then white matter
+    grey, white = np.clip(below / grid.pixel + 0.5, 0, 1), np.clip((below - CORTEX) / 2 + 0.5, 0, 1)
+    cortex = (FLUID + grey * (GREY - FLUID) + white * (WHITE - GREY)).astype(np.float32)
+    tissue = look_up(cortex, -fluid, -5.0) + 1.2 * patch.lump
     hu += cranium.inside * (tissue - hu)
-    _paint_nuclei(grid, hu, cranium.inside)
+    for side in (-1.0, 1.0):  # caudate, lentiform nucleus, thalamus
+        for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
+                             ((side * 10.0, 9.0, 9.0), (8.0, 14.0, 9.0))):
+            _solid(grid, hu, center, axes, NUCLEI, cranium.inside, soft=0.5)
     ventricles = find_ventricles(head, grid) * cranium.inside
     hu += ventricles * (FLUID - hu)
     return Brain(sulci, cisterns, ventricles)
@@ -221,26 +261,3 @@ def paint_calcium(head: Head, grid: Grid, hu: np.ndarray) -> None:
     for radius, center in zip(head.calcified, ((0.0, 19.0, 8.0), (-21.0, 27.0, 13.0), (21.0, 27.0, 13.0))):
         if radius:
             _solid(grid, hu, center, (radius, radius, radius), head.calcium)
-
-
-def _paint_nuclei(grid: Grid, hu: np.ndarray, inside: np.ndarray) -> None:
-    """Caudate, lentiform nucleus and thalamus, in place."""
-    for side in (-1.0, 1.0):
-        for center, axes in (((side * 13.0, -22.0, 14.0), (5.0, 8.0, 10.0)), ((side * 25.0, -6.0, 7.0), (6.0, 16.0, 10.0)),
-                             ((side * 10.0, 9.0, 9.0), (8.0, 14.0, 9.0))):
-            _solid(grid, hu, center, axes, NUCLEI, inside, soft=0.5)
-
-
-def _join(deep: np.ndarray, grid: Grid, center: Point, axes: Point) -> None:
-    """Union with an ellipsoid, in place."""
-    box = grid.box(center, max(axes))
-    if box is not None:
-        deep[box] = np.maximum(deep[box], ellipsoid(grid.cut(box), center, axes))
-
-
-def _cortex(pixel: float) -> np.ndarray:
-    """Density by depth below the fluid from -5 to 12 mm in steps of 0.1 mm: fluid, a shell of grey, white matter."""
-    depth = np.arange(-5.0, 12.0, 0.1)
-    grey = np.clip(depth / pixel + 0.5, 0, 1)
-    white = np.clip((depth - CORTEX) / 2 + 0.5, 0, 1)
-    return (FLUID + grey * (GREY - FLUID) + white * (WHITE - GREY)).astype(np.float32)

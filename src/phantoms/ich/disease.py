@@ -1,7 +1,7 @@
 """What an exam shows: a scenario from the joint law, and lesions with drawn places and sizes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,12 +86,11 @@ def _subdural(rng: np.random.Generator, head: Head, anemic: bool) -> list[Lesion
     return [_crescent(rng, clot, float(np.exp(rng.uniform(np.log(2), np.log(20)))))]
 
 
-def _crescent(rng: np.random.Generator, clot: Clot, thickness: float, target: int | None = None) -> Subdural:
+def _crescent(rng: np.random.Generator, clot: Clot, thickness: float) -> Subdural:
     """A crescent of 60-180 degrees over 40-100 mm of height."""
     arc, half = float(np.radians(rng.uniform(30, 90))), float(rng.uniform(20, 50))
-    crescent = Subdural(clot, float(rng.choice((-1, 1))), float(rng.uniform(0.9, 2.2)), arc,
-                        float(rng.uniform(10, 45)), half, thickness)
-    return crescent if target is None else Subdural(**{**crescent.__dict__, "target": target})
+    return Subdural(clot, float(rng.choice((-1, 1))), float(rng.uniform(0.9, 2.2)), arc, float(rng.uniform(10, 45)), half,
+                    thickness)
 
 
 def _sheet(rng: np.random.Generator, clot: Clot) -> Sheet:
@@ -165,15 +164,12 @@ def _axes(rng: np.random.Generator, half: float) -> Point:
 
 def _chronic(rng: np.random.Generator, head: Head, anemic: bool) -> list[Lesion]:
     old = float(rng.uniform(9, 25))
-    return [_crescent(rng, Clot(old, old, UNIFORM), float(rng.uniform(4, 16)), NO_CLASS)]
-
-
-def _operated(rng: np.random.Generator, head: Head, anemic: bool) -> list[Lesion]:
-    return [Air(float(rng.uniform(3, 8)))]
+    return [replace(_crescent(rng, Clot(old, old, UNIFORM), float(rng.uniform(4, 16))), target=NO_CLASS)]
 
 
 PARTS: dict[str, Draw] = {
     "edh": _epidural, "sdh": _subdural, "sah": _traumatic, "aneurysm": _aneurysm, "ivh": _ventricles,
-    "deep": _deep, "lobar": _lobar, "chronic": _chronic, "air": _operated,
+    "deep": _deep, "lobar": _lobar, "chronic": _chronic,
+    "air": lambda rng, head, anemic: [Air(float(rng.uniform(3, 8)))],
 }
 """Name of a finding -> its draw."""

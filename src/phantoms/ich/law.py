@@ -7,6 +7,7 @@ averaging) and C the contrast (HU of that blood above its surroundings). A reade
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 
 AREA, SLOPE, CONTRAST, CONTRAST_WEIGHT = 25.0, 1.6, 25.0, 0.7
 """Area in mm2 and contrast in HU of blood that half the readers mark, steepness by area, weight of the contrast."""
@@ -64,10 +65,8 @@ NOISE = {
 def marked(area: np.ndarray, contrast: np.ndarray, noise: Noise) -> np.ndarray:
     """Probability that one reader marks a class, float64 [n, 5], for the slices of one series in order.
 
-    Args:
-        area: mm2 [n, 5].
-        contrast: HU [n, 5].
-        noise: the readers; with both rates zero every visible finding is marked and nothing else.
+    ``area`` is in mm2 and ``contrast`` in HU, both [n, 5]. With both rates of ``noise`` zero every visible finding is marked
+    and nothing else.
     """
     if noise.missed == noise.invented == 0:
         return (area > 0).astype(float)
@@ -104,16 +103,13 @@ def draw_findings(rng: np.random.Generator) -> tuple[str, ...]:
 
 def entropy(q: np.ndarray) -> np.ndarray:
     """Binary entropy in nats, elementwise: the expected log loss of predicting the true probability."""
-    safe = np.clip(q, 1e-15, 1 - 1e-15)
-    return -(safe * np.log(safe) + (1 - safe) * np.log1p(-safe))
+    return entr(q) + entr(1 - q)
 
 
 def oracle(truth: dict[str, np.ndarray], split: str | None = None) -> float:
-    """Expected score of the perfect predictor: the mean over rows of the weighted mean of H(q).
+    """Expected score of the perfect predictor: the mean over rows of ``truth`` (truth.npz) of the weighted mean of H(q).
 
-    Args:
-        truth: the arrays of ``truth.npz``.
-        split: ``train`` or ``test``; None for both.
+    The rows are those of one split, ``train`` or ``test``, or all where it is None.
     """
     q = truth["q"] if split is None else truth["q"][truth["split"] == split]
     return float((entropy(q) @ WEIGHTS).mean())

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phantoms.ich.anatomy import MUSCLE, Brain, Cranium
-from phantoms.ich.fields import Patch
+from phantoms.ich.anatomy import MUSCLE, Brain, Cranium, Fields
 from phantoms.ich.head import Head
 from phantoms.solids import Grid, Point, cover, ellipsoid
 
@@ -30,7 +29,7 @@ class Scene:
     """The same after mass effect: where the brain that is seen here came from."""
     cranium: Cranium
     brain: Brain
-    patch: Patch
+    patch: Fields
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,17 @@ class Epidural:
     def paint(self, scene: Scene, hu: np.ndarray) -> np.ndarray:
         """Draw lens, fracture line and scalp swelling into ``hu``."""
         share = np.zeros_like(hu)
-        box = scene.grid.box(self.center, self.half + self.thickness + 10)
-        if box is not None:
+        if box := scene.grid.box(self.center, self.half + self.thickness + 10):
             part, deep = scene.grid.cut(box), scene.cranium.depth[box]
-            away, inward = self._polar(part)
-            swell = self._wound(scene.head, part, deep, away, hu[box])
-            hu[box] += swell
+            inward = -np.asarray(self.center) / np.linalg.norm(self.center)
+            x, y, z = part.x - self.center[0], part.y - self.center[1], part.z - self.center[2]
+            along = x * float(inward[0]) + y * float(inward[1]) + z * float(inward[2])
+            away = x * x + y * y + z * z - along * along  # squared distance from the axis through the center
+            hu[box] += self._wound(scene.head, part, deep, away, hu[box])
             lens = self.thickness * (1 - away * (1 / self.half**2))
             share[box] = cover(np.minimum(deep, lens - deep), part.pixel) * np.clip(lens, 0, 1)
-            share[box] *= (within(part, self.side, self.sector) > 0) * scene.cranium.inside[box] * (inward > -20)
+            share[box] *= (within(part, self.side, self.sector) > 0) * scene.cranium.inside[box] * (along > -20)
         return self.clot.fill(scene, hu, share)
-
-    def _polar(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-        """Squared distance from the axis through the center, and distance along it."""
-        inward = -np.asarray(self.center) / np.linalg.norm(self.center)
-        x, y, z = grid.x - self.center[0], grid.y - self.center[1], grid.z - self.center[2]
-        along = x * float(inward[0]) + y * float(inward[1]) + z * float(inward[2])
-        return x * x + y * y + z * z - along * along, along
 
     def _wound(self, head: Head, grid: Grid, deep: np.ndarray, away: np.ndarray, hu: np.ndarray) -> np.ndarray:
         """What the broken bone and the swollen scalp add to ``hu``."""
@@ -155,8 +148,7 @@ class Sheet:
         roof = 12 - 0.35 * np.abs(grid.x) + 0.1 * (grid.y - 20)
         off = self.side * grid.x if self.falx else grid.z - roof
         fade = np.ones_like(off)
-        axes = (1, 2) if self.falx else (0, 1)
-        for axis in axes:
+        for axis in (1, 2) if self.falx else (0, 1):
             place = (grid.x, grid.y, grid.z)[axis]
             fade *= np.clip(1 - ((place - self.middle[axis]) * (1 / self.half[axis])) ** 2, 0, 1)
         thick = self.thickness * np.sqrt(fade)
@@ -203,9 +195,8 @@ class Subarachnoid:
 
     def paint(self, scene: Scene, hu: np.ndarray) -> np.ndarray:
         """Draw the stained fluid into ``hu``."""
-        box = scene.grid.box(self.center, self.radius)
         share = np.zeros_like(hu)
-        if box is not None:
+        if box := scene.grid.box(self.center, self.radius):
             part = scene.moved.cut(box)
             space = (scene.brain.cisterns if self.basal else scene.brain.sulci)[box]
             if not self.basal:
@@ -254,15 +245,14 @@ class Intraparenchymal:
         """Draw edema, then blood, into ``hu``."""
         share = np.zeros_like(hu)
         for center, axes in zip(self.centers, self.axes):
-            box = scene.grid.box(center, max(axes) + self.rim + 2 * self.ragged)
-            if box is None:
-                continue
-            part = scene.grid.cut(box)
-            rough = self.ragged * (scene.patch.lump + 0.5 * scene.patch.grain)[box[1:]]
-            deep = ellipsoid(part, center, axes) + np.minimum(rough, 0.4 * min(axes))
-            tissue = scene.cranium.inside[box] * (1 - scene.brain.ventricles[box]) * (scene.cranium.depth[box] > 2.5)
-            hu[box] += np.clip(2 * deep / self.rim + 2, 0, 1) * tissue * (scene.brain.sulci[box] < 0) * (EDEMA - hu[box])
-            share[box] = np.maximum(share[box], cover(deep, part.pixel) * tissue)
+            if box := scene.grid.box(center, max(axes) + self.rim + 2 * self.ragged):
+                part = scene.grid.cut(box)
+                rough = self.ragged * (scene.patch.lump + 0.5 * scene.patch.grain)[box[1:]]
+                deep = ellipsoid(part, center, axes) + np.minimum(rough, 0.4 * min(axes))
+                tissue = scene.cranium.inside[box] * (1 - scene.brain.ventricles[box]) * (scene.cranium.depth[box] > 2.5)
+                rim = np.clip(2 * deep / self.rim + 2, 0, 1) * tissue * (scene.brain.sulci[box] < 0)
+                hu[box] += rim * (EDEMA - hu[box])
+                share[box] = np.maximum(share[box], cover(deep, part.pixel) * tissue)
         return self.clot.fill(scene, hu, share)
 
 

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phantoms.knee_age.law import Plate
-from phantoms.knee_age.people import Person
+from phantoms.knee_age.law import Person, Plate
 from phantoms.solids import Grid, Point, block, column, cord, cover, intersection, rough_ellipsoid, slab, union
 
 CORTEX, YELLOW, OPEN, SCAR = 0.08, 1.0, 0.28, 0.62
 """T1 signals of compact bone, marrow, an open and a closed growth plate; yellow marrow = 1."""
-RED = 0.3
-"""Signal that red marrow lacks: .65-.8 where it is mixed with yellow."""
-SCAR_THICK = 1.0
-"""Thickness in mm of a closed plate's line."""
-FRONT_BLUR = 0.08
-"""Width of the front of closure, a share of the radius."""
+RED, FRONT_BLUR = 0.3, 0.08
+"""Signal that red marrow lacks: .65-.8 where mixed with yellow; width of the front of closure, a share of the radius."""
+SCAR_THICK, SKIN_THICK = 1.0, 1.8
+"""Thickness in mm of a closed plate's line and of the skin."""
 FEMUR_SHAFT = ((16, 39, 26, 0, 0), (24, 39, 26, 0, 0), (34, 32, 22, 0, -2), (46, 24, 18.5, 0, -4), (62, 18, 16.5, 0, -5),
                (85, 15.5, 15.5, 0, -5))  # fmt: skip
 TIBIA_SHAFT = ((-110, 13, 13.5, 2, -2), (-72, 14.5, 15.5, 2, -3), (-50, 20, 20.5, 1, -3), (-35, 28, 24.5, 0, -1),
@@ -34,8 +31,6 @@ REACH = {"femur": (-34.0, 42.0), "tibia": (-36.0, 32.0), "fibula": (12.0, 38.0)}
 """Front and back end in mm."""
 AIR, SKIN, FAT, MUSCLE, VESSEL, CARTILAGE, MENISCUS, LIGAMENT, FLUID = 0.0, 0.5, 0.95, 0.4, 0.2, 0.45, 0.15, 0.12, 0.35
 """T1 signals, yellow marrow = 1."""
-SKIN_THICK = 1.8
-"""mm."""
 LEG = ((-115, 51, 58), (-70, 57, 61), (-35, 57, 61), (0, 56, 59), (30, 58, 60), (70, 64, 65), (115, 70, 70))
 """Height, half width across and half width front to back in mm."""
 MUSCLES: dict[str, tuple[Point, Point]] = {
@@ -116,11 +111,6 @@ def fibula(grid: Grid, person: Person) -> Bone:
     return Bone(depth, 1.3, height, radius)
 
 
-def patella(grid: Grid) -> np.ndarray:
-    """Depth in mm [sub, h, w] below its surface: only the front slices show it, and no mask has it."""
-    return block(grid, (-2, -42, 20), (22, 9, 21))
-
-
 DRAWN: dict[str, Callable[[Grid, Person], Bone]] = {"femur": femur, "tibia": tibia, "fibula": fibula}
 
 
@@ -135,7 +125,7 @@ def signal(bone: Bone, plate: Plate, red: np.ndarray, pixel: float) -> np.ndarra
     marrow = YELLOW - RED * red * metaphysis
     still_open = np.clip((np.minimum(bone.radius, 1) - np.float32(plate.front)) * np.float32(1 / FRONT_BLUR) + 0.5, 0, 1)
     if plate.front == 0:
-        still_open = np.ones_like(still_open)
+        still_open[:] = 1
     dark = slab(height, plate.thickness, pixel) * still_open
     line = slab(height, SCAR_THICK, pixel) * (1 - still_open) * np.float32(plate.scar)
     marrow = marrow + dark * (OPEN - marrow) + line * (SCAR - marrow)
@@ -144,10 +134,9 @@ def signal(bone: Bone, plate: Plate, red: np.ndarray, pixel: float) -> np.ndarra
 
 def leg(grid: Grid, person: Person, grain: np.ndarray) -> np.ndarray:
     """Signal [sub, h, w] of the leg without its bones and its joint; ``grain`` [h, w] is texture of unit variance."""
-    heights, across, along = (np.array(row, np.float32) for row in zip(*LEG))
-    half = np.interp(grid.z, heights, across).astype(np.float32)
-    radius = np.hypot(grid.x / half, grid.y / np.interp(grid.z, heights, along).astype(np.float32))
-    depth = (1 - radius) * half
+    heights, *halves = (np.array(row, np.float32) for row in zip(*LEG))
+    across, along = (np.interp(grid.z, heights, half).astype(np.float32) for half in halves)
+    depth = (1 - np.hypot(grid.x / across, grid.y / along)) * across
     inner = cover(depth - np.float32(SKIN_THICK + person.fat), grid.pixel)
     streak = np.clip(np.abs(grain) * np.float32(-12) + 1, 0, 1)  # septa where the texture crosses zero
     picture = FAT - np.float32(0.25) * np.clip(0.3 - np.abs(grain), 0, 1) + np.zeros_like(depth)

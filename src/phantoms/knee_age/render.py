@@ -9,10 +9,9 @@ from scipy.stats import norm
 
 from competitions.knee_age.volume import BONES
 from phantoms.knee_age import anatomy
-from phantoms.knee_age.anatomy import DRAWN, REACH, Bone, flexed, patella, signal
-from phantoms.knee_age.law import Plate, plate
-from phantoms.knee_age.people import CELL, LATTICE, Person
-from phantoms.solids import Grid, cover
+from phantoms.knee_age.anatomy import DRAWN, REACH, Bone, flexed, signal
+from phantoms.knee_age.law import CELL, LATTICE, Person, Plate, plate
+from phantoms.solids import Grid, block, cover
 
 NOISE, BIAS = 0.03, 0.3
 """SD of each channel of the Rician noise as a share of yellow marrow; SD of the field's logarithm at its strongest place."""
@@ -106,22 +105,19 @@ def record(scan: Scan, rng: np.random.Generator, signal: np.ndarray) -> np.ndarr
 
     The noise has the SD of one real pixel whatever the size drawn, although a larger pixel would average it.
     """
-    seen = signal
     if scan.ghost:
-        seen = seen + np.float32(GHOST_SIGNAL) * np.roll(signal, scan.frame // 2, axis=2)
+        signal = signal + np.float32(GHOST_SIGNAL) * np.roll(signal, scan.frame // 2, axis=2)
     if scan.blur > 0.25:  # a narrower one changes nothing
-        seen = gaussian_filter(seen, (0, scan.blur, scan.blur))
-    seen = seen * field(scan, seen.shape)
-    noise = rng.standard_normal((2, *seen.shape), np.float32) * np.float32(NOISE)
-    return np.rint(np.hypot(seen + noise[0], noise[1]) * scan.gain).astype(np.int16)
+        signal = gaussian_filter(signal, (0, scan.blur, scan.blur))
+    noise = rng.standard_normal((2, *signal.shape), np.float32) * np.float32(NOISE)
+    return np.rint(np.hypot(signal * field(scan, signal.shape) + noise[0], noise[1]) * scan.gain).astype(np.int16)
 
 
 def field(scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
     """The coil's sensitivity, float32 [slices, h, w]: exp of a polynomial of second order whose extremes reach 30 %."""
     y, z, x = np.meshgrid(*(np.linspace(-1, 1, count, dtype=np.float32) for count in shape), indexing="ij", sparse=True)
-    terms = (z, y, x, z * z, y * y, x * x, z * x)
     log = np.zeros(shape, np.float32)
-    for weight, term in zip(scan.bias, terms):
+    for weight, term in zip(scan.bias, (z, y, x, z * z, y * y, x * x, z * x)):
         log += np.float32(weight) * term
     log -= log.mean()
     return np.exp(log * np.float32(BIAS / np.abs(log).max()))
@@ -146,11 +142,12 @@ def draw_volume(rng: np.random.Generator, person: Person, visit: int, source: st
     maturity = person.maturity(visit)
     plates = dict(zip(BONES, map(plate, maturity)))
     threshold = _threshold(maturity.mean(), person.red)
-    signals = np.zeros((scan.slices, scan.frame, scan.frame), np.float32)
-    depths = np.full((len(BONES), *signals.shape), -9, np.float32)
-    for number in range(scan.slices):
-        signals[number] = _slice(scan, person, plates, threshold, number, depths[:, number])
-    allowed = _window(scan) & (depths.argmax(0) == np.arange(len(BONES))[:, None, None, None])  # bones share no pixel
+    depths = np.full((len(BONES), scan.slices, scan.frame, scan.frame), -9, np.float32)
+    signals = np.stack([_slice(scan, person, plates, threshold, number, depths[:, number]) for number in range(scan.slices)])
+    allowed = np.zeros(depths.shape, bool)
+    top, left = round(scan.joint[0] - scan.window / 2), round((scan.frame - scan.window) / 2)
+    window = np.s_[..., max(top, 0):top + scan.window, left:left + scan.window]  # that annotators see, centered across
+    allowed[window] = (depths.argmax(0) == np.arange(len(BONES))[:, None, None, None])[window]  # bones share no pixel
     masks = (depths > 0) & allowed
     jitter = gaussian_filter(rng.standard_normal(signals.shape, np.float32), (0, *[JITTER_SIDE / scan.pixel] * 2))
     outlined = (depths > jitter * np.float32(JITTER / jitter.std())) & allowed
@@ -167,13 +164,13 @@ def _slice(scan: Scan, person: Person, plates: dict[str, Plate], threshold: floa
     marrow, grain = (_texture(lattice, grid) for lattice in (person.marrow, person.grain))
     red = np.clip((marrow - np.float32(threshold)) * np.float32(2) + 0.5, 0, 1)
     picture = anatomy.leg(grid, person, grain)
-    frames = {"femur": bent, "tibia": grid, "fibula": grid}
-    drawn: dict[str, Bone] = {name: DRAWN[name](frames[name], person) for name in BONES if grid.near(*REACH[name])}
+    drawn: dict[str, Bone] = {name: DRAWN[name](bent if name == "femur" else grid, person)
+                              for name in BONES if grid.near(*REACH[name])}
     if "femur" in drawn and "tibia" in drawn:
         anatomy.joint(grid, picture, drawn["femur"], drawn["tibia"], bent)
     anatomy.cords(grid, picture)
-    if grid.near(-52, -32):
-        kneecap = patella(grid)
+    if grid.near(-52, -32):  # only the front slices show the patella, and no mask has it
+        kneecap = block(grid, (-2, -42, 20), (22, 9, 21))
         inside = 0.08 + cover(kneecap - np.float32(1.3), grid.pixel) * np.float32(0.9)
         picture += cover(kneecap, grid.pixel) * (inside - picture)
     for place, name in enumerate(BONES):
@@ -210,16 +207,7 @@ def _texture(lattice: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _threshold(maturity: float, red: float) -> float:
     """Value of the marrow's lattice above which it is red: the weak second sign of maturity."""
-    share = np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)
-    return float(norm.isf(share))
-
-
-def _window(scan: Scan) -> np.ndarray:
-    """Bool [frame, frame]: the square around the joint, centered across, that annotators see."""
-    top, left = round(scan.joint[0] - scan.window / 2), round((scan.frame - scan.window) / 2)
-    inside = np.zeros((scan.frame, scan.frame), bool)
-    inside[max(top, 0):top + scan.window, left:left + scan.window] = True
-    return inside
+    return float(norm.isf(np.clip(REDNESS - YELLOWING * (maturity - 14) + red, 0.02, 0.98)))
 
 
 def _wrong_ends(rng: np.random.Generator, bone: np.ndarray) -> None:

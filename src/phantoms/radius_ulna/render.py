@@ -6,20 +6,17 @@ import cv2
 import numpy as np
 
 from competitions.radius_ulna.phases import BONES
-from phantoms.bone_age.anatomy import ADULT_LENGTH
-from phantoms.bone_age.imaging import draw_exposure, expose
-from phantoms.bone_age.pose import MARGIN, Pose, axes
-from phantoms.bone_age.render import Hand, draw_hand
-from phantoms.bone_age.skeleton import Lying, Skeleton, lay
-from phantoms.radius_ulna.ends import METAPHYSIS, radius_end, radius_look, ulna_end, ulna_look
-from phantoms.radius_ulna.people import Child, person_at
+from phantoms.bone_age.anatomy import ADULT_LENGTH, Lying, Pose, Skeleton, extent, lay
+from phantoms.bone_age.render import Hand, draw_exposure, draw_hand, expose
+from phantoms.radius_ulna.ends import DRAWN, METAPHYSIS, look_at
+from phantoms.radius_ulna.law import Child, person_at
 
 REFERENCE = 1302.0
 """Long side of an upright picture, to which ``size`` belongs."""
 UPRIGHT, ACROSS = (1302, 989), (900, 1400)
 """Height and width of the clinic's pictures."""
-LANDSCAPE = 0.25
-"""Share of pictures that are wider than high."""
+LANDSCAPE, WHOLE_FIELD, MIRRORED, CAST = 0.25, 0.5, 0.08, 0.01
+"""Shares of pictures that are wider than high, have no collimation, show a right hand, and a wrist in plaster."""
 TURN = 12.0
 """Greatest turn in degrees to either side."""
 SCALE = 0.88, 1.08
@@ -28,18 +25,12 @@ ARM = 46.0, 62.0
 """Visible forearm in mm below the wrist."""
 CUT, CUT_ARM = 0.05, (16.0, 26.0)
 """Share of pictures that end just below the wrist, and where."""
-WHOLE_FIELD = 0.5
-"""Share of pictures without collimation."""
-MIRRORED, CAST = 0.08, 0.01
-"""Shares of right hands, and of wrists in plaster."""
 FINE = 7.0
 """Samples a mm at which the ends are drawn, at least; 3 to 4 a pixel of the demo's pictures."""
-SEEN = 0.6
-"""mm of compact bone that count as bone in a box."""
+SEEN, PLASTER = 0.6, 20.0
+"""mm of compact bone that count as bone in a box; mm of soft tissue that a cast attenuates like."""
 WINDOW = (-12.0, 96.0, 20.0)
 """From where to where up the forearm, and how far to the sides, a bone is drawn, in mm."""
-PLASTER = 20.0
-"""mm of soft tissue that a cast attenuates like."""
 AWAY = np.array([0.0, 1e5])
 """Place beyond any picture, in mm, for the other phantom's own forearm."""
 
@@ -49,28 +40,18 @@ def draw_place(rng: np.random.Generator, skeleton: Skeleton, length: float, size
     height, width = (round(side * size / REFERENCE) for side in (ACROSS if rng.random() < LANDSCAPE else UPRIGHT))
     turn = float(rng.uniform(-TURN, TURN))
     cut = rng.random() < CUT
-    points = np.concatenate([*skeleton.joints.values(), skeleton.forearm[:1]]) @ axes(turn)
-    low, top = points.min(0) - MARGIN, points.max(0) + MARGIN
-    arm = float(rng.uniform(*(CUT_ARM if cut else ARM)))
-    top[1] = points[-1, 1] + arm
+    low, top, wrist = extent(skeleton, turn)
+    top[1] = wrist + float(rng.uniform(*(CUT_ARM if cut else ARM)))
     fill = min(rng.uniform(*SCALE) * length**0.25, 1.0)
     scale = float(fill * min(height / (top - low)[1], width / (top - low)[0]))
     free = np.array([width, height]) - scale * (top - low)
     corner = free * (rng.uniform(0.3, 0.7), 1.0 if cut else rng.uniform(0.4, 0.8))
-    return Pose(height, width, scale, turn, corner - scale * low, _field(rng, corner, scale * (top - low), scale, cut,
-                                                                         (width, height)))
-
-
-def _field(rng: np.random.Generator, corner: np.ndarray, extent: np.ndarray, scale: float, cut: bool,
-           picture: tuple[int, int]) -> np.ndarray:
-    """The whole picture, or a box around the hand that leaves the visible forearm inside; [4, 2] pixels."""
-    (left, top), (right, bottom) = corner, corner + extent
     if cut or rng.random() < WHOLE_FIELD:
-        left, top, right, bottom = -1, -1, *picture
-    else:
-        margins = scale * rng.uniform(1, 15, 4)
-        left, top, right, bottom = left - margins[0], top - margins[1], right + margins[2], bottom + margins[3]
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
+        x1, y1, x2, y2 = -1, -1, width, height
+    else:  # a box around the hand that leaves the visible forearm inside
+        x1, y1, x2, y2 = (*corner, *(corner + scale * (top - low))) + scale * rng.uniform(1, 15, 4) * (-1, -1, 1, 1)
+    field = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], float)
+    return Pose(height, width, scale, turn, corner - scale * low, field)
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,8 @@ def draw_picture(seed: int, number: int, child: Child, visit: int, size: int) ->
     pose = draw_place(rng, skeleton, person.length / ADULT_LENGTH, size)
     mirrored, cast = rng.random(2) < (MIRRORED, CAST)
     exposure = replace(draw_exposure(rng), mirrored=bool(mirrored), inverted=False, ringed=False, deep=False, colored=False)
-    hand = draw_hand(person, without_forearm(skeleton), pose)
+    gone = {bone: replace(skeleton.bones[bone], start=AWAY) for bone in BONES}
+    hand = draw_hand(person, replace(skeleton, bones=skeleton.bones | gone), pose)
     boxes = np.array([add_end(hand.bone, pose, skeleton.bones[bone], bone, child, visit) for bone in BONES])
     if cast:
         add_cast(rng, hand, skeleton, pose)
@@ -103,16 +85,16 @@ def draw_picture(seed: int, number: int, child: Child, visit: int, size: int) ->
     return Drawn(np.rint(255 * levels).astype(np.uint8), boxes, bool(mirrored), bool(cast))
 
 
-def without_forearm(skeleton: Skeleton) -> Skeleton:
-    """The same skeleton, its radius and ulna beyond the picture, where they are not drawn."""
-    return replace(skeleton, bones=skeleton.bones | {bone: replace(skeleton.bones[bone], start=AWAY) for bone in BONES})
-
-
 def add_end(picture: np.ndarray, pose: Pose, lying: Lying, bone: str, child: Child, visit: int) -> np.ndarray:
     """Add a bone to ``picture`` [height, width] in place; return its tight box [4] of epiphysis and 25 mm of metaphysis."""
-    window, fine = _window(pose, lying)
-    left, top, right, bottom = window
-    u, v = _coordinates(window, fine, pose, lying)
+    (left, top, right, bottom), fine = _window(pose, lying)
+    start = pose.to_pixels(lying.start)
+    along = ((pose.to_pixels(lying.start + lying.along) - start) / pose.scale).astype(np.float32)
+    places = (((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
+              for first, last, origin in ((left, right, start[0]), (top, bottom, start[1])))  # pixel centers are integers
+    x, y = (place / np.float32(pose.scale) for place in places)
+    y = y[:, None]
+    u, v = x * along[0] + y * along[1], y * along[0] - x * along[1]
     thickness, reach = end_at(bone, getattr(child, bone)[visit], child, u, v)
     picture[top:bottom, left:right] += cv2.resize(thickness, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
     boxed = (thickness > SEEN) & (u < reach + METAPHYSIS)
@@ -123,12 +105,8 @@ def add_end(picture: np.ndarray, pose: Pose, lying: Lying, bone: str, child: Chi
 
 def end_at(bone: str, maturity: float, child: Child, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, float]:
     """Thickness of ``bone`` in mm at ``u``, ``v`` (mm, same shape), and the u in mm where its metaphysis begins."""
-    own = child.shapes[bone]
-    if bone == "radius":
-        radius = radius_look(maturity)
-        return radius_end(u, v, radius, own, child.robust), radius.height + radius.gap
-    ulna = ulna_look(maturity)
-    return ulna_end(u, v, ulna, own, child.robust), ulna.height + ulna.gap
+    look = look_at(bone, maturity)
+    return DRAWN[bone](u, v, look, child.shapes[bone], child.robust), look.height + look.gap
 
 
 def _window(pose: Pose, lying: Lying) -> tuple[tuple[int, int, int, int], int]:
@@ -141,27 +119,13 @@ def _window(pose: Pose, lying: Lying) -> tuple[tuple[int, int, int, int], int]:
     return (int(left), int(top), int(right), int(bottom)), max(int(np.ceil(FINE / pose.scale)), 1)
 
 
-def _coordinates(window: tuple[int, int, int, int], fine: int, pose: Pose, lying: Lying) -> tuple[np.ndarray, np.ndarray]:
-    """Places u and v in mm of the samples of ``window``, float32 [fine * height, fine * width]."""
-    start = pose.to_pixels(lying.start)
-    along = (pose.to_pixels(lying.start + lying.along) - start) / pose.scale
-    x, y = (_samples(window[axis], window[axis + 2], fine, start[axis]) / np.float32(pose.scale) for axis in (0, 1))
-    y = y[:, None]
-    return x * np.float32(along[0]) + y * np.float32(along[1]), y * np.float32(along[0]) - x * np.float32(along[1])
-
-
-def _samples(first: int, last: int, fine: int, origin: float) -> np.ndarray:
-    """Pixels from ``origin`` of the samples between the edges of pixels ``first`` and ``last`` (centers at integers)."""
-    return ((np.arange(fine * (last - first)) + 0.5) / fine - 0.5 + first - origin).astype(np.float32)
-
-
 def add_cast(rng: np.random.Generator, hand: Hand, skeleton: Skeleton, pose: Pose) -> None:
     """Plaster from the knuckles down, with the folds of its bandage, in place."""
     wrist, elbow = skeleton.forearm
     arm = (wrist - elbow) / np.linalg.norm(wrist - elbow)
     side = np.array([arm[1], -arm[0]])
-    ends = (wrist + 45 * arm, elbow)
-    corners = np.array([ends[0] - 42 * side, ends[0] + 42 * side, ends[1] + 42 * side, ends[1] - 42 * side])
+    knuckles = wrist + 45 * arm
+    corners = np.array([knuckles - 42 * side, knuckles + 42 * side, elbow + 42 * side, elbow - 42 * side])
     mask = np.zeros((pose.height, pose.width), np.uint8)
     cv2.fillConvexPoly(mask, np.rint(pose.to_pixels(corners)).astype(np.int32), 1)
     rows = np.arange(pose.height, dtype=np.float32)[:, None] / np.float32(pose.scale)
