@@ -78,11 +78,6 @@ def phases(recipe: Detector) -> tuple[Phase, ...]:
             Phase(three, ("rpn",), afresh=True), Phase(four, ("heads",)))
 
 
-def parts(net: FasterRCNN, first: nn.Module) -> nn.ModuleDict:
-    """What phases name."""
-    return nn.ModuleDict({"first": first, "trunk": net.backbone, "rpn": net.rpn, "heads": net.roi_heads})
-
-
 def losses(modules: nn.ModuleDict, phase: Phase, images: ImageList, targets: Targets,
            autocast: Autocast) -> dict[str, torch.Tensor]:
     """The losses of what ``phase`` learns (Ren 2015, equation 1), float32, of a batch as ``net.transform`` leaves it.

@@ -13,14 +13,13 @@ from torchvision.models.detection import FasterRCNN
 from radstack.core.errors import UserError
 from radstack.core.say import Report
 from radstack.detection.augment import augmented
-from radstack.detection.nets import Targets, as_input, build, losses, parts, phases
+from radstack.detection.nets import Targets, as_input, build, losses, phases
 from radstack.detection.trunks import ANYWHERE, Weights, trunk
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
 from radstack.recipes.detector import Detector, FourSteps
 from radstack.training.distributed import averaging, distributed, main_process_first, seed_everything, spread
-from radstack.training.guard import Step
-from radstack.training.loop import Loop, Position, Trainable
+from radstack.training.loop import Loop, Position, Step, Trainable
 
 Lesson = tuple[np.ndarray, list[torch.Tensor], Targets]
 """Row numbers, pictures and targets of a step."""
@@ -76,7 +75,8 @@ class DetectLearner(Trainable):
         with main_process_first():  # one download, which the other processes find
             self.net, self.start = build(recipe, run.weights)
             first = trunk(recipe, run.weights).net if isinstance(recipe.schedule, FourSteps) else nn.Identity()
-        self.parts = parts(self.net, first).to(run.device)
+        self.parts = nn.ModuleDict({"first": first, "trunk": self.net.backbone, "rpn": self.net.rpn,
+                                    "heads": self.net.roi_heads}).to(run.device)
         self.learnable = {name for name, weight in self.parts.named_parameters() if weight.requires_grad}
         self.precision = precision(recipe.precision, run.device)
         if rank:

@@ -102,11 +102,6 @@ def _layer(before: int, after: int, kernel: int, stride: int, groups: int) -> li
     return [convolution, *([nn.GroupNorm(groups, after)] if groups else []), nn.ReLU(inplace=True)]
 
 
-def zfnet(recipe: Detector, weights: Weights, **args: Any) -> Trunk:
-    """The trunk of Ren 2015 for gray pictures, from random weights: nobody publishes it for one channel."""
-    return Trunk(Zfnet(1, **args), (0.5,), (0.25,))
-
-
 def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
     """A ResNet from ImageNet weights under a feature pyramid (Lin 2017).
 
@@ -126,6 +121,7 @@ def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
 
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
-    "zfnet": zfnet,
+    # For gray pictures, from random weights: nobody publishes it for one channel.
+    "zfnet": lambda recipe, weights, **args: Trunk(Zfnet(1, **args), (0.5,), (0.25,)),
     **{f"resnet{depth}_fpn": resnet_fpn for depth in (18, 34, 50, 101, 152)},
 }

@@ -92,12 +92,6 @@ def _dtype(experiment: Experiment, device: torch.device) -> torch.dtype:
     return kinds.get(experiment.train.precision, torch.float16 if device.type == "cuda" else torch.float32)
 
 
-def _grown(probability: torch.Tensor, side: int) -> np.ndarray:
-    """Maps [n, height, width] in 0..1 as uint8 [n, side, side]."""
-    grown = functional.interpolate(probability[:, None], size=(side, side), mode="bilinear", align_corners=False)
-    return (grown[:, 0] * 255).round().byte().cpu().numpy()
-
-
 @torch.inference_mode()
 def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path, pictures: np.ndarray, device: torch.device,
             batch_size: int = 32) -> np.ndarray:
@@ -108,12 +102,15 @@ def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path,
     side = pictures.shape[1]
     net, judge = load_net(experiment, targets, weights, device), objective(experiment.loss, targets).to(device)
     normalize = normalizer(experiment.view.mean, experiment.view.std, device)
-    dtype, masks, made = _dtype(experiment, device), experiment.loss.moves_with_picture == "mask", []
+    dtype, made = _dtype(experiment, device), []
     for start in range(0, len(pictures), batch_size):
         small = [resized(one, experiment.view.size) for one in pictures[start:start + batch_size]]
         batch = torch.from_numpy(np.stack(small))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outputs = net(normalize(batch[:, None]).expand(-1, len(experiment.view.mean), -1, -1))
         answer = judge.answer(outputs.float())
-        made.append(_grown(answer, side) if masks else answer.cpu().numpy())
+        if experiment.loss.moves_with_picture == "mask":
+            grown = functional.interpolate(answer[:, None], size=(side, side), mode="bilinear", align_corners=False)
+            answer = (grown[:, 0] * 255).round().byte()
+        made.append(answer.cpu().numpy())
     return np.concatenate(made)

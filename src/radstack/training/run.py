@@ -15,23 +15,11 @@ from radstack.core.recipe import change
 from radstack.core.say import Report
 from radstack.nets.backbones import Net
 from radstack.recipes.experiment import Experiment
-from radstack.training import checkpoint
+from radstack.training import checkpoint, loader
 from radstack.training.augment import pipeline
 from radstack.training.distributed import distributed, main_process_first, same_everywhere, seed_everything
-from radstack.training.guard import Step
 from radstack.training.learner import Learner
-from radstack.training.loader import (
-    Batch,
-    Pictures,
-    RowLabels,
-    columns_of,
-    epoch_order,
-    loader,
-    plain_batches,
-    training_batches,
-    training_rows,
-)
-from radstack.training.loop import Loop, Position, Trainable
+from radstack.training.loop import Loop, Position, Step, Trainable
 
 APART = 1000
 """Between the seeds of two attempts."""
@@ -57,7 +45,7 @@ class Run:
     workers: int
     checkpoint_seconds: float
     report: Report
-    labels: RowLabels | None = None
+    labels: loader.RowLabels | None = None
     """What is learned of each row; None for the columns ``targets`` of ``rows``."""
     what: str = "train"
     """Starts each progress line, after the job's name."""
@@ -85,15 +73,15 @@ class Lessons(Trainable):
         self.steps = len(epoch_batches(run, 0)) // recipe.accumulate
         self.total = recipe.epochs * self.steps
 
-    def batches(self, at: Position) -> Iterator[list[Batch]]:
+    def batches(self, at: Position) -> Iterator[list[loader.Batch]]:
         """The micro-batches of each step that the epoch has left."""
         batches = epoch_batches(self.run, at.stretch)
         self.steps = len(batches) // self.accumulate
         left = batches[at.step * self.accumulate:]
-        micros = loader(self.pictures, left, self.run.workers, self.run.device.type == "cuda")
+        micros = loader.loader(self.pictures, left, self.run.workers, self.run.device.type == "cuda")
         return iter(lambda: list(islice(micros, self.accumulate)), [])
 
-    def step(self, batch: list[Batch], at: Position) -> Step:
+    def step(self, batch: list[loader.Batch], at: Position) -> Step:
         """One optimizer step over accumulated micro-batches."""
         moved, loss, losses = self.learner.step(batch, at.stretch + at.step / self.steps, at.done, at.rate_factor)
         rows = torch.cat([micro.rows for micro in batch]).numpy()
@@ -112,17 +100,18 @@ def epoch_batches(run: Run, epoch: int) -> list[list[tuple[int, int]]]:
     """Micro-batches of this process for one epoch."""
     experiment = run.experiment
     seed = (experiment.train.seed, run.fold, epoch)
-    candidates = training_rows(run.rows, run.fold_of_row, run.fold, experiment.sampling.keep)
-    order = epoch_order(experiment.sampling, candidates, run.rows, seed)
-    return training_batches(experiment, order, seed, *distributed())
+    candidates = loader.training_rows(run.rows, run.fold_of_row, run.fold, experiment.sampling.keep)
+    order = loader.epoch_order(experiment.sampling, candidates, run.rows, seed)
+    return loader.training_batches(experiment, order, seed, *distributed())
 
 
-def training_pictures(run: Run) -> Pictures:
+def training_pictures(run: Run) -> loader.Pictures:
     """The run's rows as augmented pictures with their labels."""
     experiment = run.experiment
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
-    return Pictures(experiment.view.reader(run.cache, run.rows), labels, columns_of(run.rows, experiment.head.columns),
-                    pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
+    columns = loader.columns_of(run.rows, experiment.head.columns)
+    return loader.Pictures(experiment.view.reader(run.cache, run.rows), labels, columns,
+                           pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
 
 
 def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
@@ -166,13 +155,14 @@ def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float
 
     A UserError where the recipe's loss knows no constant.
     """
-    rows = training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
+    rows = loader.training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
     net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
-    batches = loader(training_pictures(run), plain_batches(rows, batch_size), run.workers, run.device.type == "cuda")
+    pictures, batches = training_pictures(run), loader.plain_batches(rows, batch_size)
+    read = loader.loader(pictures, batches, run.workers, run.device.type == "cuda")
     with track(len(rows), "look whether it converged", report=run.report, brief=True) as steps:
-        for batch in batches:
+        for batch in read:
             outputs = net(learner.normalize(batch.images), batch.columns.to(run.device))
             losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
             steps.step(len(batch.rows), images=len(batch.rows))
