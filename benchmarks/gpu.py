@@ -36,8 +36,8 @@ from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
 from radstack.training.inference import Views
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch, Pictures, loader
+from radstack.training.run import Learner
 
 COMPETITIONS = ("ich", "bone_age", "knee_age", "radius_ulna")
 STUDIED = (("ich", "se_resnext50"), ("bone_age", "A_regression"), ("radius_ulna", "radius_net7"))
