@@ -13,7 +13,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from radstack.core.errors import UserError, reason
 from radstack.core.registry import pick
 from radstack.nets import pretrained
-from radstack.nets.sources import torchvision_body
+from radstack.nets.sources import SOURCES
 from radstack.recipes.detector import Detector
 from radstack.recipes.experiment import Backbone
 
@@ -108,7 +108,7 @@ def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
     Its batch norms stand still, as a batch is a picture or two; all but the last ``trainable`` of its five parts, too.
     """
     name = recipe.trunk.removesuffix("_fpn")
-    body, start = torchvision_body(name, 3, {}), "random weights"
+    body, start = SOURCES["torchvision"].make(name, 3, {}), "random weights"
     if weights.wanted:
         backbone = Backbone(f"torchvision/{name}", weights=recipe.weights, weights_sha256=recipe.weights_sha256)
         start = pretrained.load(body, backbone, weights.folder, weights.offline)

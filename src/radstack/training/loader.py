@@ -37,7 +37,6 @@ class RowLabels(Protocol):
 
     def __getitem__(self, row: int) -> np.ndarray:
         """Return float32 [targets] or a uint8 mask [height, width]."""
-        ...
 
 
 Visits = list[list[tuple[int, int]]]

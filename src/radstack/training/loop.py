@@ -114,11 +114,9 @@ class Trainable(Protocol):
 
         At step 0 also begins the epoch (a seed, a fresh optimizer). ``at`` moves on while the batches are read.
         """
-        ...
 
     def step(self, batch: Any, at: Position) -> Step:
         """One optimizer step, which leaves the weights as they are where the gradient is not finite."""
-        ...
 
     def end(self, at: Position, tell: Callable[..., None]) -> None:
         """Do what follows an epoch's last step, by default nothing; ``tell`` takes figures for the progress line."""
@@ -126,11 +124,9 @@ class Trainable(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Everything that changes while training, but random states: tensors, numbers, strings, lists and dicts."""
-        ...
 
     def restore(self, state: dict[str, Any], at: Position) -> None:
         """Undo :meth:`state`, which was taken at ``at``."""
-        ...
 
 
 @dataclass
