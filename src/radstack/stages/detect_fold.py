@@ -14,8 +14,7 @@ from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.progress import titled, track
 from radstack.core.say import say
-from radstack.detection.augment import shrunk
-from radstack.detection.nets import detect, read_detector, write_detector
+from radstack.detection.nets import detect, read_detector, shrunk, write_detector
 from radstack.detection.train import DetectRun, train
 from radstack.detection.trunks import Weights
 from radstack.images.boxes import Prior, complete, fit_prior
