@@ -74,8 +74,7 @@ class Learner:
 
     def step(self, micros: list[loader.Batch], epoch: float, number: int,
              rate_factor: float = 1.0) -> tuple[bool, float, torch.Tensor]:
-        """One optimizer step over ``accumulate`` micro-batches, after ``epoch`` epochs (with a fraction) and ``number``
-        steps.
+        """One optimizer step over ``accumulate`` micro-batches; ``epoch`` (with a fraction) and ``number`` steps are done.
 
         Returns whether the weights moved, the mean loss, and every row's loss [rows].
         """
