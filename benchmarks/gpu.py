@@ -36,8 +36,8 @@ from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
 from radstack.training.inference import Views
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch, Pictures, loader
+from radstack.training.run import Learner
 
 COMPETITIONS = ("ich", "bone_age", "knee_age", "radius_ulna")
 STUDIED = (("ich", "se_resnext50"), ("bone_age", "A_regression"), ("radius_ulna", "radius_net7"))
@@ -125,7 +125,7 @@ class Subject:
         images = torch.randint(0, 256, (count, len(one.view.mean), *self.size), dtype=torch.uint8)
         made = Batch(images, labels(one, len(self.targets), count, self.size), torch.ones(count, len(one.head.columns)),
                      torch.arange(count))
-        return made.pin_memory() if setting.cuda else made
+        return Batch(*(part.pin_memory() for part in made)) if setting.cuda else made
 
     def micros(self, setting: Setting, count: int = 0) -> list[Batch]:
         """The micro-batches of one step of the recipe, or one of ``count`` pictures."""

@@ -9,7 +9,7 @@ import torch
 from radstack.core.errors import UserError
 from radstack.recipes.experiment import Op
 from radstack.training.augment import pipeline, transform
-from radstack.training.tta import TTA, center_crop, tta
+from radstack.training.inference import TTA, center_crop, tta
 
 SIZE = (64, 64)
 LABEL = np.zeros(1, np.float32)

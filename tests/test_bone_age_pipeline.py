@@ -20,8 +20,8 @@ from radstack.nets.objectives import objective
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages.apply import apply
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch
+from radstack.training.run import Learner
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,8 +21,8 @@ from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.training.inference import load_net
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch
+from radstack.training.run import Learner
 
 TARGETS, SIZES = tuple("abcdefg"), (4, 3)
 GROUPS = (ClassGroup("left", ("low", "low", "mid", "high")), ClassGroup("right", ("low", "high", "high")))

@@ -9,8 +9,8 @@ from torchvision.models import resnet18
 
 from radstack.core.errors import UserError
 from radstack.core.recipe import change
-from radstack.detection.augment import augmented, drawn, moved, shrunk
-from radstack.detection.nets import as_input, build, detect, losses, parts, phases, read_detector, write_detector
+from radstack.detection.nets import as_input, build, detect, losses, parts, phases, read_detector, shrunk, write_detector
+from radstack.detection.train import augmented, drawn, moved
 from radstack.detection.trunks import Weights, Zfnet
 from radstack.images.boxes import average_precision, complete, fit_prior, flags, iou, score_boxes
 from radstack.images.similarity import Similarity

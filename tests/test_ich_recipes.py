@@ -13,9 +13,9 @@ from radstack.nets.backbones import build
 from radstack.nets.optim import schedule
 from radstack.stack.registry import method_of
 from radstack.training.augment import pipeline
-from radstack.training.learner import Learner
+from radstack.training.inference import tta
 from radstack.training.loader import Batch, epoch_order, training_rows
-from radstack.training.tta import tta
+from radstack.training.run import Learner
 
 LABEL = np.zeros(6, np.float32)
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}

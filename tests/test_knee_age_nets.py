@@ -14,8 +14,8 @@ from radstack.nets.objectives import objective
 from radstack.nets.own import grow
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
 from radstack.recipes.losses import Dice, Jaccard
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch
+from radstack.training.run import Learner
 
 SMALL = {"width": 4, "depth": 2, "dropout": 0.0}
 

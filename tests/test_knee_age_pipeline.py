@@ -30,8 +30,8 @@ from radstack.stages import chain as chain_stage
 from radstack.stages.apply import apply
 from radstack.stages.localize import apply_networks, localize_fold
 from radstack.stages.train import weights_artifact
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch
+from radstack.training.run import Learner
 
 SIDE = 64
 """Of the phantoms: on coarser ones the slices of Epi are no longer the thickest direction, and are not taken for coronal."""

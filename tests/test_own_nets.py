@@ -15,9 +15,9 @@ from radstack.nets.objectives import objective
 from radstack.nets.own import vgg_sizes
 from radstack.recipes.experiment import Backbone, Experiment, Head, Optim, Train
 from radstack.recipes.losses import Expectation, Jaccard, Points, Regression
-from radstack.training.learner import Learner
+from radstack.training.inference import TTA, tta, turn
 from radstack.training.loader import Batch
-from radstack.training.tta import TTA, tta, turn
+from radstack.training.run import Learner
 
 SMALL = {"size": (64, 48), "widths": (4, 8), "dense": (16,)}
 SMALL_UNET = {"widths": (4, 8, 16)}

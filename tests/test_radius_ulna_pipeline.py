@@ -41,8 +41,8 @@ from radstack.stages.stack import stack
 from radstack.stages.submit import submit, submit_constant
 from radstack.stages.train import train
 from radstack.submission.forms import validate
-from radstack.training.learner import Learner
 from radstack.training.loader import Batch, epoch_order
+from radstack.training.run import Learner
 
 REAL = Path(os.environ.get("RADSTACK_REAL_DATA", ""), "boneage_sample")
 TINY = {"convs": ((4, 3), (4, 3), (4, 3), (4, 3)), "dense": (16,), "dropout": 0.0, "padding": "same"}

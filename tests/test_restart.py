@@ -13,10 +13,9 @@ from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
 from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.training import checkpoint
-from radstack.training import learner as learner_module
-from radstack.training.learner import Learner
+from radstack.training import run as run_module
 from radstack.training.loader import Batch
-from radstack.training.run import Run, share_of_constant, train
+from radstack.training.run import Learner, Run, share_of_constant, train
 
 SIDE, ROWS = 16, 60
 BASE = Experiment("age", Whole((SIDE, SIDE)), Backbone("timm/test_resnet", pretrained=False), loss=Regression(10, 5),
@@ -80,9 +79,9 @@ def test_a_run_killed_in_the_second_try_goes_on_there(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return step(self, *args)
 
-    step = learner_module.Learner.step
+    step = run_module.Learner.step
     with monkeypatch.context() as patch:
-        patch.setattr(learner_module.Learner, "step", stop)
+        patch.setattr(run_module.Learner, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             train(make_run(tmp_path / "cut", recipe), make)
     assert checkpoint.key_in(tmp_path / "cut" / "fold0.checkpoint") == "key-1"

@@ -18,7 +18,6 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from radstack.core.errors import UserError, reason
 from radstack.core.files import replacing
-from radstack.detection.augment import shrunk
 from radstack.detection.trunks import ANYWHERE, Weights, trunk
 from radstack.images.boxes import Prior
 from radstack.images.similarity import resized, warp
@@ -104,6 +103,12 @@ def _maps(base: nn.Module, images: ImageList, autocast: Autocast) -> dict[str, t
         maps = base(images.tensors)
     maps = {"0": maps} if isinstance(maps, torch.Tensor) else maps
     return {name: one.float() for name, one in maps.items()}
+
+
+def shrunk(shape: tuple[int, ...], recipe: Detector) -> tuple[float, tuple[int, int]]:
+    """Scale, and height and width after it, that bring a picture of ``shape`` (height, width) to the recipe's sides."""
+    scale = min(recipe.short_side / min(shape), recipe.long_side / max(shape))
+    return scale, (max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1))
 
 
 def as_input(picture: np.ndarray, net: FasterRCNN, device: torch.device) -> torch.Tensor:

@@ -1,10 +1,11 @@
-"""A detector on one fold: its pictures, phases and steps, for the training loop."""
+"""A detector on one fold: its augmented pictures, phases and steps, for the training loop."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -12,18 +13,19 @@ from torchvision.models.detection import FasterRCNN
 
 from radstack.core.errors import UserError
 from radstack.core.say import Report
-from radstack.detection.augment import augmented
-from radstack.detection.nets import Targets, as_input, build, losses, parts, phases
+from radstack.detection.nets import Targets, as_input, build, losses, parts, phases, shrunk
 from radstack.detection.trunks import ANYWHERE, Weights, trunk
+from radstack.images.similarity import Similarity, resized, warp
 from radstack.nets.optim import optimizer, schedule, set_rate
 from radstack.nets.precision import precision
-from radstack.recipes.detector import Detector, FourSteps
+from radstack.recipes.detector import Detector, FourSteps, Jitter
 from radstack.training.distributed import averaging, distributed, main_process_first, seed_everything, spread
-from radstack.training.guard import Step
-from radstack.training.loop import Loop, Position, Trainable
+from radstack.training.loop import Loop, Position, Step, Trainable
 
 Lesson = tuple[np.ndarray, list[torch.Tensor], Targets]
 """Row numbers, pictures and targets of a step."""
+KEPT = 0.5
+"""A box of which the augmentation leaves less than this share in the picture is no longer a label."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,43 @@ class Losses(nn.Module):
     def forward(self, *inputs: Any) -> dict[str, torch.Tensor]:
         """The losses of phase, images, targets and autocast."""
         return losses(self.parts, *inputs)
+
+
+def augmented(picture: np.ndarray, boxes: np.ndarray, recipe: Detector, rng: np.random.Generator
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """A picture uint8 [height, width] and its boxes [classes, 4], resized and jittered; a box that left is NaN."""
+    scale, size = shrunk(picture.shape, recipe)
+    move = drawn(recipe.jitter, size, rng).after(resized(scale))
+    exponent = np.exp(rng.uniform(-recipe.jitter.gamma, recipe.jitter.gamma))
+    table = np.rint(255 * (np.arange(256) / 255) ** exponent).astype(np.uint8)
+    return cv2.LUT(warp(picture, move, size), table), moved(boxes, move, size)
+
+
+def drawn(jitter: Jitter, size: tuple[int, int], rng: np.random.Generator) -> Similarity:
+    """A random move of a picture of ``size`` (height, width) about its center."""
+    center = (np.array(size[::-1]) - 1) / 2
+    angle, zoom = np.radians(rng.uniform(-jitter.angle, jitter.angle)), 1 + rng.uniform(-jitter.scale, jitter.scale)
+    linear = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < jitter.flip:
+        linear = linear * (-1, 1)
+    shift = rng.uniform(-jitter.shift, jitter.shift, 2) * size[::-1]
+    return Similarity(np.column_stack([linear, center + shift - linear @ center]))
+
+
+def moved(boxes: np.ndarray, move: Similarity, size: tuple[int, int]) -> np.ndarray:
+    """Boxes [n, 4] after ``move``, cut to a picture of ``size`` (height, width); NaN where too little is left.
+
+    The new box bounds the old one's inscribed ellipse: the corners of what is boxed are empty as a rule, and bounding them
+    too would make every label of a turned picture too large.
+    """
+    boxes = np.asarray(boxes, float)
+    # Points lie half a pixel off the edges: see radstack.images.similarity and radstack.images.boxes.
+    center = move.apply((boxes[:, :2] + boxes[:, 2:]) / 2 - 0.5) + 0.5
+    half = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ move.matrix[:, :2].T ** 2)
+    whole = np.concatenate([center - half, center + half], axis=1)
+    cut = np.clip(whole, 0, [*size[::-1], *size[::-1]])
+    left = (cut[:, 2:] - cut[:, :2]).prod(1) / (whole[:, 2:] - whole[:, :2]).prod(1)
+    return np.where((left >= KEPT)[:, None], cut, np.nan)
 
 
 def _row(place: int, count: int, seed: tuple[int, int]) -> int:

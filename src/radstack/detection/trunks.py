@@ -13,7 +13,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from radstack.core.errors import UserError, reason
 from radstack.core.registry import pick
 from radstack.nets import pretrained
-from radstack.nets.sources import torchvision_body
+from radstack.nets.sources import SOURCES
 from radstack.recipes.detector import Detector
 
 WIDTHS = (96, 256, 384, 384, 256)
@@ -101,18 +101,13 @@ def _layer(before: int, after: int, kernel: int, stride: int, groups: int) -> li
     return [convolution, *([nn.GroupNorm(groups, after)] if groups else []), nn.ReLU(inplace=True)]
 
 
-def zfnet(recipe: Detector, weights: Weights, **args: Any) -> Trunk:
-    """The trunk of Ren 2015 for gray pictures, from random weights: nobody publishes it for one channel."""
-    return Trunk(Zfnet(1, **args), (0.5,), (0.25,))
-
-
 def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
     """A ResNet from ImageNet weights under a feature pyramid (Lin 2017).
 
     Its batch norms stand still, as a batch is a picture or two; all but the last ``trainable`` of its five parts, too.
     """
     name = recipe.trunk.removesuffix("_fpn")
-    body, start = torchvision_body(name, 3, {}), "random weights"
+    body, start = SOURCES["torchvision"].make(name, 3, {}), "random weights"
     if weights.wanted:
         start = pretrained.load(body, recipe.backbone, weights.folder, weights.offline)
     net: Any = freeze_batch_norm_2d(body.net)
@@ -124,6 +119,7 @@ def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
 
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
-    "zfnet": zfnet,
+    # For gray pictures, from random weights: nobody publishes it for one channel.
+    "zfnet": lambda recipe, weights, **args: Trunk(Zfnet(1, **args), (0.5,), (0.25,)),
     **{f"resnet{depth}_fpn": resnet_fpn for depth in (18, 34, 50, 101, 152)},
 }

@@ -49,8 +49,7 @@ class Net(nn.Module):
         self.given_columns = nn.Linear(len(head.columns), joined) if joined else None
         widths = (body.width + joined, *head.hidden)
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
-        self.head: nn.Linear | nn.Conv2d = (
-            SharedLinear(widths[-1], shares) if shares else nn.Linear(widths[-1], outputs))
+        self.head: nn.Linear | nn.Conv2d = SharedLinear(widths[-1], shares) if shares else nn.Linear(widths[-1], outputs)
         self._pooled = body.pooled
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -110,8 +109,7 @@ def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: P
     if body.dense and (head.columns or head.hidden):
         raise UserError(f"{backbone.name} answers in maps, on which {head} has no place; leave head.columns and head.hidden "
                         "empty")
-    net = (Dense(body, outputs, backbone.dropout) if body.dense else
-           Net(body, outputs, backbone.dropout, head, shares))
+    net = Dense(body, outputs, backbone.dropout) if body.dense else Net(body, outputs, backbone.dropout, head, shares)
     if backbone.pretrained:
         net.start = pretrained.load(body, backbone, weights_folder, offline)
     return net

@@ -146,8 +146,7 @@ def unet_sum(channels: int, *, width: int = 32, depth: int = 4, dropout: float =
     return body_of(SumUnet(channels, grow(width, depth, growth), dropout), width, dense=True)
 
 
-def unet_sum_encoder(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5,
-                     growth: float = 1.0) -> Body:
+def unet_sum_encoder(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5, growth: float = 1.0) -> Body:
     """Down half and middle of :func:`unet_sum` with a global mean, the age network of Pietz 2018; arguments as there.
 
     A file of a whole ``unet_sum`` of the same arguments fits: name it in ``backbone.weights``.

@@ -2,7 +2,6 @@
 
 import importlib
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
@@ -101,18 +100,16 @@ class Apex(Precision):
         self.amp.load_state_dict(state)
 
 
-PRECISIONS: dict[str, Callable[[torch.device], Precision]] = {
-    "fp32": lambda device: Precision(device, torch.float32),
-    "bf16": lambda device: Precision(device, torch.bfloat16),
-    "fp16": lambda device: Precision(device, torch.float16),
-    "apex_o1": lambda device: Apex(device, "O1"),
-    "apex_o2": lambda device: Apex(device, "O2"),
+PRECISIONS: dict[str, torch.dtype | str] = {
+    "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "apex_o1": "O1", "apex_o2": "O2",
 }
+"""Name -> what is computed in, or Apex's optimization level."""
 
 
 def precision(name: str, device: torch.device) -> Precision:
     """The precision ``name`` for ``device``; a UserError that names another where device or installation cannot serve it."""
-    return pick(PRECISIONS, name, "precision")(device)
+    kind = pick(PRECISIONS, name, "precision")
+    return Apex(device, kind) if isinstance(kind, str) else Precision(device, kind)
 
 
 def apex_module(name: str, native: str, needs: str) -> ModuleType:

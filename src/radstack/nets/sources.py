@@ -173,8 +173,7 @@ def _features_then_pool(net: Any, images: torch.Tensor) -> torch.Tensor:
 
 def _modern_densenet(state: State) -> State:
     """Rename ``denselayer1.norm.1.weight`` of files from before PyTorch 0.4.1 to ``denselayer1.norm1.weight``."""
-    return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): value
-            for key, value in state.items()}
+    return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()}
 
 
 def _last(url: str) -> str:

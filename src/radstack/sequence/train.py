@@ -25,8 +25,7 @@ from radstack.sequence.feed import Batch, make_feed
 from radstack.sequence.models import build
 from radstack.sequence.predict import Tell, autocast, predict
 from radstack.training.distributed import averaging, distributed
-from radstack.training.guard import Step
-from radstack.training.loop import Loop, Position, Trainable
+from radstack.training.loop import Loop, Position, Step, Trainable
 
 BAD_STEPS = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""

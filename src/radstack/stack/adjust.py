@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.optimize import minimize
@@ -37,11 +37,9 @@ class Calibrate(Method):
         lines, notes = np.tile([1.0, 0.0], (len(rows.task.targets), 1)), {}
         for place, name in enumerate(rows.task.targets):
             z, y = rows.blend[:, place], rows.truth[:, place]
-            gain, error = cross_fitted_gain(_calibrated, z, y, rows.group, partial(log_losses, y), sigmoid(z))
-            kept = bool(gain > self.margin * error)
-            line = platt(z, y)
-            lines[place] = line if kept else (1.0, 0.0)
-            notes[name] = {"kept": kept, "gain": gain, "error": error, "scale": line[0], "bias": line[1]}
+            paid, line = pays(self.margin, _calibrated, z, y, rows.group, partial(log_losses, y), sigmoid(z)), platt(z, y)
+            lines[place] = line if paid["kept"] else (1.0, 0.0)
+            notes[name] = {**paid, "scale": line[0], "bias": line[1]}
         return Fitted(self, lines, notes)
 
     def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
@@ -72,22 +70,22 @@ def _calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     return sigmoid(scale * new + bias)
 
 
-def cross_fitted_gain(predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
-                      group: np.ndarray, losses: Callable[[np.ndarray], np.ndarray],
-                      plain: np.ndarray) -> tuple[float, float]:
-    """Mean gain from a fit over the predictions ``plain`` [rows], each patient by a fit to others, and its standard error.
+def pays(margin: float, predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
+         group: np.ndarray, losses: Callable[[np.ndarray], np.ndarray], plain: np.ndarray) -> dict[str, Any]:
+    """Whether a fit is ``kept``: its mean ``gain`` over the predictions ``plain`` [rows], each patient predicted by a fit to
+    others, must exceed ``margin`` times its standard ``error``.
 
     ``predict`` takes x ([rows] or [rows, columns]) and labels y [rows] to fit, and x to predict; ``losses`` turns
     predictions [rows] into losses [rows]; ``group`` holds patient numbers [rows].
     """
-    parts = min(PARTS, group.max() + 1)
-    if parts < 2:
-        return 0.0, float("inf")
-    fitted = np.empty(len(y))
-    for rest, part in GroupKFold(parts).split(x, groups=group):
-        fitted[part] = predict(x[rest], y[rest], x[part])
-    gain = losses(plain) - losses(fitted)
-    return float(gain.mean()), standard_error(gain, group)
+    gain, error, parts = 0.0, float("inf"), min(PARTS, group.max() + 1)
+    if parts > 1:
+        fitted = np.empty(len(y))
+        for rest, part in GroupKFold(parts).split(x, groups=group):
+            fitted[part] = predict(x[rest], y[rest], x[part])
+        gains = losses(plain) - losses(fitted)
+        gain, error = float(gains.mean()), standard_error(gains, group)
+    return {"kept": bool(gain > margin * error), "gain": gain, "error": error}
 
 
 @dataclass(frozen=True)

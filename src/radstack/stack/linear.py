@@ -12,7 +12,7 @@ from scipy.optimize import linprog, lsq_linear
 from radstack.core.errors import UserError
 from radstack.core.registry import pick
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
-from radstack.stack.adjust import cross_fitted_gain
+from radstack.stack.adjust import pays
 from radstack.stack.features import index_column
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
@@ -96,12 +96,10 @@ class Linear(Method):
             *weights, constant = solve(x, y)
             return new @ weights + constant
 
-        gain, error = cross_fitted_gain(predict, x, y, part.group, lambda predicted: np.abs(y - predicted), x.mean(axis=1))
-        kept = bool(gain > self.margin * error)
-        notes = {"kept": kept, "gain": gain, "error": error, "weights": np.round(line[:-1], 6).tolist(),
-                 "intercept": round(float(line[-1]), 6)}
+        paid = pays(self.margin, predict, x, y, part.group, lambda predicted: np.abs(y - predicted), x.mean(axis=1))
+        notes = {**paid, "weights": np.round(line[:-1], 6).tolist(), "intercept": round(float(line[-1]), 6)}
         equal = np.append(np.full(x.shape[1], 1 / x.shape[1]), 0.0)
-        return line if kept else equal, notes
+        return line if paid["kept"] else equal, notes
 
     def predict(self, rows: Rows, state: dict[str, np.ndarray]) -> np.ndarray:
         """Numbers by each part's weights and constant, [targets, members + 1]; the mean where a part has none."""

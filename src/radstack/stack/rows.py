@@ -134,10 +134,8 @@ def in_order(index: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(tables: dict[str, pd.DataFrame], index: pd.DataFrame, fold: np.ndarray, task: Task) -> Rows:
-    predicted = np.empty((len(tables), len(index), len(task.targets)), np.float32)
-    for place, (name, table) in enumerate(tables.items()):
-        predicted[place] = _aligned(name, table, index["id"], fold, list(task.targets))
-    return Rows(task, index, fold, predicted)
+    aligned = [_aligned(name, table, index["id"], fold, list(task.targets)) for name, table in tables.items()]
+    return Rows(task, index, fold, np.stack(aligned))
 
 
 def _aligned(name: str, table: pd.DataFrame, ids: pd.Series, fold: np.ndarray, targets: list[str]) -> np.ndarray:

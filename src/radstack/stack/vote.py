@@ -47,8 +47,7 @@ def series_vote(p: np.ndarray, series: np.ndarray, union: int, threshold: float 
     return (code[:, None] >> np.arange(p.shape[1]) & 1).astype(bool)
 
 
-def series_report(table: pd.DataFrame, targets: tuple[str, ...], union: str = "any",
-                  threshold: float = 0.5) -> pd.DataFrame:
+def series_report(table: pd.DataFrame, targets: tuple[str, ...], union: str = "any", threshold: float = 0.5) -> pd.DataFrame:
     """What each series shows, for people, from ``group``, ``series``, ``position`` and a probability column a target.
 
     One row a series and target, in the order of the table: ``group``, ``series``, ``target``, ``slices`` (positions that

@@ -166,8 +166,7 @@ def _environment(processes: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // processes)
     inherited = {name: value for name, value in os.environ.items() if name not in TORCHRUN_NAMES}
     path = os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")]))
-    return {"OMP_NUM_THREADS": str(threads), **inherited, "PYTHONPATH": path,
-            "PYTHONUNBUFFERED": "1"}
+    return {"OMP_NUM_THREADS": str(threads), **inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager

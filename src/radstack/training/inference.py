@@ -1,5 +1,11 @@
-"""A trained network over many rows: predictions and embeddings, averaged over test-time views."""
+"""A trained network over many rows: predictions and embeddings, averaged over test-time views.
 
+Out-of-fold and test tables use the same list of views.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +17,57 @@ from torch.nn import functional
 
 from radstack.core.progress import track
 from radstack.core.recipe import change
+from radstack.core.registry import pick
 from radstack.core.say import Report
 from radstack.images.views import resized
 from radstack.nets.backbones import Net, build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
 from radstack.training.loader import Pictures, columns_of, loader, normalizer, plain_batches
-from radstack.training.tta import tta
+
+Tta = Callable[[torch.Tensor], torch.Tensor]
+"""A batch [batch, channels, height, width] to one of the same shape (height and width swapped by transposing)."""
+
+
+def center_crop(images: torch.Tensor, share: float) -> torch.Tensor:
+    """The middle ``share`` of height and width, brought back to the size of ``images`` bilinearly."""
+    height, width = images.shape[2:]
+    rows, columns = round(height * share), round(width * share)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    crop = images[:, :, top : top + rows, left : left + columns]
+    return functional.interpolate(crop, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def turn(images: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Turned counterclockwise about the center, bilinearly; what comes in from outside repeats the border."""
+    batch, _, height, width = images.shape
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # The grid runs from -1 to 1 on both sides, so that a turn of pixels is stretched by the sides' ratio there.
+    matrix = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], device=images.device)
+    # In bfloat16 the grid of a picture 500 pixels wide would be rounded to whole pixels.
+    with torch.autocast(images.device.type, enabled=False):
+        grid = functional.affine_grid(matrix.expand(batch, 2, 3), list(images.shape), align_corners=False)
+        turned = functional.grid_sample(images.float(), grid, "bilinear", "border", align_corners=False)
+    return turned.to(images.dtype)
+
+
+TTA: dict[str, Tta] = {
+    "plain": lambda images: images,
+    "hflip": lambda images: images.flip(3),
+    "transpose": lambda images: images.transpose(2, 3),
+    "crop90": partial(center_crop, share=0.9),
+    # For views whose channels are neighboring slices (SeuTao, RSNA 2019 first place).
+    "channel_reverse": lambda images: images.flip(1),
+    "turn5": partial(turn, degrees=5),
+    "turn-5": partial(turn, degrees=-5),
+    "turn10": partial(turn, degrees=10),
+    "turn-10": partial(turn, degrees=-10),
+}
+
+
+def tta(names: tuple[str, ...]) -> tuple[Tta, ...]:
+    """The functions of ``names``, in that order; an unknown name is a UserError with the nearest."""
+    return tuple(pick(TTA, name, "test-time view") for name in names)
 
 
 def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: torch.device) -> Any:
@@ -92,12 +142,6 @@ def _dtype(experiment: Experiment, device: torch.device) -> torch.dtype:
     return kinds.get(experiment.train.precision, torch.float16 if device.type == "cuda" else torch.float32)
 
 
-def _grown(probability: torch.Tensor, side: int) -> np.ndarray:
-    """Maps [n, height, width] in 0..1 as uint8 [n, side, side]."""
-    grown = functional.interpolate(probability[:, None], size=(side, side), mode="bilinear", align_corners=False)
-    return (grown[:, 0] * 255).round().byte().cpu().numpy()
-
-
 @torch.inference_mode()
 def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path, pictures: np.ndarray, device: torch.device,
             batch_size: int = 32) -> np.ndarray:
@@ -108,12 +152,15 @@ def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path,
     side = pictures.shape[1]
     net, judge = load_net(experiment, targets, weights, device), objective(experiment.loss, targets).to(device)
     normalize = normalizer(experiment.view.mean, experiment.view.std, device)
-    dtype, masks, made = _dtype(experiment, device), experiment.loss.moves_with_picture == "mask", []
+    dtype, made = _dtype(experiment, device), []
     for start in range(0, len(pictures), batch_size):
         small = [resized(one, experiment.view.size) for one in pictures[start:start + batch_size]]
         batch = torch.from_numpy(np.stack(small))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outputs = net(normalize(batch[:, None]).expand(-1, len(experiment.view.mean), -1, -1))
         answer = judge.answer(outputs.float())
-        made.append(_grown(answer, side) if masks else answer.cpu().numpy())
+        if experiment.loss.moves_with_picture == "mask":
+            grown = functional.interpolate(answer[:, None], size=(side, side), mode="bilinear", align_corners=False)
+            answer = (grown[:, 0] * 255).round().byte()
+        made.append(answer.cpu().numpy())
     return np.concatenate(made)

@@ -5,8 +5,7 @@ resumed run changes a pixel (as they do where workers seed NumPy alike, PyTorch 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,7 @@ from radstack.training.augment import Augment
 from radstack.training.distributed import spread
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """One micro-batch."""
 
     images: torch.Tensor
@@ -33,17 +31,12 @@ class Batch:
     rows: torch.Tensor
     """int64 [batch], row numbers of the row table"""
 
-    def pin_memory(self) -> "Batch":
-        """Called by the loader when the device is a GPU."""
-        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.columns.pin_memory(), self.rows)
-
 
 class RowLabels(Protocol):
     """What a network learns of a row, by row number: an array, or something that reads masks."""
 
     def __getitem__(self, row: int) -> np.ndarray:
         """Return float32 [targets] or a uint8 mask [height, width]."""
-        ...
 
 
 Visits = list[list[tuple[int, int]]]

@@ -1,19 +1,86 @@
-"""The training loop of every network here: resume, step, guard, save and log, from top to bottom."""
+"""The training loop of every network here: resume, step, guard, save and log, from top to bottom.
+
+Where the loss or the gradient is not finite it skips the step, then rolls back, then stops and names the rows.
+"""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+import torch
+
+from radstack.core.errors import UserError
 from radstack.core.progress import Log, track
 from radstack.core.say import Report
 from radstack.training import checkpoint
 from radstack.training.distributed import distributed, same_everywhere
-from radstack.training.guard import Guard, RollBack, Step
 
 T = TypeVar("T")
+NAMED = 8
+"""How many rows a message names."""
+
+
+class RollBack(Exception):
+    """Too many bad steps in a row: go back to the last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of an optimizer step."""
+
+    moved: bool
+    """Whether the gradient was finite, so that the weights moved; the same in all processes, which share the gradient."""
+    loss: float
+    rate: float
+    """Learning rate."""
+    images: int
+    """Pictures met by all processes."""
+    names: Sequence[str] | np.ndarray
+    """Of the rows that this process met."""
+    losses: torch.Tensor
+    """Their losses [rows], to tell which are bad."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """For the progress line; a loss that is not finite would spoil the mean."""
+        return ({"loss": self.loss} if self.moved else {}) | {"lr": self.rate, "images": self.images}
+
+
+@dataclass
+class Guard:
+    """Counts steps that did not move the weights."""
+
+    limit: int
+    """Bad steps in a row before rolling back."""
+    advice: str
+    """What to type against it, for the last error."""
+    report: Report
+    bad: int = 0
+    suspects: list[str] = field(default_factory=list)
+
+    def judge(self, step: Step) -> None:
+        """Count ``step``, which has already been left out where it was bad.
+
+        One bad step may be chance (fp16 overflows while its scale adapts), ``limit`` in a row are not: they raise RollBack.
+        """
+        if step.moved:
+            self.bad = 0
+            return
+        self.bad += 1
+        infinite = [name for name, loss in zip(step.names, step.losses.tolist()) if not abs(loss) < float("inf")]
+        named = (infinite or list(step.names))[:NAMED]
+        self.suspects = list(dict.fromkeys([*self.suspects, *named]))[-NAMED:]
+        self.report(f"step skipped ({self.bad} in a row): loss or gradient not finite at {', '.join(named)}")
+        if self.bad >= self.limit:
+            raise RollBack
+
+    def give_up(self) -> UserError:
+        """The error of a run that rolled back and met the same again."""
+        return UserError(f"loss not finite again after rolling back; rows met: {', '.join(self.suspects)}; {self.advice}")
 
 
 @dataclass
@@ -47,11 +114,9 @@ class Trainable(Protocol):
 
         At step 0 also begins the epoch (a seed, a fresh optimizer). ``at`` moves on while the batches are read.
         """
-        ...
 
     def step(self, batch: Any, at: Position) -> Step:
         """One optimizer step, which leaves the weights as they are where the gradient is not finite."""
-        ...
 
     def end(self, at: Position, tell: Callable[..., None]) -> None:
         """Do what follows an epoch's last step, by default nothing; ``tell`` takes figures for the progress line."""
@@ -59,11 +124,9 @@ class Trainable(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Everything that changes while training, but random states: tensors, numbers, strings, lists and dicts."""
-        ...
 
     def restore(self, state: dict[str, Any], at: Position) -> None:
         """Undo :meth:`state`, which was taken at ``at``."""
-        ...
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""One experiment on one fold: its rows, batches and steps, for the training loop; again where it did not converge."""
+"""One experiment on one fold: network, batches and steps, for the training loop; again where it did not converge."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -9,29 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from radstack.core.progress import track
 from radstack.core.recipe import change
 from radstack.core.say import Report
 from radstack.nets.backbones import Net
+from radstack.nets.objectives import objective
+from radstack.nets.optim import moving_average, optimizer, schedule, set_rate
+from radstack.nets.precision import precision
 from radstack.recipes.experiment import Experiment
-from radstack.training import checkpoint
+from radstack.training import checkpoint, loader
 from radstack.training.augment import pipeline
-from radstack.training.distributed import distributed, main_process_first, same_everywhere, seed_everything
-from radstack.training.guard import Step
-from radstack.training.learner import Learner
-from radstack.training.loader import (
-    Batch,
-    Pictures,
-    RowLabels,
-    columns_of,
-    epoch_order,
-    loader,
-    plain_batches,
-    training_batches,
-    training_rows,
-)
-from radstack.training.loop import Loop, Position, Trainable
+from radstack.training.distributed import averaging, distributed, main_process_first, same_everywhere, seed_everything
+from radstack.training.loop import Loop, Position, Step, Trainable
 
 APART = 1000
 """Between the seeds of two attempts."""
@@ -57,10 +49,76 @@ class Run:
     workers: int
     checkpoint_seconds: float
     report: Report
-    labels: RowLabels | None = None
+    labels: loader.RowLabels | None = None
     """What is learned of each row; None for the columns ``targets`` of ``rows``."""
     what: str = "train"
     """Starts each progress line, after the job's name."""
+
+
+class Learner:
+    """Everything that changes while training, so that a checkpoint of it is a checkpoint of the run."""
+
+    def __init__(self, experiment: Experiment, targets: tuple[str, ...], net: Net, device: torch.device) -> None:
+        """Bring ``net`` to ``device`` and make its optimizer, precision and average by the recipe."""
+        recipe = experiment.train
+        self.experiment, self.device = experiment, device
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.net: Net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.loss = objective(experiment.loss, targets).to(device)
+        self.precision = precision(recipe.precision, device)
+        # Before prepare: Apex O2 halves the weights in place, and an average of halves would stand still.
+        self.average = moving_average(self.net, recipe.ema) if recipe.ema else None
+        prepared, self.optimizer = self.precision.prepare(self.net, optimizer(experiment.optim, self.net))
+        self.model = averaging(prepared, device)
+        self.normalize = loader.normalizer(experiment.view.mean, experiment.view.std, device)
+
+    def step(self, micros: list[loader.Batch], epoch: float, number: int,
+             rate_factor: float = 1.0) -> tuple[bool, float, torch.Tensor]:
+        """One optimizer step over ``accumulate`` micro-batches; ``epoch`` (with a fraction) and ``number`` steps are done.
+
+        Returns whether the weights moved, the mean loss, and every row's loss [rows].
+        """
+        recipe = self.experiment
+        peak = recipe.optim.lr * rate_factor
+        set_rate(self.optimizer, peak * schedule(recipe.schedule, epoch, recipe.train.epochs))
+        self.model.train()
+        losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
+        norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
+        moved = math.isfinite(norm)
+        if moved and self.average is not None:
+            self.average.update(self.net, number + 1)
+        return moved, float(torch.stack(losses).mean()), torch.cat(rows)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to keep: the average where there is one."""
+        return self.average.module if self.average is not None else self.net
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers from which :meth:`restore` goes on."""
+        return {name: part.state_dict() if part is not None else {} for name, part in self._parts().items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        for name, part in self._parts().items():
+            if part is not None:
+                part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {"net": self.net, "optimizer": self.optimizer, "precision": self.precision, "average": self.average}
+
+    def _backward(self, batch: loader.Batch, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.normalize(batch.images).contiguous(memory_format=self.layout)
+        with self.precision.autocast():
+            outputs = self.model(images, batch.columns.to(self.device, non_blocking=True))
+        loss, rows = self.loss(outputs, batch.targets.to(self.device, non_blocking=True))
+        self.precision.backward(loss / parts, self.optimizer)
+        return loss.detach(), rows
 
 
 def fit(run: Run, net: Net) -> tuple[Learner, dict[str, Any]]:
@@ -85,15 +143,15 @@ class Lessons(Trainable):
         self.steps = len(epoch_batches(run, 0)) // recipe.accumulate
         self.total = recipe.epochs * self.steps
 
-    def batches(self, at: Position) -> Iterator[list[Batch]]:
+    def batches(self, at: Position) -> Iterator[list[loader.Batch]]:
         """The micro-batches of each step that the epoch has left."""
         batches = epoch_batches(self.run, at.stretch)
         self.steps = len(batches) // self.accumulate
         left = batches[at.step * self.accumulate:]
-        micros = loader(self.pictures, left, self.run.workers, self.run.device.type == "cuda")
+        micros = loader.loader(self.pictures, left, self.run.workers, self.run.device.type == "cuda")
         return iter(lambda: list(islice(micros, self.accumulate)), [])
 
-    def step(self, batch: list[Batch], at: Position) -> Step:
+    def step(self, batch: list[loader.Batch], at: Position) -> Step:
         """One optimizer step over accumulated micro-batches."""
         moved, loss, losses = self.learner.step(batch, at.stretch + at.step / self.steps, at.done, at.rate_factor)
         rows = torch.cat([micro.rows for micro in batch]).numpy()
@@ -112,17 +170,18 @@ def epoch_batches(run: Run, epoch: int) -> list[list[tuple[int, int]]]:
     """Micro-batches of this process for one epoch."""
     experiment = run.experiment
     seed = (experiment.train.seed, run.fold, epoch)
-    candidates = training_rows(run.rows, run.fold_of_row, run.fold, experiment.sampling.keep)
-    order = epoch_order(experiment.sampling, candidates, run.rows, seed)
-    return training_batches(experiment, order, seed, *distributed())
+    candidates = loader.training_rows(run.rows, run.fold_of_row, run.fold, experiment.sampling.keep)
+    order = loader.epoch_order(experiment.sampling, candidates, run.rows, seed)
+    return loader.training_batches(experiment, order, seed, *distributed())
 
 
-def training_pictures(run: Run) -> Pictures:
+def training_pictures(run: Run) -> loader.Pictures:
     """The run's rows as augmented pictures with their labels."""
     experiment = run.experiment
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
-    return Pictures(experiment.view.reader(run.cache, run.rows), labels, columns_of(run.rows, experiment.head.columns),
-                    pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
+    columns = loader.columns_of(run.rows, experiment.head.columns)
+    return loader.Pictures(experiment.view.reader(run.cache, run.rows), labels, columns,
+                           pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
 
 
 def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
@@ -166,13 +225,14 @@ def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float
 
     A UserError where the recipe's loss knows no constant.
     """
-    rows = training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
+    rows = loader.training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
     net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
-    batches = loader(training_pictures(run), plain_batches(rows, batch_size), run.workers, run.device.type == "cuda")
+    pictures, batches = training_pictures(run), loader.plain_batches(rows, batch_size)
+    read = loader.loader(pictures, batches, run.workers, run.device.type == "cuda")
     with track(len(rows), "look whether it converged", report=run.report, brief=True) as steps:
-        for batch in batches:
+        for batch in read:
             outputs = net(learner.normalize(batch.images), batch.columns.to(run.device))
             losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
             steps.step(len(batch.rows), images=len(batch.rows))
