@@ -48,12 +48,8 @@ def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...]
               tables: Mapping[str, Mapping[int, pd.DataFrame]]) -> Arrays:
     """Arrays of an index table (sorted by split, series, position) and a fold table.
 
-    Args:
-        index: the index table.
-        folds: columns ``group``, ``fold``.
-        targets: label columns, in order.
-        embeddings: member -> fold -> float16 [rows of index, width].
-        tables: member -> fold -> prediction table of that fold's network (scored and test rows together).
+    ``targets`` are the label columns. By member and fold, ``embeddings`` are float16 [rows of index, width], and ``tables``
+    the predictions of that fold's network, scored and test rows together.
     """
     table = index.merge(folds, on="group", how="left", validate="many_to_one")
     columns = list(targets)
