@@ -13,7 +13,6 @@ from radstack.stages.predict import predict_job
 
 
 def main() -> None:
-    """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "jobs", "ray")
     context = open_context(arguments.parse_args(), load)
     jobs = [predict_job(context, experiment, fold)

@@ -13,7 +13,6 @@ from radstack.stages.sequence import sequence_job
 
 
 def main() -> None:
-    """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
                        "resume", "checkpoint_seconds")
     context = open_context(arguments.parse_args(), load)

@@ -15,13 +15,8 @@ def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int)
     """Deal groups into folds so that every label's positives and the rows are spread evenly.
 
     Groups are dealt in order of the rarest label they hold, then of size; each goes to the fold that has the fewest
-    positives of that label, then the fewest rows. ``seed`` orders groups that are otherwise equal.
-
-    Args:
-        groups: patient of each row, length n.
-        labels: 0/1 columns, length n (soft labels count by their sum).
-        n_folds: number of folds.
-        seed: breaks ties.
+    positives of that label, then the fewest rows. ``seed`` orders groups that are otherwise equal. ``groups`` are the
+    patients of the rows, ``labels`` 0/1 columns of them (soft labels count by their sum).
 
     Returns:
         Columns ``group`` and ``fold`` (int 0..n_folds-1), one row a group, sorted by group.

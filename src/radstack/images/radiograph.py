@@ -66,17 +66,9 @@ def read_header(path: Path) -> Header:
 def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     """Read the header of every PNG below ``folder`` but those in ``annotations`` and hidden ones.
 
-    Args:
-        folder: the input folder.
-        workers: processes.
-        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
-
-    Returns:
-        One row a file sorted by ``path`` (below the folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where
-        unreadable), ``reason`` and ``detail`` ("" if readable).
-
-    Raises:
-        UserError: there is no PNG.
+    The parts are kept as :func:`radstack.core.parallel.mapped_rows` does. One row a file sorted by ``path`` (below the
+    folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where unreadable), ``reason`` and ``detail`` ("" if
+    readable). UserError where there is no PNG.
     """
     found = _list(folder)
     if not found:
@@ -95,16 +87,18 @@ def read(path: Path) -> np.ndarray:
     """
     read_header(path)
     gray = _gray(_decoded(path))
-    return _stretch(gray) if gray.dtype == np.uint16 else gray
+    if gray.dtype != np.uint16:
+        return gray
+    low, high = np.percentile(gray, STRETCH)
+    # A picture of one value has no range; it becomes 0.
+    scaled = (gray.astype(np.float32) - low) * (255 / max(high - low, 1))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int]:
     """Gray values of a PNG or JPEG as :func:`read` makes them, uint8 [height, width], and the channels of the file (1 to 4).
 
-    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels.
-
-    Raises:
-        Unreadable: the reasons of :func:`read`.
+    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels. Unreadable as in :func:`read`.
     """
     head, tail, length = _ends(path)
     if not head.startswith(JPEG):
@@ -144,11 +138,8 @@ def _decoded(path: Path) -> np.ndarray:
 def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
     """A square copy of a radiograph, zero padded, the picture in the middle, its aspect ratio kept.
 
-    Padding comes before shrinking, so that both axes have exactly one scale, whatever the size.
-
-    Returns:
-        uint8 [side, side], and ``scale``, ``offset_x``, ``offset_y`` with raw x = (small x - offset_x) / scale, raw y
-        alike; pixel centers at integers.
+    Padding comes before shrinking, so that both axes have exactly one scale, whatever the size. Gives uint8 [side, side],
+    and ``scale``, ``offset_x``, ``offset_y`` with raw x = (small x - offset_x) / scale, raw y alike, centers at integers.
     """
     raw = read(path)
     longest = max(raw.shape)
@@ -198,11 +189,3 @@ def _gray(pixels: np.ndarray) -> np.ndarray:
     if (color[..., 0] == color[..., 1]).all() and (color[..., 0] == color[..., 2]).all():
         return np.ascontiguousarray(color[..., 0])
     return cv2.cvtColor(np.ascontiguousarray(color), cv2.COLOR_BGR2GRAY)
-
-
-def _stretch(gray: np.ndarray) -> np.ndarray:
-    """16 bits -> 8 bits."""
-    low, high = np.percentile(gray, STRETCH)
-    # A picture of one value has no range; it becomes 0.
-    scaled = (gray.astype(np.float32) - low) * (255 / max(high - low, 1))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -56,11 +56,8 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
     """Read a .mhd, .mha, .nii, .nii.gz or .nrrd file, or a folder that holds one DICOM series.
 
     Axes are permuted and flipped, never resampled: an oblique volume keeps its tilt in ``direction``. A sagittal or axial
-    series is turned likewise, and ``plane`` says so.
-
-    Args:
-        path: the file or folder.
-        echo: of a DICOM folder with several echoes, the EchoNumbers (0018,0086) to read.
+    series is turned likewise, and ``plane`` says so. ``echo`` is, of a DICOM folder with several echoes, the EchoNumbers
+    (0018,0086) to read.
 
     Raises:
         Unreadable: the reasons of :func:`read_header`, and ``truncated`` (the header is whole, the voxels are not),
@@ -155,8 +152,8 @@ def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, directi
     count, step = np.array(size)[axes], np.array(spacing)[axes]
     start = origin + direction[:, axes] @ (np.where(flips, count - 1, 0) * step)
     across = axes.index(2) if step.max() < ISOTROPIC * step.min() else int(step.argmax())
-    return Grid((int(count[0]), int(count[1]), int(count[2])), (float(step[0]), float(step[1]), float(step[2])), start,
-                direction[:, axes] * np.where(flips, -1.0, 1.0), PLANES[across])
+    return Grid(tuple(count.tolist()), tuple(step.tolist()), start, direction[:, axes] * np.where(flips, -1.0, 1.0),
+                PLANES[across])
 
 
 def _check_nifti(path: Path, reader: Any) -> None:
@@ -205,8 +202,7 @@ def _slice(path: Path) -> list[dict[str, Any]]:
         if error.reason == "not-dicom":
             return []
         raise Unreadable(error.reason, f"{path.name}: {error.detail}") from error
-    found = fault(header)
-    if found is not None:
+    if found := fault(header):
         raise Unreadable(found.reason, f"{path.name}: {found.detail}")
     echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"])
     return [{"id": path.name, "file": str(path), "series": header.series, "shape": f"{header.rows} x {header.columns}",
@@ -229,8 +225,7 @@ def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFra
 
 def _check_order(table: pd.DataFrame, folder: Path) -> None:
     """Refuse slices that are not evenly spaced pictures of one stack."""
-    flagged = table[table["order_flag"] != ""]
-    if len(flagged):
+    if len(flagged := table[table["order_flag"] != ""]):
         raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
     if table["shape"].nunique() > 1:
         raise Unreadable("mixed-size", f"{folder.name} holds pictures of {' and '.join(table['shape'].unique()[:2])}")

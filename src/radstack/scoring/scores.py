@@ -18,7 +18,7 @@ def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, 
         models: name -> prediction table; ids outside ``rows`` are left out, and a model that lacks some is scored on
             what it has (column ``rows``).
         rows: ``id``, ``group`` and the labels.
-        constant: the constant predictor, one value a target (prevalences or medians of training).
+        constant: one value a target (prevalences or medians of training).
         best: best possible predictions, for phantoms.
         task: targets and metric.
         strata: parts of ``rows`` (same order) that get a score of their own: each True of a bool column, each value of

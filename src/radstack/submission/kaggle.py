@@ -75,8 +75,7 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
 def push(path: Path, competition: str, message: str) -> str:
     """Submit the file ``path`` with ``message``; returns Kaggle's answer.
 
-    Raises:
-        UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
+    UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with src/08_submit.py")
@@ -93,11 +92,7 @@ def push(path: Path, competition: str, message: str) -> str:
 
 
 def connect() -> Any:
-    """An authenticated ``KaggleApi``.
-
-    Raises:
-        UserError: the package or the credentials are missing, or Kaggle refuses them.
-    """
+    """An authenticated ``KaggleApi``; UserError where the package or the credentials are missing, or Kaggle refuses them."""
     import requests
 
     silence = io.StringIO()  # without credentials the package prints a page of help and calls exit()

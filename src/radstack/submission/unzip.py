@@ -17,13 +17,9 @@ UNZIP_THREADS = 4
 
 
 def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None:
-    """Unpack ``archive`` into ``folder``; members that are there with the right size are kept as they are.
+    """Unpack ``archive``, a zip file, into ``folder``; members that are there with the right size are kept as they are.
 
-    Args:
-        archive: a zip file; each member's CRC is checked.
-        folder: made when missing.
-        report: takes progress lines.
-        top: a first folder of the member names to leave out.
+    Each member's CRC is checked. ``top`` is a first folder of the member names to leave out; ``report`` takes lines.
 
     Raises:
         UserError: the archive is damaged, a member would land outside ``folder``, or the disk is too small.

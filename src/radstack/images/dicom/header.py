@@ -19,6 +19,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
@@ -56,10 +57,8 @@ HEAD_BYTES = 4096
 """Read at once for a header; those of the RSNA 2019 archive end before byte 700."""
 UNDEFINED = 0xFFFFFFFF
 """The length that means "until the delimiter"."""
-SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-"""Value representations with a 16-bit length (PS3.5 section 7.1.2)."""
-LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Value representations with two reserved bytes and a 32-bit length."""
+SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32))
+"""Value representations with a 16-bit length, and with two reserved bytes and a 32-bit one (PS3.5 section 7.1.2)."""
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
 _NATIVE = (EXPLICIT, IMPLICIT, str(ExplicitVRBigEndian))
@@ -74,12 +73,10 @@ class Unreadable(Exception):
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """Line breaks in ``detail`` become spaces, so that it fits a table."""
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail.replace("\n", " ")[:300]
+        self.reason, self.detail = reason, detail.replace("\n", " ")[:300]  # it fits a table
 
     def __str__(self) -> str:
-        """Reason and detail."""
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
@@ -123,8 +120,7 @@ class Header:
 def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
     """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
 
-    Raises:
-        Unreadable: ``bad-header``, the bytes do not parse as their value representation.
+    Unreadable (``bad-header``) where the bytes do not parse as their value representation.
     """
     try:
         if vr in (b"DS", b"IS"):
@@ -140,8 +136,7 @@ def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
 def make_header(values: dict[str, Any], **where: int) -> Header:
     """Build a header from decoded ``values`` by field name; None and () count as absent.
 
-    Raises:
-        Unreadable: ``bad-header``, a number that must be finite is not, or a vector has the wrong length.
+    Unreadable (``bad-header``) where a number that must be finite is not, or a vector has the wrong length.
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
     for name, length in (("position", 3), ("orientation", 6), ("spacing", 2)):
@@ -155,23 +150,16 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
             given[name] = given[name][0]
     given["frames"] = int(given.get("frames", 1))
     for name in ("padding", "padding_limit"):
-        if name in given:
-            given[name] = _signed(given[name], given.get("pixel_representation", 0))
+        if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
+            value = given[name] & 0xFFFF
+            given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
     return Header(**(given | where))
 
 
-def _signed(value: int, representation: int) -> int:
-    """PixelPaddingValue is written as US or SS, whatever the sign of the pixels; read it with their sign."""
-    value &= 0xFFFF
-    return value - 0x10000 if representation and value >= 0x8000 else value
-
-
 def read_header(path: Path | str) -> Header:
-    """Read the header of ``path``.
+    """Read the header of ``path``; Unreadable as ``no-access``, ``empty``, ``not-dicom`` or ``bad-header``.
 
-    Raises:
-        Unreadable: ``no-access``, ``empty``, ``not-dicom`` or ``bad-header``. Whether the pixels are all there and
-            can be decoded is asked of :func:`fault`.
+    Whether the pixels are all there and can be decoded is asked of :func:`fault`.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -188,8 +176,7 @@ def read_header(path: Path | str) -> Header:
 def walk(data: bytes, size: int) -> Header | None:
     """Parse a plain little-endian header from the first bytes of a file of ``size`` bytes; None: ask pydicom.
 
-    Raises:
-        Unreadable: ``empty``, or ``bad-header`` for a value that does not parse.
+    Unreadable as ``empty``, or ``bad-header`` for a value that does not parse.
     """
     if size == 0:
         raise Unreadable("empty", "the file has no bytes")
@@ -227,11 +214,7 @@ def walk(data: bytes, size: int) -> Header | None:
 
 
 def ask_pydicom(path: Path | str, size: int) -> Header:
-    """Read the header with pydicom, stopping before the pixels.
-
-    Raises:
-        Unreadable: ``not-dicom`` or ``bad-header``.
-    """
+    """Read the header with pydicom, stopping before the pixels; Unreadable as ``not-dicom`` or ``bad-header``."""
     try:
         with warnings.catch_warnings(), Path(path).open("rb") as file:
             warnings.simplefilter("ignore")
@@ -250,10 +233,9 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
 
 def _value(dataset: pydicom.Dataset, tag: int) -> Any:
     """One field of a pydicom data set in the types of :func:`from_bytes`."""
-    if tag not in dataset or dataset[tag].value in (None, ""):
+    value, vr = dataset[tag].value if tag in dataset else None, FIELDS[tag][1][0]
+    if value in (None, ""):
         return None
-    value = dataset[tag].value
-    vr = FIELDS[tag][1][0]
     if vr in (b"DS", b"IS"):
         return tuple(map(float, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else (float(value),)
     return int(value) if vr == b"US" else str(value).strip(" \0")
@@ -274,9 +256,8 @@ def _pixel_place(dataset: pydicom.Dataset, at: int, element: bytes) -> dict[str,
 def fault(header: Header) -> Unreadable | None:
     """What keeps the pixels of a well-formed header from being read, as far as the header and the file size tell.
 
-    Returns:
-        None, or ``no-pixels``, ``bad-header``, ``unsupported-transfer-syntax``, ``not-gray``, ``wrong-size`` (the
-        declared length is not that of the picture) or ``truncated`` (the file ends before the declared length).
+    None, or ``no-pixels``, ``bad-header``, ``unsupported-transfer-syntax``, ``not-gray``, ``wrong-size`` (the declared
+    length is not that of the picture) or ``truncated`` (the file ends before the declared length).
     """
     if not header.pixel_length:
         return Unreadable("no-pixels", "the header has no PixelData after it")

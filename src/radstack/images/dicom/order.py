@@ -18,13 +18,10 @@ def order(table: pd.DataFrame) -> pd.DataFrame:
     normal, the mean of its slices', so that ``z = dot(position, normal)`` is comparable within it. Under gantry tilt
     this is the distance between parallel slices. Equal z are ranked by ``id``.
 
-    Args:
-        table: columns ``id``, ``series``, ``POSITION`` and ``ORIENTATION``, one row a slice.
-
-    Returns:
-        ``table`` with ``position`` (int32 rank 0..n-1), ``z`` (float64 mm, NaN without a position) and ``order_flag``
-        (comma-joined: ``no-position`` is ranked last, ``no-orientation`` is taken as its series or as axial,
-        ``mixed-orientation``, ``repeated-position``), sorted by series and position.
+    ``table`` has ``id``, ``series``, ``POSITION`` and ``ORIENTATION``, one row a slice. It comes back sorted by series and
+    position with ``position`` (int32 rank 0..n-1), ``z`` (float64 mm, NaN without a position) and ``order_flag``
+    (comma-joined: ``no-position`` is ranked last, ``no-orientation`` is taken as its series or as axial,
+    ``mixed-orientation``, ``repeated-position``).
     """
     normal = _normals(table)
     table = table.assign(**dict(zip("uvw", normal.T)))
@@ -53,7 +50,5 @@ def _flags(table: pd.DataFrame, normal: np.ndarray, mean: np.ndarray) -> pd.Seri
         "mixed-orientation": cosine < np.cos(np.radians(1.0)),
         "repeated-position": (table["z"].notna() & table.duplicated(["series", "z"], keep=False)).to_numpy(),
     }
-    flags = pd.Series("", index=table.index, dtype=object)
-    for name, where in found.items():
-        flags[where] = flags[where].map(lambda text, name=name: f"{text},{name}" if text else name)
-    return flags.astype("str")
+    names = np.array([f",{name}" for name in found], object)
+    return pd.Series(np.column_stack(list(found.values())) @ names, index=table.index, dtype="str").str[1:]

@@ -15,10 +15,7 @@ def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
     Plain 16-bit little-endian files are a view (read-only) of the bytes read; the rest is decoded by pydicom with
     pylibjpeg and gdcm. The values are those of ``pydicom.dcmread(path).pixel_array`` bit for bit, in whatever way
     they were reached. MONOCHROME1 is *not* inverted here: the rescale of a CT holds whatever the polarity of the
-    display (PS3.3 C.7.6.3.1.2), and a radiograph is turned around with :func:`invert`.
-
-    Raises:
-        Unreadable: with its reason; never anything else.
+    display (PS3.3 C.7.6.3.1.2), and a radiograph is turned around with :func:`invert`. Raises nothing but Unreadable.
     """
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (twice as fast as Path.open on small files)
@@ -28,8 +25,7 @@ def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
     header = walk(data, len(data))
     plain = header is not None
     header = header or ask_pydicom(path, len(data))
-    found = fault(header)
-    if found is not None:
+    if found := fault(header):
         raise found
     return (_view(data, header) if plain and _is_plain(header) else _decode(path)), header
 
@@ -62,11 +58,7 @@ def _view(data: bytes, header: Header) -> np.ndarray:
 
 
 def _decode(path: Path | str) -> np.ndarray:
-    """Let pydicom and its plugins decode the picture.
-
-    Raises:
-        Unreadable: ``undecodable``, or ``not-gray`` for what is not one 8- or 16-bit gray frame.
-    """
+    """Let pydicom and its plugins decode the picture; ``not-gray`` is what is not one 8- or 16-bit gray frame."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

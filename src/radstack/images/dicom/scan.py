@@ -31,12 +31,7 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
 
     Each chunk of ``CHUNK`` files is kept in ``parts_folder`` as it is done, under the digest of its names, sizes and
     times: a killed scan starts where it was, a changed file is read again. The parts may be deleted once the result
-    is stored.
-
-    Args:
-        folder: searched with its subfolders; every file counts, whatever it is called.
-        workers: processes; 0 or 1 reads in this one. Results do not depend on it.
-        parts_folder: where parts are kept, outside ``folder``.
+    is stored. Results do not depend on the number of ``workers``; parts lie outside ``folder``.
 
     Returns:
         One row a file sorted by ``path`` (below the folder): ``path``, ``size``, ``reason`` and ``detail`` ("" if
@@ -83,22 +78,14 @@ def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
         if name != path:
             raise Unreadable("odd-name", "the file name is not UTF-8; rename the file")
         header = read_header(f"{folder}/{path}")
-        found = fault(header)
-        if found is not None:
+        if found := fault(header):
             raise found
     except Unreadable as error:
         row |= {"reason": error.reason, "detail": error.detail}
-    return row | _columns(header)
-
-
-def _columns(header: Header) -> dict[str, Any]:
-    """The header as scalars."""
-    row = {name: getattr(header, name) for name in PLAIN}
-    row["series_uid"] = header.series
+    row |= {name: getattr(header, name) for name in PLAIN} | {"series_uid": header.series}
     row["padding"] = np.nan if header.padding is None else float(header.padding)
-    row |= zip(POSITION, header.position or (np.nan,) * 3)
-    row |= zip(ORIENTATION, header.orientation or (np.nan,) * 6)
-    row |= zip(("spacing_row", "spacing_column"), header.spacing or (np.nan,) * 2)
-    row["window_center"] = header.window_center[0] if header.window_center else np.nan
-    row["window_width"] = header.window_width[0] if header.window_width else np.nan
+    for names, values in ((POSITION, header.position), (ORIENTATION, header.orientation),
+                          (("spacing_row", "spacing_column"), header.spacing), (("window_center",), header.window_center),
+                          (("window_width",), header.window_width)):
+        row |= zip(names, values or (np.nan,) * len(names))
     return row
