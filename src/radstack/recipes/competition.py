@@ -26,13 +26,9 @@ class Index(Protocol):
     """Reads what the organizer ships: headers of the raw files and his label tables."""
 
     def __call__(self, folder: Path, workers: int, parts: Path, /, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The index and the quarantine of ``folder``.
+        """The index and the quarantine of ``folder``, ``input/<name>``, which is only read, by ``workers`` processes.
 
-        Args:
-            folder: ``input/<name>``; only read.
-            workers: processes to read with.
-            parts: folder for pieces, so that a killed run goes on.
-            report: told what was found.
+        ``parts`` is a folder for pieces, so that a killed run goes on; ``report`` is told what was found.
 
         Returns:
             One row a picture (``id``, ``path`` below ``folder``, ``group`` (the patient), ``split`` (``train`` or ``test``),
@@ -223,8 +219,7 @@ class Competition:
     def __post_init__(self) -> None:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
         names = [item.name for item in self.recipes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{self.name} has two recipes called {', '.join(twice)}")
 
     @property
