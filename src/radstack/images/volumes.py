@@ -13,7 +13,7 @@ import pydicom
 
 from radstack.images.dicom import Unreadable, fault
 from radstack.images.dicom import read_header as read_dicom_header
-from radstack.images.dicom.order import ORIENTATION, POSITION, order
+from radstack.images.dicom.scan import ORIENTATION, POSITION, order
 
 CORONAL = "LIP"
 """Columns run to the patient's left, rows to the feet, slices to the back: the code of sitk.DICOMOrient."""
