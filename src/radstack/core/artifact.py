@@ -24,16 +24,11 @@ PACKAGES = ("torch", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "alb
 class Artifact:
     """What a stage makes from what. ``inputs`` are files (their content counts) or plain digests."""
 
-    stage: str
-    """Script that makes it, e.g. ``04_train``."""
-    version: int
-    """Raised by hand whenever the stage's code changes what it writes."""
-    files: tuple[Path, ...]
-    """What is made together."""
-    recipe: Any
-    """Dataclass or JSON value that decides the content."""
-    inputs: tuple[Path, ...] = ()
-    """Files read."""
+    stage: str  # Script that makes it, e.g. ``04_train``.
+    version: int  # Raised by hand whenever the stage's code changes what it writes
+    files: tuple[Path, ...]  # What is made together
+    recipe: Any  # Dataclass or JSON value that decides the content
+    inputs: tuple[Path, ...] = ()  # Files read
     facts: dict[str, str] = field(default_factory=dict)
     """Digests of inputs that are not one file, e.g. a listing of the raw folder."""
 

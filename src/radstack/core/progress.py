@@ -17,14 +17,11 @@ from radstack.core.files import replacing
 from radstack.core.say import Report, say
 
 T = TypeVar("T")
-LINE_SECONDS = 10.0
-"""Time between two plain lines, and the longest between two entries of a :class:`Log`."""
+LINE_SECONDS = 10.0  # Time between two plain lines, and the longest between two entries of a :class:`Log`
 LOG_PARTS = 100
 """A :class:`Log` gets an entry at every such part of the steps as well, so that short runs have a curve, too."""
-SMOOTHING = 0.98
-"""Decay of the loss average per step: about the last fifty steps."""
-RATE_STEPS = 100
-"""Images per second and the waiting share are taken over this many last steps."""
+SMOOTHING = 0.98  # Decay of the loss average per step: about the last fifty steps
+RATE_STEPS = 100  # Images per second and the waiting share are taken over this many last steps
 
 
 class Meter:

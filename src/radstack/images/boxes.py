@@ -13,12 +13,10 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
-CORNERS = ["x1", "y1", "x2", "y2"]
-"""Columns of a box in a table, in the order of the arrays."""
+CORNERS = ["x1", "y1", "x2", "y2"]  # Columns of a box in a table, in the order of the arrays
 GOOD, FOUND = 0.7, 0.5
 """Overlap of a good box, and of one that counts as found for AP50."""
-ON = 0.5
-"""A box of which another class's covers more than this share is in doubt: neighbors look alike."""
+ON = 0.5  # A box of which another class's covers more than this share is in doubt: neighbors look alike
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -40,8 +38,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 class Prior:
     """Where boxes lie on average."""
 
-    place: np.ndarray
-    """[classes, 4]: the mean box in shares of the picture's width and height."""
+    place: np.ndarray  # [classes, 4]: the mean box in shares of the picture's width and height
     relative: np.ndarray
     """[classes, classes, 4], the second class seen from the first: its center less the first's, in the first's width and
     height, and the logarithms of its width and height over the first's. NaN for classes never seen together."""

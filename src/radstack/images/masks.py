@@ -8,8 +8,7 @@ from scipy.optimize import brentq
 
 RANGE = (0.01, 0.99)
 """Quantiles inside the mask that become black and white: a lead marker or a dead pixel does not set the scale."""
-MIDDLE = 0.45
-"""Where the median inside the mask comes to lie between black and white."""
+MIDDLE = 0.45  # Where the median inside the mask comes to lie between black and white
 GAMMAS = (-50.0, 50.0)
 """Exponents that are tried. Flat pictures far from black need large ones, of either sign."""
 GAP, REACH = 0.006, 0.03
@@ -22,14 +21,10 @@ UNCLIPPED = 0.25
 class Cleaned(NamedTuple):
     """What :func:`clean` leaves of a map."""
 
-    mask: np.ndarray
-    """Bool [height, width]."""
-    parts: int
-    """Components that were kept; 0 if nothing was found."""
-    second: float
-    """Area of the second largest component as a share of the largest, before holes are filled."""
-    share: float
-    """Area of the mask as a share of the picture."""
+    mask: np.ndarray  # Bool [height, width]
+    parts: int  # Components that were kept; 0 if nothing was found
+    second: float  # Area of the second largest component as a share of the largest, before holes are filled
+    share: float  # Area of the mask as a share of the picture
 
 
 def clean(probability: np.ndarray, threshold: int = 128, keep: float = 0.05) -> Cleaned:

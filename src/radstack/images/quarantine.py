@@ -17,12 +17,9 @@ QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
 class Labels(NamedTuple):
     """The label tables of a competition, checked."""
 
-    table: pd.DataFrame
-    """The usable rows."""
-    quarantine: pd.DataFrame
-    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
-    repeated: int
-    """Rows dropped because they repeat another exactly."""
+    table: pd.DataFrame  # The usable rows
+    quarantine: pd.DataFrame  # ``QUARANTINE_COLUMNS`` of the rows that cannot be used
+    repeated: int  # Rows dropped because they repeat another exactly
 
 
 def judge(rows: pd.DataFrame, wrong: Mapping[str, tuple[Any, Any]]) -> pd.DataFrame:

@@ -13,23 +13,21 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
+from radstack.images.shards import resize
 
 HEAD = struct.Struct(">8s4x4sIIBB")
 """Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
 SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 """Start and end of a JPEG file (ITU-T T.81, B.1.1.3)."""
-CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-"""Channels of each color type; a palette counts as color."""
+CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
 """Bytes at the end of the file in which the closing chunk is looked for: some writers append a few bytes."""
 STRETCH = (0.5, 99.5)
 """Percentiles that become 0 and 255 where a picture has 16 bits: detectors use a part of the range, a lead marker or a
 dead pixel must not set the scale."""
-VERSION = 1
-"""Part of the folder of the parts of a scan; raise it when the columns change."""
-CHUNK = 500
-"""Pictures in one piece of work."""
+VERSION = 1  # Part of the folder of the parts of a scan; raise it when the columns change
+CHUNK = 500  # Pictures in one piece of work
 
 Found = tuple[str, int, int]
 """Path below the folder, bytes, time of modification in ns."""
@@ -40,16 +38,14 @@ class Header(NamedTuple):
 
     height: int
     width: int
-    bits: int
-    """Per channel: 1, 2, 4, 8 or 16."""
+    bits: int  # Per channel: 1, 2, 4, 8 or 16
     channels: int
 
 
 def read_header(path: Path) -> Header:
     """Size and kind of a PNG without its pixels: two short reads.
 
-    Raises:
-        Unreadable: ``no-access``, ``empty``, ``not-png``, ``truncated`` (no closing chunk).
+    Unreadable as ``no-access``, ``empty``, ``not-png``, ``truncated`` (no closing chunk).
     """
     head, tail, length = _ends(path)
     if not length:
@@ -70,8 +66,7 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where unreadable), ``reason`` and ``detail`` ("" if
     readable). UserError where there is no PNG.
     """
-    found = _list(folder)
-    if not found:
+    if not (found := _list(folder)):
         raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
@@ -80,10 +75,7 @@ def read(path: Path) -> np.ndarray:
     """Gray values of a PNG of 8 or 16 bits and one to four channels, uint8 [height, width].
 
     Equal channels collapse, color becomes luminance (ITU-R BT.601), transparency is dropped, 16 bits are stretched by
-    ``STRETCH``. Exposure and polarity stay as they are.
-
-    Raises:
-        Unreadable: the reasons of :func:`read_header` and ``undecodable``.
+    ``STRETCH``. Exposure and polarity stay as they are. Unreadable as :func:`read_header` says, and as ``undecodable``.
     """
     read_header(path)
     gray = _gray(_decoded(path))
@@ -147,9 +139,9 @@ def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
     square = cv2.copyMakeBorder(raw, top, longest - raw.shape[0] - top, left, longest - raw.shape[1] - left,
                                 cv2.BORDER_CONSTANT, value=0)
     scale = side / longest
-    small = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if scale <= 1 else cv2.INTER_LINEAR)
     # Edges scale from -0.5, not from 0: the first pixel reaches from -0.5 to 0.5.
-    return small, {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
+    places = {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
+    return resize(square, side), places
 
 
 def content_crc(path: Path) -> int:
@@ -170,16 +162,15 @@ def _list(folder: Path) -> list[Found]:
 
 
 def _headers(folder: Path, chunk: list[Found]) -> pd.DataFrame:
-    return pd.DataFrame([_row(folder, path, size) for path, size, _ in chunk])
+    """A row a file; nothing about one raises."""
+    return pd.DataFrame([{"path": path, "bytes": size, **_header_row(folder / path)} for path, size, _ in chunk])
 
 
-def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
-    """One file as a row; nothing about it raises."""
-    row: dict[str, Any] = {"path": path, "bytes": size, "reason": "", "detail": ""}
+def _header_row(path: Path) -> dict[str, Any]:
     try:
-        return row | read_header(folder / path)._asdict()
+        return {"reason": "", "detail": "", **read_header(path)._asdict()}
     except Unreadable as error:
-        return row | {"reason": error.reason, "detail": error.detail} | dict.fromkeys(Header._fields, 0)
+        return {"reason": error.reason, "detail": error.detail, **dict.fromkeys(Header._fields, 0)}
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:

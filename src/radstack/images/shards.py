@@ -41,7 +41,7 @@ def crop_square(image: np.ndarray, top: int, left: int, side: int, out: int, fil
 
 
 def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """Resize int16 [s, s] to [side, side]: area average when shrinking, bilinear when enlarging."""
+    """Resize int16 or uint8 [s, s] to [side, side]: area average when shrinking, bilinear when enlarging."""
     if image.shape[0] == side:
         return image
     how = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_LINEAR

@@ -24,24 +24,20 @@ ISOTROPIC = 1.01
 UNEVEN = 0.1
 """Share by which the distance of neighboring DICOM slices may differ from the median; 0.5 more and one is missing."""
 
-NIFTI_FLOATS = {"16": "f4", "64": "f8"}
-"""Codes of the NIfTI field datatype that can hold NaN."""
+NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # Codes of the NIfTI field datatype that can hold NaN
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the voxels of an oriented volume lie; every triple is in the order slice, row, column."""
 
-    size: tuple[int, int, int]
-    """Slices, rows, columns."""
-    spacing: tuple[float, float, float]
-    """Distance of voxel centers, mm."""
+    size: tuple[int, int, int]  # Slices, rows, columns
+    spacing: tuple[float, float, float]  # Distance of voxel centers, mm
     origin: np.ndarray
     """Center of voxel [0, 0, 0], mm, patient coordinates of DICOM (x to the left, y to the back, z to the head)."""
     direction: np.ndarray
     """[3, 3]: its columns are the unit vectors of the axes, so a voxel lies at origin + direction @ (spacing * index)."""
-    plane: str
-    """One of ``PLANES``: the plane in which it was acquired, known by the coarsest spacing."""
+    plane: str  # One of ``PLANES``: the plane in which it was acquired, known by the coarsest spacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,15 +164,13 @@ def _check_nifti(path: Path, reader: Any) -> None:
     needed = start + count * int(reader.GetMetaData("bitpix")) // 8
     if len(data) < needed:
         raise Unreadable("truncated", f"{path.name} holds {len(data)} bytes, {needed} are declared")
-    kind = NIFTI_FLOATS.get(reader.GetMetaData("datatype"))
-    if kind:
+    if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         byte_order = "<" if int.from_bytes(data[:4], "little") == 348 else ">"  # sizeof_hdr
         _check_finite(path, np.frombuffer(data, byte_order + kind, count, start))
 
 
 def _check_finite(path: Path, pixels: np.ndarray) -> None:
-    bad = pixels.size - int(np.isfinite(pixels).sum())
-    if bad:
+    if bad := pixels.size - int(np.isfinite(pixels).sum()):
         raise Unreadable("nan-voxels", f"{path.name}: {bad} of {pixels.size} voxels are NaN or infinite")
 
 

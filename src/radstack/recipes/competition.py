@@ -96,34 +96,23 @@ class FoldRecipe:
 class Published:
     """A score that others report. It stands apart from ours: other rows, and often labels of another quality."""
 
-    name: str
-    """Whose it is."""
-    score: float
-    """By the competition's metric."""
-    labels: str
-    """The rows and what their labels are, e.g. ``200 test pictures, mean of six readings``."""
-    source: str
-    """Where it is reported."""
+    name: str  # Whose it is
+    score: float  # By the competition's metric
+    labels: str  # The rows and what their labels are, e.g. ``200 test pictures, mean of six readings``
+    source: str  # Where it is reported
 
 
 @dataclass(frozen=True)
 class Cases:
     """What a table for people is made from; all tables are keyed by ``id``."""
 
-    final: str
-    """The model that is submitted."""
-    test: dict[str, pd.DataFrame]
-    """Model -> its predictions of the test rows, mean over folds."""
-    oof: dict[str, pd.DataFrame]
-    """Model -> its out-of-fold predictions of the training rows, with ``fold``."""
-    test_rows: pd.DataFrame
-    """The index rows of test, those without a prediction too."""
-    oof_rows: pd.DataFrame
-    """The training rows that are cached, with labels."""
-    localized: pd.DataFrame
-    """The localization table."""
-    cached: pd.DataFrame
-    """The row table: where the picture of each row lies in the cache (``shard``, ``slot``)."""
+    final: str  # The model that is submitted
+    test: dict[str, pd.DataFrame]  # Model -> its predictions of the test rows, mean over folds
+    oof: dict[str, pd.DataFrame]  # Model -> its out-of-fold predictions of the training rows, with ``fold``
+    test_rows: pd.DataFrame  # The index rows of test, those without a prediction too
+    oof_rows: pd.DataFrame  # The training rows that are cached, with labels
+    localized: pd.DataFrame  # The localization table
+    cached: pd.DataFrame  # The row table: where the picture of each row lies in the cache (``shard``, ``slot``)
     experiments: tuple[Experiment, ...] = ()
     """Networks that are trained and predicted; their weights lie in ``paths.weights / name``."""
 

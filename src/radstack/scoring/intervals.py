@@ -10,20 +10,16 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
-LEVEL = 0.95
-"""Confidence of the intervals of shares."""
+LEVEL = 0.95  # Confidence of the intervals of shares
 
 
 @dataclass(frozen=True)
 class Interval:
     """A mean and its percentile bootstrap interval (Efron 1979), over whole groups."""
 
-    value: float
-    """On all rows."""
-    low: float
-    """Lower bound; NaN with fewer than two groups."""
-    high: float
-    """Upper bound; NaN with fewer than two groups."""
+    value: float  # On all rows
+    low: float  # Lower bound; NaN with fewer than two groups
+    high: float  # Upper bound; NaN with fewer than two groups
 
     @property
     def excludes_zero(self) -> bool:
@@ -82,9 +78,7 @@ def conformal(residuals: np.ndarray, coverage: float) -> float:
     Split conformal prediction (Lei 2018, algorithm 2): the ceil((n + 1) * coverage)-th smallest absolute residual. It
     holds for any model and any noise as long as new rows come from where these do. ``residuals`` [rows] are truth less
     prediction of held-out rows; the half width has their unit and is infinite where they are too few for that coverage.
-
-    Raises:
-        UserError: the coverage is not between 0 and 1, or a residual is not finite.
+    UserError where the coverage is not between 0 and 1, or a residual is not finite.
     """
     if not 0 < coverage < 1:
         raise UserError(f"coverage {coverage} must lie between 0 and 1; write 0.9 for 90 %")

@@ -21,8 +21,7 @@ from radstack.core.errors import UserError
 
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1: a confident miss costs 13.8 (11.5 at 1e-5, 34.5 at Kaggle's 1e-15)."""
-TOLERANCE = 1e-3
-"""How far the float32 probabilities of a group of classes may sum from 1."""
+TOLERANCE = 1e-3  # How far the float32 probabilities of a group of classes may sum from 1
 
 
 def clipped(probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
@@ -165,8 +164,7 @@ def normalized(weights: Sequence[float]) -> np.ndarray:
 class ClassGroup:
     """Neighboring targets of which one holds."""
 
-    name: str
-    """For the score table."""
+    name: str  # For the score table
     classes: tuple[str, ...]
     """What each of its targets is scored as, in column order; those of one name are one class."""
 

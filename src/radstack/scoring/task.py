@@ -23,12 +23,10 @@ PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
 class Kind:
     """One kind of score. Lower is better. The functions take the metric for its ``clip`` and its ``groups``."""
 
-    predicts: str
-    """``PROBABILITIES``, ``NUMBERS`` or ``CLASSES``: what a stacking method must be able to handle."""
+    predicts: str  # ``PROBABILITIES``, ``NUMBERS`` or ``CLASSES``: what a stacking method must be able to handle
     losses: Callable[[np.ndarray, np.ndarray, "Metric"], np.ndarray]
     """(truth, predicted, metric) -> losses, float64 [rows, targets], or [rows, groups] of classes."""
-    constant: Callable[[pd.DataFrame], pd.Series]
-    """Labels -> the constant with the least loss, one a target."""
+    constant: Callable[[pd.DataFrame], pd.Series]  # Labels -> the constant with the least loss, one a target
     link: Callable[[np.ndarray, "Metric"], np.ndarray]
     """(predicted, metric) -> the scale on which models are averaged, same shape."""
     unlink: Callable[[np.ndarray, "Metric"], np.ndarray]
@@ -59,14 +57,11 @@ KINDS: dict[str, Kind] = {
 class Metric:
     """What the leaderboard computes. Lower is better."""
 
-    name: str
-    """A name of ``KINDS``."""
-    weights: tuple[float, ...]
-    """One a target, or one a group of classes; they need not sum to 1."""
+    name: str  # A name of ``KINDS``
+    weights: tuple[float, ...]  # One a target, or one a group of classes; they need not sum to 1
     unit: str = ""
     """Of a number and its error, e.g. ``mm``."""
-    clip: float = metrics.CLIP
-    """Probabilities are kept this far from 0 and 1; not used for numbers."""
+    clip: float = metrics.CLIP  # Probabilities are kept this far from 0 and 1; not used for numbers
     groups: tuple[ClassGroup, ...] = ()
     """Targets of which one holds, group by group in their order, for a kind that scores classes; empty for the others."""
 
@@ -125,8 +120,7 @@ class Metric:
 class Task:
     """What is predicted and how it is scored."""
 
-    targets: tuple[str, ...]
-    """Label columns in order."""
+    targets: tuple[str, ...]  # Label columns in order
     metric: Metric
 
     def place(self, target: str) -> int:
@@ -138,18 +132,12 @@ class Task:
 
 def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, constant: pd.Series,
                best: pd.DataFrame | None, task: Task, strata: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Score ``models`` on labeled ``rows``.
+    """Score ``models`` (name -> prediction table) and ``constant``, one value a target, on labeled ``rows``.
 
-    Args:
-        split: name of these rows, first column of the result.
-        models: name -> prediction table; ids outside ``rows`` are left out, and a model that lacks some is scored on
-            what it has (column ``rows``).
-        rows: ``id``, ``group`` and the labels.
-        constant: one value a target (prevalences or medians of training).
-        best: best possible predictions, for phantoms.
-        task: targets and metric.
-        strata: parts of ``rows`` (same order) that get a score of their own: each True of a bool column, each value of
-            a text or categorical one; a row without a value is in no part.
+    ``rows`` has ``id``, ``group`` and the labels; ids outside it are left out, and a model that lacks some is scored on
+    what it has (column ``rows``). ``best`` are the best possible predictions, for phantoms. ``strata`` are parts of ``rows``
+    (same order) that get a score of their own: each True of a bool column, each value of a text or categorical one; a row
+    without a value is in no part.
 
     Returns:
         ``split``, ``model``, ``rows``, ``score``, ``low``, ``high`` (95 %, over patients), ``efficiency`` where ``best``

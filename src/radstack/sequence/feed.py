@@ -15,10 +15,8 @@ from radstack.sequence.arrays import Arrays, ByFold, held_out_probs
 
 JITTER = 4.0
 """Slices by which lengths are blurred before sorting, so that an epoch's batches differ from the last one's."""
-THIN_ABOVE = 10
-"""Only longer series are thinned to every second slice (SeuTao)."""
-SAMPLE = 20_000
-"""Rows an alignment is fitted on at most (about ten a dimension for 2048-wide embeddings)."""
+THIN_ABOVE = 10  # Only longer series are thinned to every second slice (SeuTao)
+SAMPLE = 20_000  # Rows an alignment is fitted on at most (about ten a dimension for 2048-wide embeddings)
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,8 @@ def epoch_batches(picks: Picks, recipe: Sequence, rng: np.random.Generator) -> I
 class Rotation(NamedTuple):
     """``x @ matrix + shift`` maps one network's embeddings into another's space."""
 
-    matrix: torch.Tensor
-    """float32 [width, width], orthogonal."""
-    shift: torch.Tensor
-    """float32 [width]."""
+    matrix: torch.Tensor  # float32 [width, width], orthogonal
+    shift: torch.Tensor  # float32 [width]
 
 
 class Space:
@@ -132,10 +128,8 @@ def own(arrays: Arrays, member: str, fold: int, device: torch.device) -> Space:
 def aligned(arrays: Arrays, member: str, fold: int, device: torch.device) -> Space:
     """Way (b): each row from the network that held it out, rotated into the space of fold ``fold``'s network.
 
-    The rotations are fitted on training rows of ``fold`` alone, without labels.
-
-    Raises:
-        UserError: a training fold's network has no embeddings.
+    The rotations are fitted on training rows of ``fold`` alone, without labels. UserError where a training fold's network
+    has no embeddings.
     """
     embeddings, nets = arrays.embeddings[member], arrays.nets(fold)
     train = np.flatnonzero((arrays.fold != fold) & ~arrays.is_test)
@@ -157,32 +151,23 @@ SPACES: dict[str, Callable[[Arrays, str, int, torch.device], Space]] = {"own": o
 class Batch:
     """Tensors of a batch, zero on padding."""
 
-    rows: np.ndarray
-    """int64 [series, slices], row numbers; -1 on padding."""
-    features: list[torch.Tensor]
-    """A float32 [series, slices, width] for each block of features."""
-    probs: torch.Tensor
-    """float32 [series, slices, members, targets], held-out probabilities."""
+    rows: np.ndarray  # int64 [series, slices], row numbers; -1 on padding
+    features: list[torch.Tensor]  # A float32 [series, slices, width] for each block of features
+    probs: torch.Tensor  # float32 [series, slices, members, targets], held-out probabilities
     spacing: torch.Tensor
     """float32 [series, slices], ln(1 + millimeters) to the next slice read (the last repeats the one before)."""
-    labels: torch.Tensor
-    """float32 [series, slices, targets]."""
-    mask: torch.Tensor
-    """bool [series, slices], True on real slices."""
+    labels: torch.Tensor  # float32 [series, slices, targets]
+    mask: torch.Tensor  # bool [series, slices], True on real slices
 
 
 @dataclass(frozen=True)
 class Feed:
     """Makes batches on a device."""
 
-    spaces: list[Space]
-    """A block of features each."""
-    probs: np.ndarray
-    """float32 [rows, members, targets]."""
-    labels: np.ndarray
-    """float32 [rows, targets]."""
-    z: np.ndarray
-    """float32 [rows]."""
+    spaces: list[Space]  # A block of features each
+    probs: np.ndarray  # float32 [rows, members, targets]
+    labels: np.ndarray  # float32 [rows, targets]
+    z: np.ndarray  # float32 [rows]
     device: torch.device
 
     @property

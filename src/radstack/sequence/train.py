@@ -27,16 +27,14 @@ from radstack.training.distributed import averaging, distributed
 from radstack.training.guard import Step
 from radstack.training.loop import Loop, Position, Trainable
 
-BAD_STEPS = 10
-"""Steps in a row that may be skipped for a loss or gradient that is not finite."""
+BAD_STEPS = 10  # Steps in a row that may be skipped for a loss or gradient that is not finite
 SAMPLE = 256
 """Rows of each embedding table that enter the key; the stages' manifests hold the whole file's hash."""
 Tell = Callable[..., None]
 """Takes figures of a step, see :meth:`radstack.core.progress.Track.step`."""
 Answer = Callable[[torch.Tensor], torch.Tensor]
 """Outputs [rows, targets] -> predictions."""
-PREDICT_SERIES = 32
-"""Series predicted at once."""
+PREDICT_SERIES = 32  # Series predicted at once
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """``Sequence.precision`` -> type of matrix products."""
 
@@ -45,16 +43,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Fitted:
     """What one fold's model gives; rows are ascending index rows."""
 
-    rows: np.ndarray
-    """int64 [scored rows], the rows of the fold."""
-    predictions: np.ndarray
-    """float32 [scored rows, targets], probabilities or values."""
-    test_rows: np.ndarray
-    """int64 [test rows]."""
-    test_predictions: np.ndarray
-    """float32 [test rows, targets], probabilities or values."""
-    losses: list[float]
-    """Mean training loss of each epoch (of rank 0's share)."""
+    rows: np.ndarray  # int64 [scored rows], the rows of the fold
+    predictions: np.ndarray  # float32 [scored rows, targets], probabilities or values
+    test_rows: np.ndarray  # int64 [test rows]
+    test_predictions: np.ndarray  # float32 [test rows, targets], probabilities or values
+    losses: list[float]  # Mean training loss of each epoch (of rank 0's share)
 
 
 def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], folder: Path,
@@ -224,11 +217,7 @@ def loss(outputs: Iterable[torch.Tensor], batch: Batch, how: Objective) -> torch
 
 
 def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
-    """The context of the forward pass.
-
-    Raises:
-        UserError: an unknown name, or fp16 on a CPU (its LSTM has none).
-    """
+    """The context of the forward pass; UserError for an unknown name, or fp16 on a CPU (its LSTM has none)."""
     if precision not in DTYPES:
         raise UserError(f"precision {precision!r} is unknown; choose one of {', '.join(DTYPES)}")
     if precision == "fp16" and device.type == "cpu":

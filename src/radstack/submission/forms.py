@@ -55,20 +55,17 @@ def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG)
 def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
     """Check a submission against the sample file and return its number of rows. Any order is allowed, as at Kaggle.
 
-    Raises:
-        UserError: names the first wrong line, its id, what is wrong and what is expected.
+    The UserError names the first wrong line, its id, what is wrong and what is expected.
     """
     table, expected = _read(path), read_ids(sample_path, layout)
     if list(table.columns) != layout.header:
         raise UserError(f"{path} line 1: header is {','.join(table.columns)}; expected {','.join(layout.header)}")
     names = row_names(table, layout.id_column)
     place = pd.Index(expected).get_indexer(pd.Index(names))
-    faults = list(_faults(table, place, layout))
-    if faults:
+    if faults := list(_faults(table, place, layout)):
         row, fault = min(faults, key=lambda found: found[0])
         raise UserError(f"{path} line {row + 2}, id {names.iloc[row]}: {fault}")
-    missing = expected.drop(expected.index[place])
-    if len(missing):
+    if len(missing := expected.drop(expected.index[place])):
         raise UserError(f"{path} lacks {len(missing)} of {len(expected)} ids, first {missing.iloc[0]} (line "
                         f"{missing.index[0] + 2} of {sample_path.name}); expected every id of the sample file")
     return len(table)
@@ -133,11 +130,8 @@ def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, 
     ``predictions`` has ``id`` and a column for each of ``targets``, one row a picture; unless the form is ``long``, the
     layout's ``values`` are the columns of the targets, in order.
 
-    Returns:
-        The rows filled by ``FILLS``, ``id`` (as in the file) and ``value`` or the values; empty when all were predicted.
-
-    Raises:
-        UserError: predictions are empty, hold an id twice, or an id that the sample file does not name.
+    Gives the rows filled by ``FILLS``, ``id`` (as in the file) and ``value`` or the values; none when all were predicted.
+    UserError where predictions are empty, hold an id twice, or an id that the sample file does not name.
     """
     fill = pick(FILLS, layout.form, "form of submission")
     ids, table = read_ids(sample_path, layout), predictions[list(targets)].to_numpy(np.float64)

@@ -22,18 +22,14 @@ from radstack.core.files import need_disk, read_json, replacing, sweep, write_js
 from radstack.core.progress import Track, track
 from radstack.core.say import Report
 
-PARTS = ".download"
-"""Folder, below the data folder, of archives that are not yet unpacked."""
+PARTS = ".download"  # Folder, below the data folder, of archives that are not yet unpacked
 RECORD = ".downloaded.json"
 """File, in the data folder, that lists what is complete; without it the archive would be fetched again."""
-EVERYTHING = "all files"
-"""Name in the record of the archive that holds the whole competition."""
+EVERYTHING = "all files"  # Name in the record of the archive that holds the whole competition
 MARKER_SUFFIX = ".kaggle-partial"
 """Of the file by which the kaggle package knows a partial download; it holds the whole one's size."""
-WATCH_SECONDS = 1.0
-"""Time between two looks at a download."""
-UNZIP_THREADS = 4
-"""zlib and file writes run outside Python's lock."""
+WATCH_SECONDS = 1.0  # Time between two looks at a download
+UNZIP_THREADS = 4  # zlib and file writes run outside Python's lock
 MB = 1_000_000
 HOW_TO_SIGN_IN = ("make a token at https://www.kaggle.com/settings/api, then save it as ~/.kaggle/kaggle.json or set "
                   "KAGGLE_USERNAME and KAGGLE_KEY (a newer token: KAGGLE_API_TOKEN)")
@@ -44,14 +40,9 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
     """Bring the data of ``competition`` into ``folder``, unpacked, as the organizer laid it out.
 
     Interrupted anywhere, the same call goes on where it stopped; a finished one returns at once. A top folder of the
-    archive named like the competition is left out.
-
-    Args:
-        competition: as in its address, e.g. ``rsna-intracranial-hemorrhage-detection``; or a data set, ``owner/name``.
-        folder: the data folder, e.g. ``input/ich``.
-        files: names of single files; None for the whole archive.
-        report: takes progress lines.
-        needed_bytes: the largest size of ``folder`` on the way, archive and unpacked files together.
+    archive named like the competition is left out. ``competition`` is as in its address, e.g.
+    ``rsna-intracranial-hemorrhage-detection``, or a data set, ``owner/name``. ``files`` names single files, None the whole
+    archive. ``needed_bytes`` is the largest size of ``folder`` on the way, archive and unpacked files together.
 
     Raises:
         UserError: no credentials, rules not accepted, no network, not enough disk, a damaged archive.

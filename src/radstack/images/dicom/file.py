@@ -10,54 +10,26 @@ import math
 import os
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VR
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
+from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
-EXPLICIT = "1.2.840.10008.1.2.1"
-"""Explicit VR little endian."""
-IMPLICIT = "1.2.840.10008.1.2"
-"""Implicit VR little endian."""
-
-FIELDS: dict[int, tuple[str, tuple[bytes, ...]]] = {
-    TRANSFER_SYNTAX: ("transfer_syntax", (b"UI",)),
-    0x00080018: ("sop", (b"UI",)),
-    0x00100020: ("patient", (b"LO",)),
-    0x0020000D: ("study", (b"UI",)),
-    0x0020000E: ("series", (b"UI",)),
-    0x00200032: ("position", (b"DS",)),
-    0x00200037: ("orientation", (b"DS",)),
-    0x00280002: ("samples", (b"US",)),
-    0x00280004: ("photometric", (b"CS",)),
-    0x00280008: ("frames", (b"IS",)),
-    0x00280010: ("rows", (b"US",)),
-    0x00280011: ("columns", (b"US",)),
-    0x00280030: ("spacing", (b"DS",)),
-    0x00280100: ("bits_allocated", (b"US",)),
-    0x00280101: ("bits_stored", (b"US",)),
-    0x00280103: ("pixel_representation", (b"US",)),
-    0x00280120: ("padding", (b"US", b"SS")),
-    0x00280121: ("padding_limit", (b"US", b"SS")),
-    0x00281050: ("window_center", (b"DS",)),
-    0x00281051: ("window_width", (b"DS",)),
-    0x00281052: ("intercept", (b"DS",)),
-    0x00281053: ("slope", (b"DS",)),
-}
-"""Tag -> name, and the value representations it may have."""
-HEAD_BYTES = 4096
-"""Read at once for a header; those of the RSNA 2019 archive end before byte 700."""
-UNDEFINED = 0xFFFFFFFF
-"""The length that means "until the delimiter"."""
+EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
+IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
+HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
+UNDEFINED = 0xFFFFFFFF  # The length that means "until the delimiter"
 SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32))
 """Value representations with a 16-bit length, and with two reserved bytes and a 32-bit one (PS3.5 section 7.1.2)."""
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
@@ -81,41 +53,47 @@ class Unreadable(Exception):
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
+def _element(keyword: str, default: Any) -> Any:
+    """A field of :class:`Header` that is read from the element of that keyword (PS3.6)."""
+    return field(default=default, metadata={"keyword": keyword})
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
-    sop: str = ""  # SOPInstanceUID
-    patient: str = ""  # PatientID
-    study: str = ""  # StudyInstanceUID
-    series: str = ""  # SeriesInstanceUID
-    position: tuple[float, ...] = ()
-    """ImagePositionPatient, mm: center of the first pixel in patient coordinates."""
-    orientation: tuple[float, ...] = ()
-    """ImageOrientationPatient: unit vectors along a row, then down a column."""
-    rows: int = 0  # Height in pixels
-    columns: int = 0  # Width in pixels
-    spacing: tuple[float, ...] = ()  # PixelSpacing, mm: between rows, then between columns
-    samples: int = 1  # SamplesPerPixel
-    frames: int = 1  # NumberOfFrames
-    photometric: str = ""  # PhotometricInterpretation
-    bits_allocated: int = 0  # Bits a sample takes up
-    bits_stored: int = 0  # Bits of a sample that count
-    pixel_representation: int = 0  # 0 unsigned, 1 two's complement
-    padding: int | None = None
-    """PixelPaddingValue, as a stored value of the file's own sign."""
-    padding_limit: int | None = None
-    """PixelPaddingRangeLimit: every value between it and ``padding`` is padding."""
-    intercept: float = 0.0  # RescaleIntercept
-    slope: float = 1.0  # RescaleSlope
-    window_center: tuple[float, ...] = ()  # WindowCenter, one or several
-    window_width: tuple[float, ...] = ()  # WindowWidth, one or several
-    transfer_syntax: str = ""  # TransferSyntaxUID
+    sop: str = _element("SOPInstanceUID", "")
+    patient: str = _element("PatientID", "")
+    study: str = _element("StudyInstanceUID", "")
+    series: str = _element("SeriesInstanceUID", "")
+    position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
+    orientation: tuple[float, ...] = _element("ImageOrientationPatient", ())  # unit vectors along a row, then down a column
+    rows: int = _element("Rows", 0)  # height in pixels
+    columns: int = _element("Columns", 0)  # width in pixels
+    spacing: tuple[float, ...] = _element("PixelSpacing", ())  # mm: between rows, then between columns
+    samples: int = _element("SamplesPerPixel", 1)
+    frames: int = _element("NumberOfFrames", 1)
+    photometric: str = _element("PhotometricInterpretation", "")
+    bits_allocated: int = _element("BitsAllocated", 0)  # bits a sample takes up
+    bits_stored: int = _element("BitsStored", 0)  # bits of a sample that count
+    pixel_representation: int = _element("PixelRepresentation", 0)  # 0 unsigned, 1 two's complement
+    padding: int | None = _element("PixelPaddingValue", None)  # a stored value of the file's own sign
+    padding_limit: int | None = _element("PixelPaddingRangeLimit", None)  # every value from it to ``padding`` is padding
+    intercept: float = _element("RescaleIntercept", 0.0)
+    slope: float = _element("RescaleSlope", 1.0)
+    window_center: tuple[float, ...] = _element("WindowCenter", ())  # one or several
+    window_width: tuple[float, ...] = _element("WindowWidth", ())  # one or several
+    transfer_syntax: str = _element("TransferSyntaxUID", "")
     pixel_offset: int = 0
     """Byte at which the value of PixelData starts; 0 if it has none or the file is deflated."""
     pixel_length: int = 0
     """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated or deflated."""
-    size: int = 0  # Bytes of the file
+    size: int = 0  # bytes of the file
+
+
+_TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
+FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag, name in _TAGS.items()}
+"""Tag -> field of :class:`Header`, and the value representations it may have."""
 
 
 def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:

@@ -13,16 +13,12 @@ from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom.file import Header, Unreadable, fault, read_header
 
-POSITION = ["position_x", "position_y", "position_z"]
-"""ImagePositionPatient, mm; NaN where absent."""
+POSITION = ["position_x", "position_y", "position_z"]  # ImagePositionPatient, mm; NaN where absent
 ORIENTATION = ["row_x", "row_y", "row_z", "column_x", "column_y", "column_z"]
 """ImageOrientationPatient; NaN where absent."""
-AXIAL = np.array([0.0, 0.0, 1.0])
-"""Normal of an axial slice in patient coordinates: toward the head."""
-CHUNK = 5000
-"""Files a part: some tenths of a second of work, 150 parts for the RSNA 2019 archive."""
-VERSION = 1
-"""Part of the folder of the parts; raise it when the columns change."""
+AXIAL = np.array([0.0, 0.0, 1.0])  # Normal of an axial slice in patient coordinates: toward the head
+CHUNK = 5000  # Files a part: some tenths of a second of work, 150 parts for the RSNA 2019 archive
+VERSION = 1  # Part of the folder of the parts; raise it when the columns change
 PLAIN = ["sop", "patient", "study", "rows", "columns", "samples", "frames", "photometric", "bits_allocated",
          "bits_stored", "pixel_representation", "intercept", "slope", "transfer_syntax"]
 """Header fields that are columns as they are; the series UID is the column ``series_uid``."""
@@ -46,8 +42,7 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     Raises:
         UserError: the folder is missing or holds no file, a part cannot be written, or a worker was killed.
     """
-    found = sorted(_list(folder))
-    if not found:
+    if not (found := sorted(_list(folder))):
         raise UserError(f"{folder} holds no file; put the unpacked archive there or run stage 00")
     return mapped_rows(partial(_read, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
