@@ -13,6 +13,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
+from radstack.images.dicom.scan import Found
 from radstack.images.shards import resize
 
 HEAD = struct.Struct(">8s4x4sIIBB")
@@ -28,9 +29,6 @@ STRETCH = (0.5, 99.5)
 dead pixel must not set the scale."""
 VERSION = 1  # Part of the folder of the parts of a scan; raise it when the columns change
 CHUNK = 500  # Pictures in one piece of work
-
-Found = tuple[str, int, int]
-"""Path below the folder, bytes, time of modification in ns."""
 
 
 class Header(NamedTuple):
