@@ -14,7 +14,6 @@ from radstack.stages.submit import check, push, submit, submit_constant
 
 
 def main() -> None:
-    """Run the stage."""
     arguments = parser(__doc__, "only", "name", "dry_run", "force", "push", "check")
     context = open_context(arguments.parse_args(), load)
     if context.options.check:

@@ -13,8 +13,7 @@ from radstack.recipes.competition import Competition, Models, Pages
 from radstack.recipes.stacker import Stacker
 from radstack.report.evidence import Evidence
 from radstack.running.context import Context, Options
-from radstack.scoring.scores import score_rows
-from radstack.scoring.task import Metric, Task
+from radstack.scoring.task import Metric, Task, score_rows
 
 TARGETS = ("bleed", "any")
 LOSS = Metric("weighted log loss", (1, 2))

@@ -16,8 +16,7 @@ from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
 from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.metrics import ClassGroup
-from radstack.scoring.scores import score_rows
-from radstack.scoring.task import Metric, Task
+from radstack.scoring.task import Metric, Task, score_rows
 from radstack.stack.nested import fit_stack
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.training.inference import load_net

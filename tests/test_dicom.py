@@ -13,10 +13,8 @@ from pydicom import uid
 
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable, fault, invert, read_header, read_stored
-from radstack.images.dicom import header as walker
-from radstack.images.dicom import pixels as reader
-from radstack.images.dicom.order import ORIENTATION, POSITION, order
-from radstack.images.dicom.scan import scan
+from radstack.images.dicom import file as reader
+from radstack.images.dicom.scan import ORIENTATION, POSITION, order, scan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 
@@ -62,8 +60,8 @@ def test_plain_files_are_read_without_pydicom(tmp_path, monkeypatch, syntax, low
 def test_walker_and_pydicom_give_the_same_header(tmp_path, changes):
     path = make_dicom(tmp_path / "ID_a.dcm", noise((4, 4), -9, 9), **changes)
     size = path.stat().st_size
-    walked = walker.walk(path.read_bytes(), size)
-    assert walked is not None and walked == walker.ask_pydicom(path, size) == read_header(path)
+    walked = reader.walk(path.read_bytes(), size)
+    assert walked is not None and walked == reader.ask_pydicom(path, size) == read_header(path)
 
 
 def test_padding_takes_the_sign_of_the_pixels(tmp_path):
@@ -98,8 +96,8 @@ def test_compressed_files_are_decoded(tmp_path, syntax):
 
 def test_plugins_decode_the_syntaxes_of_scanners():
     lossless = [uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless]
-    assert all(map(walker.decodable, [*lossless, uid.JPEGExtended12Bit, uid.DeflatedExplicitVRLittleEndian]))
-    assert not walker.decodable(uid.MPEG2MPML)
+    assert all(map(reader.decodable, [*lossless, uid.JPEGExtended12Bit, uid.DeflatedExplicitVRLittleEndian]))
+    assert not reader.decodable(uid.MPEG2MPML)
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian])
@@ -232,7 +230,7 @@ def test_scan_with_workers_is_the_same(folder, tmp_path, monkeypatch):
 
 def test_a_killed_scan_restarts_where_it_was(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("radstack.images.dicom.scan.CHUNK", 4)
-    real, parts = walker.read_header, tmp_path / "parts"
+    real, parts = reader.read_header, tmp_path / "parts"
     calls: list[str] = []
 
     def counting(path: str) -> object:
@@ -334,4 +332,4 @@ def test_real_files_read_as_pydicom_reads_them():
         stored, header = read_stored(path)
         expected = with_pydicom(path)
         assert stored.dtype == expected.dtype and np.array_equal(stored, expected)
-        assert header == walker.ask_pydicom(path, path.stat().st_size) == walker.walk(path.read_bytes(), header.size)
+        assert header == reader.ask_pydicom(path, path.stat().st_size) == reader.walk(path.read_bytes(), header.size)

@@ -18,7 +18,6 @@ from kagglesdk import kaggle_env
 
 from radstack.core.errors import UserError
 from radstack.submission import kaggle as kaggle_client
-from radstack.submission import unzip as archive
 
 COMPETITION = "head-ct"
 SRC = Path(__file__).parents[1] / "src"
@@ -163,7 +162,7 @@ def test_unzip_keeps_whole_members_and_redoes_short_ones(tmp_path):
     (tmp_path / "out/a").write_bytes(b"kept")
     (tmp_path / "out/b").write_bytes(b"bb")
     (tmp_path / "out/.c.77.part").write_bytes(b"c")  # of an unpacking that was killed
-    archive.unzip(tmp_path / "x.zip", tmp_path / "out", report=lambda _: None)
+    kaggle_client.unzip(tmp_path / "x.zip", tmp_path / "out", report=lambda _: None)
     assert files_below(tmp_path / "out") == {"a": b"kept", "b": b"bbbb", "c": b"cccc"}
 
 
@@ -172,11 +171,11 @@ def test_damaged_or_hostile_archives_leave_nothing(tmp_path):
     broken[3000] ^= 1
     (tmp_path / "x.zip").write_bytes(broken)
     with pytest.raises(UserError, match=r"x\.zip is damaged .*delete it"):
-        archive.unzip(tmp_path / "x.zip", tmp_path / "out", report=lambda _: None)
+        kaggle_client.unzip(tmp_path / "x.zip", tmp_path / "out", report=lambda _: None)
     assert files_below(tmp_path / "out") == {}
     (tmp_path / "y.zip").write_bytes(archive_of({"../evil": b"x"}))
     with pytest.raises(UserError, match="lies outside"):
-        archive.unzip(tmp_path / "y.zip", tmp_path / "out", report=lambda _: None)
+        kaggle_client.unzip(tmp_path / "y.zip", tmp_path / "out", report=lambda _: None)
     assert not (tmp_path / "evil").exists()
 
 

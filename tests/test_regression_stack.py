@@ -12,8 +12,7 @@ import pytest
 from radstack.core.errors import UserError
 from radstack.core.folds import fold_hash, make_folds
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.scores import score_rows
-from radstack.scoring.task import NUMBERS, Metric, Task
+from radstack.scoring.task import NUMBERS, Metric, Task, score_rows
 from radstack.stack.linear import Linear, least_deviations, least_squares
 from radstack.stack.nested import StackResult, fit_stack
 from radstack.stack.registry import METHODS

@@ -22,8 +22,7 @@ from radstack.report.page import page
 from radstack.report.plots import svg
 from radstack.running.context import Context, Options
 from radstack.scoring.metrics import ClassGroup, calibration_error
-from radstack.scoring.scores import score_rows
-from radstack.scoring.task import Metric, Task
+from radstack.scoring.task import Metric, Task, score_rows
 
 LOSS = Task(("left", "right"), Metric("weighted log loss", (1, 2)))
 AGE = Task(("age",), Metric("mean absolute error", (1,), "years"))

@@ -10,8 +10,7 @@ from test_report_models import AGE, LOSS, PHASE
 
 from radstack.recipes.competition import FoldRecipe, Models
 from radstack.report.terminal import WIDTH, localization_lines, score_lines
-from radstack.scoring.scores import score_rows
-from radstack.scoring.task import Task
+from radstack.scoring.task import Task, score_rows
 
 LONG = "a_network_whose_name_goes_on_and_on_and_never_comes_to_an_end"
 

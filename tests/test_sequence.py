@@ -14,13 +14,9 @@ from radstack.recipes.sequence import Attention, DeltasBilstm, Sequence, TwoLeve
 from radstack.scoring.metrics import weighted_log_loss
 from radstack.sequence import train
 from radstack.sequence.arrays import Arrays, arrays_of, held_out_probs, series_bounds
-from radstack.sequence.batches import augmented, buckets, whole
-from radstack.sequence.feed import Batch, make_feed
-from radstack.sequence.layers import Bidirectional, SeriesDropout, SliceNorm, turned
-from radstack.sequence.models import build, with_deltas
-from radstack.sequence.predict import autocast, predict
-from radstack.sequence.space import SPACES, procrustes
-from radstack.sequence.train import Trainer, checkpoint_path, fit_fold, loss, make_objective, rate
+from radstack.sequence.feed import SPACES, Batch, augmented, buckets, make_feed, procrustes, whole
+from radstack.sequence.models import Bidirectional, SeriesDropout, SliceNorm, build, turned, with_deltas
+from radstack.sequence.train import Trainer, autocast, checkpoint_path, fit_fold, loss, make_objective, predict, rate
 from radstack.training.loop import Loop, Position
 
 CPU = torch.device("cpu")

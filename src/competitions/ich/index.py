@@ -8,8 +8,7 @@ import pandas as pd
 from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
 from radstack.core.errors import UserError
 from radstack.core.say import Report
-from radstack.images.dicom.order import ORIENTATION, order
-from radstack.images.dicom.scan import scan
+from radstack.images.dicom.scan import ORIENTATION, order, scan
 from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
 
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}

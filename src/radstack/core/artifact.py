@@ -59,16 +59,11 @@ def split_digests(table: pd.DataFrame, *settings: Any) -> dict[str, str]:
 class Artifact:
     """What a stage makes from what. ``inputs`` are files (their content counts) or the rows of one split of a table."""
 
-    stage: str
-    """Script that makes it, e.g. ``04_train``."""
-    version: int
-    """Raised by hand whenever the stage's code changes what it writes."""
-    files: tuple[Path, ...]
-    """What is made together."""
-    recipe: Any
-    """Dataclass or JSON value that decides the content."""
-    inputs: tuple[Path | Part, ...] = ()
-    """What is read."""
+    stage: str  # Script that makes it, e.g. ``04_train``.
+    version: int  # Raised by hand whenever the stage's code changes what it writes
+    files: tuple[Path, ...]  # What is made together
+    recipe: Any  # Dataclass or JSON value that decides the content
+    inputs: tuple[Path | Part, ...] = ()  # What is read
     facts: dict[str, str] = field(default_factory=dict)
     """Digests of inputs that are not one file, e.g. a listing of the raw folder."""
 
@@ -96,19 +91,23 @@ class Artifact:
     def why(self) -> str:
         """Why it must be made: a few words, or '' when it is there and unchanged.
 
-        Raises:
-            UserError: an input is missing, or a file differs from what its manifest recorded (edited by hand, or damaged).
+        UserError where an input is missing, or a file differs from what its manifest recorded (edited by hand, or damaged).
         """
         key = self.key
         if not self.manifest.exists():
             return "new" if not self.files[0].exists() else "unfinished"
         known = read_json(self.manifest)
-        gone = next((path.name for path in self.files if not path.exists()), "")
-        if gone:
-            return f"{gone} is gone"
+        for path in self.files:
+            if not path.exists():
+                return f"{path.name} is gone"
         for path in self.files:
             check_unedited(path, known["files"].get(path.name, {}))
-        return "" if known["key"] == key else self._what_changed(known)
+        if known["key"] == key:
+            return ""
+        if known["version"] != self.version:
+            return "the stage changed"
+        changed = [name.split("/")[-1] for name, value in self.input_hashes.items() if known["inputs"].get(name) != value]
+        return f"{', '.join(changed)} changed" if changed else "the recipe changed"
 
     def record(self, seconds: float, **facts: Any) -> None:
         """Write the manifest, beside each file so that whoever reads one alone can check it; the first file's comes last.
@@ -129,12 +128,6 @@ class Artifact:
         facts = build() or {}
         self.record(time.monotonic() - start, **facts)
 
-    def _what_changed(self, known: dict[str, Any]) -> str:
-        changed = [name.split("/")[-1] for name, value in self.input_hashes.items() if known["inputs"].get(name) != value]
-        if known["version"] != self.version:
-            return "the stage changed"
-        return f"{', '.join(changed)} changed" if changed else "the recipe changed"
-
 
 def manifest_of(path: Path) -> Path:
     """The manifest beside a file: ``<file>.json``."""
@@ -144,9 +137,7 @@ def manifest_of(path: Path) -> Path:
 def content_hash(path: Path) -> str:
     """SHA-256 of a file, taken from its manifest when size and time stamp still match it.
 
-    Raises:
-        Missing: it is not there.
-        UserError: it differs from what its own manifest recorded.
+    Missing where it is not there, another UserError where it differs from what its own manifest recorded.
     """
     if not path.exists():
         raise Missing(path)

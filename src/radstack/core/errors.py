@@ -19,13 +19,11 @@ class Missing(UserError):
     """An input file is not there; who knows the competition says what makes it."""
 
     def __init__(self, path: Path) -> None:
-        """``path``: of the file."""
         super().__init__(f"{path} is missing")
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """An exception is pickled by its message unless told otherwise."""
-        return type(self), (self.path,)
+        return type(self), (self.path,)  # an exception is pickled by its message unless told otherwise
 
 
 class LeakError(UserError):

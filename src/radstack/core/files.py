@@ -19,8 +19,7 @@ from radstack.core.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it over ``path``, on failure delete it.
 
-    Raises:
-        UserError: the disk is full or the folder cannot be written; whatever ``path`` held before is untouched.
+    UserError where the disk is full or the folder cannot be written; whatever ``path`` held before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -72,11 +71,7 @@ def read_table(path: Path, made_by: str) -> pd.DataFrame:
 
 
 def read_text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV written by people: all values as text without blanks around them.
-
-    Raises:
-        UserError: not a CSV file, or one of ``columns`` is missing.
-    """
+    """A CSV written by people, all values as text without blanks around them; UserError unless it has ``columns``."""
     try:
         raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError) as error:

@@ -15,19 +15,10 @@ def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int)
     """Deal groups into folds so that every label's positives and the rows are spread evenly.
 
     Groups are dealt in order of the rarest label they hold, then of size; each goes to the fold that has the fewest
-    positives of that label, then the fewest rows. ``seed`` orders groups that are otherwise equal.
+    positives of that label, then the fewest rows. ``seed`` orders groups that are otherwise equal. ``groups`` are the
+    patients of the rows, ``labels`` 0/1 columns of them (soft labels count by their sum).
 
-    Args:
-        groups: patient of each row, length n.
-        labels: 0/1 columns, length n (soft labels count by their sum).
-        n_folds: number of folds.
-        seed: breaks ties.
-
-    Returns:
-        Columns ``group`` and ``fold`` (int 0..n_folds-1), one row a group, sorted by group.
-
-    Raises:
-        UserError: fewer groups than folds.
+    Columns ``group`` and ``fold`` (int 0..n_folds-1), one row a group, sorted by group; UserError for too few groups.
     """
     counts = labels.fillna(0).groupby(groups.to_numpy()).sum()
     counts["rows"] = groups.value_counts().reindex(counts.index).to_numpy()
@@ -54,14 +45,11 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
 
 
 def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:
-    """Return one line a problem that is only worth knowing (a class absent from a fold).
+    """One line a problem that is only worth knowing (a class absent from a fold).
 
-    Raises:
-        LeakError: a patient in two folds, or in train and test.
-        UserError: an empty fold, or a patient without one.
+    LeakError for a patient in two folds, UserError for an empty fold or a patient without one.
     """
-    twice = folds["group"][folds["group"].duplicated()]
-    if len(twice):
+    if len(twice := folds["group"][folds["group"].duplicated()]):
         raise LeakError(f"patient {twice.iloc[0]} is in two folds; delete folds.csv and run 01_make_folds.py again")
     train = index[index["split"] == "train"]
     _check_cover(folds, train)
@@ -72,13 +60,11 @@ def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) ->
 
 
 def _check_cover(folds: pd.DataFrame, train: pd.DataFrame) -> None:
-    missing = set(train["group"]) - set(folds["group"])
-    if missing:
+    if missing := set(train["group"]) - set(folds["group"]):
         raise UserError(f"patient {min(missing)} has no fold: the fold table was made on other data; "
                         "run 01_make_folds.py --force")
     held = folds[folds["group"].isin(train["group"])]
-    empty = set(range(folds["fold"].max() + 1)) - set(held["fold"])
-    if empty:
+    if empty := set(range(folds["fold"].max() + 1)) - set(held["fold"]):
         raise UserError(f"fold {min(empty)} holds no picture: the fold table was made on other data; "
                         "run 01_make_folds.py --force")
 

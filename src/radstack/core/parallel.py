@@ -17,18 +17,11 @@ from radstack.core.recipe import digest
 
 def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any], parts: Path, workers: int,
                 what: str, chunk: int = 5000) -> pd.DataFrame:
-    """Apply ``function`` to chunks of ``items``; each result is kept in ``parts`` until all are there.
+    """Apply ``function`` (a chunk of items -> a table) to all ``items``; the tables together, in their order.
 
-    Args:
-        function: importable at module level (it travels to other processes); a chunk of items -> a table.
-        items: JSON-able values; a chunk's file name is their digest, so changed items are done again.
-        parts: folder for the finished chunks of this very function; kept, it spares what did not change the next time.
-        workers: processes; 1 runs in this one.
-        what: name of the work in progress lines.
-        chunk: items in one call.
-
-    Returns:
-        The tables in the order of ``items``.
+    Each finished chunk is kept in ``parts``, a folder of this very function: what did not change is not done again.
+    ``function`` travels to ``workers`` processes (1: it stays in this one), so it is importable at module level. Items are
+    JSON-able: a chunk's file name is their digest. ``what`` is the name of the work in progress lines.
     """
     chunks = [items[start:start + chunk] for start in range(0, len(items), chunk)]
     # Named by what was asked, not by number: after a change of the items only the changed chunks are done again.

@@ -17,21 +17,17 @@ from radstack.core.files import replacing
 from radstack.core.say import Report, say
 
 T = TypeVar("T")
-LINE_SECONDS = 10.0
-"""Time between two plain lines, and the longest between two entries of a :class:`Log`."""
+LINE_SECONDS = 10.0  # Time between two plain lines, and the longest between two entries of a :class:`Log`
 LOG_PARTS = 100
 """A :class:`Log` gets an entry at every such part of the steps as well, so that short runs have a curve, too."""
-SMOOTHING = 0.98
-"""Decay of the loss average per step: about the last fifty steps."""
-RATE_STEPS = 100
-"""Images per second and the waiting share are taken over this many last steps."""
+SMOOTHING = 0.98  # Decay of the loss average per step: about the last fifty steps
+RATE_STEPS = 100  # Images per second and the waiting share are taken over this many last steps
 
 
 class Meter:
     """Smooths what a loop reports: ``loss`` is averaged, ``images`` and ``wait`` become rates, the rest stays."""
 
     def __init__(self) -> None:
-        """Begin now, with nothing seen."""
         self._latest: dict[str, float] = {}
         self._loss_sum = self._loss_weight = 0.0
         self._recent: deque[tuple[float, float, float]] = deque([(time.perf_counter(), 0.0, 0.0)], maxlen=RATE_STEPS)
@@ -59,10 +55,9 @@ class Log:
     """Figures of a run on disk: ``figures.csv`` (step, seconds since 1970, name, value) and TensorBoard events."""
 
     def __init__(self, folder: Path, done: int = 0) -> None:
-        """Open both in ``folder``, which is made when missing, with the entries of the first ``done`` steps.
+        """Open both in ``folder`` with the entries of the first ``done`` steps.
 
-        Later ones are dropped: they were left by a run that was killed and is now resumed from an earlier checkpoint
-        (or, with ``done`` 0, started anew).
+        Later ones were left by a run that was killed and now resumes from an earlier checkpoint, or is started anew.
         """
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
@@ -83,13 +78,10 @@ class Log:
         self._events.close()
 
     def _keep(self, done: int) -> None:
-        rows: list[list[str]] = []
-        if self._table.exists():
-            with self._table.open(newline="", encoding="utf-8") as handle:
-                whole = (row for row in csv.reader(handle) if len(row) == 4 and row[0].isdigit())
-                rows = [row for row in whole if int(row[0]) <= done and done]
+        text = self._table.read_text(encoding="utf-8") if done and self._table.exists() else ""
+        whole = (row for row in csv.reader(text.splitlines()) if len(row) == 4 and row[0].isdigit())
         with replacing(self._table) as part, part.open("w", newline="", encoding="utf-8") as handle:
-            csv.writer(handle).writerows([["step", "time", "name", "value"], *rows])
+            csv.writer(handle).writerows([["step", "time", "name", "value"], *(row for row in whole if int(row[0]) <= done)])
 
 
 class Track:
@@ -97,7 +89,6 @@ class Track:
 
     def __init__(self, total: int | None, what: str, done: int, report: Report, log: Log | None,
                  brief: bool) -> None:
-        """Start the clock; see :func:`track` for the arguments."""
         self.total, self.what, self.done = total, what, done
         self._first, self._report, self._log, self._meter, self._brief = done, report, log, Meter(), brief
         self._logged, self._start = done, time.perf_counter()
@@ -128,7 +119,6 @@ class Track:
             start = time.perf_counter()
 
     def __enter__(self) -> Self:
-        """Return the track itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
@@ -164,7 +154,6 @@ class Bar(Track):
     """A :class:`Track` drawn by rich as one bar on the terminal, a brief one until it is done."""
 
     def __init__(self, total: int | None, what: str, done: int, *rest: Any) -> None:
-        """Prepare the bar; see :func:`track` for the arguments."""
         super().__init__(total, what, done, *rest)
         name, words = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[words]"))
         self._bar = Progress(name, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), words,
@@ -173,12 +162,10 @@ class Bar(Track):
         self._task = self._bar.add_task(whole, total=total, completed=done, words="")
 
     def __enter__(self) -> Self:
-        """Draw the bar."""
         self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        """Leave the bar as it last stood."""
         super().__exit__(kind, *rest)
         self._bar.stop()
 
@@ -197,8 +184,7 @@ def track(total: int | None, what: str, *, done: int = 0, report: Report | None 
         total: steps in the whole stage; None when nobody knows, then no time left is given.
         what: what the steps are, for the reader, e.g. ``"train se_resnext50 fold 0"``.
         done: steps an earlier, interrupted run already made; they count as progress but not as speed.
-        report: takes the lines; by default :func:`radstack.core.say.say`, which brings them from any machine to the
-            driver. With any other there is no bar.
+        report: takes the lines; by default :func:`radstack.core.say.say`. With any other there is no bar.
         log: takes the figures, at least at the pace of the lines; it is closed at the end.
         brief: say nothing where all is done before the first line is due.
 

@@ -15,8 +15,7 @@ R = TypeVar("R")
 def change(recipe: R, **edits: Any) -> R:
     """Return a copy of ``recipe`` with ``edits``; ``optim__lr=1e-4`` reaches into the field ``optim``.
 
-    Raises:
-        UserError: a name is not a field, with the nearest name that is.
+    UserError where a name is not a field, with the nearest name that is.
     """
     for path, value in edits.items():
         recipe = _set(recipe, path.split("__"), value)

@@ -10,11 +10,7 @@ V = TypeVar("V")
 
 
 def pick(registry: Mapping[str, V], name: str, what: str) -> V:
-    """Return ``registry[name]``.
-
-    Raises:
-        UserError: ``name`` is not there; says what it should have been (``what``, e.g. "schedule") and the nearest.
-    """
+    """``registry[name]``, or a UserError that says what it should have been (``what``, e.g. "schedule") and the nearest."""
     check_name(registry, name, what)
     return registry[name]
 

@@ -13,12 +13,10 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
-CORNERS = ["x1", "y1", "x2", "y2"]
-"""Columns of a box in a table, in the order of the arrays."""
+CORNERS = ["x1", "y1", "x2", "y2"]  # Columns of a box in a table, in the order of the arrays
 GOOD, FOUND = 0.7, 0.5
 """Overlap of a good box, and of one that counts as found for AP50."""
-ON = 0.5
-"""A box of which another class's covers more than this share is in doubt: neighbors look alike."""
+ON = 0.5  # A box of which another class's covers more than this share is in doubt: neighbors look alike
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -40,8 +38,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 class Prior:
     """Where boxes lie on average."""
 
-    place: np.ndarray
-    """[classes, 4]: the mean box in shares of the picture's width and height."""
+    place: np.ndarray  # [classes, 4]: the mean box in shares of the picture's width and height
     relative: np.ndarray
     """[classes, classes, 4], the second class seen from the first: its center less the first's, in the first's width and
     height, and the logarithms of its width and height over the first's. NaN for classes never seen together."""
@@ -50,8 +47,7 @@ class Prior:
 def fit_prior(boxes: np.ndarray, shapes: np.ndarray) -> Prior:
     """Learn the prior from training boxes [pictures, classes, 4] of pictures of ``shapes`` [pictures, 2] (height, width).
 
-    Raises:
-        UserError: a class has no box at all.
+    UserError where a class has no box at all.
     """
     if not np.isfinite(boxes).all(-1).any(0).all():
         raise UserError("a class has no box in the training pictures; box some, or leave the class out of the recipe")
@@ -102,10 +98,9 @@ def _covered(first: np.ndarray, second: np.ndarray) -> float:
 def score_boxes(boxes: np.ndarray, scores: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """One row a class of ``boxes`` against ``truth``, both [pictures, classes, 4], with ``scores`` [pictures, classes].
 
-    Returns:
-        ``class``; ``boxes`` (true ones); mean and median ``iou`` of them, 0 where none was found; ``good``, the share above
-        .7; ``ap50``; ``center_px`` and ``center_share``, the median distance of the centers in pixels and in square roots of
-        the true box's area. NaN for a class without true boxes.
+    ``class``; ``boxes`` (true ones); mean and median ``iou`` of them, 0 where none was found; ``good``, the share above .7;
+    ``ap50``; ``center_px`` and ``center_share``, the median distance of the centers in pixels and in square roots of the
+    true box's area. NaN for a class without true boxes.
     """
     return pd.DataFrame([{"class": name, **_score(boxes[:, place], scores[:, place], truth[:, place])}
                          for place, name in enumerate(classes)])
@@ -130,10 +125,8 @@ def center_errors(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def average_precision(scores: np.ndarray, hits: np.ndarray, boxes: int) -> float:
     """Area under precision over recall, at all points as of PASCAL VOC 2010 (Everingham 2010).
 
-    Args:
-        scores: of the one box a picture [pictures], NaN where none was found.
-        hits: bool [pictures], whether it meets the true box.
-        boxes: how many true boxes there are, found or not; NaN comes back where there are none.
+    ``scores`` [pictures] are of the one box a picture, NaN where none was found; ``hits``, bool [pictures], say whether it
+    meets the true one. ``boxes`` is how many true ones there are, found or not; NaN comes back where there are none.
     """
     found = np.flatnonzero(~np.isnan(scores))
     hit = hits[found[np.argsort(-scores[found], kind="stable")]]

@@ -8,8 +8,7 @@ from scipy.optimize import brentq
 
 RANGE = (0.01, 0.99)
 """Quantiles inside the mask that become black and white: a lead marker or a dead pixel does not set the scale."""
-MIDDLE = 0.45
-"""Where the median inside the mask comes to lie between black and white."""
+MIDDLE = 0.45  # Where the median inside the mask comes to lie between black and white
 GAMMAS = (-50.0, 50.0)
 """Exponents that are tried. Flat pictures far from black need large ones, of either sign."""
 GAP, REACH = 0.006, 0.03
@@ -22,23 +21,16 @@ UNCLIPPED = 0.25
 class Cleaned(NamedTuple):
     """What :func:`clean` leaves of a map."""
 
-    mask: np.ndarray
-    """Bool [height, width]."""
-    parts: int
-    """Components that were kept; 0 if nothing was found."""
-    second: float
-    """Area of the second largest component as a share of the largest, before holes are filled."""
-    share: float
-    """Area of the mask as a share of the picture."""
+    mask: np.ndarray  # Bool [height, width]
+    parts: int  # Components that were kept; 0 if nothing was found
+    second: float  # Area of the second largest component as a share of the largest, before holes are filled
+    share: float  # Area of the mask as a share of the picture
 
 
 def clean(probability: np.ndarray, threshold: int = 128, keep: float = 0.05) -> Cleaned:
-    """Components of more than ``keep`` of the largest, holes filled (Iglovikov 2017).
+    """Components of more than ``keep`` of the largest (1 keeps that alone), holes filled (Iglovikov 2017).
 
-    Args:
-        probability: uint8 [height, width], 255 where the body part is certain.
-        threshold: the least value inside.
-        keep: 1 keeps the largest alone.
+    ``probability`` is uint8 [height, width], 255 where the body part is certain, ``threshold`` the least value inside.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats((probability >= threshold).astype(np.uint8), ltype=cv2.CV_16U)
     if count == 1:
@@ -47,7 +39,9 @@ def clean(probability: np.ndarray, threshold: int = 128, keep: float = 0.05) -> 
     areas[0] = 0  # the background
     first, second = areas.max(), np.sort(areas)[-2]
     kept = (areas == first) | (areas > keep * first)
-    mask = _filled(kept.astype(np.uint8)[labels])
+    whole = kept.astype(np.uint8)[labels]
+    outlines, _ = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    mask = cv2.drawContours(np.zeros_like(whole), outlines, -1, 1, cv2.FILLED).astype(bool)
     return Cleaned(mask, int(kept.sum()), float(second / first), float(mask.mean()))
 
 
@@ -55,11 +49,8 @@ def is_inverted(image: np.ndarray, mask: np.ndarray) -> bool:
     """Whether the body is darker than what lies just outside it, which in a radiograph with bright bones it never is.
 
     The median well inside is compared with the median of a ring outside. Exact 0 and 255 in the ring are collimation or
-    padding and do not count, unless nearly all of it is so: then they are saturated air.
-
-    Args:
-        image: uint8 [height, width].
-        mask: bool [height, width]; with an empty or a full one the answer is False.
+    padding and do not count, unless nearly all of it is so: then they are saturated air. ``image`` is uint8 [height, width],
+    ``mask`` bool of that shape; with an empty or a full one the answer is False.
     """
     gap, reach = (max(1, round(share * max(mask.shape))) for share in (GAP, REACH))
     body = mask.astype(np.uint8)
@@ -80,12 +71,7 @@ def equalize(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     becomes black and white and the median ``MIDDLE``. Power and stretch are found together: a gamma that the picture has
     been through drops out, which it does not if the stretch comes first. Dark bones are turned by the caller.
 
-    Args:
-        image: uint8 [height, width], bones bright.
-        mask: bool [height, width].
-
-    Returns:
-        uint8 [height, width]; all 0 if the mask is empty or the inside has a single gray level.
+    From uint8 and bool [height, width] to uint8; all 0 if the mask is empty or the inside has a single gray level.
     """
     inside = mask.astype(np.uint8)
     counts = cv2.calcHist([np.ascontiguousarray(image)], [0], inside, [256], [0, 256]).ravel().cumsum(dtype=float)
@@ -109,12 +95,6 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return np.count_nonzero(a & b) / union if union else 1.0
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """uint8 0/1 -> bool without holes."""
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.zeros_like(mask), outlines, -1, 1, cv2.FILLED).astype(bool)
-
-
 def _disc(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
@@ -132,9 +112,6 @@ def _gamma(low: float, middle: float, high: float) -> float:
     def excess(gamma: float) -> float:
         return float(_curve(np.array(middle), low, high, gamma)) - MIDDLE
 
-    # The median falls as the power rises.
-    if excess(GAMMAS[0]) <= 0:
-        return GAMMAS[0]
-    if excess(GAMMAS[1]) >= 0:
-        return GAMMAS[1]
-    return float(brentq(excess, *GAMMAS))
+    if excess(GAMMAS[0]) * excess(GAMMAS[1]) < 0:
+        return float(brentq(excess, *GAMMAS))
+    return GAMMAS[0] if excess(GAMMAS[0]) <= 0 else GAMMAS[1]  # the median falls as the power rises

@@ -17,24 +17,18 @@ QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
 class Labels(NamedTuple):
     """The label tables of a competition, checked."""
 
-    table: pd.DataFrame
-    """The usable rows."""
-    quarantine: pd.DataFrame
-    """``QUARANTINE_COLUMNS`` of the rows that cannot be used."""
-    repeated: int
-    """Rows dropped because they repeat another exactly."""
+    table: pd.DataFrame  # The usable rows
+    quarantine: pd.DataFrame  # ``QUARANTINE_COLUMNS`` of the rows that cannot be used
+    repeated: int  # Rows dropped because they repeat another exactly
 
 
 def judge(rows: pd.DataFrame, wrong: Mapping[str, tuple[Any, Any]]) -> pd.DataFrame:
     """``rows`` with ``reason`` and ``detail`` of the first fault of each, both "" where there is none.
 
-    Args:
-        rows: any table.
-        wrong: reason -> (which rows have the fault, bool [rows]; a text, or one for each row).
+    ``wrong`` is reason -> (which rows have the fault, bool [rows]; a text, or one for each row).
     """
-    masks = [mask for mask, _ in wrong.values()]
-    return rows.assign(reason=np.select(masks, list(wrong), default=""),
-                       detail=np.select(masks, [text for _, text in wrong.values()], default=""))
+    masks, texts = zip(*wrong.values())
+    return rows.assign(reason=np.select(masks, list(wrong), default=""), detail=np.select(masks, texts, default=""))
 
 
 def set_aside(rows: pd.DataFrame, *, id: str = "id", path: str = "path", reason: str = "reason",

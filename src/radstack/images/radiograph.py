@@ -13,27 +13,23 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
+from radstack.images.dicom.scan import Found
 from radstack.images.quarantine import nothing_usable, set_aside
+from radstack.images.shards import resize
 
 HEAD = struct.Struct(">8s4x4sIIBB")
 """Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
 SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 """Start and end of a JPEG file (ITU-T T.81, B.1.1.3)."""
-CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-"""Channels of each color type; a palette counts as color."""
+CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
 """Bytes at the end of the file in which the closing chunk is looked for: some writers append a few bytes."""
 STRETCH = (0.5, 99.5)
 """Percentiles that become 0 and 255 where a picture has 16 bits: detectors use a part of the range, a lead marker or a
 dead pixel must not set the scale."""
-VERSION = 1
-"""Part of the folder of the parts of a scan; raise it when the columns change."""
-CHUNK = 500
-"""Pictures in one piece of work."""
-
-Found = tuple[str, int, int]
-"""Path below the folder, bytes, time of modification in ns."""
+VERSION = 1  # Part of the folder of the parts of a scan; raise it when the columns change
+CHUNK = 500  # Pictures in one piece of work
 
 
 class Header(NamedTuple):
@@ -41,16 +37,14 @@ class Header(NamedTuple):
 
     height: int
     width: int
-    bits: int
-    """Per channel: 1, 2, 4, 8 or 16."""
+    bits: int  # Per channel: 1, 2, 4, 8 or 16
     channels: int
 
 
 def read_header(path: Path) -> Header:
     """Size and kind of a PNG without its pixels: two short reads.
 
-    Raises:
-        Unreadable: ``no-access``, ``empty``, ``not-png``, ``truncated`` (no closing chunk).
+    Unreadable as ``no-access``, ``empty``, ``not-png``, ``truncated`` (no closing chunk).
     """
     head, tail, length = _ends(path)
     if not length:
@@ -67,20 +61,11 @@ def read_header(path: Path) -> Header:
 def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     """Read the header of every PNG below ``folder`` but those in ``annotations`` and hidden ones.
 
-    Args:
-        folder: the input folder.
-        workers: processes.
-        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
-
-    Returns:
-        One row a file sorted by ``path`` (below the folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where
-        unreadable), ``reason`` and ``detail`` ("" if readable).
-
-    Raises:
-        UserError: there is no PNG.
+    The parts are kept as :func:`radstack.core.parallel.mapped_rows` does. One row a file sorted by ``path`` (below the
+    folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where unreadable), ``reason`` and ``detail`` ("" if
+    readable). UserError where there is no PNG.
     """
-    found = _list(folder)
-    if not found:
+    if not (found := _list(folder)):
         raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
@@ -109,23 +94,22 @@ def read(path: Path) -> np.ndarray:
     """Gray values of a PNG of 8 or 16 bits and one to four channels, uint8 [height, width].
 
     Equal channels collapse, color becomes luminance (ITU-R BT.601), transparency is dropped, 16 bits are stretched by
-    ``STRETCH``. Exposure and polarity stay as they are.
-
-    Raises:
-        Unreadable: the reasons of :func:`read_header` and ``undecodable``.
+    ``STRETCH``. Exposure and polarity stay as they are. Unreadable as :func:`read_header` says, and as ``undecodable``.
     """
     read_header(path)
     gray = _gray(_decoded(path))
-    return _stretch(gray) if gray.dtype == np.uint16 else gray
+    if gray.dtype != np.uint16:
+        return gray
+    low, high = np.percentile(gray, STRETCH)
+    # A picture of one value has no range; it becomes 0.
+    scaled = (gray.astype(np.float32) - low) * (255 / max(high - low, 1))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int]:
     """Gray values of a PNG or JPEG as :func:`read` makes them, uint8 [height, width], and the channels of the file (1 to 4).
 
-    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels.
-
-    Raises:
-        Unreadable: the reasons of :func:`read`.
+    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels. Unreadable as in :func:`read`.
     """
     head, tail, length = _ends(path)
     if not head.startswith(JPEG):
@@ -165,11 +149,8 @@ def _decoded(path: Path) -> np.ndarray:
 def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
     """A square copy of a radiograph, zero padded, the picture in the middle, its aspect ratio kept.
 
-    Padding comes before shrinking, so that both axes have exactly one scale, whatever the size.
-
-    Returns:
-        uint8 [side, side], and ``scale``, ``offset_x``, ``offset_y`` with raw x = (small x - offset_x) / scale, raw y
-        alike; pixel centers at integers.
+    Padding comes before shrinking, so that both axes have exactly one scale, whatever the size. Gives uint8 [side, side],
+    and ``scale``, ``offset_x``, ``offset_y`` with raw x = (small x - offset_x) / scale, raw y alike, centers at integers.
     """
     raw = read(path)
     longest = max(raw.shape)
@@ -177,9 +158,9 @@ def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
     square = cv2.copyMakeBorder(raw, top, longest - raw.shape[0] - top, left, longest - raw.shape[1] - left,
                                 cv2.BORDER_CONSTANT, value=0)
     scale = side / longest
-    small = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if scale <= 1 else cv2.INTER_LINEAR)
     # Edges scale from -0.5, not from 0: the first pixel reaches from -0.5 to 0.5.
-    return small, {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
+    places = {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
+    return resize(square, side), places
 
 
 def content_crc(path: Path) -> int:
@@ -200,16 +181,15 @@ def _list(folder: Path) -> list[Found]:
 
 
 def _headers(folder: Path, chunk: list[Found]) -> pd.DataFrame:
-    return pd.DataFrame([_row(folder, path, size) for path, size, _ in chunk])
+    """A row a file; nothing about one raises."""
+    return pd.DataFrame([{"path": path, "bytes": size, **_header_row(folder / path)} for path, size, _ in chunk])
 
 
-def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
-    """One file as a row; nothing about it raises."""
-    row: dict[str, Any] = {"path": path, "bytes": size, "reason": "", "detail": ""}
+def _header_row(path: Path) -> dict[str, Any]:
     try:
-        return row | read_header(folder / path)._asdict()
+        return {"reason": "", "detail": "", **read_header(path)._asdict()}
     except Unreadable as error:
-        return row | {"reason": error.reason, "detail": error.detail} | dict.fromkeys(Header._fields, 0)
+        return {"reason": error.reason, "detail": error.detail, **dict.fromkeys(Header._fields, 0)}
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:
@@ -219,11 +199,3 @@ def _gray(pixels: np.ndarray) -> np.ndarray:
     if (color[..., 0] == color[..., 1]).all() and (color[..., 0] == color[..., 2]).all():
         return np.ascontiguousarray(color[..., 0])
     return cv2.cvtColor(np.ascontiguousarray(color), cv2.COLOR_BGR2GRAY)
-
-
-def _stretch(gray: np.ndarray) -> np.ndarray:
-    """16 bits -> 8 bits."""
-    low, high = np.percentile(gray, STRETCH)
-    # A picture of one value has no range; it becomes 0.
-    scaled = (gray.astype(np.float32) - low) * (255 / max(high - low, 1))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

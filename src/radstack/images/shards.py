@@ -18,11 +18,7 @@ def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: 
                 dtype: str = "int16") -> None:
     """Write [n, height, width] (or [n, maps, height, width]), one picture at a time, atomically.
 
-    Args:
-        path: the ``.npy`` file.
-        pictures: each gives an array of ``size`` and ``dtype`` when called.
-        size: height and width in pixels, of maps their number before.
-        dtype: ``int16`` for physical units, ``uint8`` for gray levels.
+    Each of ``pictures`` gives an array of ``size`` (of maps their number first) and ``dtype`` when called.
     """
     with replacing(path) as part:
         array = np.lib.format.open_memmap(part, "w+", np.dtype(dtype), (len(pictures), *size))
@@ -32,30 +28,20 @@ def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: 
 
 
 def crop_square(image: np.ndarray, top: int, left: int, side: int, out: int, fill: int) -> np.ndarray:
-    """Cut a square that may reach outside the picture, and bring it to ``out`` pixels.
+    """Cut the square of ``side`` pixels from int16 [height, width] whose first row and column are ``top`` and ``left``.
 
-    Args:
-        image: int16 [height, width].
-        top: first row of the square, may be negative.
-        left: first column of the square, may be negative.
-        side: its side in pixels of ``image``.
-        out: side of the result.
-        fill: value outside ``image``.
-
-    Returns:
-        int16 [out, out]; shrinking averages pixel areas, enlarging is bilinear.
+    It may reach outside the picture, where it gets ``fill``. It is brought to ``out`` pixels as by :func:`resize`.
     """
-    height, width = image.shape
     square = np.full((side, side), fill, np.int16)
-    rows = slice(max(top, 0), min(top + side, height))
-    cols = slice(max(left, 0), min(left + side, width))
-    if rows.start < rows.stop and cols.start < cols.stop:
-        square[rows.start - top:rows.stop - top, cols.start - left:cols.stop - left] = image[rows, cols]
+    inside = image[max(top, 0):max(top + side, 0), max(left, 0):max(left + side, 0)]
+    row, column = max(-top, 0), max(-left, 0)
+    if inside.size:
+        square[row:row + inside.shape[0], column:column + inside.shape[1]] = inside
     return resize(square, out)
 
 
 def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """Resize int16 [s, s] to [side, side]: area average when shrinking, bilinear when enlarging."""
+    """Resize int16 or uint8 [s, s] to [side, side]: area average when shrinking, bilinear when enlarging."""
     if image.shape[0] == side:
         return image
     how = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_LINEAR
@@ -63,19 +49,17 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
 
 
 class Shards:
-    """Read pictures by (shard, slot). Maps are opened on first use, so the object travels to workers cheaply."""
+    """Read pictures of ``cache/<comp>`` by (shard, slot). Maps are opened on first use; a worker opens its own."""
 
     def __init__(self, folder: Path) -> None:
-        """Point at ``cache/<comp>``."""
         self.folder = folder
         self._maps: dict[int, np.ndarray] = {}
 
     def __call__(self, shard: int, slot: int) -> np.ndarray:
-        """Return [height, width] or [maps, height, width], a view into the map."""
+        """[height, width] or [maps, height, width], a view into the map."""
         if shard not in self._maps:
             self._maps[shard] = np.load(shard_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
         return self._maps[shard][slot]
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the maps behind: a worker opens its own."""
         return {"folder": self.folder, "_maps": {}}

@@ -16,8 +16,7 @@ OVERSAMPLE = 2
 class Similarity:
     """``target = matrix[:, :2] @ source + matrix[:, 2]``."""
 
-    matrix: np.ndarray
-    """Float64 [2, 3]."""
+    matrix: np.ndarray  # Float64 [2, 3]
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Move points [n, 2]."""
@@ -42,10 +41,8 @@ def from_points(source: np.ndarray, target: np.ndarray, reflect: bool) -> Simila
     """The similarity that brings ``source`` nearest to ``target``, both [n, 2], in the sense of least squares.
 
     With the points as complex numbers it is ``target = a source + b``, for a reflection of the conjugate of the source:
-    the two-dimensional case of Umeyama (1991) with the sign of the determinant given.
-
-    Raises:
-        ValueError: the source points coincide.
+    the two-dimensional case of Umeyama (1991) with the sign of the determinant given. ValueError where the source points
+    coincide.
     """
     z, w = (np.asarray(points, float) @ (1, 1j) for points in (source, target))
     z = z.conj() if reflect else z

@@ -16,8 +16,7 @@ from radstack.images.shards import Shards, resize
 class Channel:
     """One channel of the picture: a window over the mean of some slices."""
 
-    window: tuple[float, float]
-    """Center and width, in the units of the cache."""
+    window: tuple[float, float]  # Center and width, in the units of the cache
     offsets: tuple[int, ...] = (0,)
     """Slices averaged, relative to this one; (-1, 0, 1) is a mean of three. The ends of a series repeat."""
 
@@ -27,12 +26,9 @@ class Slices:
     """Windows and neighbors as channels, resized first: augmentation takes 3.5 times as long on full-size pictures."""
 
     channels: tuple[Channel, ...]
-    side: int
-    """Height and width the network sees, in pixels."""
-    mean: tuple[float, ...]
-    """Per channel, on the 0-255 scale."""
-    std: tuple[float, ...]
-    """Per channel, on the 0-255 scale."""
+    side: int  # Height and width the network sees, in pixels
+    mean: tuple[float, ...]  # Per channel, on the 0-255 scale
+    std: tuple[float, ...]  # Per channel, on the 0-255 scale
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,14 +78,10 @@ class SlicesReader:
 class Box:
     """A box of the cached picture, the same for every row."""
 
-    box: tuple[int, int, int, int]
-    """Top, left, height, width in pixels of the cache."""
-    size: tuple[int, int]
-    """Height and width that the network sees."""
-    mean: tuple[float, ...]
-    """Per channel, on the 0-255 scale; with more than one, the picture is repeated."""
-    std: tuple[float, ...]
-    """Per channel, on the 0-255 scale."""
+    box: tuple[int, int, int, int]  # Top, left, height, width in pixels of the cache
+    size: tuple[int, int]  # Height and width that the network sees
+    mean: tuple[float, ...]  # Per channel, on the 0-255 scale; with more than one, the picture is repeated
+    std: tuple[float, ...]  # Per channel, on the 0-255 scale
 
     def reader(self, cache: Shards, index: pd.DataFrame) -> Callable[[int], np.ndarray]:
         """Bind to a cache and a row table: row number -> uint8 [height, width, channels]."""
@@ -106,12 +98,9 @@ def _box(view: Box, cache: Shards, shard: np.ndarray, slot: np.ndarray, row: int
 class Whole:
     """A whole small picture, as localizers see it; the cache is an array uint8 [rows, height, width]."""
 
-    size: tuple[int, int]
-    """Height and width that the network sees; larger pictures are shrunk."""
-    mean: tuple[float, ...] = (127.5,)
-    """On the 0-255 scale."""
-    std: tuple[float, ...] = (127.5,)
-    """On the 0-255 scale."""
+    size: tuple[int, int]  # Height and width that the network sees; larger pictures are shrunk
+    mean: tuple[float, ...] = (127.5,)  # On the 0-255 scale
+    std: tuple[float, ...] = (127.5,)  # On the 0-255 scale
 
     def reader(self, cache: np.ndarray, index: pd.DataFrame) -> Callable[[int], np.ndarray]:
         """Bind to the pictures of the row table: row number -> uint8 [height, width, channels]."""

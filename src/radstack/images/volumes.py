@@ -13,7 +13,7 @@ import pydicom
 
 from radstack.images.dicom import Unreadable, fault
 from radstack.images.dicom import read_header as read_dicom_header
-from radstack.images.dicom.order import ORIENTATION, POSITION, order
+from radstack.images.dicom.scan import ORIENTATION, POSITION, order
 
 CORONAL = "LIP"
 """Columns run to the patient's left, rows to the feet, slices to the back: the code of sitk.DICOMOrient."""
@@ -24,24 +24,20 @@ ISOTROPIC = 1.01
 UNEVEN = 0.1
 """Share by which the distance of neighboring DICOM slices may differ from the median; 0.5 more and one is missing."""
 
-NIFTI_FLOATS = {"16": "f4", "64": "f8"}
-"""Codes of the NIfTI field datatype that can hold NaN."""
+NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # Codes of the NIfTI field datatype that can hold NaN
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the voxels of an oriented volume lie; every triple is in the order slice, row, column."""
 
-    size: tuple[int, int, int]
-    """Slices, rows, columns."""
-    spacing: tuple[float, float, float]
-    """Distance of voxel centers, mm."""
+    size: tuple[int, int, int]  # Slices, rows, columns
+    spacing: tuple[float, float, float]  # Distance of voxel centers, mm
     origin: np.ndarray
     """Center of voxel [0, 0, 0], mm, patient coordinates of DICOM (x to the left, y to the back, z to the head)."""
     direction: np.ndarray
     """[3, 3]: its columns are the unit vectors of the axes, so a voxel lies at origin + direction @ (spacing * index)."""
-    plane: str
-    """One of ``PLANES``: the plane in which it was acquired, known by the coarsest spacing."""
+    plane: str  # One of ``PLANES``: the plane in which it was acquired, known by the coarsest spacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +52,8 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
     """Read a .mhd, .mha, .nii, .nii.gz or .nrrd file, or a folder that holds one DICOM series.
 
     Axes are permuted and flipped, never resampled: an oblique volume keeps its tilt in ``direction``. A sagittal or axial
-    series is turned likewise, and ``plane`` says so.
-
-    Args:
-        path: the file or folder.
-        echo: of a DICOM folder with several echoes, the EchoNumbers (0018,0086) to read.
+    series is turned likewise, and ``plane`` says so. ``echo`` is, of a DICOM folder with several echoes, the EchoNumbers
+    (0018,0086) to read.
 
     Raises:
         Unreadable: the reasons of :func:`read_header`, and ``truncated`` (the header is whole, the voxels are not),
@@ -155,8 +148,8 @@ def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, directi
     count, step = np.array(size)[axes], np.array(spacing)[axes]
     start = origin + direction[:, axes] @ (np.where(flips, count - 1, 0) * step)
     across = axes.index(2) if step.max() < ISOTROPIC * step.min() else int(step.argmax())
-    return Grid((int(count[0]), int(count[1]), int(count[2])), (float(step[0]), float(step[1]), float(step[2])), start,
-                direction[:, axes] * np.where(flips, -1.0, 1.0), PLANES[across])
+    return Grid(tuple(count.tolist()), tuple(step.tolist()), start, direction[:, axes] * np.where(flips, -1.0, 1.0),
+                PLANES[across])
 
 
 def _check_nifti(path: Path, reader: Any) -> None:
@@ -171,15 +164,13 @@ def _check_nifti(path: Path, reader: Any) -> None:
     needed = start + count * int(reader.GetMetaData("bitpix")) // 8
     if len(data) < needed:
         raise Unreadable("truncated", f"{path.name} holds {len(data)} bytes, {needed} are declared")
-    kind = NIFTI_FLOATS.get(reader.GetMetaData("datatype"))
-    if kind:
+    if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         byte_order = "<" if int.from_bytes(data[:4], "little") == 348 else ">"  # sizeof_hdr
         _check_finite(path, np.frombuffer(data, byte_order + kind, count, start))
 
 
 def _check_finite(path: Path, pixels: np.ndarray) -> None:
-    bad = pixels.size - int(np.isfinite(pixels).sum())
-    if bad:
+    if bad := pixels.size - int(np.isfinite(pixels).sum()):
         raise Unreadable("nan-voxels", f"{path.name}: {bad} of {pixels.size} voxels are NaN or infinite")
 
 
@@ -205,8 +196,7 @@ def _slice(path: Path) -> list[dict[str, Any]]:
         if error.reason == "not-dicom":
             return []
         raise Unreadable(error.reason, f"{path.name}: {error.detail}") from error
-    found = fault(header)
-    if found is not None:
+    if found := fault(header):
         raise Unreadable(found.reason, f"{path.name}: {found.detail}")
     echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"])
     return [{"id": path.name, "file": str(path), "series": header.series, "shape": f"{header.rows} x {header.columns}",
@@ -229,8 +219,7 @@ def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFra
 
 def _check_order(table: pd.DataFrame, folder: Path) -> None:
     """Refuse slices that are not evenly spaced pictures of one stack."""
-    flagged = table[table["order_flag"] != ""]
-    if len(flagged):
+    if len(flagged := table[table["order_flag"] != ""]):
         raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
     if table["shape"].nunique() > 1:
         raise Unreadable("mixed-size", f"{folder.name} holds pictures of {' and '.join(table['shape'].unique()[:2])}")

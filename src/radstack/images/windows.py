@@ -21,27 +21,19 @@ class Window(NamedTuple):
 
 
 def reference(values: np.ndarray, windows: Sequence[tuple[float, float]]) -> np.ndarray:
-    """The formula itself, float64, rounded half to even: values [...] -> uint8 [..., windows].
-
-    Raises:
-        UserError: a width is not positive.
-    """
-    channels = []
+    """The formula itself, float64, rounded half to even: values [...] -> uint8 [..., windows]; UserError without a width."""
     for center, width in windows:
         if not width > 0:
             raise UserError(f"window ({center}, {width}) has no width; write (center, width), e.g. (40, 80)")
-        low = center - width / 2
-        channels.append(np.rint(np.clip((values - low) / width, 0, 1) * 255).astype(np.uint8))
-    return np.stack(channels, axis=-1)
+    return np.stack([np.rint(np.clip((values - (center - width / 2)) / width, 0, 1) * 255).astype(np.uint8)
+                     for center, width in windows], axis=-1)
 
 
 def apply(values: np.ndarray, windows: Sequence[tuple[float, float]]) -> np.ndarray:
     """Window int16 values [...] into uint8 [..., windows]; the same bytes as :func:`reference`, ten times as fast.
 
-    One lookup in a table that holds the bytes of up to four windows packed in one integer.
-
-    Raises:
-        UserError: no window, more than four, or one without width.
+    One lookup in a table that holds the bytes of up to four windows packed in one integer. UserError for no window, more
+    than four, or one without width.
     """
     table = _table(tuple((float(center), float(width)) for center, width in windows))
     if not values.size:

@@ -26,13 +26,9 @@ class Index(Protocol):
     """Reads what the organizer ships: headers of the raw files and his label tables."""
 
     def __call__(self, folder: Path, workers: int, parts: Path, /, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The index and the quarantine of ``folder``.
+        """The index and the quarantine of ``folder``, ``input/<name>``, which is only read, by ``workers`` processes.
 
-        Args:
-            folder: ``input/<name>``; only read.
-            workers: processes to read with.
-            parts: folder for pieces, so that a killed run goes on.
-            report: told what was found.
+        ``parts`` is a folder for pieces, so that a killed run goes on; ``report`` is told what was found.
 
         Returns:
             One row a picture (``id``, ``path`` below ``folder``, ``group`` (the patient), ``split`` (``train`` or ``test``),
@@ -110,34 +106,23 @@ class FoldRecipe:
 class Published:
     """A score that others report. It stands apart from ours: other rows, and often labels of another quality."""
 
-    name: str
-    """Whose it is."""
-    score: float
-    """By the competition's metric."""
-    labels: str
-    """The rows and what their labels are, e.g. ``200 test pictures, mean of six readings``."""
-    source: str
-    """Where it is reported."""
+    name: str  # Whose it is
+    score: float  # By the competition's metric
+    labels: str  # The rows and what their labels are, e.g. ``200 test pictures, mean of six readings``
+    source: str  # Where it is reported
 
 
 @dataclass(frozen=True)
 class Cases:
     """What a table for people is made from; all tables are keyed by ``id``."""
 
-    final: str
-    """The model that is submitted."""
-    test: dict[str, pd.DataFrame]
-    """Model -> its predictions of the test rows, mean over folds."""
-    oof: dict[str, pd.DataFrame]
-    """Model -> its out-of-fold predictions of the training rows, with ``fold``."""
-    test_rows: pd.DataFrame
-    """The index rows of test, those without a prediction too."""
-    oof_rows: pd.DataFrame
-    """The training rows that are cached, with labels."""
-    localized: pd.DataFrame
-    """The localization table."""
-    cached: pd.DataFrame
-    """The row table: where the picture of each row lies in the cache (``shard``, ``slot``)."""
+    final: str  # The model that is submitted
+    test: dict[str, pd.DataFrame]  # Model -> its predictions of the test rows, mean over folds
+    oof: dict[str, pd.DataFrame]  # Model -> its out-of-fold predictions of the training rows, with ``fold``
+    test_rows: pd.DataFrame  # The index rows of test, those without a prediction too
+    oof_rows: pd.DataFrame  # The training rows that are cached, with labels
+    localized: pd.DataFrame  # The localization table
+    cached: pd.DataFrame  # The row table: where the picture of each row lies in the cache (``shard``, ``slot``)
     experiments: tuple[Experiment, ...] = ()
     """Networks that are trained and predicted; their weights lie in ``paths.weights / name``."""
 
@@ -235,8 +220,7 @@ class Competition:
     def __post_init__(self) -> None:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
         names = [item.name for item in self.recipes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{self.name} has two recipes called {', '.join(twice)}")
 
     @property

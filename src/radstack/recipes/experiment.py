@@ -20,21 +20,17 @@ class View(Protocol):
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the picture in pixels."""
-        ...
 
     @property
     def mean(self) -> tuple[float, ...]:
         """Per-channel mean of the uint8 picture, on the 0-255 scale."""
-        ...
 
     @property
     def std(self) -> tuple[float, ...]:
         """Per-channel standard deviation of the uint8 picture, on the 0-255 scale."""
-        ...
 
     def reader(self, cache: Any, index: pd.DataFrame) -> Reader:
         """Bind the view to a pixel cache and the index table."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from radstack.core.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
 from radstack.scoring.metrics import coarse, coarse_log_losses, normalized
-from radstack.scoring.scores import parts_of
-from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric
+from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric, parts_of
 
 EACH = 10
 """Cases of each reason."""

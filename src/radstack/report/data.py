@@ -15,8 +15,7 @@ from radstack.report.evidence import Evidence
 from radstack.report.images import data_uri, fitted, sheet
 from radstack.report.plots import COLORS, INK, SOFT, figure, svg
 from radstack.running.tables import read_folds
-from radstack.scoring.scores import parts_of
-from radstack.scoring.task import NUMBERS
+from radstack.scoring.task import NUMBERS, parts_of
 
 LISTED = 200
 """Rows of a list of single pictures."""

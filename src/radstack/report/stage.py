@@ -103,7 +103,7 @@ def score_table(context: Context, names: list[str]) -> pd.DataFrame:
     and every score is set between the constant predictor and the floor (efficiency). Where it says what its labels are,
     column ``labels`` repeats it, since scores on labels of another quality do not compare.
     """
-    from radstack.scoring.scores import score_rows
+    from radstack.scoring.task import score_rows
 
     task, competition = task_of(context), context.competition
     rows, _ = read_rows(context)

@@ -10,20 +10,16 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 
-LEVEL = 0.95
-"""Confidence of the intervals of shares."""
+LEVEL = 0.95  # Confidence of the intervals of shares
 
 
 @dataclass(frozen=True)
 class Interval:
     """A mean and its percentile bootstrap interval (Efron 1979), over whole groups."""
 
-    value: float
-    """On all rows."""
-    low: float
-    """Lower bound; NaN with fewer than two groups."""
-    high: float
-    """Upper bound; NaN with fewer than two groups."""
+    value: float  # On all rows
+    low: float  # Lower bound; NaN with fewer than two groups
+    high: float  # Upper bound; NaN with fewer than two groups
 
     @property
     def excludes_zero(self) -> bool:
@@ -47,7 +43,7 @@ def interval(losses: np.ndarray, groups: np.ndarray | pd.Series, draws: int = 10
         return Interval(value, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     picks = (rng.integers(n, size=n) for _ in range(draws))
-    scores = np.array([sums[pick].sum() / counts[pick].sum() for pick in picks])
+    scores = [sums[pick].sum() / counts[pick].sum() for pick in picks]
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
@@ -80,17 +76,9 @@ def conformal(residuals: np.ndarray, coverage: float) -> float:
     """Half width of a prediction interval that holds a new row's truth with probability ``coverage`` or more.
 
     Split conformal prediction (Lei 2018, algorithm 2): the ceil((n + 1) * coverage)-th smallest absolute residual. It
-    holds for any model and any noise as long as new rows come from where these do.
-
-    Args:
-        residuals: truth less prediction of held-out rows, [rows], in the unit of the target; signs do not matter.
-        coverage: wanted share of covered rows, between 0 and 1, e.g. 0.9.
-
-    Returns:
-        Half width in the unit of the residuals; infinite where there are too few rows for that coverage.
-
-    Raises:
-        UserError: the coverage is not between 0 and 1, or a residual is not finite.
+    holds for any model and any noise as long as new rows come from where these do. ``residuals`` [rows] are truth less
+    prediction of held-out rows; the half width has their unit and is infinite where they are too few for that coverage.
+    UserError where the coverage is not between 0 and 1, or a residual is not finite.
     """
     if not 0 < coverage < 1:
         raise UserError(f"coverage {coverage} must lie between 0 and 1; write 0.9 for 90 %")

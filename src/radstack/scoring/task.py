@@ -1,4 +1,4 @@
-"""What is predicted and how it is scored: all that differs between probabilities, numbers and classes, above the formulas.
+"""What is predicted and how it is scored: all that differs between probabilities, numbers and classes, and the score table.
 
 Shapes: ``truth`` and ``predicted`` are [rows, targets]; a loss is scored for each target, or for each group of classes.
 """
@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
+from radstack.core.progress import track
 from radstack.core.registry import pick
 from radstack.scoring import metrics
+from radstack.scoring.intervals import interval
 from radstack.scoring.metrics import ClassGroup
 
 PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
@@ -21,12 +23,10 @@ PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
 class Kind:
     """One kind of score. Lower is better. The functions take the metric for its ``clip`` and its ``groups``."""
 
-    predicts: str
-    """``PROBABILITIES``, ``NUMBERS`` or ``CLASSES``: what a stacking method must be able to handle."""
+    predicts: str  # ``PROBABILITIES``, ``NUMBERS`` or ``CLASSES``: what a stacking method must be able to handle
     losses: Callable[[np.ndarray, np.ndarray, "Metric"], np.ndarray]
     """(truth, predicted, metric) -> losses, float64 [rows, targets], or [rows, groups] of classes."""
-    constant: Callable[[pd.DataFrame], pd.Series]
-    """Labels -> the constant with the least loss, one a target."""
+    constant: Callable[[pd.DataFrame], pd.Series]  # Labels -> the constant with the least loss, one a target
     link: Callable[[np.ndarray, "Metric"], np.ndarray]
     """(predicted, metric) -> the scale on which models are averaged, same shape."""
     unlink: Callable[[np.ndarray, "Metric"], np.ndarray]
@@ -57,14 +57,11 @@ KINDS: dict[str, Kind] = {
 class Metric:
     """What the leaderboard computes. Lower is better."""
 
-    name: str
-    """A name of ``KINDS``."""
-    weights: tuple[float, ...]
-    """One a target, or one a group of classes; they need not sum to 1."""
+    name: str  # A name of ``KINDS``
+    weights: tuple[float, ...]  # One a target, or one a group of classes; they need not sum to 1
     unit: str = ""
     """Of a number and its error, e.g. ``mm``."""
-    clip: float = metrics.CLIP
-    """Probabilities are kept this far from 0 and 1; not used for numbers."""
+    clip: float = metrics.CLIP  # Probabilities are kept this far from 0 and 1; not used for numbers
     groups: tuple[ClassGroup, ...] = ()
     """Targets of which one holds, group by group in their order, for a kind that scores classes; empty for the others."""
 
@@ -123,8 +120,7 @@ class Metric:
 class Task:
     """What is predicted and how it is scored."""
 
-    targets: tuple[str, ...]
-    """Label columns in order."""
+    targets: tuple[str, ...]  # Label columns in order
     metric: Metric
 
     def place(self, target: str) -> int:
@@ -132,3 +128,52 @@ class Task:
         if target not in self.targets:
             raise UserError(f"there is no target '{target}'; choose one of {', '.join(self.targets)}")
         return self.targets.index(target)
+
+
+def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, constant: pd.Series,
+               best: pd.DataFrame | None, task: Task, strata: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Score ``models`` (name -> prediction table) and ``constant``, one value a target, on labeled ``rows``.
+
+    ``rows`` has ``id``, ``group`` and the labels; ids outside it are left out, and a model that lacks some is scored on
+    what it has (column ``rows``). ``best`` are the best possible predictions, for phantoms. ``strata`` are parts of ``rows``
+    (same order) that get a score of their own: each True of a bool column, each value of a text or categorical one; a row
+    without a value is in no part.
+
+    Returns:
+        ``split``, ``model``, ``rows``, ``score``, ``low``, ``high`` (95 %, over patients), ``efficiency`` where ``best``
+        is known, then the metric's details of each target, and ``score <part>`` of each stratum.
+    """
+    always = rows[["id"]].assign(**constant.to_dict())
+    tables = {"constant": always, **models} | ({"floor": best} if best is not None else {})
+    parts = rows[["id"]].join(parts_of(strata).set_index(rows.index)) if strata is not None else rows[["id"]]
+    found = []
+    with track(len(tables), f"scores {split}, models", brief=True) as steps:
+        for name, table in tables.items():
+            found.append({"split": split, "model": name, **_scores(table, rows, parts, task)})
+            steps.step()
+    scored = pd.DataFrame(found)
+    if best is not None:
+        limits = scored.set_index("model")["score"]
+        efficient = metrics.efficiency(scored["score"].to_numpy(), limits["constant"], limits["floor"])
+        scored.insert(6, "efficiency", efficient)
+    return scored
+
+
+def parts_of(strata: pd.DataFrame) -> pd.DataFrame:
+    """One bool column a part: bool columns as they are, one for each value of the others (categories in their order)."""
+    return pd.get_dummies(strata, prefix="", prefix_sep="", dtype=bool)
+
+
+def _scores(table: pd.DataFrame, rows: pd.DataFrame, parts: pd.DataFrame, task: Task) -> dict[str, float]:
+    targets = list(task.targets)
+    both = rows[["id", "group", *targets]].merge(table[["id", *targets]], on="id", suffixes=("", " predicted"),
+                                                 validate="one_to_one")
+    truth = both[targets].to_numpy(np.float64)
+    predicted = both[[f"{target} predicted" for target in targets]].to_numpy(np.float64)
+    losses = task.metric.row_losses(truth, predicted)
+    score = interval(losses, both["group"])
+    members = parts.set_index("id").loc[both["id"]]
+    stratified = {f"score {name}": float(losses[held.to_numpy()].mean()) if held.any() else float("nan")
+                  for name, held in members.items()}
+    return {"rows": len(both), "score": score.value, "low": score.low, "high": score.high,
+            **task.metric.details(truth, predicted, task.targets), **stratified}

@@ -21,18 +21,12 @@ class Arrays:
     probs: Mapping[str, ByFold]
     """Member -> fold -> float32 [rows, targets]: what fold's network predicts for the rows it held out and for test
     rows, anything (NaN) elsewhere."""
-    labels: np.ndarray
-    """float32 [rows, targets], 0 or 1; NaN in test."""
-    fold: np.ndarray
-    """int [rows]; -1 in test."""
-    group: np.ndarray
-    """[rows], the patient."""
-    z: np.ndarray
-    """float32 [rows], millimeters along the slice normal."""
-    start: np.ndarray
-    """int64 [series], first row of each."""
-    stop: np.ndarray
-    """int64 [series], one past the last row of each."""
+    labels: np.ndarray  # float32 [rows, targets], 0 or 1; NaN in test
+    fold: np.ndarray  # int [rows]; -1 in test
+    group: np.ndarray  # [rows], the patient
+    z: np.ndarray  # float32 [rows], millimeters along the slice normal
+    start: np.ndarray  # int64 [series], first row of each
+    stop: np.ndarray  # int64 [series], one past the last row of each
 
     @property
     def is_test(self) -> np.ndarray:
@@ -48,12 +42,8 @@ def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...]
               tables: Mapping[str, Mapping[int, pd.DataFrame]]) -> Arrays:
     """Arrays of an index table (sorted by split, series, position) and a fold table.
 
-    Args:
-        index: the index table.
-        folds: columns ``group``, ``fold``.
-        targets: label columns, in order.
-        embeddings: member -> fold -> float16 [rows of index, width].
-        tables: member -> fold -> prediction table of that fold's network (scored and test rows together).
+    ``targets`` are the label columns. By member and fold, ``embeddings`` are float16 [rows of index, width], and ``tables``
+    the predictions of that fold's network, scored and test rows together.
     """
     table = index.merge(folds, on="group", how="left", validate="many_to_one")
     columns = list(targets)
@@ -71,8 +61,7 @@ def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...]
 def series_bounds(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First row and one past the last row (int64 [series]) of each run of equal keys in ``series`` [rows].
 
-    Raises:
-        UserError: a key comes back after another one, so the rows are not sorted by series.
+    UserError where a key comes back after another one, so that the rows are not sorted by series.
     """
     start = np.flatnonzero(np.r_[True, series[1:] != series[:-1]])
     if len(pd.unique(series)) != len(start):
@@ -105,10 +94,8 @@ def check_arrays(arrays: Arrays, members: tuple[str, ...], fold: int) -> None:
 def held_out_probs(arrays: Arrays, members: tuple[str, ...], fold: int) -> np.ndarray:
     """float32 [rows, members, targets]: each row's prediction by the network that held it out (test: fold ``fold``'s).
 
-    A test row is read from one network, not from the folds' mean, so that it looks like what was trained on.
-
-    Raises:
-        UserError: a row was held out by a network that made no prediction (a fold was not trained or not predicted).
+    A test row is read from one network, not from the folds' mean, so that it looks like what was trained on. UserError where
+    a network made no prediction of what it held out (a fold was not trained or not predicted).
     """
     nets, probs = arrays.nets(fold), np.empty((len(arrays.fold), len(members), arrays.labels.shape[1]), np.float32)
     for place, member in enumerate(members):

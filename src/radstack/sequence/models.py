@@ -1,6 +1,9 @@
-"""The networks. Each maps a Batch to outputs [series, slices, targets] of every level it supervises, final last."""
+"""The networks. Each maps a Batch to outputs [series, slices, targets] of every level it supervises, final last.
 
-from collections.abc import Callable
+Layers read padded series, [series, slices, channels], with a mask [series, slices] that is True on real slices. Series are
+padded on the right, and every layer gives a series the same result padded in a batch as alone.
+"""
+
 from typing import Any
 
 import torch
@@ -8,7 +11,85 @@ from torch import nn
 
 from radstack.recipes.sequence import Attention, DeltasBilstm, TwoLevel
 from radstack.sequence.feed import Batch
-from radstack.sequence.layers import Bidirectional, NormedConv, SeriesDropout, SliceConv
+
+
+def turned(mask: torch.Tensor) -> torch.Tensor:
+    """int64 [series, slices]: for each place the place it changes with when the real slices are read backward."""
+    places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    return torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - places, places)
+
+
+class Bidirectional(nn.Module):
+    """Stacked two-way LSTM or GRU over ``width`` channels, which gives ``2 * hidden``.
+
+    Each direction is a one-way network; the backward one reads every series turned within its own length, so it meets
+    no padding before the real slices. This needs no packing, which halves the speed of a step.
+    """
+
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], width: int, hidden: int, layers: int = 1):
+        super().__init__()
+        widths = [width] + [2 * hidden] * (layers - 1)
+        self.forwards = nn.ModuleList(cell(size, hidden, batch_first=True) for size in widths)
+        self.backwards = nn.ModuleList(cell(size, hidden, batch_first=True) for size in widths)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[series, slices, width] -> [series, slices, 2 * hidden]; what stands on padding means nothing."""
+        where = turned(mask)[..., None]
+        for ahead, back in zip(self.forwards, self.backwards):
+            reverse, _ = back(x.gather(1, where.expand_as(x)))
+            x = torch.cat([ahead(x)[0], reverse.gather(1, where.expand_as(reverse))], dim=-1)
+        return x
+
+
+class SeriesDropout(nn.Dropout1d):
+    """Drop a channel for a whole series (spatial dropout, Tompson 2015)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape as ``x`` [series, slices, channels]."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class SliceNorm(nn.Module):
+    """Batch normalization over real slices only."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Same shape as ``x`` [series, slices, channels], zero on padding. A lone slice is normed as in evaluation."""
+        norm, real = self.norm, x[mask]
+        if self.training and len(real) < 2:
+            real = nn.functional.batch_norm(real, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        else:
+            real = norm(real)
+        return torch.zeros_like(x).index_put((mask,), real.to(x.dtype))
+
+
+class SliceConv(nn.Module):
+    """Convolution along slices, without bias; keeps the length, sees zeros outside a series, whatever stands there."""
+
+    def __init__(self, width: int, filters: int, kernel: int, dilation: int = 1):
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv1d(width, filters, kernel, padding=padding, dilation=dilation, bias=False)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[series, slices, width] -> [series, slices, filters]."""
+        return self.conv((x * mask[..., None]).transpose(1, 2)).transpose(1, 2)
+
+
+class NormedConv(nn.Module):
+    """Convolution along slices (kernel 1 is a linear layer), norm over real slices, ReLU."""
+
+    def __init__(self, width: int, filters: int, kernel: int = 1, dilation: int = 1):
+        super().__init__()
+        self.conv = SliceConv(width, filters, kernel, dilation)
+        self.norm = SliceNorm(filters)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[series, slices, width] -> [series, slices, filters], zero on padding."""
+        return self.norm(self.conv(x, mask), mask).relu()
 
 
 def with_deltas(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -24,10 +105,8 @@ class DeltasBilstmNet(nn.Module):
     ``[e, e]`` (as wide as a BiLSTM's output only when hidden = width) becomes a linear map of e at any other size.
     """
 
-    def __init__(self, sizes: DeltasBilstm, widths: list[int], members: int, targets: int):
-        """Read blocks of ``widths`` channels side by side; ``members`` is not used, probabilities are not read."""
+    def __init__(self, sizes: DeltasBilstm, width: int, targets: int):
         super().__init__()
-        width = sum(widths)
         hidden = sizes.hidden or width
         self.dropout = SeriesDropout(sizes.dropout)
         self.lstm1 = Bidirectional(nn.LSTM, 3 * width, hidden)
@@ -55,7 +134,6 @@ class TwoLevelNet(nn.Module):
     """
 
     def __init__(self, sizes: TwoLevel, widths: list[int], members: int, targets: int):
-        """Read a block of each of ``widths`` channels and the probabilities of ``members`` networks."""
         super().__init__()
         self.dropout = SeriesDropout(sizes.dropout)
         middle, narrow = sizes.project
@@ -101,11 +179,10 @@ class TwoLevelNet(nn.Module):
 class AttentionNet(nn.Module):
     """One answer a series, given to each of its slices: their mean with weights softmax(w (tanh(V h) * sigmoid(U h)))."""
 
-    def __init__(self, sizes: Attention, widths: list[int], members: int, targets: int):
-        """Read blocks of ``widths`` channels side by side; ``members`` is not used, probabilities are not read."""
+    def __init__(self, sizes: Attention, width: int, targets: int):
         super().__init__()
         self.dropout = SeriesDropout(sizes.dropout)
-        self.shrink = nn.Linear(sum(widths), sizes.hidden)
+        self.shrink = nn.Linear(width, sizes.hidden)
         self.value, self.gate = nn.Linear(sizes.hidden, sizes.hidden), nn.Linear(sizes.hidden, sizes.hidden)
         self.score = nn.Linear(sizes.hidden, 1)
         self.head = nn.Linear(sizes.hidden, targets)
@@ -119,11 +196,9 @@ class AttentionNet(nn.Module):
         return (self.head(pooled).expand(-1, h.shape[1], -1),)
 
 
-MODELS: dict[type, Callable[..., nn.Module]] = {DeltasBilstm: DeltasBilstmNet, TwoLevel: TwoLevelNet,
-                                                 Attention: AttentionNet}
-"""Class of ``Sequence.model`` -> network."""
-
-
 def build(sizes: Any, widths: list[int], members: int, targets: int) -> nn.Module:
     """The network of a recipe's ``model``, for feature blocks of ``widths`` and ``members`` networks' probabilities."""
-    return MODELS[type(sizes)](sizes, widths, members, targets)
+    if isinstance(sizes, TwoLevel):
+        return TwoLevelNet(sizes, widths, members, targets)
+    kind = {DeltasBilstm: DeltasBilstmNet, Attention: AttentionNet}[type(sizes)]
+    return kind(sizes, sum(widths), targets)

@@ -1,7 +1,7 @@
 """The sequence model of one fold: its series, epochs and steps, for the training loop, and predictions of rows unseen."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from radstack.core.errors import UserError
 from radstack.core.recipe import digest
@@ -20,33 +21,32 @@ from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.recipes.sequence import Sequence
 from radstack.scoring.metrics import normalized
 from radstack.sequence.arrays import Arrays, check_arrays
-from radstack.sequence.batches import Picks, epoch_batches, whole
-from radstack.sequence.feed import Batch, make_feed
+from radstack.sequence.feed import Batch, Feed, Picks, epoch_batches, make_feed, whole
 from radstack.sequence.models import build
-from radstack.sequence.predict import Tell, autocast, predict
 from radstack.training.distributed import averaging, distributed
 from radstack.training.loop import Loop, Position, Step, Trainable
 
-BAD_STEPS = 10
-"""Steps in a row that may be skipped for a loss or gradient that is not finite."""
+BAD_STEPS = 10  # Steps in a row that may be skipped for a loss or gradient that is not finite
 SAMPLE = 256
 """Rows of each embedding table that enter the key; the stages' manifests hold the whole file's hash."""
+Tell = Callable[..., None]
+"""Takes figures of a step, see :meth:`radstack.core.progress.Track.step`."""
+Answer = Callable[[torch.Tensor], torch.Tensor]
+"""Outputs [rows, targets] -> predictions."""
+PREDICT_SERIES = 32  # Series predicted at once
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""``Sequence.precision`` -> type of matrix products."""
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What one fold's model gives; rows are ascending index rows."""
 
-    rows: np.ndarray
-    """int64 [scored rows], the rows of the fold."""
-    predictions: np.ndarray
-    """float32 [scored rows, targets], probabilities or values."""
-    test_rows: np.ndarray
-    """int64 [test rows]."""
-    test_predictions: np.ndarray
-    """float32 [test rows, targets], probabilities or values."""
-    losses: list[float]
-    """Mean training loss of each epoch (of rank 0's share)."""
+    rows: np.ndarray  # int64 [scored rows], the rows of the fold
+    predictions: np.ndarray  # float32 [scored rows, targets], probabilities or values
+    test_rows: np.ndarray  # int64 [test rows]
+    test_predictions: np.ndarray  # float32 [test rows, targets], probabilities or values
+    losses: list[float]  # Mean training loss of each epoch (of rank 0's share)
     weights: dict[str, torch.Tensor]
     """``0.<parameter>``, ``1.<parameter>`` ... on the CPU: the models of the last ``bag`` epochs, for :func:`apply_fold`."""
 
@@ -56,16 +56,8 @@ def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[f
     """Train on the rows of all folds but ``fold``; average the last ``recipe.bag`` epochs' predictions.
 
     A killed run goes on from its checkpoint in ``folder``, on the CPU to the same bits.
-
-    Args:
-        recipe: what to train.
-        arrays: embeddings, probabilities, labels, folds and series.
-        fold: the fold that is held out and scored.
-        class_weights: one a target, of any sum.
-        folder: for the checkpoint (:func:`checkpoint_path`) and the log (``fold<n>_log``).
-        device: ``cpu`` or ``cuda:n``.
-        report: takes progress lines.
-        checkpoint_seconds: between two checkpoints within an epoch.
+    ``folder`` is for the checkpoint (:func:`checkpoint_path`), at least every ``checkpoint_seconds``, and the log
+    (``fold<n>_log``); ``class_weights`` are one a target, of any sum; ``report`` takes progress lines.
 
     Raises:
         LeakError: a patient of ``fold`` is also trained on.
@@ -130,7 +122,6 @@ class Trainer(Trainable):
 
     def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...],
                  device: torch.device) -> None:
-        """Build the model."""
         self.recipe, self.arrays, self.fold = recipe, arrays, fold
         self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(recipe.precision, device)
         targets = arrays.labels.shape[1]
@@ -255,3 +246,36 @@ def make_objective(recipe: BinaryCrossEntropy | Regression, class_weights: tuple
 def loss(outputs: Iterable[torch.Tensor], batch: Batch, how: Objective) -> torch.Tensor:
     """The objective's mean over real slices, in fp32; levels add."""
     return torch.stack([how(level[batch.mask], batch.labels[batch.mask])[0] for level in outputs]).sum()
+
+
+def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
+    """The context of the forward pass; UserError for an unknown name, or fp16 on a CPU (its LSTM has none)."""
+    if precision not in DTYPES:
+        raise UserError(f"precision {precision!r} is unknown; choose one of {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("fp16 needs a GPU; on the CPU use --set precision=bf16 or --set precision=fp32")
+    return torch.amp.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast, reverse: bool,
+            answer: Answer = torch.sigmoid, tell: Tell = lambda *_, **__: None) -> np.ndarray:
+    """Predictions float32 [index rows, targets] of the rows of ``picks``, NaN elsewhere; ``answer`` makes them of outputs.
+
+    With ``reverse`` the mean of the series read forward and backward. Rows carry their numbers, so nothing has to be
+    turned back. ``tell`` takes the count of ``images`` of each batch.
+    """
+    model.eval()
+    out = np.full(feed.labels.shape, np.nan, np.float32)
+    order = np.argsort(picks.count, kind="stable")  # series of about equal length share a batch
+    for at in range(0, len(order), PREDICT_SERIES):
+        chosen = picks[order[at : at + PREDICT_SERIES]]
+        for read in (chosen, chosen.reversed()) if reverse else (chosen,):
+            batch = feed.batch(read)
+            with amp:
+                outputs = model(batch)[-1]
+            rows = batch.rows[batch.rows >= 0]
+            found = answer(outputs.float()[batch.mask]).cpu().numpy()
+            out[rows] = found if read is chosen else (out[rows] + found) / 2
+        tell(images=len(rows))
+    return out

@@ -22,11 +22,7 @@ DECIMALS = 8
 
 
 def read_ids(sample_path: Path, layout: Layout = LONG) -> pd.Series:
-    """Row names of the organizer's sample file, in its order.
-
-    Raises:
-        UserError: the file is missing, has no such column, or names a row twice.
-    """
+    """Row names of the organizer's sample file, in its order; UserError without such a column, or for a name twice."""
     table = _read(sample_path)
     names = (*layout.sample_ids, layout.id_column)
     column = next((name for name in names if set(name.split(",")) <= set(table)), "")
@@ -44,11 +40,7 @@ def row_names(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG) -> None:
-    """Write ``ids`` [rows] and ``values`` [rows, columns], clipped to the layout's range, atomically.
-
-    Raises:
-        UserError: a value is not finite.
-    """
+    """Write ``ids`` [rows] and finite ``values`` [rows, columns], clipped to the layout's range, atomically."""
     wide = np.asarray(values, dtype=np.float64).reshape(len(ids), -1)
     bad = ~np.isfinite(wide).all(axis=1)
     if bad.any():
@@ -63,20 +55,17 @@ def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG)
 def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
     """Check a submission against the sample file and return its number of rows. Any order is allowed, as at Kaggle.
 
-    Raises:
-        UserError: names the first wrong line, its id, what is wrong and what is expected.
+    The UserError names the first wrong line, its id, what is wrong and what is expected.
     """
     table, expected = _read(path), read_ids(sample_path, layout)
     if list(table.columns) != layout.header:
         raise UserError(f"{path} line 1: header is {','.join(table.columns)}; expected {','.join(layout.header)}")
     names = row_names(table, layout.id_column)
     place = pd.Index(expected).get_indexer(pd.Index(names))
-    faults = list(_faults(table, place, layout))
-    if faults:
+    if faults := list(_faults(table, place, layout)):
         row, fault = min(faults, key=lambda found: found[0])
         raise UserError(f"{path} line {row + 2}, id {names.iloc[row]}: {fault}")
-    missing = expected.drop(expected.index[place])
-    if len(missing):
+    if len(missing := expected.drop(expected.index[place])):
         raise UserError(f"{path} lacks {len(missing)} of {len(expected)} ids, first {missing.iloc[0]} (line "
                         f"{missing.index[0] + 2} of {sample_path.name}); expected every id of the sample file")
     return len(table)
@@ -100,8 +89,8 @@ def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[
 def _call_faults(table: pd.DataFrame, layout: Layout) -> Iterator[tuple[int, str]]:
     """Words that are no class of their group, and groups whose values do not sum to 1."""
     values = table[list(layout.values)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    for group, chances in zip(layout.calls, by_group(values, tuple(len(one.classes) for one in layout.calls))
-                              if layout.calls else ()):
+    sizes = tuple(len(group.classes) for group in layout.calls)
+    for group, chances in zip(layout.calls, by_group(values, sizes) if sizes else ()):
         yield from _first(~table[group.name].isin(group.coarse),
                           f"{group.name} is '{{}}'; expected one of {', '.join(group.coarse)}", table[group.name])
         total = pd.Series(chances.sum(axis=1))
@@ -138,18 +127,11 @@ def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, 
                       layout: Layout = LONG) -> pd.DataFrame:
     """Write the submission in the layout's form, in the sample file's order.
 
-    Args:
-        path: file to write.
-        predictions: ``id`` and a column for each target, one row a picture.
-        sample_path: the organizer's sample submission.
-        targets: label columns; unless the form is ``long``, the layout's ``values`` are their columns, in order.
-        layout: form, columns and range.
+    ``predictions`` has ``id`` and a column for each of ``targets``, one row a picture; unless the form is ``long``, the
+    layout's ``values`` are the columns of the targets, in order.
 
-    Returns:
-        The rows filled by ``FILLS``, ``id`` (as in the file) and ``value`` or the values; empty when all were predicted.
-
-    Raises:
-        UserError: predictions are empty, hold an id twice, or an id that the sample file does not name.
+    Gives the rows filled by ``FILLS``, ``id`` (as in the file) and ``value`` or the values; none when all were predicted.
+    UserError where predictions are empty, hold an id twice, or an id that the sample file does not name.
     """
     fill = pick(FILLS, layout.form, "form of submission")
     ids, table = read_ids(sample_path, layout), predictions[list(targets)].to_numpy(np.float64)
@@ -184,11 +166,7 @@ def write_constant(path: Path, sample_path: Path, constant: Mapping[str, float],
 
 
 def target_codes(ids: pd.Series, targets: tuple[str, ...]) -> np.ndarray:
-    """Target number of each long-form name, int [rows].
-
-    Raises:
-        UserError: a name ends in no ``_<target>``.
-    """
+    """Target number of each long-form name, int [rows]; UserError where one ends in no ``_<target>``."""
     codes = np.full(len(ids), -1)
     for place, target in enumerate(targets):
         codes[ids.str.endswith(f"_{target}").to_numpy(bool)] = place

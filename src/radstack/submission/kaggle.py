@@ -10,26 +10,26 @@ import errno
 import io
 import shutil
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_json, write_json
-from radstack.core.progress import track
+from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
+from radstack.core.progress import Track, track
 from radstack.core.say import Report
-from radstack.submission.unzip import unzip, wraps
 
-PARTS = ".download"
-"""Folder, below the data folder, of archives that are not yet unpacked."""
+PARTS = ".download"  # Folder, below the data folder, of archives that are not yet unpacked
 RECORD = ".downloaded.json"
 """File, in the data folder, that lists what is complete; without it the archive would be fetched again."""
-EVERYTHING = "all files"
-"""Name in the record of the archive that holds the whole competition."""
+EVERYTHING = "all files"  # Name in the record of the archive that holds the whole competition
 MARKER_SUFFIX = ".kaggle-partial"
 """Of the file by which the kaggle package knows a partial download; it holds the whole one's size."""
-WATCH_SECONDS = 1.0
-"""Time between two looks at a download."""
+WATCH_SECONDS = 1.0  # Time between two looks at a download
+UNZIP_THREADS = 4  # zlib and file writes run outside Python's lock
 MB = 1_000_000
 HOW_TO_SIGN_IN = ("make a token at https://www.kaggle.com/settings/api, then save it as ~/.kaggle/kaggle.json or set "
                   "KAGGLE_USERNAME and KAGGLE_KEY (a newer token: KAGGLE_API_TOKEN)")
@@ -40,14 +40,9 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
     """Bring the data of ``competition`` into ``folder``, unpacked, as the organizer laid it out.
 
     Interrupted anywhere, the same call goes on where it stopped; a finished one returns at once. A top folder of the
-    archive named like the competition is left out.
-
-    Args:
-        competition: as in its address, e.g. ``rsna-intracranial-hemorrhage-detection``; or a data set, ``owner/name``.
-        folder: the data folder, e.g. ``input/ich``.
-        files: names of single files; None for the whole archive.
-        report: takes progress lines.
-        needed_bytes: the largest size of ``folder`` on the way, archive and unpacked files together.
+    archive named like the competition is left out. ``competition`` is as in its address, e.g.
+    ``rsna-intracranial-hemorrhage-detection``, or a data set, ``owner/name``. ``files`` names single files, None the whole
+    archive. ``needed_bytes`` is the largest size of ``folder`` on the way, archive and unpacked files together.
 
     Raises:
         UserError: no credentials, rules not accepted, no network, not enough disk, a damaged archive.
@@ -75,8 +70,7 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
 def push(path: Path, competition: str, message: str) -> str:
     """Submit the file ``path`` with ``message``; returns Kaggle's answer.
 
-    Raises:
-        UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
+    UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with src/08_submit.py")
@@ -93,11 +87,7 @@ def push(path: Path, competition: str, message: str) -> str:
 
 
 def connect() -> Any:
-    """An authenticated ``KaggleApi``.
-
-    Raises:
-        UserError: the package or the credentials are missing, or Kaggle refuses them.
-    """
+    """An authenticated ``KaggleApi``; UserError where the package or the credentials are missing, or Kaggle refuses them."""
     import requests
 
     silence = io.StringIO()  # without credentials the package prints a page of help and calls exit()
@@ -196,3 +186,55 @@ def _advice(status: int, competition: str, text: str) -> str:
               404: f"Kaggle does not know it; compare the name with {page}/data",
               429: "Kaggle asks for a pause; run the same command again in some minutes"}
     return f"{advice.get(status, 'Kaggle failed; run the same command again later')} (status {status}: {text})"
+
+
+def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None:
+    """Unpack ``archive``, a zip file, into ``folder``; members that are there with the right size are kept as they are.
+
+    Each member's CRC is checked. ``top`` is a first folder of the member names to leave out; ``report`` takes lines.
+
+    Raises:
+        UserError: the archive is damaged, a member would land outside ``folder``, or the disk is too small.
+    """
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            targets = {_target(folder, member.filename, top): member for member in bundle.infolist()
+                       if not member.is_dir()}
+            left = [(member, path) for path, member in targets.items()
+                    if not (path.is_file() and path.stat().st_size == member.file_size)]
+            for parent in {path.parent for _, path in left}:
+                sweep(parent)
+            need_disk(folder, sum(member.file_size for member, _ in left), f"unpacking {archive}")
+            with track(len(targets), f"unpack {archive.name}", done=len(targets) - len(left), report=report) as steps:
+                _extract_all(bundle, left, steps)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{archive} is damaged ({error}); delete it and run the same command again") from error
+
+
+def wraps(archive: Path, name: str) -> bool:
+    """Whether ``archive`` is a zip of just the file ``name``; Kaggle packs single files, at times without saying so."""
+    if not zipfile.is_zipfile(archive):
+        return False
+    with zipfile.ZipFile(archive) as bundle:
+        return bundle.namelist() == [Path(name).name]
+
+
+def _extract_all(bundle: zipfile.ZipFile, left: list[tuple[zipfile.ZipInfo, Path]], steps: Track) -> None:
+    counting = threading.Lock()
+
+    def extract(share: list[tuple[zipfile.ZipInfo, Path]]) -> None:
+        for member, path in share:
+            with bundle.open(member) as source, replacing(path) as part, part.open("wb") as target:
+                shutil.copyfileobj(source, target, length=1 << 20)
+            with counting:
+                steps.step()
+
+    with ThreadPoolExecutor(UNZIP_THREADS) as pool:
+        list(pool.map(extract, [left[first::UNZIP_THREADS] for first in range(UNZIP_THREADS)]))
+
+
+def _target(folder: Path, member: str, top: str) -> Path:
+    parts = Path(member).parts
+    if ".." in parts or Path(member).is_absolute():
+        raise UserError(f"the archive holds {member!r}, which lies outside it; it is not the organizer's: delete it")
+    return folder.joinpath(*(parts[1:] if top and parts[0] == top else parts))

@@ -1,6 +1,5 @@
-"""DICOM in: headers and stored pixels here; ``scan`` for folders of files, ``order`` for the slices of a series."""
+"""DICOM in: headers and stored pixels here; ``scan`` for folders of files and the order of a series' slices."""
 
-from radstack.images.dicom.header import Header, Unreadable, fault, read_header
-from radstack.images.dicom.pixels import invert, read_stored
+from radstack.images.dicom.file import Header, Unreadable, fault, invert, read_header, read_stored
 
 __all__ = ["Header", "Unreadable", "fault", "invert", "read_header", "read_stored"]

@@ -10,56 +10,28 @@ import math
 import os
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VR
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
+from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
-EXPLICIT = "1.2.840.10008.1.2.1"
-"""Explicit VR little endian."""
-IMPLICIT = "1.2.840.10008.1.2"
-"""Implicit VR little endian."""
-
-FIELDS: dict[int, tuple[str, tuple[bytes, ...]]] = {
-    TRANSFER_SYNTAX: ("transfer_syntax", (b"UI",)),
-    0x00080018: ("sop", (b"UI",)),
-    0x00100020: ("patient", (b"LO",)),
-    0x0020000D: ("study", (b"UI",)),
-    0x0020000E: ("series", (b"UI",)),
-    0x00200032: ("position", (b"DS",)),
-    0x00200037: ("orientation", (b"DS",)),
-    0x00280002: ("samples", (b"US",)),
-    0x00280004: ("photometric", (b"CS",)),
-    0x00280008: ("frames", (b"IS",)),
-    0x00280010: ("rows", (b"US",)),
-    0x00280011: ("columns", (b"US",)),
-    0x00280030: ("spacing", (b"DS",)),
-    0x00280100: ("bits_allocated", (b"US",)),
-    0x00280101: ("bits_stored", (b"US",)),
-    0x00280103: ("pixel_representation", (b"US",)),
-    0x00280120: ("padding", (b"US", b"SS")),
-    0x00280121: ("padding_limit", (b"US", b"SS")),
-    0x00281050: ("window_center", (b"DS",)),
-    0x00281051: ("window_width", (b"DS",)),
-    0x00281052: ("intercept", (b"DS",)),
-    0x00281053: ("slope", (b"DS",)),
-}
-"""Tag -> name, and the value representations it may have."""
-HEAD_BYTES = 4096
-"""Read at once for a header; those of the RSNA 2019 archive end before byte 700."""
-UNDEFINED = 0xFFFFFFFF
-"""The length that means "until the delimiter"."""
-SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-"""Value representations with a 16-bit length (PS3.5 section 7.1.2)."""
-LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Value representations with two reserved bytes and a 32-bit length."""
+EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
+IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
+HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
+UNDEFINED = 0xFFFFFFFF  # The length that means "until the delimiter"
+SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32))
+"""Value representations with a 16-bit length, and with two reserved bytes and a 32-bit one (PS3.5 section 7.1.2)."""
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
 _NATIVE = (EXPLICIT, IMPLICIT, str(ExplicitVRBigEndian))
@@ -74,57 +46,60 @@ class Unreadable(Exception):
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """Line breaks in ``detail`` become spaces, so that it fits a table."""
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail.replace("\n", " ")[:300]
+        self.reason, self.detail = reason, detail.replace("\n", " ")[:300]  # it fits a table
 
     def __str__(self) -> str:
-        """Reason and detail."""
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+def _element(keyword: str, default: Any) -> Any:
+    """A field of :class:`Header` that is read from the element of that keyword (PS3.6)."""
+    return field(default=default, metadata={"keyword": keyword})
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
-    sop: str = ""  # SOPInstanceUID
-    patient: str = ""  # PatientID
-    study: str = ""  # StudyInstanceUID
-    series: str = ""  # SeriesInstanceUID
-    position: tuple[float, ...] = ()
-    """ImagePositionPatient, mm: center of the first pixel in patient coordinates."""
-    orientation: tuple[float, ...] = ()
-    """ImageOrientationPatient: unit vectors along a row, then down a column."""
-    rows: int = 0  # Height in pixels
-    columns: int = 0  # Width in pixels
-    spacing: tuple[float, ...] = ()  # PixelSpacing, mm: between rows, then between columns
-    samples: int = 1  # SamplesPerPixel
-    frames: int = 1  # NumberOfFrames
-    photometric: str = ""  # PhotometricInterpretation
-    bits_allocated: int = 0  # Bits a sample takes up
-    bits_stored: int = 0  # Bits of a sample that count
-    pixel_representation: int = 0  # 0 unsigned, 1 two's complement
-    padding: int | None = None
-    """PixelPaddingValue, as a stored value of the file's own sign."""
-    padding_limit: int | None = None
-    """PixelPaddingRangeLimit: every value between it and ``padding`` is padding."""
-    intercept: float = 0.0  # RescaleIntercept
-    slope: float = 1.0  # RescaleSlope
-    window_center: tuple[float, ...] = ()  # WindowCenter, one or several
-    window_width: tuple[float, ...] = ()  # WindowWidth, one or several
-    transfer_syntax: str = ""  # TransferSyntaxUID
+    sop: str = _element("SOPInstanceUID", "")
+    patient: str = _element("PatientID", "")
+    study: str = _element("StudyInstanceUID", "")
+    series: str = _element("SeriesInstanceUID", "")
+    position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
+    orientation: tuple[float, ...] = _element("ImageOrientationPatient", ())  # unit vectors along a row, then down a column
+    rows: int = _element("Rows", 0)  # height in pixels
+    columns: int = _element("Columns", 0)  # width in pixels
+    spacing: tuple[float, ...] = _element("PixelSpacing", ())  # mm: between rows, then between columns
+    samples: int = _element("SamplesPerPixel", 1)
+    frames: int = _element("NumberOfFrames", 1)
+    photometric: str = _element("PhotometricInterpretation", "")
+    bits_allocated: int = _element("BitsAllocated", 0)  # bits a sample takes up
+    bits_stored: int = _element("BitsStored", 0)  # bits of a sample that count
+    pixel_representation: int = _element("PixelRepresentation", 0)  # 0 unsigned, 1 two's complement
+    padding: int | None = _element("PixelPaddingValue", None)  # a stored value of the file's own sign
+    padding_limit: int | None = _element("PixelPaddingRangeLimit", None)  # every value from it to ``padding`` is padding
+    intercept: float = _element("RescaleIntercept", 0.0)
+    slope: float = _element("RescaleSlope", 1.0)
+    window_center: tuple[float, ...] = _element("WindowCenter", ())  # one or several
+    window_width: tuple[float, ...] = _element("WindowWidth", ())  # one or several
+    transfer_syntax: str = _element("TransferSyntaxUID", "")
     pixel_offset: int = 0
     """Byte at which the value of PixelData starts; 0 if it has none or the file is deflated."""
     pixel_length: int = 0
     """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated or deflated."""
-    size: int = 0  # Bytes of the file
+    size: int = 0  # bytes of the file
+
+
+_TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
+FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag, name in _TAGS.items()}
+"""Tag -> field of :class:`Header`, and the value representations it may have."""
 
 
 def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
     """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
 
-    Raises:
-        Unreadable: ``bad-header``, the bytes do not parse as their value representation.
+    Unreadable (``bad-header``) where the bytes do not parse as their value representation.
     """
     try:
         if vr in (b"DS", b"IS"):
@@ -140,8 +115,7 @@ def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
 def make_header(values: dict[str, Any], **where: int) -> Header:
     """Build a header from decoded ``values`` by field name; None and () count as absent.
 
-    Raises:
-        Unreadable: ``bad-header``, a number that must be finite is not, or a vector has the wrong length.
+    Unreadable (``bad-header``) where a number that must be finite is not, or a vector has the wrong length.
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
     for name, length in (("position", 3), ("orientation", 6), ("spacing", 2)):
@@ -155,23 +129,16 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
             given[name] = given[name][0]
     given["frames"] = int(given.get("frames", 1))
     for name in ("padding", "padding_limit"):
-        if name in given:
-            given[name] = _signed(given[name], given.get("pixel_representation", 0))
+        if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
+            value = given[name] & 0xFFFF
+            given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
     return Header(**(given | where))
 
 
-def _signed(value: int, representation: int) -> int:
-    """PixelPaddingValue is written as US or SS, whatever the sign of the pixels; read it with their sign."""
-    value &= 0xFFFF
-    return value - 0x10000 if representation and value >= 0x8000 else value
-
-
 def read_header(path: Path | str) -> Header:
-    """Read the header of ``path``.
+    """Read the header of ``path``; Unreadable as ``no-access``, ``empty``, ``not-dicom`` or ``bad-header``.
 
-    Raises:
-        Unreadable: ``no-access``, ``empty``, ``not-dicom`` or ``bad-header``. Whether the pixels are all there and
-            can be decoded is asked of :func:`fault`.
+    Whether the pixels are all there and can be decoded is asked of :func:`fault`.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -188,8 +155,7 @@ def read_header(path: Path | str) -> Header:
 def walk(data: bytes, size: int) -> Header | None:
     """Parse a plain little-endian header from the first bytes of a file of ``size`` bytes; None: ask pydicom.
 
-    Raises:
-        Unreadable: ``empty``, or ``bad-header`` for a value that does not parse.
+    Unreadable as ``empty``, or ``bad-header`` for a value that does not parse.
     """
     if size == 0:
         raise Unreadable("empty", "the file has no bytes")
@@ -227,11 +193,7 @@ def walk(data: bytes, size: int) -> Header | None:
 
 
 def ask_pydicom(path: Path | str, size: int) -> Header:
-    """Read the header with pydicom, stopping before the pixels.
-
-    Raises:
-        Unreadable: ``not-dicom`` or ``bad-header``.
-    """
+    """Read the header with pydicom, stopping before the pixels; Unreadable as ``not-dicom`` or ``bad-header``."""
     try:
         with warnings.catch_warnings(), Path(path).open("rb") as file:
             warnings.simplefilter("ignore")
@@ -250,10 +212,9 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
 
 def _value(dataset: pydicom.Dataset, tag: int) -> Any:
     """One field of a pydicom data set in the types of :func:`from_bytes`."""
-    if tag not in dataset or dataset[tag].value in (None, ""):
+    value, vr = dataset[tag].value if tag in dataset else None, FIELDS[tag][1][0]
+    if value in (None, ""):
         return None
-    value = dataset[tag].value
-    vr = FIELDS[tag][1][0]
     if vr in (b"DS", b"IS"):
         return tuple(map(float, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else (float(value),)
     return int(value) if vr == b"US" else str(value).strip(" \0")
@@ -274,9 +235,8 @@ def _pixel_place(dataset: pydicom.Dataset, at: int, element: bytes) -> dict[str,
 def fault(header: Header) -> Unreadable | None:
     """What keeps the pixels of a well-formed header from being read, as far as the header and the file size tell.
 
-    Returns:
-        None, or ``no-pixels``, ``bad-header``, ``unsupported-transfer-syntax``, ``not-gray``, ``wrong-size`` (the
-        declared length is not that of the picture) or ``truncated`` (the file ends before the declared length).
+    None, or ``no-pixels``, ``bad-header``, ``unsupported-transfer-syntax``, ``not-gray``, ``wrong-size`` (the declared
+    length is not that of the picture) or ``truncated`` (the file ends before the declared length).
     """
     if not header.pixel_length:
         return Unreadable("no-pixels", "the header has no PixelData after it")
@@ -306,3 +266,64 @@ def decodable(transfer_syntax: str) -> bool:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
         return transfer_syntax in _NATIVE or transfer_syntax == DeflatedExplicitVRLittleEndian
+
+
+def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
+    """Read the stored values of ``path``: [rows, columns], uint16, or int16 for two's complement; and its header.
+
+    Plain 16-bit little-endian files are a view (read-only) of the bytes read; the rest is decoded by pydicom with
+    pylibjpeg and gdcm. The values are those of ``pydicom.dcmread(path).pixel_array`` bit for bit, in whatever way
+    they were reached. MONOCHROME1 is *not* inverted here: the rescale of a CT holds whatever the polarity of the
+    display (PS3.3 C.7.6.3.1.2), and a radiograph is turned around with :func:`invert`. Raises nothing but Unreadable.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (twice as fast as Path.open on small files)
+            data = file.read()
+    except (OSError, ValueError) as error:
+        raise Unreadable("no-access", str(error)) from error
+    header = walk(data, len(data))
+    plain = header is not None
+    header = header or ask_pydicom(path, len(data))
+    if found := fault(header):
+        raise found
+    return (_view(data, header) if plain and _is_plain(header) else _decode(path)), header
+
+
+def invert(stored: np.ndarray, header: Header) -> np.ndarray:
+    """Turn stored values around within their bits, so that MONOCHROME1 reads like MONOCHROME2: brighter is denser.
+
+    Unsigned values v become ``2^bits - 1 - v``, signed ones ``-1 - v``: the lowest and the highest trade places.
+    Apply it to radiographs with ``header.photometric == "MONOCHROME1"``. Same shape and dtype.
+    """
+    top = -1 if header.pixel_representation else (1 << header.bits_stored) - 1
+    return np.asarray(top - stored.astype(np.int32), dtype=stored.dtype)
+
+
+def _is_plain(header: Header) -> bool:
+    """Whether the bytes of PixelData are the 16-bit picture itself."""
+    return (header.transfer_syntax in (EXPLICIT, IMPLICIT) and header.bits_allocated == 16
+            and 1 <= header.bits_stored <= 16 and header.pixel_representation in (0, 1))
+
+
+def _view(data: bytes, header: Header) -> np.ndarray:
+    """PixelData as a picture; bits above BitsStored are cleared, or filled with the sign, only if any is set."""
+    dtype = "<i2" if header.pixel_representation else "<u2"
+    count = header.rows * header.columns
+    stored = np.frombuffer(data, dtype, count, header.pixel_offset).reshape(header.rows, header.columns)
+    spare = 16 - header.bits_stored
+    if spare and (header.pixel_representation or int(stored.max()) >> header.bits_stored):
+        stored = (stored << spare) >> spare
+    return stored
+
+
+def _decode(path: Path | str) -> np.ndarray:
+    """Let pydicom and its plugins decode the picture; ``not-gray`` is what is not one 8- or 16-bit gray frame."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = pydicom.dcmread(path).pixel_array
+    except Exception as error:  # decoders raise what they like on broken streams
+        raise Unreadable("undecodable", f"{type(error).__name__}: {error}") from error
+    if stored.ndim != 2 or stored.dtype.itemsize > 2:
+        raise Unreadable("not-gray", f"decoded to {stored.dtype} {stored.shape}")
+    return stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False)
