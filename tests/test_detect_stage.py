@@ -25,7 +25,7 @@ from radstack.recipes.localizer import Detection
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages.decode import prepared_rows
-from radstack.stages.detect import _lessons, found_artifact, found_columns, joined, prepare, smaller
+from radstack.stages.detect import _lessons, found_artifact, found_columns, found_file, joined, prepare, smaller
 from radstack.stages.localize import localize, localize_fold, show
 from radstack.training.distributed import torchrun
 
@@ -102,7 +102,7 @@ def test_every_readable_picture_gets_one_box_a_class_and_the_second_run_makes_no
     capsys.readouterr()
     localize(scene)
     said = capsys.readouterr().out
-    assert "making" not in said and "to make" not in said and said.count("kept") == 4
+    assert "making" not in said and "to make" not in said and said.count("kept") == 6
 
 
 def test_a_fold_without_its_answers_is_looked_at_again_and_nothing_is_trained(scene, capsys):
@@ -118,8 +118,8 @@ def test_the_lessons_of_a_fold_are_neither_its_own_pictures_nor_test(scene):
     localize(scene)
     rows, boxes = _lessons(scene, LOCALIZER, 0)
     assert rows["id"].tolist() == ["p1", "p5", "p7"] and boxes.shape == (3, 2, 4)
-    own = pd.read_parquet(scene.paths.cache / "found" / "fold0.parquet")["id"]
-    assert own.tolist() == ["p0", "p2", "p4", "p6", "p8", "p9"]
+    own, test = (pd.read_parquet(found_file(scene.paths, 0, split))["id"] for split in ("train", "test"))
+    assert own.tolist() == ["p0", "p2", "p4", "p6"] and test.tolist() == ["p8", "p9"]
     assert prepared_rows(scene)[1].tolist() == [0, 1, 0, 0, 1, 0, 1, -1, -1]
 
 

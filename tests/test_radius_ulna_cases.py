@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from competitions import load
-from competitions.radius_ulna.annotate import index_row
 from competitions.radius_ulna.cases import label, view
-from competitions.radius_ulna.index import BOX_COLUMNS
+from competitions.radius_ulna.index import BOX_COLUMNS, index_new
 from competitions.radius_ulna.localizer import FOUND
 from competitions.radius_ulna.phases import ALL_TARGETS, LEARNED, TARGETS
 from competitions.radius_ulna.pictures import annotated
@@ -29,8 +28,10 @@ def one_case(tmp_path) -> Case:
     stages = {f"{bone}_stage": stage for bone, stage in (("radius", 7), ("ulna", 8))}
     hot = {name: float(stage == stages[f"{bone}_stage"]) for bone in TARGETS
            for name, stage in zip(TARGETS[bone], LEARNED[bone])}
-    row = index_row(tmp_path / "a.png", np.zeros((200, 120), np.uint8), 1).assign(
-        **stages, **hot, **dict(zip(FOUND, BOXES)), **dict.fromkeys(BOX_COLUMNS, np.nan), score_radius=0.9,
+    cv2.imwrite(str(tmp_path / "a.png"), np.tile(np.arange(120, dtype=np.uint8), (200, 1)))
+    rows, _ = index_new(tmp_path, 1, tmp_path / "parts", pd.DataFrame())
+    row = rows.assign(
+        **{**stages, **hot}, **dict(zip(FOUND, BOXES)), **dict.fromkeys(BOX_COLUMNS, np.nan), score_radius=0.9,
         score_ulna=np.nan, flag="ulna not found", mirrored=0, shard=0, slot=0)
     sure = np.array([[hot[name] for name in ALL_TARGETS]], np.float32)
     alone = sure.copy()

@@ -16,7 +16,6 @@ from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.paths import Paths
 from radstack.core.progress import track
-from radstack.detection.augment import shrunk
 from radstack.images.boxes import CORNERS, complete, fit_prior, flags
 from radstack.images.similarity import resized, warp
 from radstack.recipes.detector import Detector
@@ -154,6 +153,8 @@ def _shrunk(localizer: Detection, folder: Path, rows: pd.DataFrame) -> Iterator[
 
 def smaller(picture: np.ndarray, recipe: Detector) -> tuple[np.ndarray, float]:
     """A picture uint8 [height, width] at the recipe's sides, and the scale; one that is smaller stays as it is."""
+    from radstack.detection.nets import shrunk
+
     scale, size = shrunk(picture.shape, recipe)
     return (picture, 1.0) if scale >= 1 else (warp(picture, resized(scale), size), scale)
 
