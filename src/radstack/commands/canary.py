@@ -79,19 +79,18 @@ def shuffled(rows: pd.DataFrame, targets: list[str], seed: int) -> pd.DataFrame:
     return rows.assign(**{target: dealt[:, column] for column, target in enumerate(targets)})
 
 
-def built_on(context: Context) -> list[Stacker]:
-    """The stackers that learn and that the final model is built on, in the order they are run."""
+def stacks(context: Context) -> Iterator[Trial]:
+    """Refit each stacker that learns and that the final model is built on to shuffled labels, out of fold, in order.
+
+    The members' tables stay as they are.
+    """
     from radstack.stack.registry import method_of
 
-    stackers, final = context.competition.models.stackers, context.competition.models.final
-    wanted = submitted(stackers, final)
-    return [stacker for stacker in stackers if stacker.name in wanted and method_of(stacker).learns]
-
-
-def stacks(context: Context) -> Iterator[Trial]:
-    """Refit each of :func:`built_on` out of fold to shuffled labels, on its members' tables as they are."""
-    for stacker in built_on(context):
-        yield repeated(partial(_refit, context, stacker, members_of(context, stacker.members)))
+    models = context.competition.models
+    wanted = submitted(models.stackers, models.final)
+    for stacker in models.stackers:
+        if stacker.name in wanted and method_of(stacker).learns:
+            yield repeated(partial(_refit, context, stacker, members_of(context, stacker.members)))
 
 
 def _refit(context: Context, stacker: Stacker, members: dict[str, Member], seed: int) -> Trial:

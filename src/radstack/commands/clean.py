@@ -50,8 +50,10 @@ def clean(context: Context, keep: tuple[str, ...], delete: bool) -> None:
     sizes = [size_of(item.path) for item in chosen]
     for item, size in zip(chosen, sizes):
         print(f"{size / 1e6:12,.1f} MB  {item.path}: {item.why}")
-        if delete:
-            _remove(item.path)
+        if delete and item.path.is_dir() and not item.path.is_symlink():
+            shutil.rmtree(item.path)
+        elif delete:
+            item.path.unlink(missing_ok=True)  # of a link the link, never what it points to
     verb = "deleted" if delete else "can go: the same command with --yes deletes it" if chosen else "can go"
     print(f"{sum(sizes) / 1e6:12,.1f} MB  in all {verb}")
     if not context.competition.phantoms:
@@ -72,7 +74,9 @@ def _results(context: Context) -> Iterator[Item]:
         made += [Item("input", path, context.command("00_get_data") + size) for path in (paths.input, drawn)]
     made += [Item("folds", paths.folds, context.command("01_make_folds")),
              Item("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")]
-    makers = _makers(context)
+    scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
+    makers = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes}
+    makers |= dict.fromkeys(localizer_names(context), context.command("02_localize"))
     for name, folder, script in (("weights", paths.weights, "04_train"), ("oof", paths.oof, "05_predict")):
         # Files stay: no stage can write variants.json again.
         folders = [path for path in sorted(folder.glob("*")) if path.is_dir()]
@@ -122,13 +126,6 @@ def _shards(paths: Paths) -> Iterator[Item]:
                         if int(path.name[6:11]) not in used)
 
 
-def _makers(context: Context) -> dict[str, str]:
-    """Name below ``weights/`` or ``oof/`` -> the command that makes it: of every recipe, variant and localizing network."""
-    scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
-    made = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes}
-    return made | dict.fromkeys(localizer_names(context), context.command("02_localize"))
-
-
 def _alive(part: Path) -> bool:
     """Whether the process that writes a temporary file (its number is in the name) still runs on this machine."""
     number = re.search(r"\.(\d+)\.part$", part.name)
@@ -139,11 +136,3 @@ def _alive(part: Path) -> bool:
         return False
     except PermissionError:
         return True
-
-
-def _remove(path: Path) -> None:
-    """Delete a file or folder; links are deleted, never what they point to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -45,9 +45,10 @@ class Case:
 def choose(evidence: Evidence, each: int = EACH) -> list[Case]:
     """At most ``each`` cases of each reason, the worst first; a case may have several. Random ones by a fixed seed."""
     table = case_table(evidence)
+    by_label = table.explode("labels").sort_values("loss", ascending=False)
     reasons: dict[str, list[str]] = {}
     for why, keys in (("worst", table.nlargest(each, "loss").index), ("disputed", table.nlargest(each, "dispute").index),
-                      ("worst of its label", worst_of_labels(table)),
+                      ("worst of its label", by_label.groupby("labels").head(PER_LABEL).index.unique()),
                       ("random", table.sample(min(each, len(table)), random_state=0).index)):
         for key in keys:
             reasons.setdefault(key, []).append(why)
@@ -102,12 +103,6 @@ def label_words(evidence: Evidence) -> pd.DataFrame:
                              for place, name in enumerate(group.coarse)}, index=evidence.train.index)
     strata = competition.pages.strata
     return parts_of(strata(evidence.train)) if strata else pd.DataFrame(index=evidence.train.index)
-
-
-def worst_of_labels(table: pd.DataFrame) -> list[str]:
-    """Keys of the ``PER_LABEL`` worst cases of each label."""
-    by_label = table.explode("labels").sort_values("loss", ascending=False).groupby("labels").head(PER_LABEL)
-    return list(dict.fromkeys(by_label.index))
 
 
 def cases(evidence: Evidence) -> tuple[Section, list[Case]]:

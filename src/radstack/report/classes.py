@@ -47,6 +47,7 @@ def class_blocks(evidence: Evidence, single: Mapping[str, str]) -> list[Block]:
     if not said:
         return []
     scored = {name: models[final] for name, models in said.items()}
+    sure = {group: {name: (one.right, one.confidence) for name, one in models.items()} for group, models in said.items()}
     fine = {group.name: one for group in evidence.task.metric.groups if len(group.coarse) < len(group.classes)
             and (one := called_of(evidence, final, group.name, merged=False))}
     return [
@@ -57,7 +58,7 @@ def class_blocks(evidence: Evidence, single: Mapping[str, str]) -> list[Block]:
         Heading("Accuracy and calibration"),
         Plot(svg(draw_accuracy(said)), "Share of each true class that is called right, with 95 % intervals (Wilson): "
              f"{final} filled, the best single network hollow."),
-        Plot(svg(panels(said, _draw_confidence, "probability of the called class", "accuracy", height=2.6, sharex=True,
+        Plot(svg(panels(sure, draw_bins, "probability of the called class", "accuracy", height=2.6, sharex=True,
                         sharey=True)), "Accuracy against the probability of the called class, with 95 % intervals: on the "
              "dotted diagonal the model is as right as it is sure. Bars: cases of each bin, on a logarithmic scale."),
         Table(accuracy_table(said), "Accuracy by class", dict.fromkeys(
@@ -129,10 +130,6 @@ def _draw_shares(ax: Axes, models: Mapping[str, Called]) -> None:
 def _hits(one: Called, held: np.ndarray) -> tuple[int, int]:
     """How many of the rows ``held`` (bool) are called right, and how many there are."""
     return int(one.right[held].sum()), int(held.sum())
-
-
-def _draw_confidence(ax: Axes, models: Mapping[str, Called]) -> None:
-    draw_bins(ax, {name: (one.right, one.confidence) for name, one in models.items()})
 
 
 def accuracy_table(said: Mapping[str, Mapping[str, Called]]) -> pd.DataFrame:

@@ -69,8 +69,8 @@ def likeness(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
         return []
     n = len(evidence.train)
     rows = np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False)) if n > SAMPLE else np.arange(n)
-    errors, linked = (pd.DataFrame({name: column(evidence, name, rows) for name in names}).corr(min_periods=FEWEST)
-                      for column in (_errors, _linked))
+    errors, linked = (pd.DataFrame({name: _centered(evidence, name, rows, of_errors) for name in names}).corr(
+        min_periods=FEWEST) for of_errors in (True, False))
     what = {PROBABILITIES: "losses", NUMBERS: "errors", CLASSES: "errors"}[evidence.task.metric.kind.predicts]
     wide = len(names) > 10
     empty = " Empty: they answer no target in common." if errors.isna().to_numpy().any() else ""
@@ -81,27 +81,18 @@ def likeness(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
                  "near 1 say the same.", wide)]
 
 
-def _errors(evidence: Evidence, name: str, rows: np.ndarray) -> np.ndarray:
-    """Signed errors of numbers, else losses, about the mean of each target, flat; NaN where there is no answer."""
-    metric, truth, predicted = evidence.task.metric, evidence.truth[rows], evidence.oof[name][rows]
-    answered = heard(evidence, name)[rows]
-    out = np.full((len(rows), len(metric.scored(evidence.task.targets))), np.nan)
-    if metric.kind.predicts == NUMBERS:
-        out[answered] = predicted[answered] - truth[answered]
+def _centered(evidence: Evidence, name: str, rows: np.ndarray, of_errors: bool) -> np.ndarray:
+    """Signed errors of numbers, else losses, about the mean of each target, flat; NaN where there is no answer.
+
+    Without ``of_errors`` the predictions likewise, on the scale on which models are averaged.
+    """
+    metric, answered = evidence.task.metric, heard(evidence, name)[rows]
+    truth, predicted = evidence.truth[rows][answered], evidence.oof[name][rows][answered]
+    if not of_errors:
+        found = metric.link(predicted)
     else:
-        out[answered] = metric.kind.losses(truth[answered], predicted[answered], metric)
-    return _centered(out)
-
-
-def _linked(evidence: Evidence, name: str, rows: np.ndarray) -> np.ndarray:
-    """Predictions likewise, on the scale on which models are averaged."""
-    answered, out = heard(evidence, name)[rows], np.full((len(rows), len(evidence.task.targets)), np.nan)
-    out[answered] = evidence.task.metric.link(evidence.oof[name][rows][answered])
-    return _centered(out)
-
-
-def _centered(values: np.ndarray) -> np.ndarray:
-    table = pd.DataFrame(values)
+        found = predicted - truth if metric.kind.predicts == NUMBERS else metric.kind.losses(truth, predicted, metric)
+    table = pd.DataFrame(found, np.flatnonzero(answered), dtype=np.float64).reindex(range(len(rows)))
     return (table - table.mean()).to_numpy().ravel()
 
 

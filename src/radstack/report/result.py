@@ -5,6 +5,7 @@ import pandas as pd
 
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
 from radstack.report.ensemble import additions
 from radstack.report.evidence import Evidence
@@ -84,7 +85,8 @@ def ranking(evidence: Evidence) -> Plot:
 def scores_table(evidence: Evidence) -> Table:
     """Scores of both splits side by side."""
     table = evidence.scored()
-    kinds = {name: _kind(recipe) for name, recipe in evidence.recipes.items()}
+    words = {Experiment: "network", Sequence: "sequence model", Stacker: "stack"}
+    kinds = {name: words[type(recipe)] for name, recipe in evidence.recipes.items()}
     shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],
                           "out of fold": table["score"], "low": table["low"], "high": table["high"]})
     if "efficiency" in table:
@@ -100,10 +102,6 @@ def scores_table(evidence: Evidence) -> Table:
     efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
     return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),
                  strong=(evidence.final,))
-
-
-def _kind(recipe: object) -> str:
-    return "network" if isinstance(recipe, Experiment) else "sequence model" if isinstance(recipe, Sequence) else "stack"
 
 
 def verdicts(added: pd.DataFrame) -> Table:
