@@ -21,10 +21,9 @@ from radstack.commands.clean import clean, items, junk
 from radstack.commands.doctor import doctor, stages
 from radstack.commands.environment import MISSING, OK, TODO, WARN
 from radstack.commands.explain import explain
-from radstack.commands.facts import measures, reached
 from radstack.commands.prerequisites import annotations, disk, sign_in, weights
 from radstack.commands.products import input_there, next_stage
-from radstack.commands.verify import compare, record, verify
+from radstack.commands.verify import compare, measures, reached, record, verify
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json, write_table, write_text

@@ -19,9 +19,8 @@ from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Picture, Plot, Table, Words
 from radstack.report.data import LISTED, data, gray
 from radstack.report.evidence import Evidence
-from radstack.report.memory import remember
 from radstack.report.page import page
-from radstack.report.provenance import flattened, in_words, provenance
+from radstack.report.provenance import flattened, in_words, provenance, remember
 from radstack.running.context import Context, Options
 from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric, Task

@@ -194,7 +194,7 @@ def test_parts_are_scored_apart_and_small_ones_left_out(tmp_path):
 def test_calibration_before_and_after_is_that_of_the_formula(tmp_path):
     evidence = of_probabilities(tmp_path, 2000)
     curves = probabilities.curves_of(evidence, {"left": "net", "right": "net"})
-    table = probabilities.calibration_table(curves, "final").set_index("label")
+    table = probabilities.calibration_table(curves).set_index("label")
     before = calibration_error(evidence.truth[:, 0], evidence.oof["net"][:, 0].astype(np.float64))
     assert table.loc["left", "ECE before"] == pytest.approx(before)
     assert (table["ECE after"] < 0.04).all() and (table["ECE before"] > 0.08).all()

@@ -10,7 +10,7 @@ from radstack.core.errors import UserError
 from radstack.report import cases, images, page, plots
 from radstack.report.blocks import Figures, Heading, Picture, Plot, Section, Table, Words
 from radstack.report.cases import case_table, choose, models_table, row_losses
-from radstack.report.gains import additions
+from radstack.report.ensemble import additions
 from radstack.report.result import result, verdicts
 from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric

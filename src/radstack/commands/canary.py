@@ -7,6 +7,7 @@ are not found this way, since they are not shuffled with the targets.
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from radstack.core.files import write_table
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.stacker import Stacker
+from radstack.report.ensemble import submitted
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.scoring.intervals import Interval, difference
@@ -77,34 +79,27 @@ def shuffled(rows: pd.DataFrame, targets: list[str], seed: int) -> pd.DataFrame:
     return rows.assign(**{target: dealt[:, column] for column, target in enumerate(targets)})
 
 
-def built_on(context: Context) -> list[Stacker]:
-    """The stackers that learn and that the final model is built on, in the order they are run."""
+def stacks(context: Context) -> Iterator[Trial]:
+    """Refit each stacker that learns and that the final model is built on to shuffled labels, out of fold, in order.
+
+    The members' tables stay as they are.
+    """
     from radstack.stack.registry import method_of
 
-    stackers = {stacker.name: stacker for stacker in context.competition.models.stackers}
-    wanted, todo = set(), [context.competition.models.final]
-    while todo:
-        name = todo.pop()
-        if name in stackers and name not in wanted:
-            wanted.add(name)
-            todo += stackers[name].members
-    return [stacker for name, stacker in stackers.items() if name in wanted and method_of(stacker).learns]
+    models = context.competition.models
+    wanted = submitted(models.stackers, models.final)
+    for stacker in models.stackers:
+        if stacker.name in wanted and method_of(stacker).learns:
+            yield repeated(partial(_refit, context, stacker, members_of(context, stacker.members)))
 
 
-def stacks(context: Context) -> Iterator[Trial]:
-    """Refit each of :func:`built_on` out of fold to shuffled labels, on its members' tables as they are."""
+def _refit(context: Context, stacker: Stacker, members: dict[str, Member], seed: int) -> Trial:
     from radstack.stack.nested import fit_stack
 
-    (rows, fold), folds, task = read_rows(context), read_folds(context), task_of(context)
-    for stacker in built_on(context):
-        members = members_of(context, stacker.members)
-
-        def once(seed: int, stacker: Stacker = stacker, members: dict[str, Member] = members) -> Trial:
-            labeled = shuffled(rows, list(task.targets), seed)
-            stacked = fit_stack(stacker, members, labeled, folds, task).member.oof
-            return judged(stacker.name, stacked, labeled, fold, task)
-
-        yield repeated(once)
+    (rows, fold), task = read_rows(context), task_of(context)
+    labeled = shuffled(rows, list(task.targets), seed)
+    stacked = fit_stack(stacker, members, labeled, read_folds(context), task).member.oof
+    return judged(stacker.name, stacked, labeled, fold, task)
 
 
 def trained(context: Context, name: str) -> Trial:
@@ -113,11 +108,11 @@ def trained(context: Context, name: str) -> Trial:
     Raises:
         UserError: there is no such experiment.
     """
-    competition = context.competition
-    known = {one.name: one for one in (*competition.models.on_call, *competition.models.experiments, *context.experiments)}
+    models = context.competition.models
+    known = {one.name: one for one in (*models.on_call, *models.experiments, *context.experiments)}
     if name not in known:
         raise UserError(f"--train {name}: no such experiment; known: {', '.join(known)}")
-    return repeated(lambda seed: _train(context, known[name], seed))
+    return repeated(partial(_train, context, known[name]))
 
 
 def repeated(once: Callable[[int], Trial]) -> Trial:
@@ -130,14 +125,10 @@ def repeated(once: Callable[[int], Trial]) -> Trial:
 
 
 def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray, task: Task) -> Trial:
-    """Set a prediction table beside the constant predictor.
+    """Set a prediction table (``id`` and targets, out of fold) beside the constant predictor.
 
-    Args:
-        name: of the model.
-        table: ``id`` and the targets, out of fold; targets that are never answered do not count.
-        rows: the row table with the labels that were learned.
-        fold: int [rows], -1 for test.
-        task: targets and metric.
+    ``rows`` are the row table with the labels that were learned, ``fold`` is int [rows], -1 for test. Targets that are never
+    answered do not count.
     """
     targets = list(task.targets)
     place = pd.Index(rows["id"]).get_indexer(pd.Index(table["id"]))

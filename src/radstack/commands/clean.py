@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,78 +44,63 @@ def clean(context: Context, keep: tuple[str, ...], delete: bool) -> None:
     """
     for name in keep:
         check_name(FOLDERS, name, "folder to keep")
-    chosen = _outermost([item for item in items(context) if item.junk or item.folder not in keep])
+    chosen = [item for item in items(context) if item.junk or item.folder not in keep]
+    places = {item.path for item in chosen}
+    chosen = [item for item in chosen if places.isdisjoint(item.path.parents)]  # what lies in a folder goes with it
     sizes = [size_of(item.path) for item in chosen]
     for item, size in zip(chosen, sizes):
         print(f"{size / 1e6:12,.1f} MB  {item.path}: {item.why}")
-        if delete:
-            _remove(item.path)
+        if delete and item.path.is_dir() and not item.path.is_symlink():
+            shutil.rmtree(item.path)
+        elif delete:
+            item.path.unlink(missing_ok=True)  # of a link the link, never what it points to
     verb = "deleted" if delete else "can go: the same command with --yes deletes it" if chosen else "can go"
     print(f"{sum(sizes) / 1e6:12,.1f} MB  in all {verb}")
     if not context.competition.phantoms:
         print(f"never touched: {context.paths.input}, real data")
 
 
-def _outermost(chosen: list[Item]) -> list[Item]:
-    """Without what goes with a folder above it."""
-    places = {item.path for item in chosen}
-    return [item for item in chosen if places.isdisjoint(item.path.parents)]
-
-
 def items(context: Context) -> list[Item]:
     """All that can go: whole results by stage, then junk that lies outside of them or in them."""
-    return [*_results(context), *_strangers(context), *junk(context)]
+    return [*_results(context), *junk(context)]
 
 
 def _results(context: Context) -> Iterator[Item]:
     """What stages made, one item a folder, below ``weights/`` and ``oof/`` one a recipe; never real data."""
-    paths = context.paths
+    paths, made = context.paths, []
     if context.competition.phantoms and not context.options.limit:
         drawn = manifest_of(paths.input)
         size = f" --demo-size {read_json(drawn)['series']}" if drawn.exists() else ""
-        for path in (paths.input, drawn):
-            yield from _there("input", path, context.command("00_get_data") + size)
-    yield from _there("folds", paths.folds, context.command("01_make_folds"))
-    yield from _there("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")
-    makers = _makers(context)
-    for path in _children(paths.weights, makers):
-        yield Item("weights", path, makers[path.name])
-    for path in _children(paths.oof, makers):
-        yield Item("oof", path, makers[path.name].replace("04_train", "05_predict"))
-    yield from _there("submissions", paths.submissions, context.command("08_submit"))
-    yield from _there("reports", paths.reports, context.command("09_report"))
-
-
-def _strangers(context: Context) -> Iterator[Item]:
-    """Folders below ``weights/`` and ``oof/`` that bear no recipe's name; they cost training, so that ``--keep`` holds."""
-    known = _makers(context)
-    for name, folder in (("weights", context.paths.weights), ("oof", context.paths.oof)):
-        for path in sorted(folder.iterdir()) if folder.exists() else ():
-            if path.is_dir() and path.name not in known:
-                yield Item(name, path, "no recipe or variant has this name")
+        made += [Item("input", path, context.command("00_get_data") + size) for path in (paths.input, drawn)]
+    made += [Item("folds", paths.folds, context.command("01_make_folds")),
+             Item("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")]
+    scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
+    makers = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes}
+    makers |= {one.name: context.command("02_localize") for one in context.competition.localizer.networks}
+    for name, folder, script in (("weights", paths.weights, "04_train"), ("oof", paths.oof, "05_predict")):
+        # Files stay: no stage can write variants.json again.
+        folders = [path for path in sorted(folder.glob("*")) if path.is_dir()]
+        made += [Item(name, path, makers.get(path.name, "no recipe or variant has this name").replace("04_train", script))
+                 for path in folders]
+    made += [Item("submissions", paths.submissions, context.command("08_submit")),
+             Item("reports", paths.reports, context.command("09_report"))]
+    yield from (item for item in made if item.path.exists())
 
 
 def junk(context: Context) -> Iterator[Item]:
     """Left over: temporary files of dead processes, parts and checkpoints of finished work, shards that no row is in."""
     paths = context.paths
     for name in FOLDERS[1:]:
-        folder = getattr(paths, name)
-        for path in sorted(folder.rglob(".*.part")) if folder.exists() else ():
-            if not _alive(path):
-                yield Item(name, path, "a killed run left it", True)
-    for name, path, result in _parts(paths):
-        if manifest_of(result).exists():
-            yield Item(name, path, f"pieces of {result.name}, which is whole", True)
-    yield from _checkpoints(paths)
-    yield from _shards(paths)
-
-
-def _parts(paths: Paths) -> Iterator[tuple[str, Path, Path]]:
-    """Folders of finished pieces, by which a killed stage goes on, and the file that they become."""
+        yield from (Item(name, path, "a killed run left it", True) for path in sorted(getattr(paths, name).rglob(".*.part"))
+                    if not _alive(path))
+    # Finished pieces, by which a killed stage goes on, and the file that they become.
     for name, folder, result in (("folds", paths.folds, "index.parquet"), ("cache", paths.cache, "boxes.parquet"),
                                  ("cache", paths.cache / "prepared", "rows.parquet")):
-        for path in sorted(folder.glob("parts*")):
-            yield name, path, folder / result
+        if manifest_of(folder / result).exists():
+            yield from (Item(name, path, f"pieces of {result}, which is whole", True)
+                        for path in sorted(folder.glob("parts*")))
+    yield from _checkpoints(paths)
+    yield from _shards(paths)
 
 
 def _checkpoints(paths: Paths) -> Iterator[Item]:
@@ -141,24 +126,6 @@ def _shards(paths: Paths) -> Iterator[Item]:
                         if int(path.name[6:11]) not in used)
 
 
-def _makers(context: Context) -> dict[str, str]:
-    """Name below ``weights/`` or ``oof/`` -> the command that makes it: of every recipe, variant and localizing network."""
-    scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
-    recipes = context.recipes
-    made = {one.name: context.command(scripts[type(one)], one.name) for one in recipes}
-    return made | {one.name: context.command("02_localize") for one in context.competition.localizer.networks}
-
-
-def _children(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Folders called so; ``variants.json`` stays, since no stage can write it again."""
-    return [folder / name for name in sorted(names) if (folder / name).is_dir()]
-
-
-def _there(folder: str, path: Path, why: str) -> Iterator[Item]:
-    if path.exists():
-        yield Item(folder, path, why)
-
-
 def _alive(part: Path) -> bool:
     """Whether the process that writes a temporary file (its number is in the name) still runs on this machine."""
     number = re.search(r"\.(\d+)\.part$", part.name)
@@ -169,11 +136,3 @@ def _alive(part: Path) -> bool:
         return False
     except PermissionError:
         return True
-
-
-def _remove(path: Path) -> None:
-    """Delete a file or folder; links are deleted, never what they point to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -45,20 +45,16 @@ def show(checks: list[Check]) -> None:
 
 def stages(context: Context) -> list[Check]:
     """For each stage what is there, and the command that makes the rest."""
-    paths, done = context.paths, input_there(context)
-    drawn = read_json(manifest_of(paths.input))["series"] if context.competition.phantoms and done else 0
-    here = f"{paths.input}{f', {drawn} series' if drawn else ''}"
-    lines = [Check(OK, "stage 00", here) if done else _first_step(context)]
-    for script, made in groupby(products(context), lambda product: product.script):
-        lines.append(_stage(context, script, list(made)))
-    return lines
-
-
-def _first_step(context: Context) -> Check:
-    competition, how = context.competition, context.command(STAGES[0])
-    if competition.phantoms or competition.data.kaggle:
-        return Check(TODO, "stage 00", how if competition.phantoms else f"{how} --kaggle")
-    return Check(MISSING, "data", f"they are not public: put your own into {context.paths.input} (README, Add your own)")
+    paths, competition, how = context.paths, context.competition, context.command(STAGES[0])
+    if input_there(context):
+        drawn = f", {read_json(manifest_of(paths.input))['series']} series" if competition.phantoms else ""
+        first = Check(OK, "stage 00", f"{paths.input}{drawn}")
+    elif competition.phantoms or competition.data.kaggle:
+        first = Check(TODO, "stage 00", how if competition.phantoms else f"{how} --kaggle")
+    else:
+        first = Check(MISSING, "data", f"they are not public: put your own into {paths.input} (README, Add your own)")
+    return [first, *(_stage(context, script, list(made))
+                     for script, made in groupby(products(context), lambda product: product.script))]
 
 
 def _stage(context: Context, script: str, made: list[Product]) -> Check:

@@ -233,18 +233,14 @@ def correlation(first: np.ndarray, second: np.ndarray, probe: int = 0) -> float:
     (y, x), (height, width) = SHIFTS[probe % MIRRORED], first.shape
     moved = first[max(y, 0):height + min(y, 0), max(x, 0):width + min(x, 0)]
     other = second[max(-y, 0):height + min(-y, 0), max(-x, 0):width + min(-x, 0)]
-    a, b = (one.astype(np.float64) - one.mean() for one in (moved, other))
-    size = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / size) if size > 0 else 0.0
+    spread = moved.std(dtype=np.float64) * other.std(dtype=np.float64)
+    return float(np.corrcoef(moved.ravel(), other.ravel())[0, 1]) if spread > 0 else 0.0
 
 
 def _named(pairs: pd.DataFrame, rows: pd.DataFrame, part: np.ndarray) -> pd.DataFrame:
     """The pairs as people read them."""
-    named: dict[str, np.ndarray] = {}
-    for end, prefix in (("first", ""), ("second", "other_")):
-        place = pairs[end].to_numpy(int)
-        named |= {f"{prefix}{name}": rows[name].to_numpy()[place] for name in ("id", "group")}
-        named[f"{prefix}fold"] = part[place]
+    people = rows[["id", "group"]].assign(fold=part)
+    ends = [people.iloc[pairs[end]].reset_index(drop=True) for end in ("first", "second")]
     told = pairs.assign(mirrored=pairs["probe"] == MIRRORED, correlation=pairs["correlation"].round(4))
     told = told.rename(columns={"bits": "distance"})[["kind", "mirrored", "distance", "correlation"]]
-    return pd.DataFrame(named).join(told.reset_index(drop=True))
+    return pd.concat([ends[0], ends[1].add_prefix("other_"), told.reset_index(drop=True)], axis=1)

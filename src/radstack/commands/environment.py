@@ -61,11 +61,11 @@ def packages(root: Path) -> list[Check]:
 
     lock, good, lines = locked(root / "requirements.txt"), [], []
     for name, (text, work) in needs(root / "requirements.in").items():
-        version, wanted = _version(name), lock.get(canonical(name), "")
+        version, wanted, bad = _version(name), lock.get(canonical(name), ""), MISSING if work else WARN
         if not version:
-            lines.append(Check(MISSING if work else WARN, name, f"is not installed; {INSTALL}"))
+            lines.append(Check(bad, name, f"is not installed; {INSTALL}"))
         elif not Requirement(text).specifier.contains(version, prereleases=True):
-            lines.append(Check(MISSING if work else WARN, name, f"{version} does not fit {text}; {INSTALL}"))
+            lines.append(Check(bad, name, f"{version} does not fit {text}; {INSTALL}"))
         elif Version(version).public != wanted:
             lines.append(Check(WARN, name, f"{version}, the lock has {wanted or 'none'}; scores may differ; {INSTALL}"))
         else:

@@ -1,13 +1,13 @@
 """One row from its pixels to the submitted value: where it lies, what every model says, what every step changed."""
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from radstack.commands.submitted import FLOAT32, submitted
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, read_table
@@ -15,11 +15,17 @@ from radstack.core.folds import fold_of
 from radstack.core.registry import check_name
 from radstack.images.shards import shard_path
 from radstack.recipes.stacker import Stacker
-from radstack.report.stage import made_folds, models
+from radstack.report.stage import boxes_of, made_folds, models
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import fold_files, read_member
+from radstack.stack.rows import mean_over_folds
+from radstack.stages.stack import stack_folds
+from radstack.stages.submit import by_row
+from radstack.submission.forms import DECIMALS, row_names
 
+FLOAT32 = 1e-6
+"""Relative precision of a stored prediction, with some room."""
 WIDTH = 120
 """Characters of a wrapped line."""
 NEAREST = 1000
@@ -58,10 +64,11 @@ def explain(context: Context, name: str) -> str:
     subject = Subject(name, chosen.reset_index(drop=True), fold)
     tables = predicted(context, subject)
     steps = [recipe for recipe in context.competition.models.stackers if recipe.name in tables]
-    first = {model: table for model, table in tables.items() if model not in {step.name for step in steps}}
-    parts = [_where(context, subject), _shown("networks and sequence models", first),
-             *(_step(context, subject, step, tables) for step in steps),
-             submitted(context, subject.rows)]
+    first = {f"{model}, {line}": values for model, table in tables.items() if model not in {step.name for step in steps}
+             for line, values in table.iterrows()}
+    parts = [_where(context, subject),
+             f"networks and sequence models\n{_table(pd.DataFrame(first).T)}" if first else "",
+             *(_step(context, subject, step, tables) for step in steps), submitted(context, subject.rows)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -70,24 +77,20 @@ def predicted(context: Context, subject: Subject) -> dict[str, pd.DataFrame]:
 
     Of a training row one line, of the fold that held it out, with its ``loss``; of a series the mean over its rows.
     """
-    tables = {}
+    targets, metric, tables = list(context.competition.targets), context.competition.metric, {}
     for name in models(context):
         member = read_member(context.paths.oof / name, made_folds(context, name))
         whole = member.oof if subject.fold >= 0 else member.test
         own = whole[whole["id"].isin(subject.ids)]
-        if len(own):
-            tables[name] = _lines(context, subject, own)
+        if own.empty:
+            continue
+        values = own.groupby("fold")[targets].mean().rename(index="fold {}".format).rename_axis(None)
+        if subject.fold < 0:
+            tables[name] = pd.concat([values, values.mean().to_frame("mean").T])
+        else:
+            truth = subject.rows.set_index("id").loc[own["id"], targets].to_numpy(float)
+            tables[name] = values.assign(loss=float(metric.row_losses(truth, own[targets].to_numpy(float)).mean()))
     return tables
-
-
-def _lines(context: Context, subject: Subject, own: pd.DataFrame) -> pd.DataFrame:
-    targets, metric = list(context.competition.targets), context.competition.metric
-    values = own.groupby("fold")[targets].mean()
-    values.index = pd.Index([f"fold {fold}" for fold in values.index])
-    if subject.fold < 0:
-        return pd.concat([values, values.mean().to_frame("mean").T])
-    truth = subject.rows.set_index("id").loc[own["id"], targets].to_numpy(float)
-    return values.assign(loss=float(metric.row_losses(truth, own[targets].to_numpy(float)).mean()))
 
 
 def _where(context: Context, subject: Subject) -> str:
@@ -99,7 +102,7 @@ def _where(context: Context, subject: Subject) -> str:
              f"  file   {paths.input / str(first['path'])}"]
     if subject.fold >= 0:
         lines.append(f"  label  {_pairs(first[list(context.competition.targets)].to_dict())}")
-    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
+    boxes = boxes_of(context)
     own = boxes[boxes["id"].isin(subject.ids)]
     found = [column for column in boxes if column not in subject.rows and not column.endswith(("flag", "crc"))
              and not column.startswith("map_")]
@@ -165,16 +168,16 @@ def _learned(context: Context, step: Stacker, folds: list[str]) -> list[str]:
 
 def _quarantined(context: Context, index: pd.DataFrame, name: str) -> str:
     """Why a picture is in no table, and what is submitted for it; a UserError with the nearest names if nobody knows it."""
-    files = (context.paths.folds / "quarantine.csv", context.paths.cache / "quarantine.csv")
-    for file in (file for file in files if file.exists()):
+    column, paths = context.competition.submission.row, context.paths
+    for file in (file for file in (paths.folds / "quarantine.csv", paths.cache / "quarantine.csv") if file.exists()):
         table = pd.read_csv(file, dtype=str)
         own = table[table["id"] == name]
         if len(own):
-            first, column = own.iloc[0], context.competition.submission.row
+            first = own.iloc[0]
             row = own.assign(**{column: first["path"] if column == "path" else name})
             return (f"{name}: {first['split']}, in quarantine: {first['reason']}, {first['detail']} ({file})\n\n"
                     f"{submitted(context, row)}")
-    known = pd.concat([index["id"], index[context.competition.submission.row]]).drop_duplicates()
+    known = pd.concat([index["id"], index[column]]).drop_duplicates()
     near = sorted(known, key=lambda other: -_agreeing(other, name))[:NEAREST]
     check_name(near, name, "row")
     raise UserError(f"there is no row '{name}'")
@@ -183,14 +186,6 @@ def _quarantined(context: Context, index: pd.DataFrame, name: str) -> str:
 def _agreeing(one: str, other: str) -> int:
     """Number of leading characters that two names share."""
     return next((place for place, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), min(len(one), len(other)))
-
-
-def _shown(title: str, tables: dict[str, pd.DataFrame]) -> str:
-    if not tables:
-        return ""
-    lines = pd.concat(tables)
-    lines.index = pd.Index([f"{name}, {line}" for name, line in lines.index])
-    return f"{title}\n{_table(lines)}"
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -205,15 +200,53 @@ def _wrapped(title: str, text: str) -> str:
 def _pairs(value: Any, members: tuple[str, ...] = ()) -> str:
     """JSON values as ``name value, name value``; ``weights`` of ``members`` bear their names, and zeros are left out."""
     if isinstance(value, dict):
-        parts = [f"{name} ({_pairs(one, members)})" if isinstance(one, dict) else
-                 f"{name} {_weights(one, members) if name == 'weights' else _pairs(one)}" for name, one in value.items()]
+        parts = []
+        for name, one in value.items():
+            if name == "weights" and isinstance(one, list) and len(one) == len(members) and not isinstance(one[0], list):
+                one = {member: weight for member, weight in zip(members, one) if weight}
+            parts.append(f"{name} ({_pairs(one, members)})" if isinstance(one, dict) else f"{name} {_pairs(one)}")
         return ", ".join(parts)
     if isinstance(value, list):
         return f"[{', '.join(map(_pairs, value))}]"
     return f"{value:.5g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
-def _weights(values: Any, members: tuple[str, ...]) -> str:
-    if not isinstance(values, list) or len(values) != len(members) or isinstance(values[0], list):
-        return _pairs(values)
-    return f"({', '.join(f'{name} {_pairs(one)}' for name, one in zip(members, values) if one)})"
+def submitted(context: Context, rows: pd.DataFrame) -> str:
+    """The final model's prediction of the index ``rows``, which share a row of the submission, beside the written values."""
+    competition, layout = context.competition, context.competition.submission
+    file = context.paths.submissions / f"{competition.models.final}.csv"
+    if rows["split"].iloc[0] != "test":
+        return "submitted: nothing, this is a training row"
+    if not file.exists():
+        return f"submitted: nothing yet; make it with: {context.command('08_submit')}"
+    name = str(rows[layout.row].iloc[0])
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = table.set_index(pd.Index(row_names(table, layout.id_column)))
+    wanted = [f"{name}_{target}" for target in competition.targets] if layout.form == "long" else [name]
+    written = table.loc[[one for one in wanted if one in table.index]]
+    if written.empty:
+        return f"submitted: {file} has no row {name}"
+    calls = "".join(f", {group.name} {written[group.name].iloc[0]}" for group in layout.calls)
+    texts = [str(value) for value in written[list(layout.values)].to_numpy().ravel()]
+    return "\n".join([f"submitted: {file}, {layout.row} {name}{calls}", *_values(context, name, texts)])
+
+
+def _values(context: Context, name: str, texts: list[str]) -> Iterator[str]:
+    """A line a target: what was predicted, how it was clipped (mean, clip, digits), what is written (``texts``)."""
+    competition, layout, index = context.competition, context.competition.submission, read_index(context)
+    final, targets = competition.models.final, competition.targets
+    test = read_member(context.paths.oof / final, stack_folds(context, final)).test
+    test = test[test["id"].isin(index.loc[index[layout.row] == name, "id"])]
+    if test.empty:
+        yield "  there is no prediction: these values were filled in (see the _filled.csv beside it)"
+        yield from (f"  {target}: written {text}" for target, text in zip(targets, texts))
+        return
+    if test["id"].nunique() > 1:
+        yield f"  mean over the {test['id'].nunique()} predicted rows, of the mean over folds"
+    predicted = by_row(context, mean_over_folds(test, targets))[list(targets)].to_numpy(np.float64)[0]
+    for target, own, text in zip(targets, map(float, predicted), texts, strict=True):
+        clipped = min(max(own, layout.low), layout.high)
+        how = f", clipped to {clipped:.8g}" if clipped != own else ""
+        same = abs(round(clipped, DECIMALS) - float(text)) < FLOAT32 * max(1, abs(own))
+        older = "" if same else f": it is older; {context.command('08_submit')}"
+        yield f"  {target}: {own:.8g}{how}, written {text}{older}"

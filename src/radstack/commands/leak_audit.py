@@ -13,7 +13,9 @@ from radstack.core.artifact import check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
+from radstack.recipes.stacker import Stacker
 from radstack.report.stage import made_folds, models
+from radstack.report.terminal import some
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import read_member
@@ -65,7 +67,7 @@ def leak_audit(context: Context, distance: int, train: str = "") -> None:
     scene = open_scene(context)
     checks: list[Callable[[Scene], list[Finding]]] = [
         patients, cached, localized, trained_networks, prediction_tables, lambda scene: pictures(scene, distance),
-        stack_canaries, *([lambda scene: [network_canary(scene, train)]] if train else [])]
+        stack_canaries, *([lambda scene: network_canary(scene, train)] if train else [])]
     findings: list[Finding] = []
     for check in checks:
         findings += (found := check(scene))
@@ -117,18 +119,20 @@ def localized(scene: Scene) -> list[Finding]:
     files = sorted((scene.context.paths.cache / "found").glob("fold*.parquet"))
     problems = []
     for file in files:
-        fold, ids = _number(file), pd.read_parquet(file, columns=["id"])["id"]
-        told = (_other_folds(scene, file, fold), _strangers(scene, ids, {fold, -1}), _twice(ids))
+        ids, test = pd.read_parquet(file, columns=["id"])["id"], file.stem.endswith("_test")
+        own = {-1} if test else {int(file.stem.removeprefix("fold"))}
+        told = ("" if test else _other_folds(scene, file), _strangers(scene, ids, own), _twice(ids))
         problems += [f"{file.name}: {text}" for text in told if text]
-    done = f"{len(files)} folds' networks answer for their fold and test alone" if files else "by rules, nothing is trained"
+    count = sum(not file.stem.endswith("_test") for file in files)
+    done = f"{count} folds' networks answer for their fold and test alone" if files else "by rules, nothing is trained"
     return [_none("localization", problems, done)]
 
 
 def trained_networks(scene: Scene) -> list[Finding]:
     """Every weights file is the one its manifest recorded, of the fold in its name, trained on this fold table."""
-    files = sorted(scene.context.paths.weights.glob("*/fold*.safetensors"))
-    problems = [f"{file.parent.name}/{file.name}: {text}" for file in files
-                if (text := _other_folds(scene, file, _number(file)))]
+    stacks = {one.name for one in scene.context.recipes if isinstance(one, Stacker)}  # what these learned is of all folds
+    files = [file for file in sorted(scene.context.paths.weights.glob("*/fold*.safetensors")) if file.parent.name not in stacks]
+    problems = [f"{file.parent.name}/{file.name}: {text}" for file in files if (text := _other_folds(scene, file))]
     return [_none("weights", problems, f"{len(files)} files, all trained on this fold table")]
 
 
@@ -173,14 +177,15 @@ def pictures(scene: Scene, distance: int) -> list[Finding]:
     pairs, counts = duplicates(context.paths.cache, rows, part, distance, context.options.workers)
     write_table(context.paths.reports / "near_duplicates.csv", pairs)
     seen = f"{counts['pictures'] - counts['empty']:,} pictures, {counts['empty']:,} empty ones left out"
-    lines = [f"{pair.id} ({pair.group}, {_place(pair.fold)}) and {pair.other_id} ({pair.other_group}, "
-             f"{_place(pair.other_fold)}), {pair.kind}{', mirrored' * pair.mirrored}, correlation {pair.correlation:.3f}"
-             for pair in pairs.itertuples()]
-    copies = [line for line, kind in zip(lines, pairs["kind"]) if kind in EXACT]
-    alike = [line for line, kind in zip(lines, pairs["kind"]) if kind not in EXACT]
+    lines: dict[bool, list[str]] = {True: [], False: []}
+    for pair in pairs.itertuples():
+        ends = [f"{name} ({group}, {'test' if fold < 0 else f'fold {fold}'})" for name, group, fold in (
+            (pair.id, pair.group, pair.fold), (pair.other_id, pair.other_group, pair.other_fold))]
+        lines[pair.kind in EXACT].append(f"{' and '.join(ends)}, {pair.kind}{', mirrored' * pair.mirrored}, correlation "
+                                         f"{pair.correlation:.3f}")
     left = [f"{counts['left']:,} pairs were not compared; use a smaller --distance"] if counts["left"] else []
-    return [_none("copies across folds", copies, f"none among {seen}"),
-            _none("near duplicates across folds", left + alike,
+    return [_none("copies across folds", lines[True], f"none among {seen}"),
+            _none("near duplicates across folds", left + lines[False],
                   f"none; {counts['pairs']:,} pairs within {distance} bits are different pictures", WARN)]
 
 
@@ -192,36 +197,25 @@ def stack_canaries(scene: Scene) -> list[Finding]:
         trials = list(stacks(scene.context))
     except UserError as error:
         return [Finding("shuffled labels", LEAK if isinstance(error, LeakError) else WARN, f"not tried: {error}")]
-    if not trials:
-        return [Finding("shuffled labels", OK, "the final model is built on no stacker that learns")]
-    return [Finding("shuffled labels", LEAK if trial.leaks else OK, str(trial)) for trial in trials]
+    found = [Finding("shuffled labels", LEAK if trial.leaks else OK, str(trial)) for trial in trials]
+    return found or [Finding("shuffled labels", OK, "the final model is built on no stacker that learns")]
 
 
-def network_canary(scene: Scene, name: str) -> Finding:
+def network_canary(scene: Scene, name: str) -> list[Finding]:
     """One network trained on shuffled labels must not beat the constant predictor."""
     from radstack.commands.canary import trained
 
     trial = trained(scene.context, name)
-    return Finding("shuffled labels, trained", LEAK if trial.leaks else OK, str(trial))
+    return [Finding("shuffled labels, trained", LEAK if trial.leaks else OK, str(trial))]
 
 
 def _none(check: str, problems: list[str], fine: str, status: str = LEAK) -> Finding:
     """A finding that is fine without ``problems``, and else names the first of them and their number."""
-    if not problems:
-        return Finding(check, OK, fine)
-    return Finding(check, status, f"{len(problems)}: {'; '.join(problems[:NAMED])}{' ...' * (len(problems) > NAMED)}")
+    return Finding(check, status, f"{len(problems)}: {some(problems, most=NAMED)}") if problems else Finding(check, OK, fine)
 
 
 def _not_made(check: str, scene: Scene, script: str) -> Finding:
     return Finding(check, WARN, f"not made yet; make it with: {scene.context.command(script)}")
-
-
-def _number(file: Path) -> int:
-    return int(file.stem.removeprefix("fold"))
-
-
-def _place(fold: int) -> str:
-    return "test" if fold < 0 else f"fold {fold}"
 
 
 def _twice(ids: pd.Series) -> str:
@@ -234,16 +228,16 @@ def _strangers(scene: Scene, ids: pd.Series, allowed: set[int]) -> str:
     return f"{wrong.iloc[0]} does not belong here ({len(wrong)} rows)" if len(wrong) else ""
 
 
-def _other_folds(scene: Scene, file: Path, fold: int) -> str:
+def _other_folds(scene: Scene, file: Path) -> str:
     """Whether ``file`` was made for another fold or fold table, or differs from its manifest; "" if all is well."""
-    manifest = read_json(manifest_of(file)) if manifest_of(file).exists() else {}
-    if not manifest:
+    if not manifest_of(file).exists():
         return "has no manifest"
+    manifest = read_json(manifest_of(file))
     try:
         check_unedited(file, manifest["files"][file.name])
     except UserError:
         return "was edited after it was made"
-    if manifest["recipe"].get("fold") != fold:
+    if f"fold{manifest['recipe'].get('fold')}" != file.stem:
         return f"was made for fold {manifest['recipe'].get('fold')}"
     table = scene.context.paths.folds / "folds.csv"
     same = manifest["inputs"].get("/".join(table.parts[-2:])) == content_hash(table)

@@ -1,44 +1,46 @@
-"""What a section of the page is made of. Each block's ``kind`` is a macro of ``page.html.j2`` that draws it."""
+"""What a section of the page is made of."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import pandas as pd
 
 
+class _Block:
+    @property
+    def kind(self) -> str:
+        """The macro of ``page.html.j2`` that draws it."""
+        return type(self).__name__.lower()
+
+
 @dataclass(frozen=True)
-class Heading:
+class Heading(_Block):
     """Begins a part of a section."""
 
-    kind: ClassVar[str] = "heading"
     words: str
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(_Block):
     """A paragraph."""
 
-    kind: ClassVar[str] = "words"
     words: str
     tone: str = ""
     """``good``, ``bad`` or ``warn`` for a colored edge, "" for none."""
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(_Block):
     """Numbers that a reader looks for first, large and side by side."""
 
-    kind: ClassVar[str] = "figures"
     values: Mapping[str, tuple[str, str]]
     """Name -> the number in words, and one line below it."""
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(_Block):
     """A table whose columns sort on a click."""
 
-    kind: ClassVar[str] = "table"
     frame: pd.DataFrame
     caption: str
     formats: Mapping[str, str] = field(default_factory=dict)
@@ -52,10 +54,9 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Plot:
+class Plot(_Block):
     """A drawing of :func:`radstack.report.plots.svg`."""
 
-    kind: ClassVar[str] = "plot"
     svg: str
     caption: str
     wide: bool = False
@@ -63,10 +64,9 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(_Block):
     """A picture of :mod:`radstack.report.images`."""
 
-    kind: ClassVar[str] = "picture"
     src: str
     """Data URI."""
     caption: str
@@ -74,10 +74,9 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Slices:
+class Slices(_Block):
     """A stack of slices to leaf through: the chosen one large, all of them as a strip, and curves along them."""
 
-    kind: ClassVar[str] = "slices"
     src: str
     """Data URI of all slices in one picture, ``across`` in a row (:func:`radstack.report.images.sheet`)."""
     count: int

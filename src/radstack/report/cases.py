@@ -1,6 +1,5 @@
 """Which cases are worth a look: the worst, those on which the models disagree most, and some at random."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from radstack.core.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
 from radstack.scoring.metrics import coarse, coarse_log_losses, normalized
-from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric, parts_of
+from radstack.scoring.task import PROBABILITIES, Metric, parts_of
 
 EACH = 10
 """Cases of each reason."""
@@ -18,8 +17,6 @@ PER_LABEL = 2
 """Worst cases of each label, so that a rare one is seen at all."""
 BUDGET = 24_000_000
 """Bytes of pictures, of the page's 30 MB; cases after these, the less bad ones, have their table alone."""
-ACROSS: dict[str, Callable[..., np.ndarray]] = {PROBABILITIES: np.max, NUMBERS: np.mean, CLASSES: np.mean}
-"""How a model's predictions of a case's rows become one; NaN stays NaN."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,10 @@ class Case:
 def choose(evidence: Evidence, each: int = EACH) -> list[Case]:
     """At most ``each`` cases of each reason, the worst first; a case may have several. Random ones by a fixed seed."""
     table = case_table(evidence)
+    by_label = table.explode("labels").sort_values("loss", ascending=False)
     reasons: dict[str, list[str]] = {}
     for why, keys in (("worst", table.nlargest(each, "loss").index), ("disputed", table.nlargest(each, "dispute").index),
-                      ("worst of its label", worst_of_labels(table)),
+                      ("worst of its label", by_label.groupby("labels").head(PER_LABEL).index.unique()),
                       ("random", table.sample(min(each, len(table)), random_state=0).index)):
         for key in keys:
             reasons.setdefault(key, []).append(why)
@@ -87,10 +85,8 @@ def row_losses(metric: Metric, truth: np.ndarray, predicted: np.ndarray) -> np.n
 def disputes(evidence: Evidence) -> np.ndarray:
     """Standard deviation between the networks that answer a target, largest over targets, float64 [n]."""
     count, total, squares = (np.zeros(evidence.truth.shape) for _ in range(3))
-    for name in evidence.experiments:
-        answered = np.isfinite(evidence.oof[name])
-        told = np.where(answered, evidence.oof[name], 0).astype(np.float64)
-        count, total, squares = count + answered, total + told, squares + told**2
+    for told in (evidence.oof[name].astype(np.float64) for name in evidence.experiments):  # one at a time: they are large
+        count, total, squares = count + np.isfinite(told), total + np.nan_to_num(told), squares + np.nan_to_num(told)**2
     count = np.maximum(count, 1)
     return np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).max(axis=1)
 
@@ -101,22 +97,11 @@ def label_words(evidence: Evidence) -> pd.DataFrame:
     if task.metric.kind.predicts == PROBABILITIES:
         return evidence.train[list(task.targets)] > 0.5
     if task.metric.groups:
-        return _classes(evidence)
+        parts = zip(task.metric.groups, coarse(evidence.truth, task.metric.groups))
+        return pd.DataFrame({f"{group.name} {name}": part[:, place] > 0.5 for group, part in parts
+                             for place, name in enumerate(group.coarse)}, index=evidence.train.index)
     strata = competition.pages.strata
     return parts_of(strata(evidence.train)) if strata else pd.DataFrame(index=evidence.train.index)
-
-
-def _classes(evidence: Evidence) -> pd.DataFrame:
-    parts = coarse(evidence.truth, evidence.task.metric.groups)
-    return pd.DataFrame({f"{group.name} {name}": part[:, place] > 0.5
-                         for group, part in zip(evidence.task.metric.groups, parts)
-                         for place, name in enumerate(group.coarse)}, index=evidence.train.index)
-
-
-def worst_of_labels(table: pd.DataFrame) -> list[str]:
-    """Keys of the ``PER_LABEL`` worst cases of each label."""
-    by_label = table.explode("labels").sort_values("loss", ascending=False).groupby("labels").head(PER_LABEL)
-    return list(dict.fromkeys(by_label.index))
 
 
 def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
@@ -129,10 +114,9 @@ def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
             left -= sum(len(getattr(block, "src", "")) + len(getattr(block, "svg", "")) for block in own)
             chosen.append(replace(case, blocks=(*own, models_table(evidence, case))))
             steps.step()
-    listed = Table(pd.DataFrame({"case": [case.key for case in chosen], "why": [", ".join(case.why) for case in chosen],
-                                 "labels": [", ".join(case.labels) for case in chosen],
-                                 "fold": [case.fold for case in chosen], "loss": [case.loss for case in chosen],
-                                 "disagreement": [case.dispute for case in chosen]}), "The list", folded=True)
+    rows = [{"case": case.key, "why": ", ".join(case.why), "labels": ", ".join(case.labels), "fold": case.fold,
+             "loss": case.loss, "disagreement": case.dispute} for case in chosen]
+    listed = Table(pd.DataFrame(rows), "The list", folded=True)
     lead = (f"Out-of-fold predictions of {evidence.final}: the worst cases, those on which the networks disagree most, the "
             "worst of each label, and some at random. Filter them; left and right arrow turn the pages.")
     return Section("cases", "Cases", lead, (listed,)), chosen
@@ -142,12 +126,9 @@ def models_table(evidence: Evidence, case: Case) -> Table:
     """What every model says of a case, the final one first."""
     targets, final = list(evidence.task.targets), evidence.final
     said = {"label": case.rows[targets].to_numpy(float), final: case.predicted[final], **case.predicted}
-    values = {name: _as_one(evidence, predicted) for name, predicted in said.items() if np.isfinite(predicted).any()}
+    # A case's rows as one; NaN where a target is not answered.
+    across = np.max if evidence.task.metric.kind.predicts == PROBABILITIES else np.mean
+    values = {name: across(predicted, axis=0) for name, predicted in said.items() if np.isfinite(predicted).any()}
     table = pd.DataFrame(values, index=targets).T.rename_axis("model").reset_index()
     note = "" if len(case.rows) == 1 else "Of a case's slices: the largest probability, or the mean."
     return Table(table, "Every model", dict.fromkeys(targets, ".3f"), note, folded=True, strong=("label", final))
-
-
-def _as_one(evidence: Evidence, predicted: np.ndarray) -> np.ndarray:
-    """Predictions of a case's rows as one, float [targets]; NaN where a target is not answered."""
-    return ACROSS[evidence.task.metric.kind.predicts](predicted, axis=0)

@@ -85,13 +85,13 @@ def classes(evidence: Evidence) -> Iterator[Block]:
 def share_drawing(names: list[str], truth: np.ndarray, fold: np.ndarray) -> str:
     """Bars of the share of each of ``names`` in ``truth`` [rows, names], and a dot for each fold, as SVG."""
     drawing, ax = figure(5.6, 0.9 + 0.32 * len(names))
-    overall, folds = truth.mean(axis=0) * 100, np.unique(fold)
-    ax.barh(np.arange(len(names)), overall, color=SOFT, height=0.7)
+    overall, folds, level = truth.mean(axis=0) * 100, np.unique(fold), np.arange(len(names))
+    ax.barh(level, overall, color=SOFT, height=0.7)
     for place, number in enumerate(folds):
-        offsets = np.arange(len(names)) + (place - (len(folds) - 1) / 2) * 0.5 / max(len(folds), 2)
-        ax.scatter(truth[fold == number].mean(axis=0) * 100, offsets, s=18, color=COLORS[place % len(COLORS)], zorder=3,
-                   label=f"fold {number}")
-    ax.set(yticks=np.arange(len(names)), yticklabels=[f"{name}  {value:.3g} %" for name, value in zip(names, overall)],
+        offset = (place - (len(folds) - 1) / 2) * 0.5 / max(len(folds), 2)
+        ax.scatter(truth[fold == number].mean(axis=0) * 100, level + offset, s=18, color=COLORS[place % len(COLORS)],
+                   zorder=3, label=f"fold {number}")
+    ax.set(yticks=level, yticklabels=[f"{name}  {value:.3g} %" for name, value in zip(names, overall)],
            xlabel="share of rows, %", xlim=(0, None))
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
@@ -126,13 +126,12 @@ def slices_a_series(index: pd.DataFrame) -> Iterator[Block]:
 def _histograms(values: dict[str, np.ndarray], label: str) -> str:
     """One line a part, shares in common bins, as SVG; whole numbers get bins of whole numbers."""
     drawing, ax = figure(5.6, 3.0)
-    low, high = (end(list(map(end, values.values()))) for end in (np.min, np.max))
+    everything = np.concatenate(list(values.values()))
+    low, high = everything.min(), everything.max()
     bins = int(np.clip(2 * np.sqrt(min(len(np.unique(one)) for one in values.values())), 8, 40))
-    if all((one == np.rint(one)).all() for one in values.values()):
-        step = max(round((high - low) / bins), 1)
+    step, edges = max(round((high - low) / bins), 1), np.linspace(low, high, bins + 1)
+    if (everything == np.rint(everything)).all():
         edges = np.arange(low, high + step + 1, step) - 0.5
-    else:
-        edges = np.linspace(low, high, bins + 1)
     for place, (name, one) in enumerate(values.items()):
         ax.stairs(np.histogram(one, edges)[0] / len(one) * 100, edges, color=COLORS[place % len(COLORS)], label=name)
     ax.set(xlabel=label, ylabel="share, %", ylim=(0, None))
@@ -143,16 +142,16 @@ def _histograms(values: dict[str, np.ndarray], label: str) -> str:
 def spreads(evidence: Evidence) -> Iterator[Block]:
     """Strata, and what the folds were balanced by, in each fold."""
     competition, fold = evidence.context.competition, evidence.fold
-    made = {"stratum": parts_of(competition.pages.strata(evidence.train)) if competition.pages.strata else pd.DataFrame(),
-            "balanced": competition.data.balance(evidence.train) if competition.data.balance else pd.DataFrame()}
+    strata, balance = competition.pages.strata, competition.data.balance
+    parts = {"stratum": parts_of(strata(evidence.train)) if strata else pd.DataFrame(),
+             "balanced": balance(evidence.train) if balance else pd.DataFrame()}
     captions = {"stratum": "Parts of the training rows that get a score of their own",
                 "balanced": "What the folds were balanced by, as far as whole patients allow it"}
-    held = {"share": fold >= 0, **{f"fold {number}": fold == number for number in np.unique(fold)}}
-    for name, parts in ((name, parts) for name, parts in made.items() if len(parts.columns)):
-        values = parts.to_numpy(float)
-        shares = {part: values[rows].mean(axis=0) for part, rows in held.items()}
-        table = pd.DataFrame({name: [str(part) for part in parts], "rows": values.sum(axis=0), **shares})
-        yield Table(table, f"{captions[name]}: share of all rows and of each fold's.",
+    for name, values in ((name, table.astype(float)) for name, table in parts.items() if len(table.columns)):
+        folds = values.groupby(fold).mean().T.rename(columns=lambda number: f"fold {number}")
+        table = pd.DataFrame({name: map(str, values), "rows": values.sum().array, "share": values.mean().array})
+        shares = ["share", *folds]
+        yield Table(table.join(folds.reset_index(drop=True)), f"{captions[name]}: share of all rows and of each fold's.",
                     dict.fromkeys(shares, ".1%") | {"rows": ",.0f"})
 
 
@@ -169,8 +168,8 @@ def pictures(evidence: Evidence) -> Iterator[Block]:
                   f"{', '.join(named['id'].astype(str))}.", wide=True)
     seen: list[tuple[Any, list[str]]] = []
     for name, view in ((name, evidence.recipes[name].view) for name in evidence.experiments):
-        same = [names for other, names in seen if other == view]
-        same[0].append(name) if same else seen.append((view, [name]))
+        names = next((names for other, names in seen if other == view), None)
+        names.append(name) if names else seen.append((view, [name]))
     for view, names in seen[:VIEWS]:
         read, channels = view.reader(cache, evidence.train), len(view.mean)
         looks = [read(int(row)) for row in rows[:SEEN]]

@@ -1,14 +1,18 @@
 """Section ensemble: how alike the models are, what each step of level two gained, and what its methods learned."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Section, Table
 from radstack.report.evidence import Evidence
-from radstack.report.gains import CHANGED, additions
 from radstack.report.level_two import learned_blocks
 from radstack.report.plots import COLORS, INK, figure, svg
+from radstack.scoring.intervals import difference
+from radstack.scoring.metrics import coarse
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 
 MOST = 16
@@ -21,6 +25,11 @@ VERDICT = {"better": COLORS[2], "worse": COLORS[1], "noise": COLORS[7]}
 """What the interval of a gain says, and its color."""
 FAR = 4.0
 """A gain so many times farther than most is drawn at the edge."""
+MOVED = {PROBABILITIES: 0.05, NUMBERS: 0.1}
+"""A row counts as changed from here on: a probability by that much, a number by that share of the mean absolute error."""
+CHANGED = {PROBABILITIES: "some probability moved by more than 0.05", CLASSES: "another class became the likeliest",
+           NUMBERS: "the number moved by more than a tenth of the error before"}
+COLUMNS = ("model", "over", "before", "after", "gain", "low", "high", "verdict", "rows changed")
 
 
 def ensemble(evidence: Evidence) -> Section:
@@ -60,8 +69,8 @@ def likeness(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
         return []
     n = len(evidence.train)
     rows = np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False)) if n > SAMPLE else np.arange(n)
-    errors, linked = (pd.DataFrame({name: column(evidence, name, rows) for name in names}).corr(min_periods=FEWEST)
-                      for column in (_errors, _linked))
+    errors, linked = (pd.DataFrame({name: _centered(evidence, name, rows, of_errors) for name in names}).corr(
+        min_periods=FEWEST) for of_errors in (True, False))
     what = {PROBABILITIES: "losses", NUMBERS: "errors", CLASSES: "errors"}[evidence.task.metric.kind.predicts]
     wide = len(names) > 10
     empty = " Empty: they answer no target in common." if errors.isna().to_numpy().any() else ""
@@ -72,27 +81,18 @@ def likeness(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
                  "near 1 say the same.", wide)]
 
 
-def _errors(evidence: Evidence, name: str, rows: np.ndarray) -> np.ndarray:
-    """Signed errors of numbers, else losses, about the mean of each target, flat; NaN where there is no answer."""
-    metric, truth, predicted = evidence.task.metric, evidence.truth[rows], evidence.oof[name][rows]
-    answered = heard(evidence, name)[rows]
-    out = np.full((len(rows), len(metric.scored(evidence.task.targets))), np.nan)
-    if metric.kind.predicts == NUMBERS:
-        out[answered] = predicted[answered] - truth[answered]
+def _centered(evidence: Evidence, name: str, rows: np.ndarray, of_errors: bool) -> np.ndarray:
+    """Signed errors of numbers, else losses, about the mean of each target, flat; NaN where there is no answer.
+
+    Without ``of_errors`` the predictions likewise, on the scale on which models are averaged.
+    """
+    metric, answered = evidence.task.metric, heard(evidence, name)[rows]
+    truth, predicted = evidence.truth[rows][answered], evidence.oof[name][rows][answered]
+    if not of_errors:
+        found = metric.link(predicted)
     else:
-        out[answered] = metric.kind.losses(truth[answered], predicted[answered], metric)
-    return _centered(out)
-
-
-def _linked(evidence: Evidence, name: str, rows: np.ndarray) -> np.ndarray:
-    """Predictions likewise, on the scale on which models are averaged."""
-    answered, out = heard(evidence, name)[rows], np.full((len(rows), len(evidence.task.targets)), np.nan)
-    out[answered] = evidence.task.metric.link(evidence.oof[name][rows][answered])
-    return _centered(out)
-
-
-def _centered(values: np.ndarray) -> np.ndarray:
-    table = pd.DataFrame(values)
+        found = predicted - truth if metric.kind.predicts == NUMBERS else metric.kind.losses(truth, predicted, metric)
+    table = pd.DataFrame(found, np.flatnonzero(answered), dtype=np.float64).reindex(range(len(rows)))
     return (table - table.mean()).to_numpy().ravel()
 
 
@@ -125,20 +125,65 @@ def gains(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
     if not len(table):
         return []
     table.insert(1, "method", table["model"].map(methods))
-    kind, chain = evidence.task.metric.kind.predicts, submitted(stackers, evidence.final)
-    note = (f"Gain: loss before less loss after on the same rows ({evidence.task.metric}), with its 95 % interval paired by "
-            f"patient. Noise: the interval holds 0. Rows changed: {CHANGED[kind]}. Bold: what the submission is made of.")
+    metric, chain = evidence.task.metric, submitted(stackers, evidence.final)
+    note = (f"Gain: loss before less loss after on the same rows ({metric}), with its 95 % interval paired by patient. "
+            f"Noise: the interval holds 0. Rows changed: {CHANGED[metric.kind.predicts]}. Bold: what the submission is "
+            "made of.")
     digits = max(4 - int(np.floor(np.log10(max(table["after"].min(), 1e-3)))), 0)
     formats = {"rows changed": ".1%", **dict.fromkeys(("before", "after"), f".{digits}f"),
                **dict.fromkeys(("gain", "low", "high"), f"+.{digits}f")}
     return [Heading("What each step gained"),
-            Plot(gain_plot(table, str(evidence.task.metric)), "Gain of each step of level two over its best member: right "
-                 "of 0 (green) the step lowered the loss; lines are 95 % intervals over patients, gray where they hold 0.",
-                 wide=True),
+            Plot(gain_plot(table, str(metric)), "Gain of each step of level two over its best member: right of 0 (green) "
+                 "the step lowered the loss; lines are 95 % intervals over patients, gray where they hold 0.", wide=True),
             Table(table, "Score before and after each step", formats, note, strong=chain)]
 
 
-def submitted(stackers: list[Stacker], final: str) -> tuple[str, ...]:
+def additions(evidence: Evidence) -> pd.DataFrame:
+    """What each sequence model and stacker gained over the best of its members, in the order of the recipes.
+
+    Returns:
+        ``model``, ``over`` (its best member of those that answer all its rows), ``before`` and ``after`` (their losses on
+        the same rows), ``gain`` (before less after; positive is better) with ``low`` and ``high`` (95 %, over patients),
+        ``verdict`` (``better`` or ``worse`` where the interval excludes 0, else ``noise``), ``rows changed`` (a share).
+        Models of which no member answers all rows are left out.
+    """
+    losses: dict[str, np.ndarray] = {}
+    for name, predicted in evidence.oof.items():
+        answered = evidence.answered(name)
+        losses[name] = np.full(len(answered), np.nan)
+        if answered.any():
+            losses[name][answered] = evidence.task.metric.row_losses(evidence.truth[answered], predicted[answered])
+    found = []
+    for name, recipe in evidence.recipes.items():
+        rows = np.isfinite(losses[name])
+        rivals = [one for one in getattr(recipe, "members", ()) if one in losses and np.isfinite(losses[one][rows]).all()]
+        if rivals and rows.any():
+            best = min(rivals, key=lambda one: losses[one][rows].mean())
+            gained = _gain(evidence, losses[best][rows], losses[name][rows], rows)
+            found.append((name, best, *gained, changed(evidence, best, name, rows, gained[0])))
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _gain(evidence: Evidence, before: np.ndarray, after: np.ndarray, rows: np.ndarray) -> tuple[Any, ...]:
+    """``before`` .. ``verdict`` of :func:`additions`, from the losses of ``rows`` (bool [n])."""
+    gain = difference(before, after, evidence.train["group"].to_numpy()[rows])
+    verdict = ("better" if gain.value > 0 else "worse") if gain.excludes_zero else "noise"
+    return float(before.mean()), float(after.mean()), gain.value, gain.low, gain.high, verdict
+
+
+def changed(evidence: Evidence, best: str, name: str, rows: np.ndarray, score: float) -> float:
+    """Share of ``rows`` (bool [n]) in which ``name`` says something else than ``best``, whose loss there is ``score``."""
+    metric, before, after = evidence.task.metric, evidence.oof[best][rows], evidence.oof[name][rows]
+    if metric.kind.predicts == CLASSES:
+        pairs = zip(coarse(before, metric.groups), coarse(after, metric.groups))
+        moved = np.any([one.argmax(axis=1) != other.argmax(axis=1) for one, other in pairs], axis=0)
+    else:
+        least = MOVED[metric.kind.predicts] * (score if metric.kind.predicts == NUMBERS else 1.0)
+        moved = (np.abs(after - before) > least).any(axis=1)
+    return float(moved.mean())
+
+
+def submitted(stackers: Iterable[Stacker], final: str) -> tuple[str, ...]:
     """The stackers that ``final`` is made of, itself included."""
     members, found, waiting = {one.name: one.members for one in stackers}, [], [final]
     while waiting:

@@ -29,14 +29,14 @@ NETS: "dict[tuple[str, int, str], Net]" = {}
 
 def heat(experiment: Experiment, targets: tuple[str, ...], weights: Path, rows: pd.DataFrame, row: int, target: str,
          cache: Any, device: "torch.device | None" = None) -> np.ndarray | None:
-    """Where the picture of a row speaks for a higher output of ``target``, in fp32 and without test-time views.
+    """Where the picture of ``row`` of the table ``rows`` speaks for a higher output of ``target``, fp32, without views.
 
     Args:
         experiment: the recipe.
         targets: label columns that its network predicts, in order.
         weights: safetensors; loaded once for many calls.
         rows: a row table, of the row's own series at least.
-        row: row number in ``rows``.
+        row: row number.
         target: one of ``targets``.
         cache: what the view reads from.
         device: a GPU where there is one, if None.
@@ -101,14 +101,9 @@ def last_map(net: "Net", images: "torch.Tensor",
 
 
 def class_map(features: "torch.Tensor", gradient: "torch.Tensor") -> "torch.Tensor":
-    """Equations 1 and 2 of the paper: channels weighted by their mean gradient, summed, negative parts cut off.
+    """Equations 1 and 2 of the paper: channels of ``features`` weighted by their mean ``gradient``, summed, negatives cut.
 
-    Args:
-        features: [1, channels, height, width].
-        gradient: of the score by them, same shape.
-
-    Returns:
-        [height, width].
+    Both are [1, channels, height, width], the gradient is that of the score; the result is [height, width].
     """
     return (gradient.mean((2, 3), keepdim=True) * features).sum(1)[0].relu()
 

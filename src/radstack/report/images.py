@@ -3,13 +3,11 @@
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:  # half a second to import, and only the report needs it
-    from matplotlib.figure import Figure
+from radstack.report.plots import Figure
 
 QUALITY = 82
 """Of WebP: bleeds of a few gray levels still show."""
@@ -44,7 +42,7 @@ def fitted(picture: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def drawn(figure: "Figure", dpi: int = 110) -> np.ndarray:
+def drawn(figure: Figure, dpi: int = 110) -> np.ndarray:
     """A matplotlib figure as RGB uint8 [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -3,26 +3,20 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import manifest_of
 from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
-from radstack.report.plots import BACK, COLORS, SOFT, figure, svg
-
-if TYPE_CHECKING:  # half a second to import, and only the report needs it
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from radstack.report.plots import COLORS, SOFT, Axes, Figure, panels, svg
 
 POINTS = 4000
 """Points of all curves of a figure together, which is about 60 KB of SVG."""
-LEGEND = {"fontsize": 7.5, "handlelength": 1, "frameon": True, "facecolor": BACK, "edgecolor": "none", "framealpha": 0.7}
-"""Of a legend within a small panel: curves shine through."""
 NOT_LEARNED = ("running_mean", "running_var", "num_batches_tracked")
 """Ends of the names of tensors that are counted, not learned."""
 
@@ -105,11 +99,17 @@ def _cost(evidence: Evidence, recipe: Any, runs: list[Run]) -> dict[str, Any]:
     paths, folds = evidence.context.paths, range(evidence.context.competition.folds.count)
     files = [paths.weights / recipe.name / f"fold{fold}.safetensors" for fold in folds]
     predicted = [paths.oof / recipe.name / f"fold{fold}.parquet" for fold in folds]
-    made = [evidence.manifest(file) for file in files if manifest_of(file).exists()]
-    made = made or [evidence.manifest(file) for file in predicted if manifest_of(file).exists()]
-    return {"model": recipe.name, "network": _network(recipe), "picture": _picture(recipe),
-            "started from": _start(recipe, made), "parameters": _parameters(files), "folds": len(made),
-            "seconds a fold": _mean([one.get("seconds") for one in made]),
+    made = [told for file in files if (told := evidence.manifest(file))]
+    made = made or [told for file in predicted if (told := evidence.manifest(file))]
+    view, backbone = getattr(recipe, "view", None), getattr(recipe, "backbone", None)
+    # The network that was the start, or where its weights came from in a word or two.
+    start = f"{backbone.start} of the same fold" if backbone and backbone.start else ""
+    origins = [str(one["started_from"]).split(" (")[0].split(";")[0] for one in made if one.get("started_from")]
+    return {"model": recipe.name,
+            "network": backbone.name if backbone else getattr(recipe, "trunk", "") or type(recipe.model).__name__,
+            "picture": " × ".join(map(str, (*view.size, len(view.mean)))) if view else "",
+            "started from": start or ", ".join(dict.fromkeys(origins)), "parameters": _parameters(files),
+            "folds": len(made), "seconds a fold": _mean([one.get("seconds") for one in made]),
             "images/s": _mean([one.get("images_per_second") for one in made]),
             "waiting": _mean([run.waiting for run in runs]), "last loss": _mean([run.loss[-1] for run in runs])}
 
@@ -118,25 +118,6 @@ def _mean(values: Iterable[float | None]) -> float:
     """Mean of what is known, NaN where nothing is."""
     known = [value for value in values if value is not None and np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
-
-
-def _start(recipe: Any, made: list[dict[str, Any]]) -> str:
-    """The network that was the start, or where its weights came from in a word or two."""
-    own = getattr(getattr(recipe, "backbone", None), "start", "")
-    words = dict.fromkeys(str(one["started_from"]).split(" (")[0].split(";")[0] for one in made if one.get("started_from"))
-    return f"{own} of the same fold" if own else ", ".join(words)
-
-
-def _network(recipe: Any) -> str:
-    if hasattr(recipe, "trunk"):
-        return str(recipe.trunk)
-    return str(recipe.backbone.name) if hasattr(recipe, "backbone") else type(recipe.model).__name__
-
-
-def _picture(recipe: Any) -> str:
-    """Height, width and channels of what an experiment sees."""
-    view = getattr(recipe, "view", None)
-    return " × ".join(str(side) for side in (*view.size, len(view.mean))) if view else ""
 
 
 def _parameters(files: list[Path]) -> float:
@@ -151,21 +132,18 @@ def _parameters(files: list[Path]) -> float:
     return float("nan")
 
 
-def draw_curves(runs: list[Run]) -> "Figure":
+def draw_curves(runs: list[Run]) -> Figure:
     """One panel a model, one line a fold (``runs`` of at least two entries)."""
-    models, folds = list(dict.fromkeys(run.model for run in runs)), sorted({run.fold for run in runs})
-    made, axes = panels(len(models), across=4, width=9.2, height=1.8)
-    most = max(POINTS // (len(runs) + len(models)), 12)
-    for ax, name in zip(axes, models):
-        _draw_model(ax, [run for run in runs if run.model == name], folds, most)
-        ax.set_title(name, fontsize=9)
-    handles = {line.get_label(): line for ax in axes for line in ax.get_lines()}
+    own, folds = {run.model: [one for one in runs if one.model == run.model] for run in runs}, {run.fold for run in runs}
+    most = max(POINTS // (len(runs) + len(own)), 12)
+    made = panels(own, partial(_draw_model, folds=sorted(folds), most=most), across=4, width=9.2, height=1.8)
+    handles = {str(line.get_label()): line for ax in made.axes for line in ax.get_lines() if ax.axison}
     if len(folds) > 1:
-        made.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=len(handles), fontsize=8)
+        made.legend(handles.values(), list(handles), loc="outside upper left", ncols=len(handles), fontsize=8)
     return made
 
 
-def _draw_model(ax: "Axes", runs: list[Run], folds: list[int], most: int) -> None:
+def _draw_model(ax: Axes, runs: list[Run], folds: list[int], most: int) -> None:
     longest = max(runs, key=lambda run: run.step[-1])
     rate = ax.twinx()
     rate.plot(*thinned(most, longest.step, longest.rate / np.nanmax([*longest.rate, 1e-12])), color=SOFT, lw=1, ls="--")
@@ -190,14 +168,3 @@ def thinned(most: int, *columns: np.ndarray) -> list[np.ndarray]:
         return list(columns)
     kept = np.unique(np.linspace(0, len(columns[0]) - 1, most).round().astype(int))
     return [np.asarray(column)[kept] for column in columns]
-
-
-def panels(count: int, across: int = 2, width: float = 5.2, height: float = 2.2, **how: Any) -> "tuple[Figure, list[Any]]":
-    """A figure of ``count`` axes, ``across`` in a row, each ``height`` inches high; places that are left over stay empty."""
-    across = min(across, count)
-    down = -(-count // across)
-    made, grid = figure(width, max(height * down, 2.4), down, across, squeeze=False, **how)
-    axes = list(grid.flat)
-    for ax in axes[count:]:
-        ax.set_axis_off()
-    return made, axes[:count]

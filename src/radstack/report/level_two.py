@@ -24,12 +24,11 @@ Show = Callable[[Stacker, Notes, Evidence], list[Block]]
 
 def learned_blocks(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
     """Theme by theme what ``stackers`` learned; notes of methods without a theme, or that do not fit it, as plain tables."""
-    notes = {one.name: notes_of(evidence, one.name) for one in stackers}
     made: dict[str, list[Block]] = {heading: [] for heading, _ in [*THEMES.values(), (REST, plain)]}
-    for one in (one for one in stackers if notes[one.name]):
+    for one, notes in ((one, notes_of(evidence, one.name)) for one in stackers):
         heading, show = THEMES.get(one.method, (REST, plain))
-        blocks = show(one, notes[one.name], evidence)
-        made[heading if blocks else REST] += blocks or plain(one, notes[one.name], evidence)
+        blocks = show(one, notes, evidence) if notes else []
+        made[heading if blocks else REST] += blocks or (plain(one, notes, evidence) if notes else [])
     # Drawings first: they stand side by side, and a table between them would break the row.
     return [block for heading, blocks in made.items() if blocks
             for block in (Heading(heading), *sorted(blocks, key=lambda one: isinstance(one, Table)))]
@@ -65,19 +64,19 @@ def _flat(note: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
 def blend_weights(stacker: Stacker, notes: Notes, targets: tuple[str, ...]) -> pd.DataFrame:
     """Weights as they are applied (equal ones where a fit was not kept): ``part``, ``member``, ``fold``, ``weight``."""
     rows = []
-    for fold, note in notes.items():
-        for path, found in _with_weights(note):
-            weights = np.asarray(found["weights"], float).reshape(len(stacker.members), -1)
-            if not found.get("kept", True):
-                weights = np.full_like(weights, 1 / len(weights))
-            for place, column in enumerate(weights.T):
-                part = ", ".join((*path, targets[place]) if weights.shape[1] > 1 else path)
-                rows += [{"part": part, "member": member, "fold": fold.replace("fold", "fold "), "weight": weight}
-                         for member, weight in zip(stacker.members, column.tolist(), strict=True)]
+    for fold, path, found in ((fold, *one) for fold, note in notes.items() for one in _with_weights(note)):
+        weights = np.asarray(found["weights"], float).reshape(len(stacker.members), -1)
+        if not found.get("kept", True):
+            weights = np.full_like(weights, 1 / len(weights))
+        for target, column in zip(targets if weights.shape[1] > 1 else [""], weights.T):
+            part = ", ".join((*path, target) if target else path)
+            rows += [{"part": part, "member": member, "fold": fold.replace("fold", "fold "), "weight": weight}
+                     for member, weight in zip(stacker.members, column.tolist(), strict=True)]
     return pd.DataFrame(rows)
 
 
 def _with_weights(note: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Each nested dictionary that holds ``weights``, and the names on the way to it."""
     if isinstance(note, dict) and "weights" in note:
         yield path, note
     elif isinstance(note, dict):
@@ -181,14 +180,12 @@ def along_slices(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
     from matplotlib.ticker import MaxNLocator
 
     made, ax = figure(5.2, 2.8)
-    lines = {(target, member): np.array([np.reshape(note[target], (-1, _slices(note[target])))[member]
-                                         for note in notes.values()])
-             for target, value in next(iter(notes.values())).items()
-             for member in range(np.size(value) // _slices(value))}
-    for number, ((target, member), values) in enumerate(lines.items()):
+    lines = [(stacker.members[member] if len(stacker.members) > 1 else target, values)
+             for target in next(iter(notes.values()))
+             for member, values in enumerate(np.stack([np.atleast_2d(note[target]) for note in notes.values()], axis=1))]
+    for number, (name, values) in enumerate(lines):
         color = COLORS[number % len(COLORS)]
         ax.plot(values.T, color=SOFT if len(lines) == 1 else color, linewidth=0.7, alpha=0.7 if len(lines) == 1 else 0.3)
-        name = stacker.members[member] if len(stacker.members) > 1 else target
         ax.plot(values.mean(axis=0), color=color, marker=".", label=name)
     ax.set(xlabel="slice, front to back", ylabel="share", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -196,10 +193,6 @@ def along_slices(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
         ax.legend()
     what = "weight" if "weight" in stacker.method else "importance"
     return [Plot(svg(made), f"{stacker.name}: {what} of each slice, mean over folds, with each fold as a thin line.")]
-
-
-def _slices(value: Any) -> int:
-    return np.shape(value)[-1]
 
 
 REST = "What else was learned"

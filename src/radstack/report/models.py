@@ -1,6 +1,6 @@
 """Section models: how they learned, where each is good, and what its predictions are worth."""
 
-from typing import TYPE_CHECKING
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -9,15 +9,12 @@ from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Section, Table
 from radstack.report.classes import class_blocks
 from radstack.report.evidence import Evidence
-from radstack.report.learning import learning, panels
+from radstack.report.learning import learning
 from radstack.report.numbers import number_blocks
-from radstack.report.plots import COLORS, figure, svg
+from radstack.report.plots import COLORS, Axes, Figure, figure, panels, svg
 from radstack.report.probabilities import probability_blocks
 from radstack.scoring.intervals import interval
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
-
-if TYPE_CHECKING:  # half a second to import, and only the report needs it
-    from matplotlib.figure import Figure
 
 SHOWN = 12
 """Models of a dot plot, the best ones."""
@@ -64,29 +61,24 @@ def before_calibration(evidence: Evidence, single: dict[str, str]) -> dict[str, 
 
 def score_blocks(evidence: Evidence) -> list[Block]:
     """The score table by class, a table a measure or one for all, and the losses as dots where there are several."""
-    names = evidence.task.metric.scored(evidence.task.targets)
-    table = evidence.scored()
+    names, table = evidence.task.metric.scored(evidence.task.targets), evidence.scored()
     found = [str(column).split(" ", 1) for column in table if " " in str(column)]
     measures = list(dict.fromkeys(kind for kind, what in found if what in names and kind != "score"))
     if not measures:
         return []
     blocks: list[Block] = [Heading("Scores by class" if len(names) > 1 else "Scores in detail")]
     if len(names) > 1:
-        blocks.append(Plot(svg(draw_losses(evidence)), f"Loss of {_count(len(table))} by class, further left is better; "
-                           f"the dotted line is the constant predictor, {evidence.final} is filled.", wide=True))
-    if len(names) * len(measures) > VALUES:
-        return [*blocks, *(_scores_table(evidence, [measure], f"{WORDS.get(measure, measure)} by class")
-                           for measure in measures)]
-    return [*blocks, _scores_table(evidence, measures, "Every model in detail")]
+        count = f"the {SHOWN} best models" if len(table) > SHOWN else "every model"
+        blocks.append(Plot(svg(draw_losses(evidence)), f"Loss of {count} by class, further left is better; the dotted line "
+                           f"is the constant predictor, {evidence.final} is filled.", wide=True))
+    if len(names) * len(measures) <= VALUES:
+        return [*blocks, _scores_table(evidence, measures, "Every model in detail")]
+    return [*blocks, *(_scores_table(evidence, [one], f"{WORDS.get(one, one)} by class") for one in measures)]
 
 
 WORDS = {"loss": "Loss", "auc": "Area under the ROC curve", "kappa": "Quadratic kappa", "log_loss": "Log loss",
          "fine_loss": "Loss of the unmerged classes", "fine_kappa": "Quadratic kappa of the unmerged classes"}
 """What the measures of the score table are called."""
-
-
-def _count(models: int) -> str:
-    return f"the {SHOWN} best models" if models > SHOWN else "every model"
 
 
 def _scores_table(evidence: Evidence, measures: list[str], caption: str) -> Table:
@@ -105,60 +97,48 @@ def _form(values: pd.Series) -> str:
     return ".4f" if values.abs().median() < 2 else ".2f"
 
 
-def draw_losses(evidence: Evidence) -> "Figure":
+def draw_losses(evidence: Evidence) -> Figure:
     """Loss of the best models, one panel a class."""
-    names, scored = evidence.task.metric.scored(evidence.task.targets), evidence.scored()
-    columns = [f"loss {name}" for name in names]
+    scored, final = evidence.scored(), evidence.final
+    columns = {name: f"loss {name}" for name in evidence.task.metric.scored(evidence.task.targets)}
     # By mean rank: a model that answers some classes only has no score.
-    order = scored.drop(index=["constant", "floor"], errors="ignore")[columns].rank().mean(axis=1).sort_values()
-    kept = [*order.index[:SHOWN], *([evidence.final] if evidence.final in order.index[SHOWN:] else [])]
-    made, axes = panels(len(names), across=3, width=9.2, height=0.19 * len(kept) + 0.5, sharey=True)
-    place = np.arange(len(kept))[::-1]
-    for ax, name, column in zip(axes, names, columns):
+    ranks = scored.drop(index=["constant", "floor"], errors="ignore")[list(columns.values())].rank().mean(axis=1)
+    order = list(ranks.sort_values().index)
+    kept = [*order[:SHOWN], *([final] if final in order[SHOWN:] else [])]
+    level = pd.Series(range(len(kept))[::-1], kept)
+
+    def panel(ax: Axes, column: str) -> None:
         if "constant" in scored.index:
             ax.axvline(scored.loc["constant", column], color=COLORS[7], ls=":", lw=1.2)
-        is_final = np.array([model == evidence.final for model in kept])
-        values = scored.loc[kept, column].to_numpy()
-        ax.plot(values[~is_final], place[~is_final], "o", ms=4.5, color=COLORS[7], mfc="none")
-        ax.plot(values[is_final], place[is_final], "o", ms=5.5, color=COLORS[0])
-        ax.set_yticks(place, kept, fontsize=8)
-        ax.set_title(name, fontsize=9)
+        values, is_final = scored.loc[kept, column], level.index == final
+        ax.plot(values[~is_final], level[~is_final], "o", ms=4.5, color=COLORS[7], mfc="none")
+        ax.plot(values[is_final], level[is_final], "o", ms=5.5, color=COLORS[0])
+        ax.set_yticks(level, kept, fontsize=8)
         ax.locator_params(axis="x", nbins=4)
         ax.tick_params(axis="y", length=0)
-    return made
+
+    return panels(columns, panel, across=3, width=9.2, height=0.19 * len(kept) + 0.5, sharey=True)
 
 
 def part_blocks(evidence: Evidence, strata: pd.DataFrame | None) -> list[Block]:
     """Scores of the final model and of the best network by part: the competition's strata, and how pictures were taken."""
-    kept = evidence.answered(evidence.final)
-    if not kept.any():
-        return []
-    table = part_table(evidence, strata, kept)
+    final, kept = evidence.final, evidence.answered(evidence.final)
+    table = part_table(evidence, strata, kept) if kept.any() else pd.DataFrame()
     if table.empty:
         return []
-    final, form = evidence.final, _form(table[evidence.final])
-    numbers = [name for name in table if name not in ("what", "part", "rows", "patients")]
+    form, overall = _form(table[final]), evidence.task.metric.score(evidence.truth[kept], evidence.oof[final][kept])
+    scored = evidence.scored().filter(regex="^score .")  # the competition's own strata
+    scored = scored.rename(columns=lambda name: name.removeprefix("score ")).dropna(how="all").dropna(axis=1, how="all")
     note = (f"Parts of fewer than {ROWS} rows or {PATIENTS} patients are left out; low and high: 95 % interval, bootstrap "
             "over patients; last column: the best single network.")
     return [
         Heading("Scores by part of the data"),
-        Plot(svg(draw_parts(table, final, _overall(evidence, kept))), f"Score of {final} (filled, 95 % interval over "
-             "patients) and of the best single network (hollow) by part, with the number of rows; the dotted line is the "
-             "final score on all rows. Lower is better.", wide=True),
-        Table(table, "Score by part", dict.fromkeys(numbers, form), note, folded=True), *_every_model(evidence, form)]
-
-
-def _every_model(evidence: Evidence, form: str) -> list[Block]:
-    """The columns of the score table that are the competition's own strata."""
-    scored = evidence.scored()
-    found = {str(column): str(column)[6:] for column in scored if str(column).startswith("score ")}
-    table = scored[list(found)].rename(columns=found).dropna(how="all").dropna(axis=1, how="all")
-    return [Table(table.reset_index(), "Every model by part", dict.fromkeys(table, form), folded=True,
-                  strong=(evidence.final,))] if table.size else []
-
-
-def _overall(evidence: Evidence, kept: np.ndarray) -> float:
-    return evidence.task.metric.score(evidence.truth[kept], evidence.oof[evidence.final][kept])
+        Plot(svg(draw_parts(table, final, overall)), f"Score of {final} (filled, 95 % interval over patients) and of the "
+             "best single network (hollow) by part, with the number of rows; the dotted line is the final score on all "
+             "rows. Lower is better.", wide=True),
+        Table(table, "Score by part", dict.fromkeys(table.columns[4:], form), note, folded=True),
+        *([Table(scored.reset_index(), "Every model by part", dict.fromkeys(scored, form), folded=True, strong=(final,))]
+          if scored.size else [])]
 
 
 def part_table(evidence: Evidence, strata: pd.DataFrame | None, kept: np.ndarray) -> pd.DataFrame:
@@ -176,19 +156,15 @@ def part_table(evidence: Evidence, strata: pd.DataFrame | None, kept: np.ndarray
     groups, rows = pd.factorize(evidence.train["group"][kept])[0], []
     order = truth[:, 0] if evidence.task.metric.kind.predicts == NUMBERS else np.zeros(len(truth))
     for what, column in columns_of_parts(evidence.train, strata).items():
-        for value, held in _parts(column[kept].reset_index(drop=True), groups, order).items():
+        parts = column[kept].reset_index(drop=True)
+        found = {str(value): held for value, held in parts.groupby(parts, sort=True).indices.items()
+                 if len(held) >= ROWS and len(np.unique(groups[held])) >= PATIENTS}
+        for value, held in sorted(found.items(), key=lambda part: order[part[1]].mean()) if len(found) > 1 else ():
             own = interval(losses[evidence.final][held], groups[held])
             rows.append({"what": what, "part": value, "rows": len(held), "patients": len(np.unique(groups[held])),
                          evidence.final: own.value, "low": own.low, "high": own.high,
                          **{name: float(losses[name][held].mean()) for name in rivals}})
     return pd.DataFrame(rows)
-
-
-def _parts(column: pd.Series, groups: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
-    """Row numbers of each part that is large enough, by mean ``order``; none where that leaves fewer than two."""
-    found = {str(value): rows for value, rows in column.groupby(column, sort=True).indices.items()
-             if len(rows) >= ROWS and len(np.unique(groups[rows])) >= PATIENTS}
-    return dict(sorted(found.items(), key=lambda part: order[part[1]].mean())) if len(found) > 1 else {}
 
 
 def columns_of_parts(rows: pd.DataFrame, strata: pd.DataFrame | None) -> dict[str, pd.Series]:
@@ -206,15 +182,9 @@ def columns_of_parts(rows: pd.DataFrame, strata: pd.DataFrame | None) -> dict[st
         codes, values = pd.factorize(column, use_na_sentinel=False)
         if 1 < len(values) <= VALUES:
             alike.setdefault(codes.astype(np.int8).tobytes(), []).append(name)
-    return {", ".join(names).replace("_", " "): _joined([known[name] for name in names]) for names in alike.values()}
-
-
-def _joined(columns: list[pd.Series]) -> pd.Series:
-    """Columns that part the rows alike as one of words, e.g. ``16, 0``."""
-    codes = pd.factorize(columns[0], use_na_sentinel=False)[0]
-    first = np.unique(codes, return_index=True)[1]
-    words = np.array([", ".join(_word(column.iloc[row]) for column in columns) for row in first], dtype=object)
-    return pd.Series(words[codes], index=columns[0].index)
+    words = {name: known[name].astype(object).map(_word) for names in alike.values() for name in names}
+    return {", ".join(names).replace("_", " "): reduce(lambda one, other: one + ", " + other, map(words.__getitem__, names))
+            for names in alike.values()}
 
 
 def _word(value: object) -> str:
@@ -225,7 +195,7 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def draw_parts(table: pd.DataFrame, final: str, overall: float) -> "Figure":
+def draw_parts(table: pd.DataFrame, final: str, overall: float) -> Figure:
     """Dots and intervals of :func:`part_table`, parts of one kind below each other."""
     made, ax = figure(9.2, 0.21 * len(table) + 0.9)
     place = -np.arange(len(table)) - 0.6 * (pd.factorize(table["what"])[0])

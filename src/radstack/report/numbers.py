@@ -1,20 +1,14 @@
 """Numbers against numbers: agreement, errors over the range and by part of the data, and intervals that hold."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
-from radstack.report.learning import panels
-from radstack.report.plots import COLORS, SOFT, figure, svg
+from radstack.report.plots import COLORS, SOFT, Axes, Figure, figure, panels, svg
 from radstack.scoring.intervals import conformal, wilson
-
-if TYPE_CHECKING:  # half a second to import, and only the report needs it
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST = 4000
 """Points of a scatter, drawn at random by a fixed seed where there are more cases."""
@@ -33,18 +27,12 @@ BINS = 8
 
 
 def number_blocks(evidence: Evidence, single: Mapping[str, str], parts: pd.DataFrame | None) -> list[Block]:
-    """Agreement, errors and intervals of every target.
-
-    Args:
-        evidence: of numbers.
-        single: target -> its best single network, where there is one.
-        parts: text columns beside the rows of training, whose values are parts of the data; None where there are none.
-    """
+    """Agreement, errors and intervals of every target beside ``single``, its best network; ``parts`` as :func:`cases_of`."""
     blocks: list[Block] = []
     for target in evidence.task.targets:
-        cases = cases_of(evidence, target, single.get(target, evidence.final), parts)
-        if len(cases) > 1:
-            blocks += _blocks(evidence, target, cases, single.get(target, evidence.final))
+        other = single.get(target, evidence.final)
+        cases = cases_of(evidence, target, other, parts)
+        blocks += _blocks(evidence, target, cases, other) if len(cases) > 1 else []
     return blocks
 
 
@@ -69,16 +57,15 @@ def _blocks(evidence: Evidence, target: str, cases: pd.DataFrame, other: str) ->
     if names:
         blocks.append(Plot(svg(draw_boxes(cases, names, unit)), f"Absolute error of {final} by part of the data, ordered "
                            "by true value: median, quartiles, whiskers to 1.5 times their distance; the dot is the mean."))
-    return [*blocks, *(_intervals(held, models, unit) if len(held) else [])]
-
-
-def _intervals(held: pd.DataFrame, models: Mapping[str, str], unit: str) -> list[Block]:
-    shares = dict.fromkeys(("held", "low", "high"), ".1%")
-    return [Plot(svg(draw_coverage(held, models)), "Share of true values within intervals made from the errors of the other "
+    if len(held):
+        blocks += [
+            Plot(svg(draw_coverage(held, models)), "Share of true values within intervals made from the errors of the other "
                  "folds, against the wanted share; on the dotted diagonal intervals hold what they promise."),
-            Table(held, "Intervals: prediction ± half width", {"wanted": ".0%", **shares, "half width": ".3g"},
-                  "Split-conformal (Lei 2018), each fold by the errors of the others; half width in "
-                  f"{unit or 'units of the target'}, mean over folds; low and high: 95 % interval (Wilson).", folded=True)]
+            Table(held, "Intervals: prediction ± half width", {
+                "wanted": ".0%", **dict.fromkeys(("held", "low", "high"), ".1%"), "half width": ".3g"},
+                "Split-conformal (Lei 2018), each fold by the errors of the others; half width in "
+                f"{unit or 'units of the target'}, mean over folds; low and high: 95 % interval (Wilson).", folded=True)]
+    return blocks
 
 
 def cases_of(evidence: Evidence, target: str, other: str, parts: pd.DataFrame | None) -> pd.DataFrame:
@@ -101,7 +88,7 @@ def cases_of(evidence: Evidence, target: str, other: str, parts: pd.DataFrame | 
     return grouped.agg(kinds).reset_index(drop=True)
 
 
-def _scatter(ax: "Axes", cases: pd.DataFrame, x: pd.Series, y: pd.Series, part: str) -> None:
+def _scatter(ax: Axes, cases: pd.DataFrame, x: pd.Series, y: pd.Series, part: str) -> None:
     """At most ``MOST`` points as pixels, colored by ``part``; few ones are larger."""
     shown = cases.sample(min(MOST, len(cases)), random_state=0).index
     size, alpha = (14, 0.75) if len(shown) < 400 else (6, 0.45)
@@ -114,7 +101,7 @@ def _scatter(ax: "Axes", cases: pd.DataFrame, x: pd.Series, y: pd.Series, part: 
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(MIDDLE), handletextpad=0.2, borderpad=0)
 
 
-def draw_agreement(cases: pd.DataFrame, part: str, unit: str) -> "Figure":
+def draw_agreement(cases: pd.DataFrame, part: str, unit: str) -> Figure:
     """Predicted against true with the identity and the interval of ``LEVEL``."""
     made, ax = figure(height=3.9)
     _scatter(ax, cases, cases["truth"], cases["final"], part)
@@ -127,7 +114,7 @@ def draw_agreement(cases: pd.DataFrame, part: str, unit: str) -> "Figure":
     return made
 
 
-def draw_differences(cases: pd.DataFrame, part: str, unit: str) -> "Figure":
+def draw_differences(cases: pd.DataFrame, part: str, unit: str) -> Figure:
     """Differences against means with their limits (Bland and Altman 1986)."""
     made, ax = figure(height=3.9)
     error = cases["final"] - cases["truth"]
@@ -141,7 +128,7 @@ def draw_differences(cases: pd.DataFrame, part: str, unit: str) -> "Figure":
     return made
 
 
-def draw_range(cases: pd.DataFrame, models: Mapping[str, str], unit: str) -> "Figure":
+def draw_range(cases: pd.DataFrame, models: Mapping[str, str], unit: str) -> Figure:
     """Mean error and mean absolute error of ``models`` (name -> column) in bins of the true value."""
     made, ax = figure(height=3.3)
     ax.axhline(0, color=COLORS[7], lw=1)
@@ -165,7 +152,7 @@ def range_table(truth: pd.Series, error: pd.Series) -> pd.DataFrame:
     return rows.mean().assign(margin=LIMITS * spread).reset_index(drop=True)
 
 
-def draw_histogram(cases: pd.DataFrame, models: Mapping[str, str], unit: str) -> "Figure":
+def draw_histogram(cases: pd.DataFrame, models: Mapping[str, str], unit: str) -> Figure:
     """Errors of ``models`` in bins between their 0.5 and 99.5 percentiles; rarer ones count to the outermost."""
     made, ax = figure(height=3.3)
     errors = {name: (cases[column] - cases["truth"]).to_numpy() for name, column in models.items()}
@@ -194,7 +181,7 @@ def coverage_table(cases: pd.DataFrame, models: Mapping[str, str]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def draw_coverage(table: pd.DataFrame, models: Mapping[str, str]) -> "Figure":
+def draw_coverage(table: pd.DataFrame, models: Mapping[str, str]) -> Figure:
     """Reached against wanted coverage with Wilson intervals."""
     made, ax = figure(height=3.3)
     ax.plot([LEVELS[0], 1], [LEVELS[0], 1], color=SOFT, ls=":", lw=1.2)
@@ -208,22 +195,21 @@ def draw_coverage(table: pd.DataFrame, models: Mapping[str, str]) -> "Figure":
     return made
 
 
-def draw_boxes(cases: pd.DataFrame, names: list[str], unit: str) -> "Figure":
+def draw_boxes(cases: pd.DataFrame, names: list[str], unit: str) -> Figure:
     """Boxes of the absolute error by part, one panel a column of parts."""
     from matplotlib.cbook import boxplot_stats
 
-    groups = {name: _boxed(cases, name) for name in names}
-    made, axes = panels(len(names), across=1, sharex=True, height=0.26 * max(map(len, groups.values())) + 0.7)
-    line = {"color": COLORS[0], "lw": 1.1}
-    for ax, (name, held) in zip(axes, groups.items()):
+    groups, line = {name.removeprefix("part "): _boxed(cases, name) for name in names}, {"color": COLORS[0], "lw": 1.1}
+
+    def panel(ax: Axes, held: dict[str, np.ndarray]) -> None:
         stats = [boxplot_stats(errors)[0] | {"label": f"{value} ({len(errors):,})"} for value, errors in held.items()]
         ax.bxp(stats[::-1], orientation="horizontal", showfliers=False, showmeans=True, boxprops=line, whiskerprops=line,
                capprops=line, medianprops={"color": COLORS[1]},
                meanprops={"marker": "o", "mfc": COLORS[0], "mec": COLORS[0], "ms": 3.5})
-        ax.set_title(name.removeprefix("part "), fontsize=9)
         ax.tick_params(axis="y", length=0, labelsize=8)
-    made.supxlabel(with_unit("absolute error", unit), fontsize=9)
-    return made
+
+    return panels(groups, panel, with_unit("absolute error", unit), across=1, sharex=True,
+                  height=0.26 * max(map(len, groups.values())) + 0.7)
 
 
 def _boxed(cases: pd.DataFrame, name: str) -> dict[str, np.ndarray]:

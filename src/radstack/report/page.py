@@ -15,13 +15,7 @@ LIMIT = 30_000_000
 
 
 def page(title: str, lead: str, sections: list[Section], cases: list[Case]) -> str:
-    """The page as text.
-
-    Args:
-        title: of the page.
-        lead: one line below it.
-        sections: in the order of the table of contents; the one called ``cases`` gets the case browser.
-        cases: shown one at a time, in this order.
+    """The page as text: ``lead`` is a line below the title; the section called ``cases`` gets the browser of ``cases``.
 
     Raises:
         UserError: it has more than ``LIMIT`` bytes.

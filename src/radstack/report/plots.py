@@ -1,6 +1,7 @@
 """Drawings by matplotlib as SVG whose colors are those of the page, so that light and dark need no second one."""
 
 import io
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any
 
 INK, SOFT, BACK = "#010203", "#010204", "#010205"
 """Text; frame, grid and what is beside the point; the page behind. :func:`svg` puts the page's own colors in their place."""
@@ -17,6 +20,8 @@ PAGE = {INK: "currentColor", SOFT: "var(--soft)", BACK: "var(--back)",
         **{color: f"var(--c{place})" for place, color in enumerate(COLORS, start=1)}}
 LEFT, RIGHT = 0.08, 0.99
 """Where the axes of :func:`along` begin and end, in widths of the drawing; ``--left`` and ``--right`` of ``page.css``."""
+LEGEND = {"fontsize": 7.5, "handlelength": 1, "frameon": True, "facecolor": BACK, "edgecolor": "none", "framealpha": 0.7}
+"""Of a legend within a small panel: curves shine through."""
 SERIAL = count()
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": SOFT, "axes.labelcolor": INK,
@@ -36,7 +41,7 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(settings)
 
 
-def figure(width: float = 5.2, height: float = 3.4, down: int = 1, across: int = 1, **how: Any) -> "tuple[Figure, Any]":
+def figure(width: float = 5.2, height: float = 3.4, down: int = 1, across: int = 1, **how: Any) -> tuple[Figure, Any]:
     """A figure (inches) in the page's style and its axes, as ``Figure.subplots(down, across, **how)`` gives them."""
     from matplotlib.figure import Figure
 
@@ -45,7 +50,27 @@ def figure(width: float = 5.2, height: float = 3.4, down: int = 1, across: int =
         return made, made.subplots(down, across, **how)
 
 
-def along(slices: int, height: float = 2.3, width: float = 9.0) -> "tuple[Figure, Axes]":
+def panels(parts: Mapping[str, Any], draw: Callable[[Axes, Any], object], x: str = "", y: str = "", across: int = 2,
+           width: float = 5.2, height: float = 2.2, **how: Any) -> Figure:
+    """One panel a part, ``across`` in a row, each ``height`` inches high: ``draw(ax, part)`` below the part's name.
+
+    ``x`` and ``y`` stand once along all panels; ``how`` goes to :func:`figure`. Places that are left over stay empty.
+    """
+    across = min(across, len(parts))
+    down = -(-len(parts) // across)
+    made, grid = figure(width, max(height * down, 2.4), down, across, squeeze=False, **how)
+    for ax in grid.flat[len(parts):]:
+        ax.set_axis_off()
+    for ax, (name, part) in zip(grid.flat, parts.items()):
+        draw(ax, part)
+        ax.set_title(name, fontsize=9)
+    for words, put in ((x, made.supxlabel), (y, made.supylabel)):
+        if words:
+            put(words, fontsize=9)
+    return made
+
+
+def along(slices: int, height: float = 2.3, width: float = 9.0) -> tuple[Figure, Axes]:
     """A figure whose x axis is the slices 0 ... ``slices`` - 1, placed so that the page's cursor meets them."""
     made, ax = figure(width, height)
     made.set_layout_engine("none")
@@ -54,7 +79,7 @@ def along(slices: int, height: float = 2.3, width: float = 9.0) -> "tuple[Figure
     return made, ax
 
 
-def svg(made: "Figure", dpi: int = 110) -> str:
+def svg(made: Figure, dpi: int = 110) -> str:
     """The figure as an ``<svg>`` element; what was drawn with ``rasterized=True`` is a picture of ``dpi`` in it."""
     import matplotlib as mpl
 

@@ -1,47 +1,38 @@
 """Probabilities against 0/1 labels: ranking (ROC, precision and recall) and calibration, before and after."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
-from radstack.report.learning import LEGEND, panels, thinned
-from radstack.report.plots import COLORS, INK, SOFT, svg
+from radstack.report.plots import COLORS, INK, LEGEND, SOFT, Axes, Figure, figure, panels, svg
 from radstack.scoring.intervals import wilson
-from radstack.scoring.metrics import calibration_error, class_aucs, log_losses, reliability
-
-if TYPE_CHECKING:  # half a second to import, and only the report needs it
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from radstack.scoring.metrics import calibration_error, log_losses, reliability
 
 POINTS = 150
 """Of one ROC or precision-recall curve."""
 BINS = 10
 """Of the reliability curves and the calibration error."""
-
 HEADROOM = 1.4
 """Upper end of axes to 1 whose legend stands above the curves."""
 TICKS = (0, 0.5, 1)
 """Of axes from 0 to 1 in small panels."""
-Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
-"""Target -> model -> labels (bool) and probabilities (float64) of the rows that the models of a target all answer."""
+Models = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Model, the final one first -> labels (bool) and probabilities (float64) of the rows that all of them answer."""
+Curves = dict[str, Models]
+"""Target -> its models."""
 
 
 def probability_blocks(evidence: Evidence, single: Mapping[str, str], before: Mapping[str, str]) -> list[Block]:
-    """Curves of the final model beside others.
-
-    Args:
-        evidence: of probabilities.
-        single: target -> its best single network, where there is one.
-        before: target -> the model that the final one's calibration is compared with, where there is one.
-    """
+    """Curves of the final model beside ``single``, a target's best network, and ``before`` its calibration, where known."""
     ranked, calibrated = curves_of(evidence, single), curves_of(evidence, before)
     if not ranked or not calibrated:
         return []
-    final = evidence.final
+    final, table = evidence.final, calibration_table(calibrated)
     return [
         Heading("Ranking"),
         Plot(svg(draw_roc(ranked)), f"ROC curves of {final} and, for each label, the best single network, with the area "
@@ -51,12 +42,13 @@ def probability_blocks(evidence: Evidence, single: Mapping[str, str], before: Ma
         Table(ranking_table(ranked), f"Ranking by label: the best single network and {final}", {
             "prevalence": ".2%", **dict.fromkeys(("AUC", "AUC, final", "AP", "AP, final"), ".3f")}),
         Heading("Calibration"),
-        Plot(svg(draw_reliability(calibrated)), "Share of positives against predicted probability in bins of 0.1, with 95 % "
+        Plot(svg(panels(calibrated, draw_bins, "predicted probability", "share of positives", height=2.3, sharex=True,
+                        sharey=True)), "Share of positives against predicted probability in bins of 0.1, with 95 % "
              "intervals: on the dotted diagonal a probability means what it says. Bars: rows of each bin, on a logarithmic "
              "scale. ECE, the expected calibration error, is the mean distance from the diagonal."),
-        Plot(svg(draw_errors(calibrated, final)), "Expected calibration error by label, before (hollow) and after (filled); "
+        Plot(svg(draw_errors(table, final)), "Expected calibration error by label, before (hollow) and after (filled); "
              "further left is better."),
-        Table(calibration_table(calibrated, final), f"Calibration by label, before and after ({final})", {
+        Table(table, f"Calibration by label, before and after ({final})", {
             "rows": ",", **dict.fromkeys(("loss before", "loss after", "ECE before", "ECE after"), ".4f")}),
         Table(error_table(evidence), "Expected calibration error of every model", dict.fromkeys(
             ("mean", *evidence.task.targets), ".4f"), folded=True, strong=(final,)),
@@ -76,82 +68,73 @@ def curves_of(evidence: Evidence, beside: Mapping[str, str]) -> Curves:
     return found
 
 
-def draw_roc(curves: Curves) -> "Figure":
+def draw_roc(curves: Curves) -> Figure:
     """Sensitivity against 1 - specificity, one panel a target."""
-    from sklearn.metrics import roc_curve
+    from sklearn.metrics import roc_auc_score, roc_curve
 
-    made, axes = panels(len(curves), sharex=True, sharey=True)
-    for ax, (target, models) in zip(axes, curves.items()):
+    def panel(ax: Axes, models: Models) -> None:
         ax.plot([0, 1], [0, 1], color=SOFT, ls=":", lw=1)
         ax.set(xticks=TICKS, yticks=TICKS)
         for color, (name, (truth, said)) in zip(COLORS, models.items()):
             wrong, right, _ = roc_curve(truth, said)
-            area = class_aucs(truth[:, None], said[:, None])[0]
-            ax.plot(*evenly(wrong, right), color=color, label=f"{name} {area:.3f}")
-        ax.set_title(f"{target}, {next(iter(models.values()))[0].sum():,} positive", fontsize=9)
+            ax.plot(*evenly(wrong, right), color=color, label=f"{name} {roc_auc_score(truth, said):.3f}")
         ax.legend(loc="lower right", **LEGEND)
-    made.supxlabel("1 - specificity", fontsize=9)
-    made.supylabel("sensitivity", fontsize=9)
-    return made
+
+    titled = {f"{target}, {_truth(models).sum():,} positive": models for target, models in curves.items()}
+    return panels(titled, panel, "1 - specificity", "sensitivity", sharex=True, sharey=True)
 
 
-def draw_recall(curves: Curves) -> "Figure":
+def draw_recall(curves: Curves) -> Figure:
     """Precision against recall, one panel a target."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    made, axes = panels(len(curves), sharex=True, sharey=True)
-    for ax, (target, models) in zip(axes, curves.items()):
-        share = next(iter(models.values()))[0].mean()
-        ax.axhline(share, color=SOFT, ls=":", lw=1.2)
+    def panel(ax: Axes, models: Models) -> None:
+        ax.axhline(_truth(models).mean(), color=SOFT, ls=":", lw=1.2)
         for color, (name, (truth, said)) in zip(COLORS, models.items()):
             precision, recall, _ = precision_recall_curve(truth, said)
             kept = recall > 0  # before the first hit, precision is 0 or made up
             ax.plot(*evenly(recall[kept][::-1], precision[kept][::-1]), color=color,
                     label=f"{name} {average_precision_score(truth, said):.3f}")
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, HEADROOM), xticks=TICKS, yticks=TICKS)
-        ax.set_title(f"{target}, prevalence {share:.2%}", fontsize=9)
         ax.legend(loc="upper right", **LEGEND)
-    made.supxlabel("recall", fontsize=9)
-    made.supylabel("precision", fontsize=9)
-    return made
+
+    titled = {f"{target}, prevalence {_truth(models).mean():.2%}": models for target, models in curves.items()}
+    return panels(titled, panel, "recall", "precision", sharex=True, sharey=True)
+
+
+def _truth(models: Models) -> np.ndarray:
+    """Labels, the same for all ``models``."""
+    return next(iter(models.values()))[0]
 
 
 def evenly(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """At most ``POINTS`` points of a curve with rising ``x``, even in length along it, so that steep parts keep theirs."""
     length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
     kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], POINTS)))
-    return [np.asarray(x)[kept], np.asarray(y)[kept]] if len(x) > POINTS else thinned(POINTS, x, y)
+    return [x[kept], y[kept]] if len(x) > POINTS else [x, y]
 
 
 def ranking_table(curves: Curves) -> pd.DataFrame:
     """One row a target: prevalence, area under the ROC curve and average precision of the best network and the final."""
-    from sklearn.metrics import average_precision_score
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    rows = []
-    for target, models in curves.items():
-        truth = next(iter(models.values()))[0]
-        row: dict[str, Any] = {"label": target, "positive": int(truth.sum()), "prevalence": float(truth.mean())}
-        for name, said in list(models.items())[1:]:
-            row |= {"best single network": name, "AUC": class_aucs(truth[:, None], said[1][:, None])[0],
-                    "AP": average_precision_score(*said)}
-        said = next(iter(models.values()))
-        rows.append({**row, "AUC, final": class_aucs(truth[:, None], said[1][:, None])[0],
-                     "AP, final": average_precision_score(*said)})
+    measures = {"AUC": roc_auc_score, "AP": average_precision_score}
+    rows = [{"label": target, "positive": int(_truth(models).sum()), "prevalence": float(_truth(models).mean()),
+             **_beside(models, "best single network", measures, ("", ", final"))} for target, models in curves.items()]
     return pd.DataFrame(rows)
 
 
-def draw_reliability(curves: Curves) -> "Figure":
-    """Observed against predicted shares with Wilson intervals over bars of counts, one panel a target."""
-    made, axes = panels(len(curves), sharex=True, sharey=True, height=2.3)
-    for ax, (target, models) in zip(axes, curves.items()):
-        draw_bins(ax, models)
-        ax.set_title(target, fontsize=9)
-    made.supxlabel("predicted probability", fontsize=9)
-    made.supylabel("share of positives", fontsize=9)
-    return made
+def _beside(models: Models, title: str, measures: Mapping[str, Callable[..., float]],
+            marks: tuple[str, str]) -> dict[str, Any]:
+    """``measures`` of the model beside the final one, named in column ``title``, and of the final one, which is first."""
+    row: dict[str, Any] = {}
+    for mark, (name, pair) in reversed(list(zip(reversed(marks), models.items()))):
+        row |= {title: name} if mark == marks[0] else {}
+        row |= {f"{measure}{mark}": measured(*pair) for measure, measured in measures.items()}
+    return row
 
 
-def draw_bins(ax: "Axes", models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def draw_bins(ax: Axes, models: Models) -> None:
     """Reliability of each model (labels and probabilities) in one panel, the first on top; bars count rows per bin."""
     counts = ax.twinx()
     ax.plot([0, 1], [0, 1], color=SOFT, ls=":", lw=1)
@@ -174,10 +157,9 @@ def draw_bins(ax: "Axes", models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     ax.legend(loc="upper left", reverse=True, **LEGEND)
 
 
-def draw_errors(curves: Curves, final: str) -> "Figure":
-    """Calibration error of each target before and after, on a line each."""
-    table = calibration_table(curves, final)
-    made, (ax,) = panels(1, across=1, height=0.32 * len(table) + 1)
+def draw_errors(table: pd.DataFrame, final: str) -> Figure:
+    """Calibration errors of :func:`calibration_table` before and after, on a line each."""
+    made, ax = figure(height=max(0.32 * len(table) + 1, 2.4))
     place = np.arange(len(table))[::-1]
     if "ECE before" in table:
         ax.hlines(place, table["ECE before"], table["ECE after"], color=SOFT, lw=1.2)
@@ -190,19 +172,14 @@ def draw_errors(curves: Curves, final: str) -> "Figure":
     return made
 
 
-def calibration_table(curves: Curves, final: str) -> pd.DataFrame:
+def calibration_table(curves: Curves) -> pd.DataFrame:
     """One row a target: log loss and calibration error of the model before and of the final one."""
-    rows = []
-    for target, models in curves.items():
-        row: dict[str, Any] = {"label": target, "rows": len(models[final][0])}
-        for name, (truth, said) in reversed(models.items()):
-            when = "after" if name == final else "before"
-            row |= {"before": name} if when == "before" else {}
-            row |= {f"loss {when}": float(log_losses(truth, np.clip(said, 0, 1)).mean()),
-                    f"ECE {when}": calibration_error(truth, said, BINS)}
-        rows.append(row)
+    measures: dict[str, Callable[..., float]] = {
+        "loss ": lambda truth, said: float(log_losses(truth, np.clip(said, 0, 1)).mean()),
+        "ECE ": partial(calibration_error, bins=BINS)}
+    table = pd.DataFrame([{"label": target, "rows": len(_truth(models)), **_beside(
+        models, "before", measures, ("before", "after"))} for target, models in curves.items()])
     order = ["label", "rows", "before", "loss before", "loss after", "ECE before", "ECE after"]
-    table = pd.DataFrame(rows)
     return table[[name for name in order if name in table]]
 
 

@@ -5,10 +5,11 @@ import pandas as pd
 
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
-from radstack.report import plots
+from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
+from radstack.report.ensemble import additions
 from radstack.report.evidence import Evidence
-from radstack.report.gains import additions
+from radstack.report.plots import COLORS, figure, svg
 
 LIMITS = ("constant", "floor")
 """Rows of the score table that are no model."""
@@ -54,45 +55,38 @@ def ranking(evidence: Evidence) -> Plot:
     splits = [split for split in ("out of fold", "test") if len(evidence.scored(split))]
     scored = evidence.scored()["score"].dropna()  # networks of one group of classes have no score
     names = [name for name in scored.index if name not in LIMITS]
-    made, ax = plots.figure(9.5, 0.9 + 0.24 * len(names))
+    made, ax = figure(9.5, 0.9 + 0.24 * len(names))
     for place, split in enumerate(splits):
-        table = evidence.scored(split).reindex(names)
+        own = evidence.scored(split).reindex(names)
         y = np.arange(len(names)) + 0.22 * (place - (len(splits) - 1) / 2)
-        reach = (table[["low", "high"]].sub(table["score"], axis=0).abs()).to_numpy().T
-        ax.errorbar(table["score"], y, xerr=reach, fmt="o", markersize=4, linewidth=1.2, color=plots.COLORS[place],
+        reach = own[["low", "high"]].sub(own["score"], axis=0).abs().to_numpy().T
+        ax.errorbar(own["score"], y, xerr=reach, fmt="o", markersize=4, linewidth=1.2, color=COLORS[place],
                     label=split)
-    _limits(evidence, ax)
-    ax.set(yticks=np.arange(len(names)), yticklabels=names, xlabel=str(evidence.task.metric), ylim=(len(names) - 0.5, -0.5),
-           xlim=_range(evidence, names))
-    for place, score in enumerate(scored[names]):
-        if score > ax.get_xlim()[1]:  # as a vote's, whose probabilities are 0 and 1
-            ax.annotate(f"{score:.3g} \N{RIGHTWARDS ARROW}", (0.995, place), xycoords=("axes fraction", "data"), ha="right",
-                        va="center", fontsize=8, color=plots.COLORS[0])
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
-    caption = ("Every model with its 95 % interval over patients. Two intervals may overlap where one model is surely "
-               "better: both met the same patients, and the table of additions compares them in pairs.")
-    return Plot(plots.svg(made), caption, wide=True)
-
-
-def _limits(evidence: Evidence, ax: object) -> None:
-    table = evidence.scored()
-    for name, style in zip(LIMITS, ("--", ":")):
-        if name in table.index:
-            ax.axvline(table.loc[name, "score"], color=plots.COLORS[7], linestyle=style, label=name)  # type: ignore[attr-defined]
-
-
-def _range(evidence: Evidence, names: list[str]) -> tuple[float, float]:
-    """Limits of the score axis: a model far worse than the constant (a vote, a network that failed) must not squeeze all."""
+    # A model far worse than the constant (a vote, a network that failed) must not squeeze all others.
     table = evidence.scored()
     worst = min(1.35 * table.loc["constant", "score"], table.loc[["constant", *names], "high"].max())
     best = np.nanmin(table[["low", "score"]].to_numpy())
-    return best - 0.04 * (worst - best), worst + 0.04 * (worst - best)
+    margin = 0.04 * (worst - best)
+    for name, style in zip(LIMITS, ("--", ":")):
+        if name in table.index:
+            ax.axvline(table.loc[name, "score"], color=COLORS[7], linestyle=style, label=name)
+    ax.set(yticks=np.arange(len(names)), yticklabels=names, xlabel=str(evidence.task.metric), ylim=(len(names) - 0.5, -0.5),
+           xlim=(best - margin, worst + margin))
+    for place, score in enumerate(scored[names]):
+        if score > ax.get_xlim()[1]:  # as a vote's, whose probabilities are 0 and 1
+            ax.annotate(f"{score:.3g} \N{RIGHTWARDS ARROW}", (0.995, place), xycoords=("axes fraction", "data"), ha="right",
+                        va="center", fontsize=8, color=COLORS[0])
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    caption = ("Every model with its 95 % interval over patients. Two intervals may overlap where one model is surely "
+               "better: both met the same patients, and the table of additions compares them in pairs.")
+    return Plot(svg(made), caption, wide=True)
 
 
 def scores_table(evidence: Evidence) -> Table:
     """Scores of both splits side by side."""
     table = evidence.scored()
-    kinds = {name: _kind(recipe) for name, recipe in evidence.recipes.items()}
+    words = {Experiment: "network", Sequence: "sequence model", Stacker: "stack"}
+    kinds = {name: words[type(recipe)] for name, recipe in evidence.recipes.items()}
     shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],
                           "out of fold": table["score"], "low": table["low"], "high": table["high"]})
     if "efficiency" in table:
@@ -108,10 +102,6 @@ def scores_table(evidence: Evidence) -> Table:
     efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
     return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),
                  strong=(evidence.final,))
-
-
-def _kind(recipe: object) -> str:
-    return "network" if isinstance(recipe, Experiment) else "sequence model" if isinstance(recipe, Sequence) else "stack"
 
 
 def verdicts(added: pd.DataFrame) -> Table:

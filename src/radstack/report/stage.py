@@ -7,16 +7,23 @@ import pandas as pd
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_table, write_table, write_text
+from radstack.core.progress import track
 from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
+from radstack.report.cases import cases
+from radstack.report.data import data
+from radstack.report.ensemble import ensemble
 from radstack.report.evidence import Evidence, aligned
-from radstack.report.sections import write_page
+from radstack.report.models import models as models_section
+from radstack.report.page import page
+from radstack.report.plots import style
+from radstack.report.provenance import provenance
+from radstack.report.result import result
 from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
 from radstack.running.tables import raw_files, read_index, read_rows
-from radstack.scoring.task import Task
 from radstack.stack.predictions import fold_files, read_member
-from radstack.stack.rows import mean_over_folds
+from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
 
 VERSION = 2
@@ -49,29 +56,52 @@ def report_artifact(context: Context) -> Artifact:
 
 
 def _build(context: Context, files: dict[str, Path]) -> None:
-    competition, paths = context.competition, context.paths
-    names = models(context)
-    scores = pd.concat([score_table(context, names), published_table(context)], ignore_index=True)
+    pages, names = context.competition.pages, models(context)
+    members = {name: read_member(context.paths.oof / name, made_folds(context, name)) for name in names}
+    scores = pd.concat([score_table(context, members), published_table(context)], ignore_index=True)
     localization = localization_table(context)
     write_table(files["scores.csv"], scores)
-    if competition.pages.localization_score:
+    if pages.localization_score:
         write_table(files["localization.csv"], localization)
-    evidence = gather(context, names, scores, localization)
-    for name, make in competition.pages.case_tables.items():
-        write_table(files[f"{name}.csv"], make(evidence.cases, paths) if evidence.cases else pd.DataFrame({"id": []}))
+    evidence = gather(context, members, scores, localization)
+    for name, make in pages.case_tables.items():
+        write_table(files[f"{name}.csv"],
+                    make(evidence.cases, context.paths) if evidence.cases else pd.DataFrame({"id": []}))
     write_text(files["index.html"], write_page(evidence))
 
 
-def gather(context: Context, names: list[str], scores: pd.DataFrame, localization: pd.DataFrame) -> Evidence:
+def write_page(evidence: Evidence) -> str:
+    """The whole page as text; see :func:`radstack.report.page.page`."""
+    competition, makers = evidence.context.competition, (result, data, models_section, ensemble, provenance)
+    with style():
+        with track(len(makers), "sections", brief=True) as steps:
+            sections = []
+            for make in makers:
+                sections.append(make(evidence))
+                steps.step()
+        browser, chosen = cases(evidence)
+    sections.insert(len(makers) - 1, browser)
+    lead = f"{len(evidence.train):,} training rows, scored by {competition.metric}; submitted: {evidence.final}"
+    return page(competition.title, lead, sections, chosen)
+
+
+def gather(context: Context, members: dict[str, Member], scores: pd.DataFrame, localization: pd.DataFrame) -> Evidence:
     """Everything that the page is made from."""
-    task, oof = task_of(context), predictions(context, names, "train")
-    rows, folds = read_rows(context)
-    train = (rows["split"] == "train").to_numpy()
+    task, index, (rows, folds) = task_of(context), read_index(context), read_rows(context)
+    boxes, final = boxes_of(context), context.competition.models.final
+    train, oof = (rows["split"] == "train").to_numpy(), {name: member.oof for name, member in members.items()}
     labeled = rows[train].reset_index(drop=True)
-    localized = read_table(context.paths.cache / "boxes.parquet", context.command("02_localize"))
-    return Evidence(context, task, names, read_index(context), quarantined(context), localized, labeled, folds[train],
+    networks = tuple(one for one in context.recipes if isinstance(one, Experiment) and one.name in members)
+    whole = Cases(final, predictions(context, members, "test"), oof, index[index["split"] == "test"], rows[train], boxes,
+                  rows, networks) if final in members else None
+    return Evidence(context, task, list(members), index, quarantined(context), boxes, labeled, folds[train],
                     {name: aligned(labeled, table, task.targets) for name, table in oof.items()}, scores, localization,
-                    _cases(context, names, oof))
+                    whole)
+
+
+def boxes_of(context: Context) -> pd.DataFrame:
+    """The localization table of stage 02."""
+    return read_table(context.paths.cache / "boxes.parquet", context.command("02_localize"))
 
 
 def quarantined(context: Context) -> pd.DataFrame:
@@ -89,15 +119,14 @@ def models(context: Context) -> list[str]:
     Raises:
         UserError: nothing is.
     """
-    known = context.recipes
-    names = [recipe.name for recipe in known if made_folds(context, recipe.name)]
+    names = [recipe.name for recipe in context.recipes if made_folds(context, recipe.name)]
     if not names:
         raise UserError(f"there are no predictions to score; run {context.command('04_train')} and the stages after it")
     return names
 
 
-def score_table(context: Context, names: list[str]) -> pd.DataFrame:
-    """One row a model (``names``) and split: score with its patient-bootstrap interval, details and scores of strata.
+def score_table(context: Context, members: dict[str, Member]) -> pd.DataFrame:
+    """One row a model and split: score with its patient-bootstrap interval, details and scores of strata.
 
     Train rows are scored out of fold. Where the competition knows the truth of its phantoms, test rows are scored as well
     and every score is set between the constant predictor and the floor (efficiency). Where it says what its labels are,
@@ -105,20 +134,25 @@ def score_table(context: Context, names: list[str]) -> pd.DataFrame:
     """
     from radstack.scoring.task import score_rows
 
-    task, competition = task_of(context), context.competition
-    rows, _ = read_rows(context)
-    truth = competition.phantoms.truth(context.paths.input) if competition.phantoms else None
-    train = rows[rows["split"] == "train"]
+    task, competition, pages = task_of(context), context.competition, context.competition.pages
+    targets, rows, truth = list(task.targets), read_rows(context)[0], truth_of(context)
+    train, best = rows[rows["split"] == "train"], None
     known = {"out of fold": ("train", train)}
     if truth is not None:
-        test = rows[rows["split"] == "test"].drop(columns=list(task.targets))
-        known["test"] = ("test", test.merge(truth[["id", *task.targets]], on="id", validate="one_to_one"))
-    constant, best = competition.metric.constant(train[list(task.targets)]), _best(truth, task)
-    parts = [score_rows(name, predictions(context, names, split), labeled, constant, best, task,
-                        competition.pages.strata(labeled) if competition.pages.strata else None)
-             for name, (split, labeled) in known.items()]
-    scores = pd.concat(parts, ignore_index=True)
-    return scores.assign(labels=scores["split"].map(competition.pages.labels)) if competition.pages.labels else scores
+        test = rows[rows["split"] == "test"].drop(columns=targets)
+        known["test"] = ("test", test.merge(truth[["id", *targets]], on="id", validate="one_to_one"))
+        best = truth[["id", *(f"q_{target}" for target in targets)]].set_axis(["id", *targets], axis=1)
+    scores = pd.concat([
+        score_rows(name, predictions(context, members, split), labeled, competition.metric.constant(train[targets]), best,
+                   task, pages.strata(labeled) if pages.strata else None) for name, (split, labeled) in known.items()],
+        ignore_index=True)
+    return scores.assign(labels=scores["split"].map(pages.labels)) if pages.labels else scores
+
+
+def truth_of(context: Context) -> pd.DataFrame | None:
+    """The phantoms' truth with the best possible predictions (``q_<target>``); None for real data."""
+    phantoms = context.competition.phantoms
+    return phantoms.truth(context.paths.input) if phantoms else None
 
 
 def published_table(context: Context) -> pd.DataFrame:
@@ -127,45 +161,20 @@ def published_table(context: Context) -> pd.DataFrame:
                           "source": one.source} for one in context.competition.pages.published])
 
 
-def predictions(context: Context, names: list[str], split: str) -> dict[str, pd.DataFrame]:
+def predictions(context: Context, members: dict[str, Member], split: str) -> dict[str, pd.DataFrame]:
     """Model -> its out-of-fold (``train``) or fold-averaged (``test``) table."""
-    members = {name: read_member(context.paths.oof / name, made_folds(context, name)) for name in names}
     return {name: member.oof if split == "train" else mean_over_folds(member.test, context.competition.targets)
             for name, member in members.items()}
 
 
 def localization_table(context: Context) -> pd.DataFrame:
     """What stage 02 reached on phantoms: ``measure``, ``value``; without rows where the truth is not known."""
-    competition, paths = context.competition, context.paths
-    truth = competition.phantoms.truth(paths.input) if competition.phantoms else None
-    if truth is None or not competition.pages.localization_score:
-        return pd.DataFrame({"measure": [], "value": []})
-    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
-    measured = competition.pages.localization_score(paths, boxes, truth)
-    return pd.Series(measured).rename_axis("measure").reset_index(name="value")
-
-
-def _cases(context: Context, names: list[str], oof: dict[str, pd.DataFrame]) -> Cases | None:
-    """What tables and pictures for people are made from; None as long as the final model is not predicted."""
-    final = context.competition.models.final
-    if final not in names:
-        return None
-    index, (rows, _) = read_index(context), read_rows(context)
-    boxes = read_table(context.paths.cache / "boxes.parquet", context.command("02_localize"))
-    everyone = context.recipes
-    networks = tuple(recipe for recipe in everyone if isinstance(recipe, Experiment) and recipe.name in names)
-    return Cases(final, predictions(context, names, "test"), oof, index[index["split"] == "test"],
-                 rows[rows["split"] == "train"], boxes, rows, networks)
+    measure, truth = context.competition.pages.localization_score, truth_of(context)
+    measured = measure(context.paths, boxes_of(context), truth) if measure and truth is not None else {}
+    return pd.DataFrame({"measure": list(measured), "value": list(measured.values())})
 
 
 def made_folds(context: Context, name: str) -> list[int]:
     """Folds of a model that are predicted; a model of some folds is scored on these."""
     folder = context.paths.oof / name
     return [fold for fold in stack_folds(context, name) if manifest_of(fold_files(folder, fold)[0]).exists()]
-
-
-def _best(truth: pd.DataFrame | None, task: Task) -> pd.DataFrame | None:
-    """The best possible predictions as a prediction table."""
-    if truth is None:
-        return None
-    return truth[["id", *(f"q_{target}" for target in task.targets)]].set_axis(["id", *task.targets], axis=1)

@@ -1,7 +1,7 @@
 """What stage 09 prints: the scores that a reader asks for first, in lines that fit a terminal; the page has the rest."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -64,3 +64,9 @@ def _packed(title: str, entries: Iterable[str]) -> list[str]:
     """Entries one after the other in lines of ``WIDTH``, none broken as long as it fits a line."""
     kept = "; ".join(entry.replace(" ", "\xa0") for entry in entries)  # textwrap does not break at this space
     return [line.replace("\xa0", " ") for line in textwrap.wrap(title + kept, WIDTH, subsequent_indent="  ")]
+
+
+def some(entries: Sequence[str], between: str = "; ", most: int = 8) -> str:
+    """The first ``most`` of ``entries`` one after the other, and how many more there are."""
+    more = [f"and {len(entries) - most} more"] if len(entries) > most else []
+    return between.join([*entries[:most], *more])
