@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
 from radstack.core.parallel import in_processes
 
@@ -163,7 +163,7 @@ def _mark(folder: Path, number: int) -> Path:
 
 def _load(path: Path, competition: str) -> Facts:
     if not path.exists():
-        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
+        raise Missing(path)
     return _arrays(path)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing
 from radstack.core.say import Report
 from radstack.images.dicom.order import order
 from radstack.images.dicom.scan import scan
@@ -46,8 +46,8 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     """
     labels = read_labels(input_folder / TRAIN_CSV)
     sample = read_sample_ids(input_folder / SAMPLE_CSV)
-    if labels.duplicate_rows:
-        report(f"{TRAIN_CSV}: {labels.duplicate_rows} rows that repeat another were dropped")
+    if labels.repeated:
+        report(f"{TRAIN_CSV}: {labels.repeated} rows that repeat another were dropped")
     files = pd.concat([_scan(input_folder, split, workers, parts_folder) for split in FOLDERS])
     files = _identify(files.reset_index(drop=True))
     wanted = {"train": labels.table["id"], "test": sample}
@@ -64,8 +64,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
 def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path) -> pd.DataFrame:
     folder = next((input_folder / name for name in FOLDERS[split] if (input_folder / name).is_dir()), None)
     if folder is None:
-        raise UserError(f"{input_folder} has neither {' nor '.join(FOLDERS[split])}; "
-                        "get the data with: python src/00_get_data.py ich --kaggle (or --demo)")
+        raise Missing(input_folder, f"{input_folder} has neither {' nor '.join(FOLDERS[split])}")
     files = scan(folder, workers, parts_folder / split)
     return files.assign(split=split, path=folder.name + "/" + files["path"])
 

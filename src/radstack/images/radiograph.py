@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
 
@@ -80,7 +80,7 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     """
     found = _list(folder)
     if not found:
-        raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
+        raise Missing(folder, f"{folder} holds no PNG")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 

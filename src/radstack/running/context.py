@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from radstack.core.artifact import Artifact
-from radstack.core.errors import Missing, UserError
+from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
@@ -71,10 +71,11 @@ class Options:
     check: str = option("", "only check a submission file", metavar="FILE")
 
 
-MAKERS = {"index.parquet": "01_make_folds", "folds.csv": "01_make_folds", "boxes.parquet": "02_localize",
-          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "rows.parquet": "03_cache",
-          "*.safetensors": "04_train"}
-"""File name -> the stage that makes it; prediction tables are made by the stage of their recipe."""
+MAKERS = {"index.parquet": "01_make_folds", "folds/*/*.csv": "01_make_folds", "boxes.parquet": "02_localize",
+          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "cache/*/quarantine.csv": "02_localize",
+          "rows.parquet": "03_cache", "*.safetensors": "04_train", "submissions/*/*.csv": "08_submit",
+          "reports/*/*": "09_report"}
+"""End of a path -> the stage that makes it; prediction tables are made by the stage of their recipe."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,9 @@ class Context:
         try:
             return "--force" if self.options.force else artifact.why()
         except UserError as error:
-            if isinstance(error, Missing):
-                error = UserError(f"{error}; {self.make_with(error.path)}")
             if self.options.dry_run:
                 return f"({error})"
-            raise error from None
+            raise
 
     def plain(self) -> dict[str, Any]:
         """JSON values from which :func:`radstack.running.cli.reopen` makes this context again, on another machine too."""
@@ -148,14 +147,14 @@ class Context:
 
     def make_with(self, path: Path) -> str:
         """What to type where ``path`` is missing."""
-        if self.paths.input in path.parents:
-            return f"get it with: {self.command('00_get_data')}"
+        if self.paths.input in (path, *path.parents):
+            return f"get the data with: {self.command('00_get_data')}"
         script = next((script for name, script in MAKERS.items() if path.match(name)), "")
         if script:
             return f"make it with: {self.command(script)}"
         kinds = {Experiment: "05_predict", Sequence: "06_sequence", Stacker: "07_stack"}
-        script = next((kinds[type(one)] for one in self.recipes if one.name == path.parent.name), "05_predict")
-        return f"make it with: {self.command(script, path.parent.name)}"
+        script = next((kinds[type(one)] for one in self.recipes if one.name == path.parent.name), "")
+        return f"make it with: {self.command(script, path.parent.name)}" if script else "check the path"
 
     def _chosen(self, kind: type, own: Iterable[Any]) -> list[Any]:
         added = (recipe for recipe in make_variants(self.competition, self.paths) if isinstance(recipe, kind))

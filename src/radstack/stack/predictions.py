@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import check_unedited, manifest_of
-from radstack.core.errors import LeakError, UserError
+from radstack.core.errors import LeakError, Missing
 from radstack.core.files import read_json, write_table
 from radstack.stack.rows import Member
 
@@ -41,7 +41,7 @@ def read_member(folder: Path, folds: list[int]) -> Member:
         files = fold_files(folder, fold)
         for path in files:
             if not manifest_of(path).exists() or not path.exists():
-                raise UserError(f"{path} is missing; predict {folder.name} first (stages 04 to 07)")
+                raise Missing(path)
             check_unedited(path, read_json(manifest_of(path))["files"][path.name])
         hashes.add(read_json(manifest_of(files[0]))["fold_hash"])
         scored.append(pd.read_parquet(files[0]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom.header import Header, Unreadable, fault, read_header
 from radstack.images.dicom.order import ORIENTATION, POSITION
@@ -48,7 +48,7 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     """
     found = sorted(_list(folder))
     if not found:
-        raise UserError(f"{folder} holds no file; put the unpacked archive there or run stage 00")
+        raise Missing(folder, f"{folder} holds no file")
     return mapped_rows(partial(_read, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 
