@@ -66,8 +66,8 @@ def measure(hu: np.ndarray) -> dict[str, Any]:
     values = hu[mask]
     brain = np.clip(values, 0, 80)
     rows, columns = hu.shape
-    top, left, bottom, right = _box(mask) if values.size else (0, 0, rows, columns)
-    return {"rows": rows, "columns": columns, "top": top, "left": left, "bottom": bottom, "right": right,
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8)) if values.size else (0, 0, columns, rows)
+    return {"rows": rows, "columns": columns, "top": top, "left": left, "bottom": top + height, "right": left + width,
             "head_share": values.size / mask.size,
             "brain_range": int(np.ptp(brain)) if values.size else 0,
             "brain_ratio": int(np.count_nonzero((brain > 0) & (brain < 80))) / mask.size,
@@ -104,11 +104,6 @@ def series_boxes(table: pd.DataFrame) -> pd.DataFrame:
 def _fill(outlines: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """The inside of the outlines as uint8 0/1 [rows, columns]."""
     return cv2.drawContours(np.zeros(shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-
-
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def _square(boxes: pd.DataFrame) -> pd.DataFrame:

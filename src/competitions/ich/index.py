@@ -22,17 +22,13 @@ HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spac
 
 def build_index(input_folder: Path, workers: int, parts_folder: Path,
                 report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index every file and every id of the archive: each is in the index or in the quarantine.
+    """Every file and every id of the archive is in the index or in the quarantine.
+
+    See :class:`radstack.recipes.competition.Index` for the arguments.
 
     The id of a slice is its SOPInstanceUID, which is the file's stem in the archive (so a renamed file is found);
     for a file without a header the stem. A patient is one PatientID; a series is PatientID, StudyInstanceUID and
     SeriesInstanceUID together. Blanks in these stand for the slice alone.
-
-    Args:
-        input_folder: holds the two CSV files and the two picture folders.
-        workers: processes that read headers.
-        parts_folder: keeps what is read, see :func:`radstack.images.dicom.scan.scan`.
-        report: given a line for each thing worth knowing (dropped rows, quarantined files, repeated positions).
 
     Returns:
         The index: ``id``, ``split``, ``group``, ``series``, ``position``, ``z``, ``path``, the targets (float32, NaN in

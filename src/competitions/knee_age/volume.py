@@ -84,13 +84,11 @@ def cut_masks(masks: np.ndarray, box: Box, side: int) -> np.ndarray:
 
 
 def n4(pixels: np.ndarray, spacing: tuple[float, float, float], shrink: int = 4) -> np.ndarray:
-    """Divide by the bias field of N4 (Tustison 2010, SimpleITK's defaults) within Otsu's mask: float32, same shape.
+    """Divide by the bias field of N4 (Tustison 2010, SimpleITK's defaults) within Otsu's mask.
 
-    Args:
-        pixels: float32 [slices, rows, columns].
-        spacing: mm of a slice, row and column.
-        shrink: the field is found on every ``shrink``-th row and column (slices are few and thick: all stay), and applied
-            at full size. CPU seconds at 24 x 224 x 224: 17 with 2, 4.4 with 4, 1.2 with 8.
+    ``pixels`` and the result are float32 [slices, rows, columns], ``spacing`` is mm of a slice, row and column. The field is
+    found on every ``shrink``-th row and column (slices are few and thick: all stay), and applied at full size. CPU seconds
+    at 24 x 224 x 224: 17 with 2, 4.4 with 4, 1.2 with 8.
     """
     import SimpleITK as sitk
 
@@ -132,10 +130,8 @@ def central(count: int) -> np.ndarray:
 def decode_mask(labels: np.ndarray) -> np.ndarray:
     """Label volume [slices, rows, columns] -> bool [3, slices, rows, columns]: femur, tibia, fibula.
 
-    Each bone has one intensity, in descending order fibula, tibia, femur; 0 is background.
-
-    Raises:
-        Unreadable: ``mask-labels`` (not three intensities).
+    Each bone has one intensity, in descending order fibula, tibia, femur; 0 is background. With another number of
+    intensities it is Unreadable as ``mask-labels``.
     """
     values = np.unique(labels)
     values = values[values != 0]
@@ -148,8 +144,7 @@ def decode_mask(labels: np.ndarray) -> np.ndarray:
 def read_masks(path: Path, grid: Grid) -> np.ndarray:
     """The bones of a label file as :func:`decode_mask` gives them, on the voxels of ``grid``.
 
-    Raises:
-        Unreadable: those of :func:`radstack.images.volumes.read_volume` and :func:`decode_mask`, and ``mask-geometry``.
+    Unreadable as :func:`radstack.images.volumes.read_volume` and :func:`decode_mask` say, and as ``mask-geometry``.
     """
     labels = read_volume(path)
     if not same_geometry(labels, grid):

@@ -58,15 +58,9 @@ def read_voc(folder: Path) -> Boxes:
 def read_yolo(folder: Path, sizes: pd.DataFrame) -> Boxes:
     """YOLO files of ``boxes/``: lines of class, center x and y, width and height, the last four as shares of the picture.
 
-    Args:
-        folder: the input folder; ``boxes/classes.txt`` names the classes, numbered from 0.
-        sizes: ``id``, ``height``, ``width`` (px) of the pictures; without its picture a file is reported as ``no-picture``.
-
-    Returns:
-        The boxes; files are also reported as ``empty`` (neither bone) or ``broken`` (a line that is not class and box).
-
-    Raises:
-        UserError: no class is called radius, or none ulna.
+    ``boxes/classes.txt`` names the classes, numbered from 0; a UserError where none is called radius, or none ulna.
+    ``sizes`` has ``id``, ``height``, ``width`` (px) of the pictures. A file is reported as ``no-picture`` where its picture
+    is not among these, ``empty`` (neither bone) or ``broken`` (a line that is not class and box).
     """
     names = [line.strip().lower() for line in (folder / NAMES).read_text(encoding="utf-8-sig").splitlines()]
     missing = [bone for bone in BONES if bone not in names]

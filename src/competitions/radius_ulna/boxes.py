@@ -12,6 +12,7 @@ import pandas as pd
 from competitions.radius_ulna.box_formats import COLUMNS, FAULT_COLUMNS, FOLDER, NAMES, Boxes, read_voc, read_yolo
 from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
+from radstack.core.files import existing, read_text_table
 from radstack.images.boxes import CORNERS, GOOD, center_errors, iou
 
 TABLE = "boxes.csv"
@@ -23,9 +24,7 @@ ROUNDING = 1.0
 def read_boxes(folder: Path, sizes: pd.DataFrame) -> Boxes:
     """All boxes below an input folder, checked: ``boxes.csv`` and the VOC and YOLO files of ``boxes/`` add up.
 
-    Args:
-        folder: the input folder.
-        sizes: ``id``, ``height``, ``width`` (px) of every picture; the id is the file's name without folder and ending.
+    ``sizes`` has ``id``, ``height``, ``width`` (px) of every picture; the id is the file's name without folder and ending.
 
     Returns:
         The usable boxes with ``id``, at most one a bone and picture; the faults of the readers and of :func:`check`.
@@ -44,8 +43,8 @@ def read_boxes(folder: Path, sizes: pd.DataFrame) -> Boxes:
 
 def box_files(folder: Path) -> tuple[Path, ...]:
     """Everything that :func:`read_boxes` reads and that is there."""
-    table = [folder / TABLE] if (folder / TABLE).exists() else []
-    return (*table, *sorted(path for path in (folder / FOLDER).glob("*") if path.suffix in (".xml", ".txt")))
+    found = sorted(path for path in (folder / FOLDER).glob("*") if path.suffix in (".xml", ".txt"))
+    return (*existing(folder, TABLE), *found)
 
 
 def read_csv(folder: Path) -> Boxes:
@@ -56,11 +55,9 @@ def read_csv(folder: Path) -> Boxes:
     """
     path = folder / TABLE
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")[COLUMNS]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a CSV file with the columns {','.join(COLUMNS)} ({' '.join(str(error).split())}); "
-                        "save it again") from error
-    table = table.apply(lambda column: column.str.strip())
+        table = read_text_table(path, ())[COLUMNS]
+    except (UserError, KeyError) as error:
+        raise UserError(f"{path} is not a CSV file with the columns {','.join(COLUMNS)} ({error}); save it again") from error
     numbers = table[CORNERS].apply(pd.to_numeric, errors="coerce").astype(float)
     table = table.assign(**numbers, bone=table["bone"].str.lower(), width=np.nan, height=np.nan)
     strange = ~table["bone"].isin(BONES)
@@ -75,12 +72,8 @@ def check(table: pd.DataFrame, sizes: pd.DataFrame) -> Boxes:
     ``swapped-corners`` (or no area), ``outside`` (it reaches out of the picture by more than ``ROUNDING``) and ``doubled``
     (two of one bone on a picture, both: which is right cannot be known). Exact repeats are dropped.
 
-    Args:
-        table: as :class:`Boxes` holds it.
-        sizes: as for :func:`read_boxes`.
-
-    Returns:
-        The usable boxes, clipped to their pictures, with ``id`` and the picture's own size; one row a fault.
+    ``table`` is as :class:`Boxes` holds it, ``sizes`` as for :func:`read_boxes`. The usable boxes come back clipped to their
+    pictures, with ``id`` and the picture's own size.
     """
     boxes = table.rename(columns={"width": "seen_width", "height": "seen_height"})
     boxes = boxes.assign(id=_names(table)).drop_duplicates(["id", *COLUMNS[1:]])
@@ -105,9 +98,8 @@ def check(table: pd.DataFrame, sizes: pd.DataFrame) -> Boxes:
 def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """How far two readers' boxes agree on the pictures that both boxed.
 
-    Args:
-        first: ``file``, ``bone`` and corners, at most one box a bone and picture.
-        second: alike; pictures are matched by name without folder and ending.
+    Both tables have ``file``, ``bone`` and corners, at most one box a bone and picture; pictures are matched by name without
+    folder and ending.
 
     Returns:
         One row a bone: ``bone``, ``pictures``, ``iou_mean``, ``iou_median``, ``above`` (share of pictures with an IoU above

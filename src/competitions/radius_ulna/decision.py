@@ -19,9 +19,8 @@ from radstack.scoring.intervals import wilson
 def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """The true and the most probable phase of both bones of every labeled picture.
 
-    Args:
-        labels: ``id``, ``radius_stage``, ``ulna_stage`` (int).
-        predictions: ``id`` and the probabilities of ``ALL_TARGETS``, one row a picture; rows of other pictures are left out.
+    ``labels`` has ``id``, ``radius_stage``, ``ulna_stage`` (int); ``predictions`` ``id`` and the probabilities of
+    ``ALL_TARGETS``, one row a picture; rows of other pictures are left out.
 
     Returns:
         One row a bone and picture, bones one after the other: ``id``, ``bone``, ``truth``, ``called`` (names of phases) and

@@ -32,23 +32,22 @@ class Labels(NamedTuple):
         return cls(usable, set_aside(judged, **names), int(np.sum(repeated)))
 
 
-def examine(look: Callable[..., dict[str, Any]], blank: dict[str, Any], chunk: list[Sequence[Any]]) -> pd.DataFrame:
-    """Look at files: one row an item with ``reason`` and ``detail`` of the :class:`Unreadable` that was raised, else "".
+def examine(look: Callable[..., dict[str, Any]], key: str, blank: dict[str, Any],
+            chunk: list[Sequence[Any]]) -> pd.DataFrame:
+    """Look at files: one row an item of ``chunk``, whose first value is its ``key``.
 
-    Args:
-        look: called with the values of an item; gives columns.
-        blank: columns of a row of which nothing is found.
-        chunk: items.
+    ``look`` gets the values of the item and gives its columns; where it raises :class:`Unreadable`, these are ``blank``, and
+    ``reason`` and ``detail``, else "", are those raised.
     """
-    rows = []
-    for item in chunk:
-        row = blank | {"reason": "", "detail": ""}
-        try:
-            row |= look(*item)
-        except Unreadable as error:
-            row |= {"reason": error.reason, "detail": error.detail}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{key: item[0], **blank, **fault(look, *item)} for item in chunk])
+
+
+def fault(look: Callable[..., dict[str, Any]], *item: Any) -> dict[str, Any]:
+    """What ``look(*item)`` finds, with ``reason`` and ``detail`` of what it raised, both "" for nothing."""
+    try:
+        return look(*item) | {"reason": "", "detail": ""}
+    except Unreadable as error:
+        return {"reason": error.reason, "detail": error.detail}
 
 
 def judge(rows: pd.DataFrame, wrong: Mapping[str, tuple[Any, Any]]) -> pd.DataFrame:

@@ -1,9 +1,12 @@
 """Drawings by matplotlib as SVG whose colors are those of the page, so that light and dark need no second one."""
 
 import io
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes
@@ -17,6 +20,8 @@ PAGE = {INK: "currentColor", SOFT: "var(--soft)", BACK: "var(--back)",
         **{color: f"var(--c{place})" for place, color in enumerate(COLORS, start=1)}}
 LEFT, RIGHT = 0.08, 0.99
 """Where the axes of :func:`along` begin and end, in widths of the drawing; ``--left`` and ``--right`` of ``page.css``."""
+NAMES = 6
+"""Names in a row of :func:`legend_above`."""
 SERIAL = count()
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": SOFT, "axes.labelcolor": INK,
@@ -52,6 +57,30 @@ def along(slices: int, height: float = 2.3, width: float = 9.0) -> "tuple[Figure
     ax.set_position((LEFT, 0.2, RIGHT - LEFT, 0.74))
     ax.set(xlim=(-0.5, slices - 0.5))
     return made, ax
+
+
+def curves(slices: int, values: Mapping[str, np.ndarray], height: float, own: str, more: int = 2,
+           dotted: str = "") -> "tuple[Figure, Axes]":
+    """Curves along slices by name, on :func:`along`, with room for the rows of :func:`legend_above`.
+
+    The caller adds ``more`` curves, of which ``own`` is the color; the others are dashed once their colors begin again. The
+    one called ``dotted`` gets dots.
+    """
+    rows = -(-(len(values) + more) // NAMES)
+    made, ax = along(slices, height=height + 0.18 * rows)
+    left, bottom, width, _ = ax.get_position().bounds
+    ax.set_position((left, bottom, width, 0.98 - bottom - 0.2 * rows / made.get_figheight()))
+    colors = [color for color in COLORS if color != own]
+    for number, (name, curve) in enumerate(values.items()):
+        ax.plot(curve, color=colors[number % len(colors)], linewidth=1, linestyle="-" if number < len(colors) else "--",
+                label=name, markersize=4, marker="o" if name == dotted else "")
+    return made, ax
+
+
+def legend_above(ax: "Axes") -> None:
+    """The names of the curves in rows above the axes."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=NAMES, borderaxespad=0.2, columnspacing=1.2, frameon=False,
+              fontsize=8, labelcolor=INK)
 
 
 def svg(made: "Figure", dpi: int = 110) -> str:
