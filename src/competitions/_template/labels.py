@@ -25,12 +25,8 @@ def sample_file(folder: Path) -> Path:
 def read_labels(folder: Path) -> Labels:
     """Read ``train.csv`` (``id``, ``patient``, ``diameter`` in mm) and ``test.csv`` (``id``, ``patient``).
 
-    Returns:
-        The table has ``id``, ``patient`` (str), ``split`` (train or test) and ``diameter`` (mm, float, NaN in test); rows
-        are quarantined as ``duplicate-id`` and ``no-diameter``.
-
-    Raises:
-        UserError: a table is missing or lacks a column.
+    The table has ``id``, ``patient`` (str), ``split`` (train or test) and ``diameter`` (mm, float, NaN in test); rows are
+    quarantined as ``duplicate-id`` and ``no-diameter``. It is a UserError where a file is missing or lacks a column.
     """
     rows = pd.concat([_read(folder / "train.csv", *TARGETS), _read(folder / "test.csv")], ignore_index=True)
     rows["diameter"] = pd.to_numeric(rows["diameter"], errors="coerce")

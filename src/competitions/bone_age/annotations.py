@@ -56,10 +56,7 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
     """Landmarks of ``annotations/landmarks.csv`` and ``landmarks.json`` (export or project), if there are any.
 
     Points are named P1, P2, P3 by any region attribute, or stand in that order without names. Pictures without regions
-    are not annotated.
-
-    Returns:
-        ``id`` (the picture's name without its ending) and ``LANDMARKS`` (float64), one row a hand.
+    are not annotated. One row a hand: ``id`` (the picture's name without its ending) and ``LANDMARKS`` (float64).
 
     Raises:
         UserError: a file that is not VIA's, a shape that is no point, a hand without exactly its three points, a hand

@@ -33,12 +33,8 @@ def read_labels(folder: Path) -> Labels:
     Rows are quarantined as ``no-id``, ``unknown-sex``, ``age-not-a-number``, ``age-out-of-range`` (outside 0..240),
     ``duplicate-id`` (rows of one id that disagree, all of them) and ``also-in-test`` (the train row of a test id).
 
-    Returns:
-        The table has ``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test) and ``male``
-        (int 0 or 1).
-
-    Raises:
-        UserError: no training table, a damaged one, or one whose columns cannot be told.
+    The table has ``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test) and ``male`` (int
+    0 or 1). No training table, a damaged one, or one whose columns cannot be told is a UserError.
     """
     files = _tables(folder)
     if "train" not in files.values():
@@ -56,11 +52,7 @@ def label_files(folder: Path) -> tuple[Path, ...]:
 
 
 def sample_file(folder: Path) -> Path:
-    """The test table: its ids are those to submit, in its order.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The test table: its ids are those to submit, in its order; a UserError where there is none."""
     found = next((path for path, split in _tables(folder).items() if split == "test"), None)
     if found is None:
         raise Missing(folder, f"{folder} has no test table (boneage-test-dataset.csv, test.csv; save a spreadsheet as CSV)")

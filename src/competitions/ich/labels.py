@@ -49,11 +49,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def read_sample_ids(path: Path) -> pd.Series:
-    """Slice ids of ``stage_2_sample_submission.csv``, each once, in the order of the file (name ``id``).
-
-    Raises:
-        UserError: as :func:`read_labels`, for everything that does not concern the labels.
-    """
+    """Slice ids of ``stage_2_sample_submission.csv``, each once, in the order of the file; errors as :func:`read_labels`."""
     return _split(path, _read(path)["ID"])[0]
 
 

@@ -34,12 +34,9 @@ def read_labels(folder: Path) -> Labels:
     visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range`` (outside
     ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a volume).
 
-    Returns:
-        The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
-        ``split``, ``file``, ``source`` and ``age_years`` (NaN in test).
-
-    Raises:
-        UserError: a damaged table, a file name without an age, or no volume.
+    The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
+    ``split``, ``file``, ``source`` and ``age_years`` (NaN in test). A damaged table, a file name without an age, or no
+    volume is a UserError.
     """
     rows = read_text_table(folder / TABLE, COLUMNS) if (folder / TABLE).exists() else _from_names(folder)
     repeated = rows.duplicated(list(COLUMNS))
@@ -90,10 +87,8 @@ def _name(path: Path, folder: Path) -> dict[str, str | float]:
 
 def _sample_series(folder: Path) -> list[str]:
     """``<subject>_<visit>`` of the sample, each once; [] without a sample."""
-    if not (folder / SAMPLE).exists():
-        return []
-    sample = read_text_table(folder / SAMPLE, ("subject", "visit"))
-    return (sample["subject"] + "_" + sample["visit"]).drop_duplicates().tolist()
+    samples = (read_text_table(path, ("subject", "visit")) for path in existing(folder, SAMPLE))
+    return [series for sample in samples for series in (sample["subject"] + "_" + sample["visit"]).unique()]
 
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

@@ -32,12 +32,9 @@ def read_labels(folder: Path) -> Labels:
     :data:`competitions.radius_ulna.phases.LEARNED`), ``unknown-sex``, ``bad-age`` (not a number of years up to ``OLDEST``)
     and ``no-file``.
 
-    Returns:
-        The table has ``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" if unknown),
-        ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or "") and ``age`` (years or NaN).
-
-    Raises:
-        UserError: there is no table, or a damaged one.
+    The table has ``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" if unknown),
+    ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or "") and ``age`` (years or NaN). Without one, or
+    with a damaged one, it is a UserError.
     """
     if not (folder / TABLE).exists():
         raise Missing(folder, f"no spreadsheets were joined (src/join_labels.py) and {folder} has no {TABLE}")
@@ -64,9 +61,7 @@ def sample_file(folder: Path) -> Path:
 
 def sample_files(folder: Path) -> list[str]:
     """Files of the sample, each once, in its order; [] without a sample."""
-    if not (folder / SAMPLE).exists():
-        return []
-    return read_text_table(folder / SAMPLE, ("file",))["file"].drop_duplicates().tolist()
+    return [file for path in existing(folder, SAMPLE) for file in read_text_table(path, ("file",))["file"].unique()]
 
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import phantoms
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.localizer import FOUND
+from competitions.radius_ulna.localizer import FOUND, found_boxes
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, LEARNED, TARGETS, hint, most_probable, phase_probabilities
 from competitions.radius_ulna.pictures import Findings
 from radstack.core.paths import Paths
@@ -156,13 +156,11 @@ def findings_of(row: Any, predicted: pd.Series) -> Findings:
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """What stage 02 reached on all phantoms, none of which its detector had met, against the boxes as drawn.
 
-    Returns:
-        Each bone's mean and median IoU, share above .7, AP50 and median distance of the centers (px; share of the root of
-        the area); the share of both bones' boxes above .7; mirrored hands told; flagged pictures; pictures.
+    Center errors are medians in pixels and in roots of the box's area.
     """
     both = localized.merge(truth, on="id", suffixes=("", "_true"), validate="one_to_one")
     true = both[[f"{name}_true" for name in BOX_COLUMNS]].to_numpy(float).reshape(len(both), len(BONES), 4)
-    found = both[FOUND].to_numpy(float).reshape(len(both), len(BONES), 4)
+    found = found_boxes(both)
     measured = score_boxes(found, both[score_columns(BONES)].to_numpy(float), true, BONES)
     names = {"iou": "IoU, mean", "iou_median": "IoU, median", "good": f"share above {GOOD}", "ap50": "AP50",
              "center_px": "center error, median px", "center_share": "center error, share of the box"}
