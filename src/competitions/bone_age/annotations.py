@@ -38,10 +38,8 @@ def mask_path(folder: Path, hand: str) -> Path:
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A mask, bool [height, width]: True where the PNG (8 bit, 0 and 255) is above 127.
 
-    ``size`` is the height and width of its radiograph, None for any.
-
-    Raises:
-        Unreadable: the reasons of :func:`radstack.images.radiograph.read`, ``wrong-size``, ``empty-mask``.
+    ``size`` is the height and width of its radiograph, None for any. Unreadable as
+    :func:`radstack.images.radiograph.read` says, and as ``wrong-size`` and ``empty-mask``.
     """
     mask = read(path) > 127
     if size is not None and mask.shape != size:

@@ -56,11 +56,10 @@ def remove_head_rest(hu: np.ndarray) -> np.ndarray:
 def measure(hu: np.ndarray) -> dict[str, Any]:
     """One slice [rows, columns] HU as a row of the localization table.
 
-    Returns:
-        ``rows``, ``columns``; ``EDGES`` (int, the whole picture if there is no head); ``head_share``: the mask as a
-        share of the picture; ``brain_range`` (int, 0..80): the range of the head's HU clipped to the brain window,
-        of which at most 60 means hardly any brain (eleventh place, RSNA 2019); ``brain_ratio``: pixels of the head
-        with 0 < HU < 80 as a share of the picture; ``head_flag``: "" or ``no-head``.
+    ``rows``, ``columns``; ``EDGES`` (int, the whole picture if there is no head); ``head_share``: the mask as a share of the
+    picture; ``brain_range`` (int, 0..80): the range of the head's HU clipped to the brain window, of which at most 60 means
+    hardly any brain (eleventh place, RSNA 2019); ``brain_ratio``: pixels of the head with 0 < HU < 80 as a share of the
+    picture; ``head_flag``: "" or ``no-head``.
     """
     mask = head_mask(hu)
     values = hu[mask]
@@ -80,13 +79,9 @@ def series_boxes(table: pd.DataFrame) -> pd.DataFrame:
     The edges are medians over ``SMOOTH`` neighbors (slices without a head aside), their union is made square about its
     center, and moved into the picture as far as it fits.
 
-    Args:
-        table: rows of :func:`measure` with ``series`` and ``position``.
-
-    Returns:
-        One row for each series and picture size: ``series``, ``rows``, ``columns``, ``top``, ``left``, ``side`` (int)
-        and ``box_flag`` (comma-joined): ``no-head`` (no slice has one: the whole picture), ``mixed-size`` (the series
-        has pictures of several sizes, each with its own crop).
+    ``table`` has rows of :func:`measure` with ``series`` and ``position``; the result one row for each series and picture
+    size: ``series``, ``rows``, ``columns``, ``top``, ``left``, ``side`` (int) and ``box_flag`` (comma-joined): ``no-head``
+    (no slice has one: the whole picture), ``mixed-size`` (pictures of several sizes, each with its own crop).
     """
     keys = ["series", "rows", "columns"]
     table = table.sort_values([*keys, "position"])

@@ -15,14 +15,10 @@ def majority(truth: np.ndarray, predicted: np.ndarray, threshold: float = ADULT)
     Ages and threshold are years, [volumes]. From ``ADULT`` on a person is an adult; above ``threshold``, e.g. that of
     :func:`no_minor_threshold` on other volumes, one is called an adult.
 
-    Returns:
-        ``threshold``, ``adults``, ``minors``, ``minors_called_adult`` and ``accuracy``, ``sensitivity`` (share of adults
-        called adult) and ``specificity`` (share of minors called minor), each with ``_low`` and ``_high`` of its 95 %
-        interval (Wilson 1927, which takes volumes for independent: second visits make it a little narrow). NaN where
-        there is none of the class.
-
-    Raises:
-        UserError: there are no volumes, their numbers differ, or an age is missing.
+    Returns ``threshold``, ``adults``, ``minors``, ``minors_called_adult`` and ``accuracy``, ``sensitivity`` (share of adults
+    called adult) and ``specificity`` (share of minors called minor), each with ``_low`` and ``_high`` of its 95 % interval
+    (Wilson 1927, which takes volumes for independent: second visits make it a little narrow). NaN where there is none of the
+    class; a UserError where there are no volumes, their numbers differ, or an age is missing.
     """
     truth, predicted = _checked(truth, predicted)
     adult, called = truth >= ADULT, predicted > threshold
@@ -54,9 +50,8 @@ def mean_error(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray | No
 
     ``person`` labels each volume's person, since errors of a person's visits are alike; None where each is another.
 
-    Returns:
-        ``mae``, ``standard_error`` (infinite for one person), ``sd`` and ``worst`` of the absolute errors, ``volumes``,
-        ``persons``.
+    The result: ``mae``, ``standard_error`` (infinite for one person), ``sd`` and ``worst`` of the absolute errors,
+    ``volumes``, ``persons``.
     """
     truth, predicted = _checked(truth, predicted)
     errors = np.abs(predicted - truth)

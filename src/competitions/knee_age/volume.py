@@ -116,10 +116,8 @@ def central(count: int) -> np.ndarray:
     """Numbers of the ``CENTRAL`` central slices of a volume of ``count``, int64 [18].
 
     24 slices give 4..21 and 41 give 12..29. Pietz 2018 pads 20 slices by two at each end and drops the first and last of
-    26; so both have the 24's middle, and the slices are 2..19 and 5..22. Other counts go by the nearer of 24 and 41.
-
-    Raises:
-        Unreadable: ``slice-count`` (not ``FEWEST``..``MOST``).
+    26; so both have the 24's middle, and the slices are 2..19 and 5..22. Other counts go by the nearer of 24 and 41; beyond
+    ``FEWEST``..``MOST`` they are Unreadable as ``slice-count``.
     """
     if not FEWEST <= count <= MOST:
         raise Unreadable("slice-count", f"{count} slices, not {FEWEST}..{MOST}")

@@ -27,7 +27,10 @@ def annotate(context: Context, picture: Path, out: Path) -> str:
     Raises:
         UserError: the picture cannot be read, or the competition is not trained through stage 07.
     """
-    pixels, channels = _read(picture)
+    try:
+        pixels, channels = read_picture(picture)
+    except Unreadable as error:
+        raise UserError(f"{picture} cannot be read: {error.reason} ({error.detail}); give a PNG or JPEG") from error
     rows = index_row(picture, pixels, channels)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pictures"
@@ -50,10 +53,3 @@ def index_row(picture: Path, pixels: np.ndarray, channels: int) -> pd.DataFrame:
              "path": picture.name, "height": pixels.shape[0], "width": pixels.shape[1], "channels": channels,
              "radius_stage": -1, "ulna_stage": -1}
     return pd.DataFrame([blank | known])
-
-
-def _read(picture: Path) -> tuple[np.ndarray, int]:
-    try:
-        return read_picture(picture)
-    except Unreadable as error:
-        raise UserError(f"{picture} cannot be read: {error.reason} ({error.detail}); give a PNG or JPEG") from error

@@ -45,12 +45,8 @@ def read_boxes(folder: Path, sizes: pd.DataFrame) -> Boxes:
     """All boxes below an input folder, checked: ``boxes.csv`` and the VOC and YOLO files of ``boxes/`` add up.
 
     ``sizes`` has ``id``, ``height``, ``width`` (px) of every picture; the id is the file's name without folder and ending.
-
-    Returns:
-        The usable boxes with ``id``, at most one a bone and picture; the faults of the readers and of :func:`check`.
-
-    Raises:
-        UserError: ``boxes.csv`` or ``boxes/classes.txt`` is damaged.
+    Usable boxes have their ``id``, at most one a bone and picture; faults are those of the readers and of :func:`check`. A
+    damaged ``boxes.csv`` or ``boxes/classes.txt`` is a UserError.
     """
     found = [read_voc(folder)]
     if (folder / TABLE).exists():
@@ -68,10 +64,9 @@ def box_files(folder: Path) -> tuple[Path, ...]:
 
 
 def read_csv(folder: Path) -> Boxes:
-    """``boxes.csv`` as it stands, corners that are no numbers as NaN; a bone of another name is an ``unknown-bone``.
+    """``boxes.csv`` as it stands (a UserError where damaged), corners that are no numbers as NaN.
 
-    Raises:
-        UserError: it is damaged, or a column is missing.
+    A bone of another name is an ``unknown-bone``.
     """
     path = folder / TABLE
     try:
@@ -121,11 +116,10 @@ def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     Both tables have ``file``, ``bone`` and corners, at most one box a bone and picture; pictures are matched by name without
     folder and ending.
 
-    Returns:
-        One row a bone: ``bone``, ``pictures``, ``iou_mean``, ``iou_median``, ``above`` (share of pictures with an IoU above
-        ``radstack.images.boxes.GOOD``), ``center_px`` and ``center_share`` (median distance of the centers, in pixels and as
-        a share of the root of the first box's area), ``width_ratio`` and ``height_ratio`` (medians, second to first: readers
-        who agree on the place may still differ in how much of the bone they take).
+    One row a bone: ``bone``, ``pictures``, ``iou_mean``, ``iou_median``, ``above`` (share of pictures with an IoU above
+    ``radstack.images.boxes.GOOD``), ``center_px`` and ``center_share`` (median distance of the centers, in pixels and as a
+    share of the root of the first box's area), ``width_ratio`` and ``height_ratio`` (medians, second to first: readers who
+    agree on the place may still differ in how much of the bone they take).
     """
     named = [table[COLUMNS].assign(id=_names(table)) for table in (first, second)]
     both = named[0].merge(named[1], on=["id", "bone"], suffixes=("", "_second"), validate="one_to_one")

@@ -96,11 +96,7 @@ def join(pictures: pd.DataFrame, labels: pd.DataFrame) -> Joined:
 
 
 def write_labels(folder: Path, joined: Joined, report: Report = lambda line: None) -> None:
-    """Write ``labels.csv`` and, beside it, ``unmatched.csv`` with every picture and label that found no partner.
-
-    Raises:
-        UserError: nothing matched.
-    """
+    """Write ``labels.csv`` and, beside it, ``unmatched.csv`` with all that found no partner; a UserError if nothing did."""
     if joined.matched.empty:
         first = [f"{side['date'].iloc[0]} {side['serial'].iloc[0]} ({side['reason'].iloc[0]})" if len(side) else "none"
                  for side in (joined.pictures, joined.labels)]

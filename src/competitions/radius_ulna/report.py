@@ -83,19 +83,18 @@ def scores(cases: Cases, paths: Paths) -> pd.DataFrame:
 def ceiling(truth: pd.DataFrame) -> dict[str, float]:
     """Mean chance of the likeliest phase, given the maturity, of rows of :func:`known_truth`, by bone."""
     chances = phase_probabilities(truth[[f"q_{name}" for name in ALL_TARGETS]].to_numpy())
-    return {bone: float(chances[:, part].max(axis=1).mean()) for bone, part in zip(BONES, (slice(0, 4), slice(4, 7)))}
+    return {bone: float(part.max(axis=1).mean()) for bone, part in zip(BONES, np.split(chances, [4], axis=1))}
 
 
 def article() -> pd.DataFrame:
     """Accuracies of the HKU-Shenzhen study with Wilson's intervals, as rows of :func:`scores`."""
     rows = []
-    for step, bones in ARTICLE.items():
-        for bone, percent in bones.items():
-            pictures = ARTICLE_TEST[bone]
-            right = round(percent / 100 * pictures)
-            bounds = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), wilson(right, pictures)))
-            rows.append({"split": "article", "model": step, "bone": bone, "pictures": pictures, **bounds,
-                         "errors": pictures - right})
+    for step, bone, percent in ((step, *one) for step, bones in ARTICLE.items() for one in bones.items()):
+        pictures = ARTICLE_TEST[bone]
+        right = round(percent / 100 * pictures)
+        bounds = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), wilson(right, pictures)))
+        rows.append({"split": "article", "model": step, "bone": bone, "pictures": pictures, **bounds,
+                     "errors": pictures - right})
     return pd.DataFrame(rows)
 
 
