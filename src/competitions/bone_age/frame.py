@@ -19,12 +19,11 @@ TIP, CAPITATE = (800, 100), (800, 1600)
 
 
 class Region(NamedTuple):
-    """A part of the frame."""
+    """A part of the frame: its size, and row and column of its center."""
 
     height: int
     width: int
     row: int
-    """Of the center."""
     column: int
 
 

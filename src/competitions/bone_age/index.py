@@ -124,8 +124,8 @@ def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataF
     crc = pd.Series([content_crc(folder / path) for path in alike["path"]], index=alike.index, dtype="int64")
     group = alike["id"].groupby([alike["bytes"], crc]).transform("first")
     copies = group[group != alike["id"]]
+    index.loc[copies.index, "group"] = copies
     if len(copies):
-        index.loc[copies.index, "group"] = copies
         report(f"copies of another picture: {len(copies)} (the first: {alike.loc[copies.index[0], 'id']} of "
                f"{copies.iloc[0]}); they share a group, so that no fold splits them")
     return index

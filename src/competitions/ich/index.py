@@ -90,12 +90,10 @@ def _quarantine_strangers(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> 
 
 def _without_file(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> pd.DataFrame:
     """Quarantine rows of the ids that no file, usable or not, answers to."""
-    missing = []
-    for split, ids in wanted.items():
-        lost = ids[~_among(ids, files.loc[files["split"] == split, "id"])]
-        missing.append(pd.DataFrame({"id": lost, "split": split, "path": "", "reason": "no-file",
-                                     "detail": f"listed in the CSV, not in {' or '.join(FOLDERS[split])}"}))
-    return pd.concat(missing)
+    lost = {split: ids[~_among(ids, files.loc[files["split"] == split, "id"])] for split, ids in wanted.items()}
+    return pd.concat([pd.DataFrame({"id": ids, "split": split, "path": "", "reason": "no-file",
+                                    "detail": f"listed in the CSV, not in {' or '.join(FOLDERS[split])}"})
+                      for split, ids in lost.items()])
 
 
 def _among(ids: pd.Series, others: pd.Series) -> np.ndarray:
@@ -114,6 +112,5 @@ def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
     tell_reasons(quarantine, report)
-    flags = index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique()
-    for flag, count in flags.items():
+    for flag, count in index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique().items():
         report(f"{count} series with {flag}")

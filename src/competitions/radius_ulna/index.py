@@ -100,9 +100,9 @@ def _add_boxes(folder: Path, pictures: pd.DataFrame, report: Report) -> tuple[pd
     if in_test.any():
         report(f"test pictures with boxes, which are not used: {in_test.sum()}")
         index.loc[in_test, BOX_COLUMNS] = np.nan
-    split = index.set_index("id")["split"]
-    bad = faults.assign(id=[Path(file).stem for file in faults["file"]], path=faults["file"])
-    bad = bad.assign(split=bad["id"].map(split).fillna("train"), reason="box-" + bad["reason"])
+    bad = faults.rename(columns={"file": "path"}).assign(reason="box-" + faults["reason"])
+    bad["id"] = [Path(file).stem for file in faults["file"]]
+    bad["split"] = bad["id"].map(index.set_index("id")["split"]).fillna("train")
     return index[COLUMNS].reset_index(drop=True), bad[QUARANTINE_COLUMNS]
 
 
