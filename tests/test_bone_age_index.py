@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from competitions import load
 from competitions.bone_age import COMPETITION
 from competitions.bone_age.annotations import LANDMARKS, read_landmarks, read_mask
 from competitions.bone_age.index import COLUMNS, build_index
@@ -18,6 +19,8 @@ from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
 from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.radiograph import Header, prepare, read, read_header
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 from radstack.submission.forms import read_ids
 
 KAGGLE = "boneage-training-dataset/boneage-training-dataset"
@@ -163,11 +166,12 @@ def test_a_table_that_cannot_be_told_is_a_user_error(tmp_path, head, message):
 
 
 def test_missing_tables_are_user_errors(tmp_path):
-    assert label_files(tmp_path) == ()
+    folder = make_context(load("bone_age"), Options(data_dir=str(tmp_path))).paths.input
+    assert label_files(folder) == ()
     with pytest.raises(UserError, match="no training table .* get the data with"):
-        read_labels(tmp_path)
-    with pytest.raises(UserError, match="no test table"):
-        sample_file(tmp_path)
+        read_labels(folder)
+    with pytest.raises(UserError, match="no test table .* get the data with"):
+        sample_file(folder)
 
 
 # -- the index ------------------------------------------------------------------------------------------------------
@@ -221,7 +225,7 @@ def test_a_readable_copy_replaces_a_truncated_picture(tmp_path):
 
 @pytest.mark.parametrize("lost, fine", [(2, True), (3, False), (20, False), (21, True), (39, True), (40, False)])
 def test_a_few_or_most_pictures_may_be_missing_but_not_a_part_between(tmp_path, lost, fine):
-    folder = kaggle(tmp_path / "in", hands=40)
+    folder = kaggle(make_context(load("bone_age"), Options(data_dir=str(tmp_path))).paths.input, hands=40)
     for number in range(lost):
         (folder / KAGGLE / f"{1377 + number}.png").unlink()
     if lost == 40:

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from dicom_files import make_dicom, noise
 
+from competitions import load
 from competitions.ich.index import build_index
 from competitions.ich.labels import TARGETS, read_labels, read_sample_ids
 from radstack.core.errors import UserError
 from radstack.images.quarantine import QUARANTINE_COLUMNS
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 
 
 def label_rows(labels: dict[str, str]) -> list[str]:
@@ -30,7 +33,7 @@ def write_csv(path: Path, rows: list[str], head: str = "ID,Label") -> Path:
 
 def test_labels_are_read_in_the_order_of_the_targets(tmp_path):
     labels = read_labels(write_csv(tmp_path / "l.csv", label_rows({"ID_b": "010011", "ID_a": "000000"})))
-    assert labels.duplicate_rows == 0 and labels.table["id"].tolist() == ["ID_b", "ID_a"]
+    assert labels.repeated == 0 and labels.table["id"].tolist() == ["ID_b", "ID_a"]
     assert labels.table[list(TARGETS)].to_numpy().tolist() == [[0, 1, 0, 0, 1, 1], [0] * 6]
     assert (labels.table.dtypes.iloc[1:] == np.float32).all()
 
@@ -38,7 +41,7 @@ def test_labels_are_read_in_the_order_of_the_targets(tmp_path):
 def test_repeated_rows_are_dropped_and_counted(tmp_path):
     rows = label_rows({f"ID_{k}": "000000" for k in range(8)})
     labels = read_labels(write_csv(tmp_path / "l.csv", rows[:36] + rows[:24] + rows[36:]))
-    assert labels.duplicate_rows == 24 and labels.table["id"].is_unique and len(labels.table) == 8
+    assert labels.repeated == 24 and labels.table["id"].is_unique and len(labels.table) == 8
 
 
 GOOD = label_rows({"ID_a": "000011", "ID_b": "000000"})
@@ -61,8 +64,9 @@ def test_a_damaged_label_file_is_refused_by_name(tmp_path, rows, head, message):
 
 
 def test_a_missing_or_empty_label_file_is_refused(tmp_path):
+    context = make_context(load("ich"), Options(data_dir=str(tmp_path)))
     with pytest.raises(UserError, match=r"missing; get the data with: python src/00_get_data.py ich"):
-        read_labels(tmp_path / "absent.csv")
+        read_labels(context.paths.input / "absent.csv")
     (tmp_path / "empty.csv").touch()
     with pytest.raises(UserError, match="not a CSV file"):
         read_labels(tmp_path / "empty.csv")

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import make_dicom
 
+from competitions import load
 from competitions.knee_age.index import COLUMNS, build_index
 from competitions.knee_age.labels import read_labels, sample_file
 from competitions.knee_age.volume import (
@@ -29,6 +30,8 @@ from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
 from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.volumes import read_volume
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 
 HEAD = "subject,visit,file,source,sex,age_years"
 DIRECTION = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)
@@ -283,10 +286,11 @@ def test_without_a_table_ages_and_persons_are_read_from_the_names(tmp_path):
 
 @pytest.mark.parametrize("name, message", [("a1_ORIG", "a1_ORIG.mhd: tokens 3 and 4"), (None, "get the data with")])
 def test_names_without_an_age_ask_for_a_table(tmp_path, name, message):
+    folder = make_context(load("knee_age"), Options(data_dir=str(tmp_path))).paths.input
     if name:
-        write(tmp_path / JOPP / f"{name}.mhd", knee())
+        write(folder / JOPP / f"{name}.mhd", knee())
     with pytest.raises(UserError, match=message):
-        read_labels(tmp_path)
+        read_labels(folder)
 
 
 # -- crop ------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from competitions.radius_ulna.box_formats import read_voc, read_yolo
-from competitions.radius_ulna.boxes import agreement, box_files, check, read_boxes, read_csv
+from competitions.radius_ulna.boxes import agreement, box_files, check, read_boxes, read_csv, read_voc, read_yolo
 from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
 from radstack.images.boxes import CORNERS

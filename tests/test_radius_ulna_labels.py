@@ -9,10 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from competitions import load
 from competitions.radius_ulna.join import join, list_pictures, plain_dates, plain_serial, read_sheet, write_labels
 from competitions.radius_ulna.labels import label_files, read_labels, sample_file, sample_files
 from radstack.core.errors import UserError
 from radstack.images.quarantine import QUARANTINE_COLUMNS
+from radstack.running.cli import make_context
+from radstack.running.context import Options
 
 HEAD = "file,date,serial,child,radius_stage,ulna_stage,sex,age"
 
@@ -89,10 +92,12 @@ def test_stages_and_slips_of_a_test_row_cost_nothing(tmp_path):
     ("file,child\na,b\na,b,c,d\n", "is not a CSV file"), (None, "has no labels.csv; get the data with"),
 ])  # fmt: skip
 def test_a_damaged_table_is_a_user_error(tmp_path, text, message):
+    folder = make_context(load("radius_ulna"), Options(data_dir=str(tmp_path))).paths.input
+    folder.mkdir(parents=True)
     if text is not None:
-        (tmp_path / "labels.csv").write_text(text)
+        (folder / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        read_labels(tmp_path)
+        read_labels(folder)
 
 
 def test_no_sample(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from competitions import load
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.recipe import change
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
@@ -230,4 +230,34 @@ def test_a_missing_input_names_the_competition_its_phantoms_and_the_folders(tmp_
     context = make_context(load("ich"), Options(limit=9))
     assert context.make_with(Path("oof/ich/blend/fold0.parquet")) == (
         "make it with: python src/07_stack.py ich --only blend --limit 9")
-    assert context.make_with(context.paths.input / "sample.csv") == "get it with: python src/00_get_data.py ich --limit 9"
+    assert context.make_with(context.paths.input / "sample.csv") == (
+        "get the data with: python src/00_get_data.py ich --limit 9")
+
+
+@pytest.mark.parametrize(("path", "script"), [
+    ("input/ich-demo/any/file.dcm", "00_get_data"), ("folds/ich-demo/index.parquet", "01_make_folds"),
+    ("folds/ich-demo/quarantine.csv", "01_make_folds"), ("cache/ich-demo/quarantine.csv", "02_localize"),
+    ("cache/ich-demo/rows.parquet", "03_cache"), ("weights/ich-demo/resnet/fold0.safetensors", "04_train"),
+    ("oof/ich-demo/resnet/fold0.parquet", "05_predict"), ("oof/ich-demo/bilstm/fold0.parquet", "06_sequence"),
+    ("oof/ich-demo/final/fold0_test.parquet", "07_stack"), ("submissions/ich-demo/final.csv", "08_submit"),
+    ("reports/ich-demo/scores.csv", "09_report")])
+def test_an_error_that_names_a_missing_file_says_what_to_type_wherever_it_is_raised(tmp_path, path, script):
+    make_context(load("ich", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    error = pickle.loads(pickle.dumps(Missing(tmp_path / path)))
+    verb = "get the data" if script == "00_get_data" else "make it"
+    assert f"is missing; {verb} with: python src/{script}.py ich --demo" in str(error)
+    make_context(load("bone_age"), Options())
+    assert str(Missing(Path("elsewhere.csv"))) == "elsewhere.csv is missing; check the path"
+
+
+@pytest.mark.parametrize("name", ["ich", "bone_age", "knee_age", "radius_ulna"])
+def test_a_folder_without_label_tables_says_what_to_type(tmp_path, name):
+    folders = ("--data-dir", str(tmp_path), "--out-dir", str(tmp_path))
+    (tmp_path / "input" / f"{name}-demo").mkdir(parents=True)
+    done = run_script("01_make_folds", name, "--demo", *folders)
+    assert done.returncode == 1 and f"get the data with: python src/00_get_data.py {name} --demo --data-dir" in done.stderr
+
+
+def test_no_module_writes_the_command_of_a_stage_itself():
+    for path in (ROOT / "src").glob("*/**/*.py"):
+        assert "python src/" not in path.read_text(), path

@@ -6,8 +6,7 @@ import pandas as pd
 
 from competitions._template.labels import TARGETS, read_labels
 from radstack.core.say import Report
-from radstack.images.dicom import Unreadable
-from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import fault, nothing_usable, set_aside, tell_reasons
 from radstack.images.radiograph import read_header
 
 PICTURES = "pictures"
@@ -24,7 +23,8 @@ def build_index(folder: Path, workers: int, parts: Path, report: Report = print)
     """
     labels = read_labels(folder)
     rows = labels.table.assign(path=PICTURES + "/" + labels.table["id"] + ".png")  # CHANGE: where the file of an id lies
-    rows[["reason", "detail"]] = [_fault(folder / path) for path in rows["path"]]
+    # CHANGE: for DICOM files and volumes there are radstack.images.dicom and radstack.images.volumes
+    rows = rows.join(pd.DataFrame([fault(look, folder / path) for path in rows["path"]]))
     quarantine = pd.concat([labels.quarantine, set_aside(rows)], ignore_index=True)
     usable = rows[rows["reason"] == ""]
     if usable.empty:
@@ -35,10 +35,6 @@ def build_index(folder: Path, workers: int, parts: Path, report: Report = print)
     return index[["id", "split", "group", "series", "position", "path", *TARGETS]].reset_index(drop=True), quarantine
 
 
-def _fault(path: Path) -> tuple[str, str]:
-    """Reason and detail where the header of a picture cannot be read, else two empty texts."""
-    try:
-        read_header(path)  # CHANGE: for DICOM files and volumes there are radstack.images.dicom and radstack.images.volumes
-    except Unreadable as error:
-        return error.reason, error.detail
-    return "", ""
+def look(path: Path) -> dict[str, int]:
+    """Size and kind of a picture, from its header; Unreadable where it has none."""
+    return read_header(path)._asdict()

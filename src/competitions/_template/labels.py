@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
-from radstack.images.quarantine import Labels, judge, set_aside
+from radstack.images.quarantine import Labels, judge
 
 TARGETS = ("diameter",)  # CHANGE: your label columns; several for a competition of several classes or numbers
 LARGEST = 40.0
@@ -26,23 +25,16 @@ def sample_file(folder: Path) -> Path:
 def read_labels(folder: Path) -> Labels:
     """Read ``train.csv`` (``id``, ``patient``, ``diameter`` in mm) and ``test.csv`` (``id``, ``patient``).
 
-    Returns:
-        The table has ``id``, ``patient`` (str), ``split`` (train or test) and ``diameter`` (mm, float, NaN in test); rows
-        are quarantined as ``duplicate-id`` and ``no-diameter``.
-
-    Raises:
-        UserError: a table is missing or lacks a column.
+    The table has ``id``, ``patient`` (str), ``split`` (train or test) and ``diameter`` (mm, float, NaN in test); rows are
+    quarantined as ``duplicate-id`` and ``no-diameter``. It is a UserError where a file is missing or lacks a column.
     """
     rows = pd.concat([_read(folder / "train.csv", *TARGETS), _read(folder / "test.csv")], ignore_index=True)
     rows["diameter"] = pd.to_numeric(rows["diameter"], errors="coerce")
     wrong = (rows["split"] == "train") & ~rows["diameter"].between(0, LARGEST)
     rows = judge(rows, {"duplicate-id": (rows.duplicated("id", keep=False), "its id is listed twice"),
                         "no-diameter": (wrong, f"its diameter is no number from 0 to {LARGEST:g}")})
-    usable = rows.loc[rows["reason"] == "", ["id", "patient", "split", *TARGETS]]
-    return Labels(usable.reset_index(drop=True), set_aside(rows.assign(path="")), 0)
+    return Labels.parted(rows.assign(path=""), ["id", "patient", "split", *TARGETS])
 
 
 def _read(path: Path, *targets: str) -> pd.DataFrame:
-    if not path.exists():
-        raise UserError(f"{path} is missing; put it there, or draw phantoms: python src/00_get_data.py _template --demo")
     return read_text_table(path, ("id", "patient", *targets)).assign(split=path.stem)

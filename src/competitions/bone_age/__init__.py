@@ -4,7 +4,6 @@ Source: Iglovikov, Rakhlin, Kalinin and Shvets 2018 (first version 2017), "Paedi
 Convolutional Neural Networks", and the authors' later code, neuro-inc/ml-recipe-bone-age.
 """
 
-
 import numpy as np
 import pandas as pd
 

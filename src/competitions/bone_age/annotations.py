@@ -6,9 +6,8 @@ center of the capitate (Iglovikov et al. 2018).
 
 import json
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,23 +26,8 @@ VIA_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 """Those columns of VIA's CSV that are read."""
 
 
-class _Region(NamedTuple):
-    """One region as VIA keeps it."""
-
-    where: str
-    """File and row, for messages."""
-    id: str
-    shape: Any
-    attributes: Any
-
-
-class _Point(NamedTuple):
-    where: str
-    id: str
-    name: str
-    """One of ``POINTS``, or "" where the annotator gave none."""
-    x: float
-    y: float
+Region = tuple[str, str, Any, Any]
+"""File and row for messages, id, and shape and attributes as VIA keeps them."""
 
 
 def mask_path(folder: Path, hand: str) -> Path:
@@ -52,14 +36,10 @@ def mask_path(folder: Path, hand: str) -> Path:
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask, bool [height, width]: True where the PNG is above 127.
+    """A mask, bool [height, width]: True where the PNG (8 bit, 0 and 255) is above 127.
 
-    Args:
-        path: 8 bit, 0 and 255.
-        size: height and width of its radiograph; not checked where None.
-
-    Raises:
-        Unreadable: the reasons of :func:`radstack.images.radiograph.read`, ``wrong-size``, ``empty-mask``.
+    ``size`` is the height and width of its radiograph, None for any. Unreadable as
+    :func:`radstack.images.radiograph.read` says, and as ``wrong-size`` and ``empty-mask``.
     """
     mask = read(path) > 127
     if size is not None and mask.shape != size:
@@ -74,10 +54,7 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
     """Landmarks of ``annotations/landmarks.csv`` and ``landmarks.json`` (export or project), if there are any.
 
     Points are named P1, P2, P3 by any region attribute, or stand in that order without names. Pictures without regions
-    are not annotated.
-
-    Returns:
-        ``id`` (the picture's name without its ending) and ``LANDMARKS`` (float64), one row a hand.
+    are not annotated. One row a hand: ``id`` (the picture's name without its ending) and ``LANDMARKS`` (float64).
 
     Raises:
         UserError: a file that is not VIA's, a shape that is no point, a hand without exactly its three points, a hand
@@ -85,8 +62,8 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path, regions in ((folder / FOLDER / "landmarks.csv", _csv), (folder / FOLDER / "landmarks.json", _json)):
-        points = [_point(region) for region in regions(path)] if path.exists() else []
-        rows += [_hand(list(hand)) for _, hand in groupby(sorted(points, key=_id), _id)]
+        points = [_point(*region) for region in regions(path)] if path.exists() else []
+        rows += [_hand(hand) for _, hand in pd.DataFrame(points, columns=["where", "id", "name", "x", "y"]).groupby("id")]
     table = pd.DataFrame(rows, columns=["where", "id", *LANDMARKS])
     twice = table[table["id"].duplicated()]
     if len(twice):
@@ -94,7 +71,7 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
     return table.drop(columns="where").astype({"id": "str"} | dict.fromkeys(LANDMARKS, float))
 
 
-def _csv(path: Path) -> Iterator[_Region]:
+def _csv(path: Path) -> Iterator[Region]:
     table = read_text_table(path, ()).rename(columns=lambda name: str(name).lstrip("# "))
     missing = [name for name in VIA_COLUMNS if name not in table]
     if missing:
@@ -103,7 +80,7 @@ def _csv(path: Path) -> Iterator[_Region]:
         shape, attributes = (_cell(f"{path} row {number}", cell) for cell in cells[1:])
         # VIA writes one row with an empty shape for a picture without regions.
         if shape:
-            yield _Region(f"{path} row {number}", Path(cells[0]).stem, shape, attributes)
+            yield f"{path} row {number}", Path(cells[0]).stem, shape, attributes
 
 
 def _cell(where: str, text: str) -> Any:
@@ -113,52 +90,43 @@ def _cell(where: str, text: str) -> Any:
         raise UserError(f"{where}: {text[:60]!r} is not JSON; export the file from VIA again") from error
 
 
-def _json(path: Path) -> Iterator[_Region]:
+def _json(path: Path) -> Iterator[Region]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         for picture in content.get("_via_img_metadata", content).values():
             regions = picture["regions"]
             # VIA 1 numbered its regions in a dict, VIA 2 has a list.
             for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
-                yield _Region(f"{path} {picture['filename']} region {number}", Path(picture["filename"]).stem,
-                              region["shape_attributes"], region["region_attributes"])
+                yield (f"{path} {picture['filename']} region {number}", Path(picture["filename"]).stem,
+                       region["shape_attributes"], region["region_attributes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a VIA 2 export or project ({type(error).__name__}: {error}); "
                         "export it from VIA as JSON again") from error
 
 
-def _point(region: _Region) -> _Point:
-    """Check one region."""
-    shape, attributes = region.shape, region.attributes or {}
+def _point(where: str, hand: str, shape: Any, attributes: Any) -> tuple[str, str, str, float, float]:
+    """A region, checked: where, id, its name of ``POINTS`` ("" where the annotator gave none), x, y."""
+    attributes = attributes or {}
     if not isinstance(shape, dict) or not isinstance(attributes, dict):
-        raise UserError(f"{region.where}: its attributes are not VIA's; export the file from VIA again")
+        raise UserError(f"{where}: its attributes are not VIA's; export the file from VIA again")
     if shape.get("name") != "point":
-        raise UserError(f"{region.where}: {region.id} has a {shape.get('name')}, not a point; draw it as a point")
-    x, y = _number(shape.get("cx")), _number(shape.get("cy"))
-    if not np.isfinite([x, y]).all():
-        raise UserError(f"{region.where}: {region.id} has a point without cx and cy; draw it again")
-    names = [str(value).strip().upper() for value in attributes.values()]
-    return _Point(region.where, region.id, next((name for name in names if name in POINTS), ""), x, y)
-
-
-def _number(value: Any) -> float:
+        raise UserError(f"{where}: {hand} has a {shape.get('name')}, not a point; draw it as a point")
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan
+        x, y = float(shape["cx"]), float(shape["cy"])
+    except (KeyError, TypeError, ValueError):
+        x = y = np.nan
+    if not np.isfinite([x, y]).all():
+        raise UserError(f"{where}: {hand} has a point without cx and cy; draw it again")
+    names = [str(value).strip().upper() for value in attributes.values()]
+    return where, hand, next((name for name in names if name in POINTS), ""), x, y
 
 
-def _id(point: _Point) -> str:
-    return point.id
-
-
-def _hand(points: list[_Point]) -> tuple[Any, ...]:
+def _hand(points: pd.DataFrame) -> tuple[Any, ...]:
     """The points of one hand as a row: where, id, six coordinates."""
-    first, names = points[0], [point.name for point in points]
-    if sorted(names) != ["", "", ""] and sorted(names) != list(POINTS):
-        given = ", ".join(name or "unnamed" for name in names)
-        raise UserError(f"{first.where}: {first.id} has the points {given}, not P1, P2 and P3; "
+    where, hand = points[["where", "id"]].iloc[0]
+    if sorted(points["name"]) not in (["", "", ""], list(POINTS)):
+        given = ", ".join(name or "unnamed" for name in points["name"])
+        raise UserError(f"{where}: {hand} has the points {given}, not P1, P2 and P3; "
                         "mend it in VIA, or delete the picture's points")
     # Sorting is stable: unnamed points keep their order.
-    points = sorted(points, key=lambda point: point.name)
-    return first.where, first.id, *(value for point in points for value in (point.x, point.y))
+    return where, hand, *points.sort_values("name", kind="stable")[["x", "y"]].to_numpy().ravel()

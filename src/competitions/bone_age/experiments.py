@@ -5,7 +5,7 @@ Where they are silent, the number is that of their later code (neuro-inc/ml-reci
 
 from collections.abc import Mapping
 
-from competitions.bone_age.views import region, region_as_color
+from competitions.bone_age.views import region
 from radstack.core.recipe import change
 from radstack.images.views import Box
 from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
@@ -63,7 +63,7 @@ LATER_AUGMENT = (
 
 INCEPTION_SEX = Experiment(
     name="inception_sex",
-    view=region_as_color("A", SCALE),
+    view=region("A", SCALE).in_color(region("A", SCALE).size),
     backbone=Backbone("timm/inception_v3.tf_in1k"),
     augment=LATER_AUGMENT,
     head=Head(columns=("male",), columns_width=32, hidden=(1000, 1000)),

@@ -19,12 +19,11 @@ TIP, CAPITATE = (800, 100), (800, 1600)
 
 
 class Region(NamedTuple):
-    """A part of the frame."""
+    """A part of the frame: its size, and row and column of its center."""
 
     height: int
     width: int
     row: int
-    """Of the center."""
     column: int
 
 
@@ -73,11 +72,9 @@ class Registration(NamedTuple):
 def register(points: np.ndarray, raw_size: tuple[int, int]) -> Registration:
     """Similarity that brings fingertip and capitate to their places, reflected if the thumb would be on the left.
 
-    How far the hand is turned is no reason for distrust: a radiograph filed upside down registers as well as any.
-
-    Args:
-        points: float [3, 2], raw pixels: tip of the third distal phalanx, tip of the thumb, center of the capitate.
-        raw_size: height and width.
+    ``points`` are float [3, 2], raw pixels: tip of the third distal phalanx, tip of the thumb, center of the capitate;
+    ``raw_size`` is height and width. How far the hand is turned is no reason for distrust: a radiograph filed upside down
+    registers as well as any.
     """
     tip, thumb, capitate = np.asarray(points, float)
     if not np.isfinite(points).all() or np.array_equal(tip, capitate):
@@ -89,19 +86,17 @@ def register(points: np.ndarray, raw_size: tuple[int, int]) -> Registration:
 
 
 def unregistered(mask: np.ndarray | None, raw_size: tuple[int, int]) -> Similarity:
-    """Place a hand without landmarks: the mask's bounding box (without a mask the whole picture) fills region A, upright.
+    """Place a hand without landmarks: the bounding box of its mask fills region A, upright.
 
-    Args:
-        mask: bool [height, width] in raw pixels; an empty one counts as none.
-        raw_size: height and width.
+    ``mask`` is bool [height, width] in raw pixels; where it is None or empty, the whole picture of ``raw_size`` (height,
+    width) fills the region.
     """
-    top, left, bottom, right = 0, 0, *raw_size
+    left, top, width, height = 0, 0, *raw_size[::-1]
     if mask is not None and mask.any():
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     hand = REGIONS["A"]
-    scale = min(hand.height / (bottom - top), hand.width / (right - left))
-    center = np.array([(left + right - 1) / 2, (top + bottom - 1) / 2])
+    scale = min(hand.height / height, hand.width / width)
+    center = np.array([left + (width - 1) / 2, top + (height - 1) / 2])
     shift = np.array([hand.column, hand.row]) - 0.5 - scale * center
     return Similarity(np.column_stack([scale * np.eye(2), shift]))
 
@@ -116,12 +111,9 @@ def judge(cleaned: Cleaned) -> str:
 
 
 def misfit(mask: np.ndarray, points: np.ndarray, way: Similarity) -> str:
-    """What is wrong with landmarks beside their mask, or "".
+    """What is wrong with landmarks (float [3, 2]: fingertip, thumb, capitate) beside their ``mask``, or "".
 
-    Args:
-        mask: bool [height, width], not empty.
-        points: float [3, 2] in pixels of the mask: fingertip, thumb, capitate.
-        way: from the mask's pixels to the frame at scale 1.
+    The mask is bool [height, width] and not empty; ``way`` leads from its pixels to the frame at scale 1.
     """
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) * way.scale
     columns, rows = np.rint(points[:2]).astype(int).T
@@ -136,14 +128,9 @@ def misfit(mask: np.ndarray, points: np.ndarray, way: Similarity) -> str:
 def place(raw: np.ndarray, mask: np.ndarray, inverted: bool, transform: Similarity, scale: float) -> np.ndarray:
     """The hand in the frame at ``scale``, bones bright, contrast equal, background 0: uint8 [height, width].
 
-    Contrast is equalized in the frame and not before, so that the length of forearm in the picture has no part in it.
-
-    Args:
-        raw: uint8 [height, width].
-        mask: bool [height, width].
-        inverted: whether bones are dark in ``raw``.
-        transform: from raw pixels to the frame at scale 1.
-        scale: 1/4 in Iglovikov et al. 2018.
+    ``raw`` is uint8 and ``mask`` bool, both [height, width]; ``inverted`` says that bones are dark; ``transform`` leads from
+    raw pixels to the frame at scale 1; ``scale`` is 1/4 in Iglovikov et al. 2018. Contrast is equalized in the frame and not
+    before, so that the length of forearm in the picture has no part in it.
     """
     way, size = resized(scale).after(transform), frame_size(scale)
     hand = warp(255 - raw if inverted else raw, way, size)

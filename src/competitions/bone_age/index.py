@@ -11,8 +11,7 @@ from competitions.bone_age.labels import read_labels, sexes
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
-from radstack.images.dicom import Unreadable
-from radstack.images.quarantine import QUARANTINE_COLUMNS, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_reasons
 from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
@@ -30,16 +29,11 @@ CHUNK = 500
 
 def build_index(folder: Path, workers: int, parts_folder: Path,
                 report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index every picture and every labeled id: each is in the index or in the quarantine.
+    """Every picture and every labeled id is in the index or in the quarantine.
 
-    Only headers of radiographs are read. Files with the same bytes are one child: they share a ``group``. A faulty
-    annotation costs the annotation, not the hand: it is in the quarantine under the hand's id, and the hand is in the index.
-
-    Args:
-        folder: holds the label tables and the pictures, in folders nested at will.
-        workers: processes that read headers and masks.
-        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
-        report: given a line for each thing worth knowing.
+    Pictures lie in folders nested at will; only headers are read. Files with the same bytes are one child: they share a
+    ``group``. A faulty annotation costs the annotation, not the hand: it is in the quarantine under the hand's id, and the
+    hand is in the index. The arguments are those of :class:`radstack.recipes.competition.Index`.
 
     Returns:
         The index: ``COLUMNS``, train first, then by id; ``boneage`` months (NaN in test), ``male`` 0 or 1, ``mask`` below
@@ -61,8 +55,9 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     index = labels.table.merge(files[files["reason"] == ""], on=["id", "split"], validate="one_to_one")
     if index.empty:
         raise nothing_usable("picture", folder, set_aside(files))
-    index, faulty = _annotate(_share_groups(index, folder, report), folder, workers, parts_folder, report)
-    quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, faulty],
+    index, bad_masks = _add_masks(_share_groups(index, folder, report), folder, workers, parts_folder, report)
+    index, bad_landmarks = _add_landmarks(index, folder, report)
+    quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, bad_masks, bad_landmarks],
                            ignore_index=True)
     tell_reasons(quarantine, report)
     return _arrange(index), quarantine
@@ -129,19 +124,11 @@ def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataF
     crc = pd.Series([content_crc(folder / path) for path in alike["path"]], index=alike.index, dtype="int64")
     group = alike["id"].groupby([alike["bytes"], crc]).transform("first")
     copies = group[group != alike["id"]]
+    index.loc[copies.index, "group"] = copies
     if len(copies):
-        index.loc[copies.index, "group"] = copies
         report(f"copies of another picture: {len(copies)} (the first: {alike.loc[copies.index[0], 'id']} of "
                f"{copies.iloc[0]}); they share a group, so that no fold splits them")
     return index
-
-
-def _annotate(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Path,
-              report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Add ``mask`` and ``LANDMARKS``; the faulty ones as quarantine rows."""
-    index, bad_masks = _add_masks(index, folder, workers, parts_folder, report)
-    index, bad_landmarks = _add_landmarks(index, folder, report)
-    return index, pd.concat([bad_masks, bad_landmarks])
 
 
 def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Path,
@@ -153,22 +140,16 @@ def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Pa
     index["mask"] = ""
     if not items:
         return index, pd.DataFrame(columns=QUARANTINE_COLUMNS)
-    checked = mapped_rows(partial(_check_masks, folder), items, parts_folder / f"masks-v{VERSION}", workers, "masks", CHUNK)
+    look = partial(examine, partial(_check_mask, folder), "id", {})
+    checked = mapped_rows(look, items, parts_folder / f"masks-v{VERSION}", workers, "masks", CHUNK)
+    checked["path"] = f"{MASKS}/" + checked["id"] + ".png"
     good = checked[checked["reason"] == ""].set_index("id")["path"]
-    bad = set_aside(checked.merge(index[["id", "split"]], on="id"))
-    return index.assign(mask=index["id"].map(good).fillna("")), bad
+    return index.assign(mask=index["id"].map(good).fillna("")), set_aside(checked.merge(index[["id", "split"]], on="id"))
 
 
-def _check_masks(folder: Path, chunk: list[tuple[str, int, int, int]]) -> pd.DataFrame:
-    rows = []
-    for hand, _, height, width in chunk:
-        row = {"id": hand, "path": f"{MASKS}/{hand}.png", "reason": "", "detail": ""}
-        try:
-            read_mask(mask_path(folder, hand), (height, width))
-        except Unreadable as error:
-            row |= {"reason": error.reason, "detail": error.detail}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _check_mask(folder: Path, hand: str, changed: int, height: int, width: int) -> dict[str, str]:
+    read_mask(mask_path(folder, hand), (height, width))
+    return {}
 
 
 def _add_landmarks(index: pd.DataFrame, folder: Path, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:

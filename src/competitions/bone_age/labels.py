@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_text_table
-from radstack.images.quarantine import Labels, judge, set_aside
+from radstack.images.quarantine import Labels, judge
 
 TABLES = {
     "boneagetrainingdataset": "train", "trainingdataset": "train", "train": "train",
@@ -25,7 +25,6 @@ MALE = {"true": 1, "m": 1, "male": 1, "1": 1, "false": 0, "f": 0, "female": 0, "
 """Every way in which sex was written."""
 OLDEST = 240
 """Months: the last of the classes 1..240 of the expectation head; the oldest hand of RSNA 2017 is 228."""
-GET = "get the data with: python src/00_get_data.py bone_age --kaggle (or --demo)"
 
 
 def read_labels(folder: Path) -> Labels:
@@ -34,22 +33,17 @@ def read_labels(folder: Path) -> Labels:
     Rows are quarantined as ``no-id``, ``unknown-sex``, ``age-not-a-number``, ``age-out-of-range`` (outside 0..240),
     ``duplicate-id`` (rows of one id that disagree, all of them) and ``also-in-test`` (the train row of a test id).
 
-    Returns:
-        The table has ``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test) and ``male``
-        (int 0 or 1).
-
-    Raises:
-        UserError: no training table, a damaged one, or one whose columns cannot be told.
+    The table has ``id`` (str, unique), ``split`` (train or test), ``boneage`` (months, float, NaN in test) and ``male`` (int
+    0 or 1). No training table, a damaged one, or one whose columns cannot be told is a UserError.
     """
     files = _tables(folder)
     if "train" not in files.values():
-        raise UserError(f"{folder} has no training table (boneage-training-dataset.csv or train.csv); {GET}")
+        raise Missing(folder, f"{folder} has no training table (boneage-training-dataset.csv or train.csv)")
     rows = pd.concat([_read(path, split) for path, split in files.items()], ignore_index=True)
     repeated = rows.duplicated(["id", "split", "age", "sex"]) & (rows["id"] != "")
     rows = _judge(rows[~repeated].reset_index(drop=True))
-    usable = rows["reason"] == ""
-    table = rows.loc[usable, ["id", "split", "boneage", "male"]].astype({"id": "str", "boneage": float, "male": int})
-    return Labels(table.reset_index(drop=True), set_aside(rows), int(repeated.sum()))
+    labels = Labels.parted(rows, ["id", "split", "boneage", "male"], repeated)
+    return labels._replace(table=labels.table.astype({"id": "str", "boneage": float, "male": int}))
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
@@ -58,16 +52,11 @@ def label_files(folder: Path) -> tuple[Path, ...]:
 
 
 def sample_file(folder: Path) -> Path:
-    """The test table: its ids are those to submit, in its order.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = [path for path, split in _tables(folder).items() if split == "test"]
-    if not found:
-        raise UserError(f"{folder} has no test table (boneage-test-dataset.csv or test.csv); save a spreadsheet as CSV, "
-                        f"or {GET}")
-    return found[0]
+    """The test table: its ids are those to submit, in its order; a UserError where there is none."""
+    found = next((path for path, split in _tables(folder).items() if split == "test"), None)
+    if found is None:
+        raise Missing(folder, f"{folder} has no test table (boneage-test-dataset.csv, test.csv; save a spreadsheet as CSV)")
+    return found
 
 
 def _tables(folder: Path) -> dict[Path, str]:

@@ -48,13 +48,11 @@ def strata(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def hands(cases: Cases, paths: Paths) -> pd.DataFrame:
-    """One row a test hand.
+    """One row a test hand, ages in months.
 
-    Returns:
-        ``id``, ``sex``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal per sex from out-of-fold
-        errors against labels, so that label noise is in it), ``A``, ``B``, ``C`` (mean of the region's networks of the
-        child's sex), ``spread`` (largest less least of the three), ``flag`` of localization, ``mirrored``, ``inverted``;
-        all ages in months.
+    ``id``, ``sex``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal per sex from out-of-fold errors
+    against labels, so that label noise is in it), ``A``, ``B``, ``C`` (mean of the region's networks of the child's sex),
+    ``spread`` (largest less least of the three), ``flag`` of localization, ``mirrored``, ``inverted``.
     """
     rows = cases.test_rows[["id", "male"]].merge(cases.test[cases.final].rename(columns={"boneage": "age"}), on="id",
                                                  how="left")
@@ -85,12 +83,7 @@ def region_ages(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
-    """What stage 02 reached on phantoms, all out of fold.
-
-    Returns:
-        Median Dice index of the annotated hands' masks; median and 95th percentile of the distance between found and true
-        landmarks in pixels of the canonical frame; share of mirrored hands that were turned; flagged hands; hands.
-    """
+    """What stage 02 reached on phantoms, all out of fold; landmark errors are in pixels of the canonical frame."""
     both = localized.merge(truth, on="id", suffixes=("", "_true"))
     plain = both[both["flag"] == ""]
     errors = np.concatenate([frame_errors(row) for row in plain.itertuples()])

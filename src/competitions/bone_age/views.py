@@ -5,8 +5,6 @@ from radstack.images.views import Box
 
 GRAY = 127.5
 """Mean and deviation of the gray levels: pictures enter the networks as (x - 127.5) / 127.5 (code of Iglovikov et al.)."""
-IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Of the colors that pretrained networks were trained on."""
 
 
 def region(name: str, scale: float, shrink: int = 1) -> Box:
@@ -16,9 +14,3 @@ def region(name: str, scale: float, shrink: int = 1) -> Box:
     """
     box = region_box(name, scale)
     return Box(box, (box[2] // shrink, box[3] // shrink), (GRAY,), (GRAY,))
-
-
-def region_as_color(name: str, scale: float) -> Box:
-    """The same, repeated into three channels for networks that start from ImageNet."""
-    box = region_box(name, scale)
-    return Box(box, box[2:], IMAGENET_MEAN, IMAGENET_STD)

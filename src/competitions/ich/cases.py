@@ -15,7 +15,7 @@ from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Slices
 from radstack.report.cases import Case
 from radstack.report.images import data_uri, overlaid, sheet
-from radstack.report.plots import COLORS, INK, SOFT, along, svg
+from radstack.report.plots import COLORS, INK, SOFT, curves, legend_above, svg
 from radstack.scoring.metrics import log_losses
 
 SIDE, LARGE = 192, 320
@@ -24,8 +24,6 @@ NAMED = 0.1
 """Probability from which a label is named."""
 SHOWN = ("brain", "subdural", "bone")
 """Windows of a slice that is shown alone."""
-ACROSS = 6
-"""Names in a row of the legend."""
 LABELED = COLORS[1]
 """The page's own color of positive slices."""
 
@@ -91,21 +89,13 @@ def _captions(case: Case, final: str, target: str) -> list[str]:
 def _curves(case: Case, cases: Cases, target: str) -> str:
     place, slices = TARGETS.index(target), np.arange(len(case.rows))
     networks = [one for one in cases.experiments if np.isfinite(case.predicted[one.name][:, place]).any()]
-    rows = -(-(len(networks) + 2) // ACROSS)  # of the legend, above the axes
-    made, ax = along(len(slices), height=2.1 + 0.18 * rows)
-    left, bottom, width, _ = ax.get_position().bounds
-    ax.set_position((left, bottom, width, 0.98 - bottom - 0.2 * rows / made.get_figheight()))
-    colors = [color for color in COLORS if color != LABELED]
-    for number, experiment in enumerate(networks):
-        ax.plot(slices, case.predicted[experiment.name][:, place], color=colors[number % len(colors)], linewidth=1,
-                linestyle="-" if number < len(colors) else "--", label=experiment.name)
+    made, ax = curves(len(slices), {one.name: case.predicted[one.name][:, place] for one in networks}, 2.1, LABELED)
     ax.plot(slices, case.predicted[cases.final][:, place], color=INK, linewidth=2.6, label=cases.final)
     ax.stairs(-0.12 + 0.07 * (_truth(case)[:, place] > 0.5), np.arange(len(slices) + 1) - 0.5, baseline=-0.12, fill=True,
               color=LABELED, label=f"labeled {target}")
     ax.axhline(0.5, color=SOFT, linewidth=1, linestyle=":")
     ax.set(ylim=(-0.14, 1.03), yticks=[0, 0.5, 1], ylabel=f"probability of\n{target}", xlabel="slice, from the base upward")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ACROSS, borderaxespad=0.2, columnspacing=1.2, frameon=False,
-              fontsize=8, labelcolor=INK)
+    legend_above(ax)
     return svg(made)
 
 

@@ -56,18 +56,17 @@ def remove_head_rest(hu: np.ndarray) -> np.ndarray:
 def measure(hu: np.ndarray) -> dict[str, Any]:
     """One slice [rows, columns] HU as a row of the localization table.
 
-    Returns:
-        ``rows``, ``columns``; ``EDGES`` (int, the whole picture if there is no head); ``head_share``: the mask as a
-        share of the picture; ``brain_range`` (int, 0..80): the range of the head's HU clipped to the brain window,
-        of which at most 60 means hardly any brain (eleventh place, RSNA 2019); ``brain_ratio``: pixels of the head
-        with 0 < HU < 80 as a share of the picture; ``head_flag``: "" or ``no-head``.
+    ``rows``, ``columns``; ``EDGES`` (int, the whole picture if there is no head); ``head_share``: the mask as a share of the
+    picture; ``brain_range`` (int, 0..80): the range of the head's HU clipped to the brain window, of which at most 60 means
+    hardly any brain (eleventh place, RSNA 2019); ``brain_ratio``: pixels of the head with 0 < HU < 80 as a share of the
+    picture; ``head_flag``: "" or ``no-head``.
     """
     mask = head_mask(hu)
     values = hu[mask]
     brain = np.clip(values, 0, 80)
     rows, columns = hu.shape
-    top, left, bottom, right = _box(mask) if values.size else (0, 0, rows, columns)
-    return {"rows": rows, "columns": columns, "top": top, "left": left, "bottom": bottom, "right": right,
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8)) if values.size else (0, 0, columns, rows)
+    return {"rows": rows, "columns": columns, "top": top, "left": left, "bottom": top + height, "right": left + width,
             "head_share": values.size / mask.size,
             "brain_range": int(np.ptp(brain)) if values.size else 0,
             "brain_ratio": int(np.count_nonzero((brain > 0) & (brain < 80))) / mask.size,
@@ -80,13 +79,9 @@ def series_boxes(table: pd.DataFrame) -> pd.DataFrame:
     The edges are medians over ``SMOOTH`` neighbors (slices without a head aside), their union is made square about its
     center, and moved into the picture as far as it fits.
 
-    Args:
-        table: rows of :func:`measure` with ``series`` and ``position``.
-
-    Returns:
-        One row for each series and picture size: ``series``, ``rows``, ``columns``, ``top``, ``left``, ``side`` (int)
-        and ``box_flag`` (comma-joined): ``no-head`` (no slice has one: the whole picture), ``mixed-size`` (the series
-        has pictures of several sizes, each with its own crop).
+    ``table`` has rows of :func:`measure` with ``series`` and ``position``; the result one row for each series and picture
+    size: ``series``, ``rows``, ``columns``, ``top``, ``left``, ``side`` (int) and ``box_flag`` (comma-joined): ``no-head``
+    (no slice has one: the whole picture), ``mixed-size`` (pictures of several sizes, each with its own crop).
     """
     keys = ["series", "rows", "columns"]
     table = table.sort_values([*keys, "position"])
@@ -104,11 +99,6 @@ def series_boxes(table: pd.DataFrame) -> pd.DataFrame:
 def _fill(outlines: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """The inside of the outlines as uint8 0/1 [rows, columns]."""
     return cv2.drawContours(np.zeros(shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-
-
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def _square(boxes: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing
 from radstack.core.say import Report
 from radstack.images.dicom.scan import ORIENTATION, order, scan
 from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
@@ -23,17 +23,13 @@ HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spac
 
 def build_index(input_folder: Path, workers: int, parts_folder: Path,
                 report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index every file and every id of the archive: each is in the index or in the quarantine.
+    """Every file and every id of the archive is in the index or in the quarantine.
+
+    See :class:`radstack.recipes.competition.Index` for the arguments.
 
     The id of a slice is its SOPInstanceUID, which is the file's stem in the archive (so a renamed file is found);
     for a file without a header the stem. A patient is one PatientID; a series is PatientID, StudyInstanceUID and
     SeriesInstanceUID together. Blanks in these stand for the slice alone.
-
-    Args:
-        input_folder: holds the two CSV files and the two picture folders.
-        workers: processes that read headers.
-        parts_folder: keeps what is read, see :func:`radstack.images.dicom.scan.scan`.
-        report: given a line for each thing worth knowing (dropped rows, quarantined files, repeated positions).
 
     Returns:
         The index: ``id``, ``split``, ``group``, ``series``, ``position``, ``z``, ``path``, the targets (float32, NaN in
@@ -47,8 +43,8 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     """
     labels = read_labels(input_folder / TRAIN_CSV)
     sample = read_sample_ids(input_folder / SAMPLE_CSV)
-    if labels.duplicate_rows:
-        report(f"{TRAIN_CSV}: {labels.duplicate_rows} rows that repeat another were dropped")
+    if labels.repeated:
+        report(f"{TRAIN_CSV}: {labels.repeated} rows that repeat another were dropped")
     files = pd.concat([_scan(input_folder, split, workers, parts_folder) for split in FOLDERS])
     files = _identify(files.reset_index(drop=True))
     wanted = {"train": labels.table["id"], "test": sample}
@@ -65,8 +61,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
 def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path) -> pd.DataFrame:
     folder = next((input_folder / name for name in FOLDERS[split] if (input_folder / name).is_dir()), None)
     if folder is None:
-        raise UserError(f"{input_folder} has neither {' nor '.join(FOLDERS[split])}; "
-                        "get the data with: python src/00_get_data.py ich --kaggle (or --demo)")
+        raise Missing(input_folder, f"{input_folder} has neither {' nor '.join(FOLDERS[split])}")
     files = scan(folder, workers, parts_folder / split)
     return files.assign(split=split, path=folder.name + "/" + files["path"])
 
@@ -96,12 +91,10 @@ def _quarantine_strangers(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> 
 
 def _without_file(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> pd.DataFrame:
     """Quarantine rows of the ids that no file, usable or not, answers to."""
-    missing = []
-    for split, ids in wanted.items():
-        lost = ids[~_among(ids, files.loc[files["split"] == split, "id"])]
-        missing.append(pd.DataFrame({"id": lost, "split": split, "path": "", "reason": "no-file",
-                                     "detail": f"listed in the CSV, not in {' or '.join(FOLDERS[split])}"}))
-    return pd.concat(missing)
+    lost = {split: ids[~_among(ids, files.loc[files["split"] == split, "id"])] for split, ids in wanted.items()}
+    return pd.concat([pd.DataFrame({"id": ids, "split": split, "path": "", "reason": "no-file",
+                                    "detail": f"listed in the CSV, not in {' or '.join(FOLDERS[split])}"})
+                      for split, ids in lost.items()])
 
 
 def _among(ids: pd.Series, others: pd.Series) -> np.ndarray:
@@ -120,8 +113,7 @@ def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
     tell_reasons(quarantine, report)
-    flags = index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique()
-    for flag, count in flags.items():
+    for flag, count in index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique().items():
         report(f"{count} series with {flag}")
 
 

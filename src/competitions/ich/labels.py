@@ -1,12 +1,13 @@
 """The organizer's label files: ``ID,Label`` with six rows a slice."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
+from radstack.core.files import read_text_table
+from radstack.images.quarantine import QUARANTINE_COLUMNS, Labels
 
 TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
 """The label file and the list of test slices."""
@@ -24,17 +25,10 @@ def sample_file(folder: Path) -> Path:
     return folder / SAMPLE_CSV
 
 
-class Labels(NamedTuple):
-    """A label file, checked."""
-
-    table: pd.DataFrame
-    """``id`` and one float32 column a target, in the order of the file."""
-    duplicate_rows: int
-    """Rows dropped because they repeat another exactly (24 in the stage-2 file: 4 slices listed twice)."""
-
-
 def read_labels(path: Path) -> Labels:
-    """Read ``stage_2_train.csv``.
+    """Read ``stage_2_train.csv``: ``id`` and one float32 column a target, in the order of the file; none is quarantined.
+
+    24 rows of the file, 4 slices listed twice, repeat others exactly.
 
     Raises:
         UserError: missing file, other columns than ``ID,Label``, a malformed ID or an unknown class, a label that is
@@ -51,28 +45,19 @@ def read_labels(path: Path) -> Labels:
     _refuse(path, ids, wide[:, :-1].max(axis=1) != wide[:, -1], "has an 'any' that is not the OR of its five subtypes")
     table = pd.DataFrame(wide, columns=list(TARGETS))
     table.insert(0, "id", ids)
-    return Labels(table, len(rows) - table.shape[0] * len(TARGETS))
+    return Labels(table, pd.DataFrame(columns=QUARANTINE_COLUMNS), len(rows) - len(table) * len(TARGETS))
 
 
 def read_sample_ids(path: Path) -> pd.Series:
-    """Slice ids of ``stage_2_sample_submission.csv``, each once, in the order of the file (name ``id``).
-
-    Raises:
-        UserError: as :func:`read_labels`, for everything that does not concern the labels.
-    """
+    """Slice ids of ``stage_2_sample_submission.csv``, each once, in the order of the file; errors as :func:`read_labels`."""
     return _split(path, _read(path)["ID"])[0]
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise UserError(f"{path} is missing; get the data with: python src/00_get_data.py ich --kaggle (or --demo)")
-    try:
-        rows = pd.read_csv(path, dtype={"ID": "str", "Label": "str"}, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is not a CSV file ({str(error).strip()}); fetch it again") from error
+    rows = read_text_table(path, ())
     if list(rows.columns) != ["ID", "Label"]:
         raise UserError(f"{path} has the columns {', '.join(map(str, rows.columns))}, not ID, Label; fetch it again")
-    return rows.assign(ID=rows["ID"].str.strip())
+    return rows
 
 
 def _split(path: Path, keys: pd.Series) -> tuple[pd.Series, np.ndarray, np.ndarray]:

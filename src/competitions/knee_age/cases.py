@@ -12,15 +12,13 @@ from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Slices
 from radstack.report.cases import Case
 from radstack.report.images import data_uri, overlaid, sheet
-from radstack.report.plots import COLORS, INK, along, svg
+from radstack.report.plots import COLORS, INK, curves, legend_above, svg
 
 SIDE, LARGE = 224, 320
 """Of a slice in the stack, and of one that is shown alone, in pixels: a volume takes 0.2 MB."""
 FAR = 1.5
 """Years from the label at which a slice counts as far off: twice the error of a slice in Pietz and Proeve 2018, 0.731."""
 LABEL = COLORS[1]
-ACROSS = 6
-"""Names in a row of the legend."""
 
 
 def view(case: Case, cases: Cases, paths: Paths) -> list[Block]:
@@ -62,21 +60,13 @@ def _combined(case: Case, cases: Cases) -> float:
 
 
 def _curves(case: Case, cases: Cases, network: str) -> str:
-    slices, combined, label = np.arange(len(case.rows)), _combined(case, cases), float(case.rows["age_years"].iloc[0])
-    rows = -(-(len(cases.experiments) + 2) // ACROSS)  # of the legend, above the axes
-    made, ax = along(len(slices), height=2.3 + 0.18 * rows)
-    left, bottom, width, _ = ax.get_position().bounds
-    ax.set_position((left, bottom, width, 0.98 - bottom - 0.2 * rows / made.get_figheight()))
-    colors = [color for color in COLORS if color != LABEL]
-    for number, experiment in enumerate(cases.experiments):
-        ax.plot(slices, case.predicted[experiment.name][:, 0], color=colors[number % len(colors)], label=experiment.name,
-                linewidth=1, linestyle="-" if number < len(colors) else "--", markersize=4,
-                marker="o" if experiment.name == network else "")
+    combined, label = _combined(case, cases), float(case.rows["age_years"].iloc[0])
+    by_network = {one.name: case.predicted[one.name][:, 0] for one in cases.experiments}
+    made, ax = curves(len(case.rows), by_network, 2.3, LABEL, dotted=network)
     ax.axhline(combined, color=INK, linewidth=2.2, label=f"{cases.final} {combined:.2f}")
     ax.axhline(label, color=LABEL, linewidth=2.2, linestyle="--", label=f"label {label:.2f}")
     ax.set(ylabel="age, years", xlabel="slice, from the front")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ACROSS, borderaxespad=0.2, columnspacing=1.2, frameon=False,
-              fontsize=8, labelcolor=INK)
+    legend_above(ax)
     return svg(made)
 
 

@@ -12,19 +12,13 @@ ADULT = 18.0
 def majority(truth: np.ndarray, predicted: np.ndarray, threshold: float = ADULT) -> dict[str, float]:
     """How well a threshold on predicted ages tells adults, the positive class, from minors.
 
-    Args:
-        truth: ages in years, [volumes]; from ``ADULT`` on a person is an adult.
-        predicted: ages in years, [volumes]; above ``threshold`` one is called an adult.
-        threshold: years, e.g. from :func:`no_minor_threshold` on other volumes.
+    Ages and threshold are years, [volumes]. From ``ADULT`` on a person is an adult; above ``threshold``, e.g. that of
+    :func:`no_minor_threshold` on other volumes, one is called an adult.
 
-    Returns:
-        ``threshold``, ``adults``, ``minors``, ``minors_called_adult`` and ``accuracy``, ``sensitivity`` (share of adults
-        called adult) and ``specificity`` (share of minors called minor), each with ``_low`` and ``_high`` of its 95 %
-        interval (Wilson 1927, which takes volumes for independent: second visits make it a little narrow). NaN where
-        there is none of the class.
-
-    Raises:
-        UserError: there are no volumes, their numbers differ, or an age is missing.
+    Returns ``threshold``, ``adults``, ``minors``, ``minors_called_adult`` and ``accuracy``, ``sensitivity`` (share of adults
+    called adult) and ``specificity`` (share of minors called minor), each with ``_low`` and ``_high`` of its 95 % interval
+    (Wilson 1927, which takes volumes for independent: second visits make it a little narrow). NaN where there is none of the
+    class; a UserError where there are no volumes, their numbers differ, or an age is missing.
     """
     truth, predicted = _checked(truth, predicted)
     adult, called = truth >= ADULT, predicted > threshold
@@ -52,20 +46,12 @@ def no_minor_threshold(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mean_error(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray | None = None) -> dict[str, float]:
-    """Mean absolute error in years and its standard error over persons.
+    """Mean absolute error of ages in years [volumes] and its standard error over persons; UserError as :func:`majority`.
 
-    Args:
-        truth: ages in years, [volumes].
-        predicted: ages in years, [volumes].
-        person: label of each volume's person, [volumes], since errors of a person's visits are alike; None where each
-            volume is another person.
+    ``person`` labels each volume's person, since errors of a person's visits are alike; None where each is another.
 
-    Returns:
-        ``mae``, ``standard_error`` (infinite for one person), ``sd`` and ``worst`` of the absolute errors, ``volumes``,
-        ``persons``.
-
-    Raises:
-        UserError: as :func:`majority`.
+    The result: ``mae``, ``standard_error`` (infinite for one person), ``sd`` and ``worst`` of the absolute errors,
+    ``volumes``, ``persons``.
     """
     truth, predicted = _checked(truth, predicted)
     errors = np.abs(predicted - truth)

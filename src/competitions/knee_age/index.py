@@ -4,7 +4,6 @@ import zlib
 from functools import partial
 from glob import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,24 @@ from competitions.knee_age.volume import central, read_masks
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
-from radstack.images.quarantine import QUARANTINE_COLUMNS, mark_copies, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import (
+    QUARANTINE_COLUMNS,
+    examine,
+    fault,
+    mark_copies,
+    nothing_usable,
+    set_aside,
+    tell_reasons,
+)
 from radstack.images.volumes import Volume, read_volume
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "mask", "age_years", "visit", "source", "slices", "height",
            "width", "spacing_row", "spacing_column", "spacing_slice", "z"]
 """Of the index."""
+SIZES, SPACINGS = ("slices", "height", "width"), ("spacing_slice", "spacing_row", "spacing_column")
+BLANK = {"mask": "", "mask_file": "", "mask_reason": "", "mask_detail": "", "crc": 0, **dict.fromkeys(SIZES, 0),
+         **dict.fromkeys(SPACINGS, np.nan)}  # fmt: skip
+"""What is known of a volume that cannot be read."""
 VERSION = 1
 """Part of the folder of the parts; raise it when the columns change."""
 CHUNK = 8
@@ -28,16 +39,11 @@ CHUNK = 8
 
 def build_index(folder: Path, workers: int, parts_folder: Path,
                 report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index every slice of every listed volume; each volume is in the index or in the quarantine.
+    """Every slice of every listed volume is in the index, or its volume in the quarantine.
 
     Every volume is read to the last voxel, so that a cut-off file costs a row here and not a run later. A faulty mask costs
-    the mask, not the volume: it is in the quarantine under the volume's id, and the volume is in the index.
-
-    Args:
-        folder: holds ``volumes.csv`` (or the names it stands for), ``sample_submission.csv`` and the volumes.
-        workers: processes that read volumes.
-        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
-        report: given a line for each thing worth knowing.
+    the mask, not the volume: it is in the quarantine under the volume's id, and the volume is in the index. The arguments
+    are those of :class:`radstack.recipes.competition.Index`.
 
     Returns:
         The index: ``COLUMNS``, train first, then by series and position; ``age_years`` NaN in test, ``position`` counts from
@@ -79,7 +85,8 @@ def _read(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Path) -
              for series, file, mask in zip(table["series"], table["file"], masks)]
     if not items:
         return pd.DataFrame({"reason": [], "detail": []})
-    found = mapped_rows(partial(_look, folder), items, parts_folder / f"volumes-v{VERSION}", workers, "volumes", CHUNK)
+    look = partial(examine, partial(_look, folder), "series", BLANK)
+    found = mapped_rows(look, items, parts_folder / f"volumes-v{VERSION}", workers, "volumes", CHUNK)
     volumes = table.merge(found, on="series", validate="one_to_one")
     mark_copies(volumes, "crc", "series", "duplicate-volume", "another file has the same voxels")
     return volumes
@@ -92,23 +99,20 @@ def _stamp(path: Path) -> tuple[int, int]:
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
 
 
-def _look(folder: Path, chunk: list[list[Any]]) -> pd.DataFrame:
-    """One row a volume: its size and faults, and those of its mask; nothing about it raises."""
-    rows = []
-    for series, file, mask, *_ in chunk:
-        row: dict[str, Any] = {"series": series, "reason": "", "detail": "", "mask": "", "mask_file": mask,
-                               "mask_reason": "", "mask_detail": "", "crc": 0, "slices": 0, "height": 0, "width": 0,
-                               "spacing_slice": np.nan, "spacing_row": np.nan, "spacing_column": np.nan}
-        try:
-            volume = _checked(folder / file)
-            row |= {"crc": zlib.crc32(volume.pixels.data)} | dict(zip(("slices", "height", "width"), volume.size))
-            row |= dict(zip(("spacing_slice", "spacing_row", "spacing_column"), volume.spacing))
-            if mask:
-                row |= _look_at_mask(folder / mask, mask, volume)
-        except Unreadable as error:
-            row |= {"reason": error.reason, "detail": error.detail}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _look(folder: Path, series: str, file: str, mask: str, *stamps: int) -> dict[str, object]:
+    """Size and digest of a volume, and the faults of its mask."""
+    volume = _checked(folder / file)
+    row = {"crc": zlib.crc32(volume.pixels.data), "mask_file": mask, "mask": "",
+           **dict(zip(SIZES, volume.size)), **dict(zip(SPACINGS, volume.spacing))}
+    if mask:
+        wrong = fault(_read_mask, folder / mask, volume)
+        row |= {"mask_reason": wrong["reason"], "mask_detail": wrong["detail"], "mask": "" if wrong["reason"] else mask}
+    return row
+
+
+def _read_mask(path: Path, volume: Volume) -> dict[str, str]:
+    read_masks(path, volume)
+    return {}
 
 
 def _checked(path: Path) -> Volume:
@@ -121,14 +125,6 @@ def _checked(path: Path) -> Volume:
     if volume.pixels.min() == volume.pixels.max():
         raise Unreadable("flat", f"{path.name}: all voxels are {volume.pixels.flat[0]:g}")
     return volume
-
-
-def _look_at_mask(path: Path, name: str, volume: Volume) -> dict[str, str]:
-    try:
-        read_masks(path, volume)
-    except Unreadable as error:
-        return {"mask_reason": error.reason, "mask_detail": error.detail}
-    return {"mask": name}
 
 
 def _slices(volumes: pd.DataFrame) -> pd.DataFrame:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
-from radstack.core.files import read_text_table
-from radstack.images.quarantine import Labels, judge, set_aside
+from radstack.core.errors import Missing, UserError
+from radstack.core.files import existing, needed, read_text_table
+from radstack.images.quarantine import Labels, judge
 
 TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
 """The list of the volumes; the list of the test volumes (its rows are those to submit)."""
@@ -34,12 +34,9 @@ def read_labels(folder: Path) -> Labels:
     visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range`` (outside
     ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a volume).
 
-    Returns:
-        The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
-        ``split``, ``file``, ``source`` and ``age_years`` (NaN in test).
-
-    Raises:
-        UserError: a damaged table, a file name without an age, or no volume.
+    The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
+    ``split``, ``file``, ``source`` and ``age_years`` (NaN in test). A damaged table, a file name without an age, or no
+    volume is a UserError.
     """
     rows = read_text_table(folder / TABLE, COLUMNS) if (folder / TABLE).exists() else _from_names(folder)
     repeated = rows.duplicated(list(COLUMNS))
@@ -48,37 +45,30 @@ def read_labels(folder: Path) -> Labels:
     sample = _sample_series(folder)
     rows["split"] = np.where(rows["series"].isin(sample), "test", "train")
     rows = _judge(folder, rows)
-    usable = rows["reason"] == ""
-    table = rows.loc[usable, ["series", "subject", "visit", "split", "file", "source", "age_years"]]
     lost = [series for series in sample if series not in set(rows["series"])]
     absent = pd.DataFrame({"id": lost, "split": "test", "path": "", "reason": "no-file",
                            "detail": f"listed in {SAMPLE}, not in {TABLE}"}, dtype="str")
-    quarantine = pd.concat([set_aside(rows, id="series", path="file"), absent], ignore_index=True)
-    return Labels(table.astype({"visit": int}).reset_index(drop=True), quarantine, int(repeated.sum()))
+    labels = Labels.parted(rows, ["series", "subject", "visit", "split", "file", "source", "age_years"], repeated,
+                           id="series", path="file")
+    return labels._replace(table=labels.table.astype({"visit": int}),
+                           quarantine=pd.concat([labels.quarantine, absent], ignore_index=True))
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
     """The tables that are there."""
-    return tuple(folder / name for name in (TABLE, SAMPLE) if (folder / name).exists())
+    return existing(folder, TABLE, SAMPLE)
 
 
 def sample_file(folder: Path) -> Path:
-    """The list of the test volumes.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not (folder / SAMPLE).exists():
-        raise UserError(f"{folder} has no {SAMPLE}; write one with the columns subject,visit,age_years")
-    return folder / SAMPLE
+    """The list of the test volumes; a UserError where there is none."""
+    return needed(folder / SAMPLE, "write one with the columns subject,visit,age_years")
 
 
 def _from_names(folder: Path) -> pd.DataFrame:
     """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men."""
     files = sorted(path for path in folder.glob("data/*/MHD/*") if path.name.endswith(SUFFIXES))
     if not files:
-        raise UserError(f"{folder} has no {TABLE} and no volume in data/<Study>/MHD; "
-                        "get the data with: python src/00_get_data.py knee_age --demo")
+        raise Missing(folder, f"{folder} has no {TABLE} and no volume in data/<Study>/MHD")
     rows = pd.DataFrame([_name(path, folder) for path in files])
     visit = rows.groupby("subject")["age_years"].rank(method="first").astype(int).astype("str")
     return rows.assign(visit=visit, sex="M", age_years=rows["age_years"].map("{:.4f}".format)).astype("str")
@@ -97,10 +87,8 @@ def _name(path: Path, folder: Path) -> dict[str, str | float]:
 
 def _sample_series(folder: Path) -> list[str]:
     """``<subject>_<visit>`` of the sample, each once; [] without a sample."""
-    if not (folder / SAMPLE).exists():
-        return []
-    sample = read_text_table(folder / SAMPLE, ("subject", "visit"))
-    return (sample["subject"] + "_" + sample["visit"]).drop_duplicates().tolist()
+    samples = (read_text_table(path, ("subject", "visit")) for path in existing(folder, SAMPLE))
+    return [series for sample in samples for series in (sample["subject"] + "_" + sample["visit"]).unique()]
 
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

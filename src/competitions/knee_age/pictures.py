@@ -1,50 +1,37 @@
 """Pictures for people: slices with the bones that were found."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from competitions.knee_age.localizer import LEVELS, MASKS, THRESHOLD, ZERO, cleaned
-from radstack.core.files import replacing
-
-if TYPE_CHECKING:  # half a second to import, and only pictures need it
-    from matplotlib.figure import Figure
+from radstack.report.dark import INK, dark, save_png, show_gray
 
 COLORS = {"bone": "#eeeeee", "femur": "#ff922b", "tibia": "#5fb4ff", "fibula": "#7fd34e"}
-BACK, INK = "#111111", "#eeeeee"
-"""Dark, as on a viewing station."""
 WINDOW = (ZERO - 2.5 * LEVELS, ZERO + 3 * LEVELS)
 """Gray levels shown as black and white: 2.5 standard deviations below the volume's mean to 3 above."""
 
 
 def slice_with_bones(picture: np.ndarray, maps: np.ndarray, path: Path, *, note: str) -> None:
     """Draw one slice plain, with the soft mask of all bones, and with the outline of each."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.3), facecolor=BACK, layout="constrained")
+    figure = dark(9, 3.3, layout="constrained")
     plain, soft, bones = figure.subplots(1, 3)
-    plain.imshow(picture, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
-    soft.imshow(maps[0], cmap="gray", vmin=0, vmax=255)
+    show_gray(plain, picture, *WINDOW)
+    show_gray(soft, maps[0])
     bones.imshow(outlined(picture, maps, 2 * len(picture)))
     for ax, name in ((plain, "picture"), (soft, "probability of bone"), (bones, ", ".join(MASKS[1:]))):
         ax.axis("off")
         ax.set_title(name, color=INK, fontsize=9)
     figure.suptitle(note, color=INK, fontsize=10)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def outlined(picture: np.ndarray, maps: np.ndarray, side: int) -> np.ndarray:
     """A slice (uint8 [s, s]) in :data:`WINDOW` at ``side`` pixels with the outlines of femur, tibia and fibula.
 
-    Args:
-        picture: gray levels by ``ZERO`` and ``LEVELS``.
-        maps: probabilities of ``MASKS``, uint8 [masks, s, s].
-        side: of the result; outlines are drawn at this size.
-
-    Returns:
-        RGB uint8 [side, side, 3].
+    ``picture`` has gray levels by ``ZERO`` and ``LEVELS``, ``maps`` (uint8 [masks, s, s]) are probabilities of ``MASKS``.
+    The result is RGB uint8 [side, side, 3], and outlines are drawn at this size.
     """
     made = cv2.cvtColor(windowed(picture, side), cv2.COLOR_GRAY2RGB)
     for name, probability in zip(MASKS[1:], cleaned(maps)[1:]):
@@ -60,8 +47,3 @@ def windowed(picture: np.ndarray, side: int) -> np.ndarray:
     gray = np.clip((picture.astype(np.float32) - low) / (high - low), 0, 1) * 255
     how = cv2.INTER_AREA if side < len(picture) else cv2.INTER_CUBIC
     return np.clip(np.rint(cv2.resize(gray, (side, side), interpolation=how)), 0, 255).astype(np.uint8)
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=110, facecolor=BACK)

@@ -53,26 +53,21 @@ def known(cases: Cases, model: str) -> pd.DataFrame:
 def volumes(cases: Cases, paths: Paths) -> pd.DataFrame:
     """One row a test volume, ages in years.
 
-    Returns:
-        ``series``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal from out-of-fold errors),
-        ``slice_low`` and ``slice_high`` (least and greatest age that any slice shows), ``adult`` (above the age of every
-        training minor, as predicted out of fold), ``flag`` of localization ("unreadable" where there is no age).
+    ``series``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal from out-of-fold errors), ``slice_low``
+    and ``slice_high`` (least and greatest age that any slice shows by :func:`slice_model`), ``adult`` (above the age of
+    every training minor, as predicted out of fold), ``flag`` of localization ("unreadable" where there is no age).
     """
     oof = known(cases, cases.final)
     width = conformal((oof["truth"] - oof["age"]).to_numpy(), COVERAGE)
     table = cases.test_rows.drop_duplicates("series")[["series"]]
     table = table.merge(by_volume(cases.test[cases.final], cases.test_rows)[["series", "age"]], on="series", how="left")
     table = table.assign(low=table["age"] - width, high=table["age"] + width)
-    table = table.merge(_slice_range(cases), on="series", how="left")
+    slices = cases.test_rows[["id", "series"]].merge(cases.test[slice_model(cases)], on="id")
+    extremes = slices.groupby("series")["age_years"].agg(slice_low="min", slice_high="max").reset_index()
+    table = table.merge(extremes, on="series", how="left")
     table["adult"] = table["age"] > adult.no_minor_threshold(oof["truth"].to_numpy(), oof["age"].to_numpy())
     flags = cases.localized.groupby("series")["flag"].agg(lambda flag: ", ".join(sorted(set(flag) - {""})))
     return table.merge(flags.reset_index(), on="series", how="left").fillna({"flag": "unreadable"})
-
-
-def _slice_range(cases: Cases) -> pd.DataFrame:
-    """``series``, ``slice_low``, ``slice_high``: extremes of the slice ages of the first network below the final model."""
-    slices = cases.test_rows[["id", "series"]].merge(cases.test[slice_model(cases)], on="id")
-    return slices.groupby("series")["age_years"].agg(slice_low="min", slice_high="max").reset_index()
 
 
 def slice_model(cases: Cases) -> str:
@@ -113,8 +108,7 @@ def nested_threshold(table: pd.DataFrame, fold: np.ndarray) -> np.ndarray:
 def bones(cases: Cases, paths: Paths) -> pd.DataFrame:
     """Out-of-fold masks against the hand-made ones, over all pixels of all annotated volumes, beside those of Pietz 2018.
 
-    Returns:
-        ``mask``, ``dice``, ``iou``, ``precision``, ``recall``, each also as ``article_<measure>``, and ``slices``.
+    ``mask``, each of ``MEASURES``, each also as ``article_<measure>``, and ``slices``.
     """
     rows = cases.localized[cases.localized["mask"] != ""].reset_index(drop=True)
     found = found_masks(paths, rows)
@@ -134,9 +128,9 @@ def found_masks(paths: Paths, rows: pd.DataFrame) -> np.ndarray:
 
 def overlap(found: np.ndarray, made: np.ndarray) -> dict[str, float]:
     """``MEASURES`` of two bool arrays of one shape; 0 where nothing is found."""
-    both, of_found, of_made = (int(np.count_nonzero(part)) for part in (found & made, found, made))
+    both = int((found & made).sum())
     return {"dice": masks.dice(found, made), "iou": masks.jaccard(found, made),
-            "precision": both / max(of_found, 1), "recall": both / max(of_made, 1)}
+            "precision": both / max(int(found.sum()), 1), "recall": both / max(int(made.sum()), 1)}
 
 
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

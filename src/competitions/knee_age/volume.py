@@ -84,13 +84,11 @@ def cut_masks(masks: np.ndarray, box: Box, side: int) -> np.ndarray:
 
 
 def n4(pixels: np.ndarray, spacing: tuple[float, float, float], shrink: int = 4) -> np.ndarray:
-    """Divide by the bias field of N4 (Tustison 2010, SimpleITK's defaults) within Otsu's mask: float32, same shape.
+    """Divide by the bias field of N4 (Tustison 2010, SimpleITK's defaults) within Otsu's mask.
 
-    Args:
-        pixels: float32 [slices, rows, columns].
-        spacing: mm of a slice, row and column.
-        shrink: the field is found on every ``shrink``-th row and column (slices are few and thick: all stay), and applied
-            at full size. CPU seconds at 24 x 224 x 224: 17 with 2, 4.4 with 4, 1.2 with 8.
+    ``pixels`` and the result are float32 [slices, rows, columns], ``spacing`` is mm of a slice, row and column. The field is
+    found on every ``shrink``-th row and column (slices are few and thick: all stay), and applied at full size. CPU seconds
+    at 24 x 224 x 224: 17 with 2, 4.4 with 4, 1.2 with 8.
     """
     import SimpleITK as sitk
 
@@ -118,10 +116,8 @@ def central(count: int) -> np.ndarray:
     """Numbers of the ``CENTRAL`` central slices of a volume of ``count``, int64 [18].
 
     24 slices give 4..21 and 41 give 12..29. Pietz 2018 pads 20 slices by two at each end and drops the first and last of
-    26; so both have the 24's middle, and the slices are 2..19 and 5..22. Other counts go by the nearer of 24 and 41.
-
-    Raises:
-        Unreadable: ``slice-count`` (not ``FEWEST``..``MOST``).
+    26; so both have the 24's middle, and the slices are 2..19 and 5..22. Other counts go by the nearer of 24 and 41; beyond
+    ``FEWEST``..``MOST`` they are Unreadable as ``slice-count``.
     """
     if not FEWEST <= count <= MOST:
         raise Unreadable("slice-count", f"{count} slices, not {FEWEST}..{MOST}")
@@ -132,10 +128,8 @@ def central(count: int) -> np.ndarray:
 def decode_mask(labels: np.ndarray) -> np.ndarray:
     """Label volume [slices, rows, columns] -> bool [3, slices, rows, columns]: femur, tibia, fibula.
 
-    Each bone has one intensity, in descending order fibula, tibia, femur; 0 is background.
-
-    Raises:
-        Unreadable: ``mask-labels`` (not three intensities).
+    Each bone has one intensity, in descending order fibula, tibia, femur; 0 is background. With another number of
+    intensities it is Unreadable as ``mask-labels``.
     """
     values = np.unique(labels)
     values = values[values != 0]
@@ -148,8 +142,7 @@ def decode_mask(labels: np.ndarray) -> np.ndarray:
 def read_masks(path: Path, grid: Grid) -> np.ndarray:
     """The bones of a label file as :func:`decode_mask` gives them, on the voxels of ``grid``.
 
-    Raises:
-        Unreadable: those of :func:`radstack.images.volumes.read_volume` and :func:`decode_mask`, and ``mask-geometry``.
+    Unreadable as :func:`radstack.images.volumes.read_volume` and :func:`decode_mask` say, and as ``mask-geometry``.
     """
     labels = read_volume(path)
     if not same_geometry(labels, grid):

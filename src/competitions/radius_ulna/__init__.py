@@ -4,7 +4,6 @@ Sources: "the HKU-Shenzhen study" of the distal radius and ulna, a Chinese artic
 that hospital; Luk et al. 2014 for the stages R1 to R11 and U1 to U9.
 """
 
-
 import pandas as pd
 
 from competitions.radius_ulna import localizer

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competitions.radius_ulna.index import BOX_COLUMNS
 from competitions.radius_ulna.localizer import read
-from competitions.radius_ulna.phases import BONES, LEARNED_PHASES, PHASES, TARGETS, phase_of
+from competitions.radius_ulna.phases import ALL_TARGETS, BONES, LEARNED_PHASES, PHASES, TARGETS, phase_of
 from competitions.radius_ulna.pictures import marked
 from competitions.radius_ulna.report import findings_of
 from competitions.radius_ulna.views import CROP
@@ -44,12 +44,12 @@ def view(case: Case, cases: Cases | None, paths: Paths) -> list[Block]:
 
 def radiograph(case: Case, final: str, paths: Paths) -> Picture | None:
     """The radiograph with its boxes and what the model ``final`` says of it, beside the label."""
-    row, targets = case.rows.iloc[0], [name for bone in BONES for name in TARGETS[bone]]
+    row = case.rows.iloc[0]
     try:
         picture = read(paths.input / row["path"])
     except Unreadable:
         return None
-    findings = findings_of(row, pd.Series(case.predicted[final][0], targets))
+    findings = findings_of(row, pd.Series(case.predicted[final][0], ALL_TARGETS))
     made = marked(picture, replace(findings, labels=tuple(label(row, bone) for bone in BONES)), str(row["id"]),
                  row[BOX_COLUMNS].to_numpy(float).reshape(len(BONES), 4))
     dotted = ", dotted those drawn by hand" if row[BOX_COLUMNS].notna().any() else ""
@@ -79,13 +79,13 @@ def crops(row: pd.Series, paths: Paths) -> Picture | None:
 
 def phases(case: Case, final: str) -> Plot:
     """The probability of each phase by every model that answers the bone, as bars of length 1."""
-    row, targets = case.rows.iloc[0], [name for bone in BONES for name in TARGETS[bone]]
+    row = case.rows.iloc[0]
     made, axes = figure(5.2, 0.9 + 0.2 * len(case.predicted), across=len(BONES))
+    models = [*(name for name in case.predicted if name != final), final]
     for ax, bone in zip(axes, BONES):
-        columns = [targets.index(name) for name in TARGETS[bone]]
-        said = {name: predicted[0, columns] for name, predicted in case.predicted.items() if name != final}
-        said = {name: values for name, values in (said | {final: case.predicted[final][0, columns]}).items()
-                if np.isfinite(values).all()}
+        columns = [ALL_TARGETS.index(name) for name in TARGETS[bone]]
+        said = {name: case.predicted[name][0, columns] for name in models}
+        said = {name: values for name, values in said.items() if np.isfinite(values).all()}
         _bars(ax, bone, said, label(row, bone))
     return Plot(svg(made), "The phase by every model, out of fold: each bar is split by the probabilities of the phases, in "
                 "the order of growth.")

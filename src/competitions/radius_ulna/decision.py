@@ -19,9 +19,8 @@ from radstack.scoring.intervals import wilson
 def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """The true and the most probable phase of both bones of every labeled picture.
 
-    Args:
-        labels: ``id``, ``radius_stage``, ``ulna_stage`` (int).
-        predictions: ``id`` and the probabilities of ``ALL_TARGETS``, one row a picture; rows of other pictures are left out.
+    ``labels`` has ``id``, ``radius_stage``, ``ulna_stage`` (int); ``predictions`` ``id`` and the probabilities of
+    ``ALL_TARGETS``, one row a picture; rows of other pictures are left out.
 
     Returns:
         One row a bone and picture, bones one after the other: ``id``, ``bone``, ``truth``, ``called`` (names of phases) and
@@ -33,9 +32,8 @@ def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFra
     _check(labels, predictions)
     rows = labels.merge(predictions, on="id", validate="one_to_one")
     phases = phase_probabilities(rows[list(ALL_TARGETS)].to_numpy())
-    first = len(LEARNED_PHASES["radius"])
     tables = []
-    for bone, part in zip(BONES, (phases[:, :first], phases[:, first:])):
+    for bone, part in zip(BONES, np.split(phases, [len(LEARNED_PHASES["radius"])], axis=1)):
         truth = [phase_of(bone, stage) for stage in rows[f"{bone}_stage"]]
         called = np.array(LEARNED_PHASES[bone])[part.argmax(axis=1)]
         tables.append(pd.DataFrame({"id": rows["id"], "bone": bone, "truth": truth, "called": called,
@@ -46,11 +44,9 @@ def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFra
 def score_table(called: pd.DataFrame) -> pd.DataFrame:
     """Scores of each bone from :func:`called_phases`.
 
-    Returns:
-        ``bone``, ``pictures``, ``accuracy`` with ``accuracy_low`` and ``accuracy_high`` (95 %, Wilson 1927, which takes
-        pictures for independent: several of one child make it a little narrow), ``errors``, ``neighboring`` (share of the
-        errors that are one phase off; NaN without errors) and ``kappa`` (Cohen 1968, quadratic weights; NaN where truth and
-        call are one phase throughout).
+    ``bone``, ``pictures``, ``accuracy`` with ``accuracy_low`` and ``accuracy_high`` (95 %, Wilson 1927, which takes pictures
+    for independent: several of one child make it a little narrow), ``errors``, ``neighboring`` (share of the errors that are
+    one phase off; NaN without errors) and ``kappa`` (Cohen 1968, quadratic weights; NaN where all is one phase).
     """
     return pd.DataFrame([{"bone": bone} | _score(str(bone), rows) for bone, rows in called.groupby("bone", sort=False)])
 

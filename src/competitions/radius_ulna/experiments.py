@@ -5,7 +5,7 @@ dropout .5, 100 epochs.
 """
 
 from competitions.radius_ulna.phases import BONES, LEARNED, LEARNED_PHASES, PHASES, TARGETS
-from competitions.radius_ulna.views import bone, both, in_color
+from competitions.radius_ulna.views import bone, both
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
@@ -109,7 +109,7 @@ def pretrained(name: str) -> tuple[Experiment, ...]:
         train=Train(epochs=40, batch_size=16, precision="bf16", ema=0.995),
         note="an ImageNet trunk at 256 x 192, as later systems have it")
     trunks = {"resnet34": "timm/resnet34.a1_in1k", "efficientnet": "timm/tf_efficientnet_b0.ns_jft_in1k"}
-    return tuple(change(base, name=f"{name}_{short}", view=in_color(bone(name), (256, 192)), backbone=Backbone(trunk))
+    return tuple(change(base, name=f"{name}_{short}", view=bone(name).in_color((256, 192)), backbone=Backbone(trunk))
                  for short, trunk in trunks.items())
 
 

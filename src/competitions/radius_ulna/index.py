@@ -15,7 +15,7 @@ from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.boxes import CORNERS
 from radstack.images.dicom import Unreadable
-from radstack.images.quarantine import QUARANTINE_COLUMNS, mark_copies, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, mark_copies, nothing_usable, set_aside, tell_reasons
 from radstack.images.radiograph import read_picture
 
 BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
@@ -31,16 +31,11 @@ CHUNK = 100
 
 def build_index(folder: Path, workers: int, parts_folder: Path,
                 report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index every listed picture; each is in the index or in the quarantine.
+    """Every listed picture is in the index or in the quarantine.
 
     Every picture is decoded once, so that a cut-off file costs a row here and not a run later. A faulty box costs the box,
-    not the picture: it is in the quarantine under the picture's id, and the picture is in the index.
-
-    Args:
-        folder: holds ``labels.csv``, ``sample_submission.csv``, boxes (see :func:`read_boxes`) and the pictures.
-        workers: processes that read pictures.
-        parts_folder: keeps what is read, see :func:`radstack.core.parallel.mapped_rows`.
-        report: given a line for each thing worth knowing.
+    not the picture: it is in the quarantine under the picture's id, and the picture is in the index. The arguments are those
+    of :class:`radstack.recipes.competition.Index`.
 
     Returns:
         The index: ``COLUMNS``, train first, then by id; ``group`` is the child, or the id where no child is named; stages
@@ -72,27 +67,20 @@ def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Pat
     items = [[key, file, stat.st_size, stat.st_mtime_ns] for key, file, stat in zip(table["id"], table["file"], stats)]
     if not items:
         return table.assign(reason="", detail="")
-    found = mapped_rows(partial(_look, folder), items, parts_folder / f"pictures-v{VERSION}", workers, "pictures", CHUNK)
+    look = partial(examine, partial(_look, folder), "id", {"height": 0, "width": 0, "channels": 0, "content": ""})
+    found = mapped_rows(look, items, parts_folder / f"pictures-v{VERSION}", workers, "pictures", CHUNK)
     pictures = table.merge(found, on="id", validate="one_to_one")
     mark_copies(pictures, "content", "id", "duplicate-picture", "another file has the same pixels")
     return pictures.sort_values(["split", "id"], ascending=[False, True], ignore_index=True)
 
 
-def _look(folder: Path, chunk: list[list[Any]]) -> pd.DataFrame:
-    """One row a picture: its size, a digest of its pixels and its fault; nothing about it raises."""
-    rows = []
-    for key, file, *_ in chunk:
-        row: dict[str, Any] = {"id": key, "height": 0, "width": 0, "channels": 0, "content": "", "reason": "", "detail": ""}
-        try:
-            pixels, row["channels"] = read_picture(folder / file)
-            row["height"], row["width"] = pixels.shape
-            row["content"] = blake2b(pixels.tobytes() + bytes(str(pixels.shape), "ascii"), digest_size=8).hexdigest()
-            if pixels.min() == pixels.max():
-                raise Unreadable("flat", f"all pixels are {pixels.flat[0]}")
-        except Unreadable as error:
-            row |= {"reason": error.reason, "detail": error.detail}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _look(folder: Path, key: str, file: str, *stamp: int) -> dict[str, Any]:
+    """The size of a picture and a digest of its pixels."""
+    pixels, channels = read_picture(folder / file)
+    if pixels.min() == pixels.max():
+        raise Unreadable("flat", f"all pixels are {pixels.flat[0]}")
+    content = blake2b(pixels.tobytes() + bytes(str(pixels.shape), "ascii"), digest_size=8).hexdigest()
+    return {"height": pixels.shape[0], "width": pixels.shape[1], "channels": channels, "content": content}
 
 
 def _add_labels(pictures: pd.DataFrame) -> pd.DataFrame:
@@ -112,9 +100,9 @@ def _add_boxes(folder: Path, pictures: pd.DataFrame, report: Report) -> tuple[pd
     if in_test.any():
         report(f"test pictures with boxes, which are not used: {in_test.sum()}")
         index.loc[in_test, BOX_COLUMNS] = np.nan
-    split = index.set_index("id")["split"]
-    bad = faults.assign(id=[Path(file).stem for file in faults["file"]], path=faults["file"])
-    bad = bad.assign(split=bad["id"].map(split).fillna("train"), reason="box-" + bad["reason"])
+    bad = faults.rename(columns={"file": "path"}).assign(reason="box-" + faults["reason"])
+    bad["id"] = [Path(file).stem for file in faults["file"]]
+    bad["split"] = bad["id"].map(index.set_index("id")["split"]).fillna("train")
     return index[COLUMNS].reset_index(drop=True), bad[QUARANTINE_COLUMNS]
 
 

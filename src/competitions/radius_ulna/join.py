@@ -49,9 +49,8 @@ class Joined(NamedTuple):
 def read_sheet(path: Path) -> pd.DataFrame:
     """The first sheet of an ``.xls`` or ``.xlsx`` file, or a CSV file in UTF-8, as text.
 
-    Returns:
-        Those columns of ``SPELLINGS`` that it has, ``source`` (file and row); ``date`` by :func:`plain_dates`, ``serial`` by
-        :func:`plain_serial`, stages as ``R7`` where they are one and as they stand otherwise.
+    It has those columns of ``SPELLINGS`` that are there, and ``source`` (file and row); ``date`` by :func:`plain_dates`,
+    ``serial`` by :func:`plain_serial`, stages as ``R7`` where they are one and as they stand otherwise.
 
     Raises:
         UserError: no such file or not a spreadsheet, or a column of ``NEEDED`` is missing or there twice.
@@ -73,11 +72,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
 
 
 def list_pictures(folder: Path) -> pd.DataFrame:
-    """Pictures below ``folder`` with the date and the serial number that their names say, both "" where they say none.
-
-    Returns:
-        ``file`` (below ``folder``), ``date`` (2014-03-05), ``serial``, sorted by file.
-    """
+    """Pictures below ``folder``: ``file``, and ``date`` (2014-03-05) and ``serial`` of its name, "" where it says none."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                    if path.suffix.lower() in PICTURES and not path.name.startswith("."))
     found = [PICTURE_NAME.search(Path(file).stem) for file in files]
@@ -89,13 +84,9 @@ def list_pictures(folder: Path) -> pd.DataFrame:
 def join(pictures: pd.DataFrame, labels: pd.DataFrame) -> Joined:
     """Match by date and serial number; what is on either side twice is left out, since which is meant cannot be known.
 
-    Args:
-        pictures: ``file``, ``date``, ``serial``, from :func:`list_pictures` or a sheet.
-        labels: from :func:`read_sheet`; several sheets are concatenated.
-
-    Returns:
-        Every picture and every label once, matched or with its reason: ``no-date`` (missing or unclear), ``no-serial``,
-        ``serial-twice`` (on this side or on the other) or ``no-partner``.
+    ``pictures`` are from :func:`list_pictures` or a sheet, ``labels`` from :func:`read_sheet`, several sheets concatenated.
+    Every picture and every label comes back once, matched or with its reason: ``no-date`` (missing or unclear),
+    ``no-serial``, ``serial-twice`` (on this side or on the other) or ``no-partner``.
     """
     pictures, labels = (side.assign(reason=_faults(side, other)) for side, other in ((pictures, labels), (labels, pictures)))
     good = [side[side["reason"] == ""].drop(columns="reason") for side in (pictures, labels)]
@@ -105,11 +96,7 @@ def join(pictures: pd.DataFrame, labels: pd.DataFrame) -> Joined:
 
 
 def write_labels(folder: Path, joined: Joined, report: Report = lambda line: None) -> None:
-    """Write ``labels.csv`` and, beside it, ``unmatched.csv`` with every picture and label that found no partner.
-
-    Raises:
-        UserError: nothing matched.
-    """
+    """Write ``labels.csv`` and, beside it, ``unmatched.csv`` with all that found no partner; a UserError if nothing did."""
     if joined.matched.empty:
         first = [f"{side['date'].iloc[0]} {side['serial'].iloc[0]} ({side['reason'].iloc[0]})" if len(side) else "none"
                  for side in (joined.pictures, joined.labels)]
@@ -134,7 +121,7 @@ def plain_dates(values: list[Any]) -> list[str]:
     last = [match for match in map(YEAR_LAST.fullmatch, texts) if match]
     day, month = (any(int(match[group]) > 12 for match in last) for group in (1, 3))
     order = "%d %m %Y" if day and not month else "%m %d %Y" if month and not day else ""
-    return [value.strftime("%Y-%m-%d") if isinstance(value, datetime) and not _blank(value) else _date(text, order)
+    return [value.strftime("%Y-%m-%d") if isinstance(value, datetime) and not pd.isna(value) else _date(text, order)
             for value, text in zip(values, texts)]
 
 
@@ -179,8 +166,4 @@ def _stage(bone: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if _blank(value) else str(value).strip()
-
-
-def _blank(value: Any) -> bool:
-    return bool(pd.isna(value))
+    return "" if pd.isna(value) else str(value).strip()

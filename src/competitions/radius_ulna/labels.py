@@ -7,9 +7,9 @@ import pandas as pd
 
 from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.phases import LEARNED, LETTER, stage_number
-from radstack.core.errors import UserError
-from radstack.core.files import read_text_table
-from radstack.images.quarantine import Labels, judge, set_aside
+from radstack.core.errors import Missing
+from radstack.core.files import existing, needed, read_text_table
+from radstack.images.quarantine import Labels, judge
 
 TABLE, SAMPLE = "labels.csv", "sample_submission.csv"
 """The list of the pictures; the list of the test pictures (its rows are those to submit)."""
@@ -32,16 +32,12 @@ def read_labels(folder: Path) -> Labels:
     :data:`competitions.radius_ulna.phases.LEARNED`), ``unknown-sex``, ``bad-age`` (not a number of years up to ``OLDEST``)
     and ``no-file``.
 
-    Returns:
-        The table has ``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" if unknown),
-        ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or "") and ``age`` (years or NaN).
-
-    Raises:
-        UserError: there is no table, or a damaged one.
+    The table has ``id`` (name of the file without its ending, unique), ``split``, ``file``, ``child`` ("" if unknown),
+    ``radius_stage`` and ``ulna_stage`` (int, -1 in test), ``sex`` (M, F or "") and ``age`` (years or NaN). Without one, or
+    with a damaged one, it is a UserError.
     """
     if not (folder / TABLE).exists():
-        raise UserError(f"{folder} has no {TABLE}; get the data with: python src/00_get_data.py radius_ulna --demo, or make "
-                        "one from your spreadsheets with competitions.radius_ulna.join")
+        raise Missing(folder, f"no spreadsheets were joined (src/join_labels.py) and {folder} has no {TABLE}")
     rows = read_text_table(folder / TABLE, NEEDED)
     repeated = rows.duplicated()
     rows = rows[~repeated]
@@ -49,32 +45,23 @@ def read_labels(folder: Path) -> Labels:
     unlisted = pd.DataFrame({"file": [file for file in sample if file not in set(rows["file"])]}, dtype="str")
     rows = pd.concat([rows, unlisted], ignore_index=True).reindex(columns=list(COLUMNS)).fillna("").astype("str")
     rows = _judge(folder, rows.assign(split=np.where(rows["file"].isin(sample), "test", "train")))
-    usable = rows["reason"] == ""
-    table = rows.loc[usable, ["id", "split", "file", "child", "radius_stage", "ulna_stage", "sex", "age"]]
-    return Labels(table.reset_index(drop=True), set_aside(rows, path="file"), int(repeated.sum()))
+    return Labels.parted(rows, ["id", "split", "file", "child", "radius_stage", "ulna_stage", "sex", "age"], repeated,
+                         path="file")
 
 
 def label_files(folder: Path) -> tuple[Path, ...]:
     """The tables that are there, and the boxes: all that is learned from pictures."""
-    return (*(folder / name for name in (TABLE, SAMPLE) if (folder / name).exists()), *box_files(folder))
+    return (*existing(folder, TABLE, SAMPLE), *box_files(folder))
 
 
 def sample_file(folder: Path) -> Path:
-    """The list of the test pictures.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not (folder / SAMPLE).exists():
-        raise UserError(f"{folder} has no {SAMPLE}; write one with a column file that lists the test pictures")
-    return folder / SAMPLE
+    """The list of the test pictures; a UserError where there is none."""
+    return needed(folder / SAMPLE, "write one with a column file that lists the test pictures")
 
 
 def sample_files(folder: Path) -> list[str]:
     """Files of the sample, each once, in its order; [] without a sample."""
-    if not (folder / SAMPLE).exists():
-        return []
-    return read_text_table(folder / SAMPLE, ("file",))["file"].drop_duplicates().tolist()
+    return [file for path in existing(folder, SAMPLE) for file in read_text_table(path, ("file",))["file"].unique()]
 
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

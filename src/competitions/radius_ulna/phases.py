@@ -57,11 +57,7 @@ def stage_number(bone: str, text: str) -> int:
 
 
 def phase_of(bone: str, stage: int) -> str:
-    """The phase a stage belongs to, e.g. 7 of the radius: ``peak``.
-
-    Raises:
-        UserError: the bone has no such stage.
-    """
+    """The phase a stage belongs to, e.g. 7 of the radius: ``peak``; a UserError where the bone has no such stage."""
     phase = next((phase for phase, stages in PHASES[bone].items() if stage in stages), None)
     if phase is None:
         last = max(PHASES[bone]["mature"])
@@ -78,11 +74,7 @@ def one_hot(bone: str, stages: np.ndarray) -> np.ndarray:
 
 
 def phase_probabilities(stages: np.ndarray) -> np.ndarray:
-    """Sum the stages of each phase: [rows, 13] of ``ALL_TARGETS`` -> float64 [rows, 7] of ``PHASE_COLUMNS``.
-
-    Raises:
-        UserError: there are not thirteen columns.
-    """
+    """Sum the stages of each phase: [rows, 13] of ``ALL_TARGETS`` (else a UserError) -> float64 [rows, 7] of phases."""
     stages = np.asarray(stages, dtype=np.float64)
     if stages.ndim != 2 or stages.shape[1] != len(SUMS):
         raise UserError(f"stage probabilities of shape {stages.shape}: give one column each for {', '.join(ALL_TARGETS)}")
@@ -98,11 +90,7 @@ def most_probable(phases: np.ndarray) -> pd.DataFrame:
 
 
 def hint(radius: str, ulna: str) -> str:
-    """What a pair of phases means for a child with scoliosis, one line for the doctor; see ``HINTS``.
-
-    Raises:
-        UserError: a name that is no phase.
-    """
+    """What a pair of phases means for a child with scoliosis (``HINTS``); a UserError for a name that is no phase."""
     for bone, phase in (("radius", radius), ("ulna", ulna)):
         if phase not in PHASES[bone]:
             raise UserError(f"{phase!r} is no phase of the {bone}; take one of {', '.join(PHASES[bone])}")

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from competitions.radius_ulna.phases import BONES, LEARNED_PHASES, TARGETS, hint
-from radstack.core.files import replacing
+from radstack.report.dark import BACK, INK, WARNING, dark, outline, save_png, show_gray
 
 if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLORS = {"radius": "#ff922b", "ulna": "#5fb4ff"}
-BACK, INK, WARNING = "#111111", "#eeeeee", "#ff6b5e"
-"""Dark, as on a viewing station."""
 TALL = 7.8
 """Inches of a figure."""
 SIDE = 3.0
@@ -57,15 +55,12 @@ def boxed(picture: np.ndarray, found: np.ndarray, file: Path, drawn: np.ndarray 
 
     ``found`` and ``drawn`` are [bones, 4] in pixels; NaN is left out. ``note`` says why the picture was flagged.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(TALL * picture.shape[1] / picture.shape[0], TALL), facecolor=BACK, layout="constrained")
+    figure = dark(TALL * picture.shape[1] / picture.shape[0], TALL, layout="constrained")
     ax = figure.subplots()
-    _gray(ax, picture)
+    show_gray(ax, picture)
     for place, bone in enumerate(BONES):
         _box(ax, found[place], COLORS[bone], bone)
-        if drawn is not None and np.isfinite(drawn[place]).all():
-            _box(ax, drawn[place], INK, "", ":")
+    _dot(ax, drawn)
     if note:
         figure.suptitle(note, color=WARNING, fontsize=11)
     _save(figure, file, picture.shape[0])
@@ -81,20 +76,17 @@ def marked(picture: np.ndarray, findings: Findings, title: str = "", drawn: np.n
 
     ``drawn`` are boxes by hand, [bones, 4] in raw pixels, which are dotted; NaN is left out.
     """
-    from matplotlib.figure import Figure
-
     # A picture that is wider than tall is as wide as others are tall, so that the words keep their size beside it.
     tall = TALL * float(np.clip(picture.shape[0] / picture.shape[1], LOWEST, 1.0))
     wide = tall * picture.shape[1] / picture.shape[0]
-    figure = Figure(figsize=(wide + SIDE, tall), facecolor=BACK)
+    figure = dark(wide + SIDE, tall)
     ax = figure.add_axes((0, 0, wide / (wide + SIDE), 1))
     side = figure.add_axes(((wide + 0.15) / (wide + SIDE), 0.01, (SIDE - 0.25) / (wide + SIDE), 0.98))
-    _gray(ax, picture)
+    show_gray(ax, picture)
     for place, bone in enumerate(BONES):
         chance = findings.chances[bone].max()
         _box(ax, findings.boxes[place], COLORS[bone], f"{bone}: {findings.phases[bone]} {chance:.0%}")
-        if drawn is not None and np.isfinite(drawn[place]).all():
-            _box(ax, drawn[place], INK, "", ":")
+    _dot(ax, drawn)
     side.axis("off")
     side.set(xlim=(0, 1), ylim=(0, 1))
     side.text(0, 0.99, title, color=INK, fontsize=9, va="top")
@@ -105,6 +97,13 @@ def marked(picture: np.ndarray, findings: Findings, title: str = "", drawn: np.n
     for row, (line, color) in enumerate(lines):
         side.text(0, 0.24 - 0.028 * row, line, color=color, fontsize=10, va="top")
     return figure
+
+
+def _dot(ax: "Axes", drawn: np.ndarray | None) -> None:
+    """The boxes drawn by hand that there are."""
+    for box in drawn if drawn is not None else ():
+        if np.isfinite(box).all():
+            _box(ax, box, INK, "", ":")
 
 
 def _bone(side: "Axes", findings: Findings, place: int, top: float) -> None:
@@ -123,17 +122,10 @@ def _bone(side: "Axes", findings: Findings, place: int, top: float) -> None:
         side.text(0.16 + 0.65 * chance, y, f"{chance:.0%}", color=INK, fontsize=7, va="center")
 
 
-def _gray(ax: "Axes", image: np.ndarray) -> None:
-    ax.imshow(image, cmap="gray", vmin=0, vmax=255)
-    ax.axis("off")
-
-
 def _box(ax: "Axes", box: np.ndarray, color: str, words: str, style: str = "-") -> None:
-    """Outline a box (edges: half a pixel off matplotlib's centers), its words above it."""
-    from matplotlib.patches import Rectangle
-
+    """Outline a box, its words above it."""
+    outline(ax, box, color, linewidth=1.4, linestyle=style)
     x1, y1, x2, y2 = box - 0.5
-    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.4, linestyle=style))
     # The radius's words above its box, the ulna's below: the boxes stand side by side.
     above = words.startswith(BONES[0])
     ax.annotate(words, ((x1 + x2) / 2, y1 if above else y2), (0, 4 if above else -4), textcoords="offset points",
@@ -143,6 +135,4 @@ def _box(ax: "Axes", box: np.ndarray, color: str, words: str, style: str = "-") 
 
 def _save(figure: "Figure", path: Path, pixels: int) -> None:
     """Write a PNG file whose ``TALL`` inches hold as many ``pixels``, within the limits of ``DPI``."""
-    dpi = float(np.clip(pixels / TALL, *DPI))
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=dpi, facecolor=BACK)
+    save_png(figure, path, float(np.clip(pixels / TALL, *DPI)))

@@ -9,7 +9,7 @@ import pandas as pd
 import phantoms
 from competitions.radius_ulna.decision import called_phases, confusion_table, score_table
 from competitions.radius_ulna.index import BOX_COLUMNS
-from competitions.radius_ulna.localizer import FOUND
+from competitions.radius_ulna.localizer import FOUND, found_boxes
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, LEARNED, TARGETS, hint, most_probable, phase_probabilities
 from competitions.radius_ulna.pictures import Findings
 from radstack.core.paths import Paths
@@ -83,19 +83,18 @@ def scores(cases: Cases, paths: Paths) -> pd.DataFrame:
 def ceiling(truth: pd.DataFrame) -> dict[str, float]:
     """Mean chance of the likeliest phase, given the maturity, of rows of :func:`known_truth`, by bone."""
     chances = phase_probabilities(truth[[f"q_{name}" for name in ALL_TARGETS]].to_numpy())
-    return {bone: float(chances[:, part].max(axis=1).mean()) for bone, part in zip(BONES, (slice(0, 4), slice(4, 7)))}
+    return {bone: float(part.max(axis=1).mean()) for bone, part in zip(BONES, np.split(chances, [4], axis=1))}
 
 
 def article() -> pd.DataFrame:
     """Accuracies of the HKU-Shenzhen study with Wilson's intervals, as rows of :func:`scores`."""
     rows = []
-    for step, bones in ARTICLE.items():
-        for bone, percent in bones.items():
-            pictures = ARTICLE_TEST[bone]
-            right = round(percent / 100 * pictures)
-            bounds = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), wilson(right, pictures)))
-            rows.append({"split": "article", "model": step, "bone": bone, "pictures": pictures, **bounds,
-                         "errors": pictures - right})
+    for step, bone, percent in ((step, *one) for step, bones in ARTICLE.items() for one in bones.items()):
+        pictures = ARTICLE_TEST[bone]
+        right = round(percent / 100 * pictures)
+        bounds = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), wilson(right, pictures)))
+        rows.append({"split": "article", "model": step, "bone": bone, "pictures": pictures, **bounds,
+                     "errors": pictures - right})
     return pd.DataFrame(rows)
 
 
@@ -156,13 +155,11 @@ def findings_of(row: Any, predicted: pd.Series) -> Findings:
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """What stage 02 reached on all phantoms, none of which its detector had met, against the boxes as drawn.
 
-    Returns:
-        Each bone's mean and median IoU, share above .7, AP50 and median distance of the centers (px; share of the root of
-        the area); the share of both bones' boxes above .7; mirrored hands told; flagged pictures; pictures.
+    Center errors are medians in pixels and in roots of the box's area.
     """
     both = localized.merge(truth, on="id", suffixes=("", "_true"), validate="one_to_one")
     true = both[[f"{name}_true" for name in BOX_COLUMNS]].to_numpy(float).reshape(len(both), len(BONES), 4)
-    found = both[FOUND].to_numpy(float).reshape(len(both), len(BONES), 4)
+    found = found_boxes(both)
     measured = score_boxes(found, both[score_columns(BONES)].to_numpy(float), true, BONES)
     names = {"iou": "IoU, mean", "iou_median": "IoU, median", "good": f"share above {GOOD}", "ap50": "AP50",
              "center_px": "center error, median px", "center_share": "center error, share of the box"}

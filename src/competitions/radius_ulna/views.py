@@ -15,25 +15,18 @@ STORED = (CROP[0], CROP[1] * len(BONES) * len(KINDS))
 """Height and width of a row of the cache: radius and ulna by found boxes, the same by hand-made boxes."""
 GRAY = ((150.0,), (40.0,))
 """About the mean and standard deviation of a crop's gray levels."""
-IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Of the pictures that pretrained networks know, channel by channel; the gray crop is repeated."""
 
 
 def bone(name: str, kind: str = "found", size: tuple[int, int] = CROP) -> Box:
     """The crop of one bone of ``BONES`` by boxes of ``KINDS``, brought to ``size`` (height, width), one channel."""
-    return _view((name,), kind, size, GRAY)
+    return _view((name,), kind, size)
 
 
 def both(kind: str = "found", size: tuple[int, int] = (CROP[0], 2 * CROP[1])) -> Box:
     """Radius and ulna side by side."""
-    return _view(BONES, kind, size, GRAY)
+    return _view(BONES, kind, size)
 
 
-def in_color(view: Box, size: tuple[int, int]) -> Box:
-    """The same crop at ``size`` as three channels of ImageNet's statistics."""
-    return Box(view.box, size, *IMAGENET)
-
-
-def _view(names: tuple[str, ...], kind: str, size: tuple[int, int], gray: tuple[tuple[float], tuple[float]]) -> Box:
+def _view(names: tuple[str, ...], kind: str, size: tuple[int, int]) -> Box:
     first = KINDS.index(kind) * len(BONES) + BONES.index(names[0])
-    return Box((0, first * CROP[1], CROP[0], len(names) * CROP[1]), size, *gray)
+    return Box((0, first * CROP[1], CROP[0], len(names) * CROP[1]), size, *GRAY)

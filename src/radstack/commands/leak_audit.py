@@ -131,7 +131,8 @@ def localized(scene: Scene) -> list[Finding]:
 def trained_networks(scene: Scene) -> list[Finding]:
     """Every weights file is the one its manifest recorded, of the fold in its name, trained on this fold table."""
     stacks = {one.name for one in scene.context.recipes if isinstance(one, Stacker)}  # what these learned is of all folds
-    files = [file for file in sorted(scene.context.paths.weights.glob("*/fold*.safetensors")) if file.parent.name not in stacks]
+    made = sorted(scene.context.paths.weights.glob("*/fold*.safetensors"))
+    files = [file for file in made if file.parent.name not in stacks]
     problems = [f"{file.parent.name}/{file.name}: {text}" for file in files if (text := _other_folds(scene, file))]
     return [_none("weights", problems, f"{len(files)} files, all trained on this fold table")]
 

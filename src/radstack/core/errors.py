@@ -1,7 +1,7 @@
 """The kinds of failure a user meets, and other people's exceptions in one line."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 
 class UserError(Exception):
@@ -16,14 +16,26 @@ class UsageError(UserError):
 
 
 class Missing(UserError):
-    """An input file is not there; who knows the competition says what makes it."""
+    """An input file is not there. The message ends in what to type, as :func:`advise` was told by the context of the run."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is missing")
-        self.path = path
+    def __init__(self, path: Path, what: str = "") -> None:
+        """``path``: of the file, or of the folder that lacks it; ``what`` is missing, if that is not the path itself."""
+        super().__init__(path, what)
+        self.path, self.what = path, what
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path,)  # an exception is pickled by its message unless told otherwise
+    def __str__(self) -> str:
+        """The message; it is made late, since a process of a pool may know no context."""
+        return "; ".join(filter(None, (self.what or f"{self.path} is missing", _make_with(self.path))))
+
+
+MakeWith = Callable[[Path], str]
+_make_with: MakeWith = lambda path: ""  # noqa: E731
+
+
+def advise(make_with: MakeWith) -> None:
+    """Let ``make_with`` say what to type where a path is missing, "" where it does not know."""
+    global _make_with
+    _make_with = make_with
 
 
 class LeakError(UserError):

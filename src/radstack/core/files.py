@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 
 
 @contextmanager
@@ -72,6 +72,8 @@ def read_table(path: Path, made_by: str) -> pd.DataFrame:
 
 def read_text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A CSV written by people, all values as text without blanks around them; UserError unless it has ``columns``."""
+    if not path.exists():
+        raise Missing(path)
     try:
         raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError) as error:
@@ -80,6 +82,18 @@ def read_text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; it needs {','.join(columns)}")
     return raw.apply(lambda column: column.str.strip()).astype("str")
+
+
+def existing(folder: Path, *names: str) -> tuple[Path, ...]:
+    """The files of ``folder`` that are there, of those named."""
+    return tuple(folder / name for name in names if (folder / name).exists())
+
+
+def needed(path: Path, mend: str) -> Path:
+    """``path``; a UserError that ends in ``mend``, what to do about it, where it is not there."""
+    if not path.exists():
+        raise UserError(f"{path.parent} has no {path.name}; {mend}")
+    return path
 
 
 def sha256(path: Path) -> str:

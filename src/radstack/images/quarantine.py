@@ -1,6 +1,6 @@
 """The quarantine of stage 01: every row or file that cannot be used, with the reason, so that none is lost in silence."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.say import Report
+from radstack.images.dicom import Unreadable
 
 QUARANTINE_COLUMNS = ["id", "split", "path", "reason", "detail"]
 """``path`` is "" where there is no file; ``reason`` is a name by which rows are counted, ``detail`` a sentence."""
@@ -20,6 +21,30 @@ class Labels(NamedTuple):
     table: pd.DataFrame  # The usable rows
     quarantine: pd.DataFrame  # ``QUARANTINE_COLUMNS`` of the rows that cannot be used
     repeated: int  # Rows dropped because they repeat another exactly
+
+    @classmethod
+    def parted(cls, judged: pd.DataFrame, columns: list[str], repeated: Any = 0, **names: str) -> "Labels":
+        """``columns`` of a table after :func:`judge` where usable; its other rows by :func:`set_aside` with ``names``."""
+        usable = judged.loc[judged["reason"] == "", columns].reset_index(drop=True)
+        return cls(usable, set_aside(judged, **names), int(np.sum(repeated)))
+
+
+def examine(look: Callable[..., dict[str, Any]], key: str, blank: dict[str, Any],
+            chunk: list[Sequence[Any]]) -> pd.DataFrame:
+    """Look at files: one row an item of ``chunk``, whose first value is its ``key``.
+
+    ``look`` gets the values of the item and gives its columns; where it raises :class:`Unreadable`, these are ``blank``, and
+    ``reason`` and ``detail``, else "", are those raised.
+    """
+    return pd.DataFrame([{key: item[0], **blank, **fault(look, *item)} for item in chunk])
+
+
+def fault(look: Callable[..., dict[str, Any]], *item: Any) -> dict[str, Any]:
+    """What ``look(*item)`` finds, with ``reason`` and ``detail`` of what it raised, both "" for nothing."""
+    try:
+        return look(*item) | {"reason": "", "detail": ""}
+    except Unreadable as error:
+        return {"reason": error.reason, "detail": error.detail}
 
 
 def judge(rows: pd.DataFrame, wrong: Mapping[str, tuple[Any, Any]]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
 from radstack.images.dicom.scan import Found
@@ -65,8 +65,9 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where unreadable), ``reason`` and ``detail`` ("" if
     readable). UserError where there is no PNG.
     """
-    if not (found := _list(folder)):
-        raise UserError(f"{folder} holds no PNG; get the data with src/00_get_data.py")
+    found = _list(folder)
+    if not found:
+        raise Missing(folder, f"{folder} holds no PNG")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 

@@ -11,6 +11,9 @@ import pandas as pd
 from radstack.images import windows
 from radstack.images.shards import Shards, resize
 
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""Mean and deviation of the colors, 0 to 255, that networks pretrained on ImageNet know."""
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -82,6 +85,10 @@ class Box:
     size: tuple[int, int]  # Height and width that the network sees
     mean: tuple[float, ...]  # Per channel, on the 0-255 scale; with more than one, the picture is repeated
     std: tuple[float, ...]  # Per channel, on the 0-255 scale
+
+    def in_color(self, size: tuple[int, int]) -> "Box":
+        """The same box at ``size``, repeated into three channels of ImageNet's statistics."""
+        return Box(self.box, size, *IMAGENET)
 
     def reader(self, cache: Shards, index: pd.DataFrame) -> Callable[[int], np.ndarray]:
         """Bind to a cache and a row table: row number -> uint8 [height, width, channels]."""

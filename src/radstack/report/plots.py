@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:  # half a second to import, and only the report needs it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -22,6 +24,8 @@ LEFT, RIGHT = 0.08, 0.99
 """Where the axes of :func:`along` begin and end, in widths of the drawing; ``--left`` and ``--right`` of ``page.css``."""
 LEGEND = {"fontsize": 7.5, "handlelength": 1, "frameon": True, "facecolor": BACK, "edgecolor": "none", "framealpha": 0.7}
 """Of a legend within a small panel: curves shine through."""
+NAMES = 6
+"""Names in a row of :func:`legend_above`."""
 SERIAL = count()
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": SOFT, "axes.labelcolor": INK,
@@ -79,7 +83,31 @@ def along(slices: int, height: float = 2.3, width: float = 9.0) -> tuple[Figure,
     return made, ax
 
 
-def svg(made: Figure, dpi: int = 110) -> str:
+def curves(slices: int, values: Mapping[str, np.ndarray], height: float, own: str, more: int = 2,
+           dotted: str = "") -> "tuple[Figure, Axes]":
+    """Curves along slices by name, on :func:`along`, with room for the rows of :func:`legend_above`.
+
+    The caller adds ``more`` curves, of which ``own`` is the color; the others are dashed once their colors begin again. The
+    one called ``dotted`` gets dots.
+    """
+    rows = -(-(len(values) + more) // NAMES)
+    made, ax = along(slices, height=height + 0.18 * rows)
+    left, bottom, width, _ = ax.get_position().bounds
+    ax.set_position((left, bottom, width, 0.98 - bottom - 0.2 * rows / made.get_figheight()))
+    colors = [color for color in COLORS if color != own]
+    for number, (name, curve) in enumerate(values.items()):
+        ax.plot(curve, color=colors[number % len(colors)], linewidth=1, linestyle="-" if number < len(colors) else "--",
+                label=name, markersize=4, marker="o" if name == dotted else "")
+    return made, ax
+
+
+def legend_above(ax: "Axes") -> None:
+    """The names of the curves in rows above the axes."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=NAMES, borderaxespad=0.2, columnspacing=1.2, frameon=False,
+              fontsize=8, labelcolor=INK)
+
+
+def svg(made: "Figure", dpi: int = 110) -> str:
     """The figure as an ``<svg>`` element; what was drawn with ``rasterized=True`` is a picture of ``dpi`` in it."""
     import matplotlib as mpl
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from radstack.core.errors import UsageError, UserError
+from radstack.core.errors import UsageError, UserError, advise
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
 from radstack.core.registry import pick
@@ -106,13 +106,18 @@ def readers(name: str) -> list[str]:
 
 
 def make_context(competition: Competition, options: Options) -> Context:
-    """Edit a competition and bind it to folders; ``--limit N`` keeps its results under their own name."""
+    """Edit a competition and bind it to folders; ``--limit N`` keeps its results under their own name.
+
+    From now on each error that names a missing file says what to type for this competition in these folders.
+    """
     edits = parse_edits(list(options.edits))
     if "localizer__detector" in edits and competition.localizer.detectors:
         edits["localizer__detector"] = pick(competition.localizer.detectors, str(edits["localizer__detector"]), "detector")
     competition = change(competition, **edits)
     name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
-    return Context(competition, Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name), options)
+    context = Context(competition, Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name), options)
+    advise(context.make_with)
+    return context
 
 
 def run(main: Callable[[], None]) -> None:

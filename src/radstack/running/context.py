@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radstack.core.artifact import Artifact
-from radstack.core.errors import Missing, UserError
+from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
@@ -70,9 +70,11 @@ class Options:
     check: str = option("", "only check a submission file", metavar="FILE")
 
 
-MAKERS = {"index.parquet": "01_make_folds", "folds.csv": "01_make_folds", "boxes.parquet": "02_localize",
-          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "rows.parquet": "03_cache"}
-"""File name -> the stage that makes it; weights and prediction tables are made by the stage of their recipe."""
+MAKERS = {"index.parquet": "01_make_folds", "folds/*/*.csv": "01_make_folds", "boxes.parquet": "02_localize",
+          "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "cache/*/quarantine.csv": "02_localize",
+          "rows.parquet": "03_cache", "submissions/*/*.csv": "08_submit",
+          "reports/*/*": "09_report"}
+"""End of a path -> the stage that makes it; weights and prediction tables are made by the stage of their recipe."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,9 @@ class Context:
         try:
             return "--force" if self.options.force else artifact.why()
         except UserError as error:
-            if isinstance(error, Missing):
-                error = UserError(f"{error}; {self.make_with(error.path)}")
             if self.options.dry_run:
                 return f"({error})"
-            raise error from None
+            raise
 
     def command(self, script: str, only: str = "") -> str:
         """The command line of a stage for this competition in these folders, for messages that say what to type."""
@@ -142,14 +142,16 @@ class Context:
 
     def make_with(self, path: Path) -> str:
         """What to type where ``path`` is missing."""
-        if self.paths.input in path.parents:
-            return f"get it with: {self.command('00_get_data')}"
+        if self.paths.input in (path, *path.parents):
+            return f"get the data with: {self.command('00_get_data')}"
         script = next((script for name, script in MAKERS.items() if path.match(name)), "")
         if script:
             return f"make it with: {self.command(script)}"
         recipe = next((one for one in self.recipes if one.name == path.parent.name), None)
         first = "04_train" if self.paths.weights in path.parents else "05_predict"
         script = {Experiment: first, Sequence: "06_sequence", Stacker: "07_stack"}.get(type(recipe), "02_localize")
+        if recipe is None and self.paths.weights not in path.parents:
+            return "check the path"
         return f"make it with: {self.command(script, recipe.name if recipe else '')}"
 
     def _chosen(self, kind: type, own: Iterable[Any]) -> list[Any]:

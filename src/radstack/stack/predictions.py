@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import check_unedited, manifest_of
-from radstack.core.errors import LeakError, UserError
+from radstack.core.errors import LeakError, Missing
 from radstack.core.files import read_json, write_table
 from radstack.stack.rows import Member
 
@@ -60,6 +60,6 @@ def read_tests(folder: Path, folds: list[int]) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     if not manifest_of(path).exists() or not path.exists():
-        raise UserError(f"{path} is missing; predict {path.parent.name} first (stages 04 to 07)")
+        raise Missing(path)
     check_unedited(path, read_json(manifest_of(path))["files"][path.name])
     return pd.read_parquet(path)

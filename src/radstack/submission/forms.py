@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import write_table
 from radstack.core.registry import pick
 from radstack.recipes.submission import LONG, Layout
@@ -109,7 +109,7 @@ def _read(path: Path) -> pd.DataFrame:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             return pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; write it with 08_submit.py, or get the data with 00_get_data.py") from error
+        raise Missing(path) from error
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise UserError(f"{path} is not a readable CSV: {' '.join(str(error).split())}") from error
 

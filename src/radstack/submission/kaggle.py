@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
 from radstack.core.progress import Track, track
 from radstack.core.say import Report
@@ -73,7 +73,7 @@ def push(path: Path, competition: str, message: str) -> str:
     UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing; make it with src/08_submit.py")
+        raise Missing(path)
     if "/" in competition:
         raise UserError(f"{competition} is a data set at Kaggle, which takes no submissions; {path} stays where it is")
     client = connect()

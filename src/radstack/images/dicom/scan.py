@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom.file import Header, Unreadable, fault, read_header
 
@@ -42,8 +42,9 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     Raises:
         UserError: the folder is missing or holds no file, a part cannot be written, or a worker was killed.
     """
-    if not (found := sorted(_list(folder))):
-        raise UserError(f"{folder} holds no file; put the unpacked archive there or run stage 00")
+    found = sorted(_list(folder))
+    if not found:
+        raise Missing(folder, f"{folder} holds no file")
     return mapped_rows(partial(_read, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 
