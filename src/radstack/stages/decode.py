@@ -26,7 +26,7 @@ Read = Callable[[Path], np.ndarray]
 Look = Callable[[np.ndarray], dict[str, Any]]
 
 
-def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path], pd.DataFrame], recipe: Any = (),
+def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path], pd.DataFrame], recipe: Any = None,
               more: tuple[Path, ...] = (), then: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> None:
     """Make ``file``, a table of the pictures that can be decoded, and ``quarantine.csv`` of the others.
 
@@ -41,7 +41,7 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         then: index rows and facts of readable pictures -> the table, if that is not they.
     """
     paths, quarantine = context.paths, context.paths.cache / "quarantine.csv"
-    artifact = Artifact("02_localize", version, (file, quarantine, *more), recipe, (paths.folds / "index.parquet",),
+    artifact = Artifact("02_localize", version, (file, quarantine, *more), recipe or {}, (paths.folds / "index.parquet",),
                         raw_files(context))
 
     def build() -> dict[str, Any]:
