@@ -1,13 +1,12 @@
 """The bone-age stages on a few phantoms, from raw files to a table of ages; recipes built and stepped at their size."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scripts import run_script
 
 from competitions import load
 from competitions.bone_age import balance, frame
@@ -23,13 +22,9 @@ from radstack.stages.apply import apply
 from radstack.training.learner import Learner
 from radstack.training.loader import Batch
 
-ROOT = Path(__file__).parents[1]
-
 
 def stage(name: str, folder: Path, *arguments: str) -> str:
-    folders = ("--data-dir", str(folder), "--out-dir", str(folder))
-    command = [sys.executable, str(ROOT / "src" / f"{name}.py"), "bone_age", "--demo", *folders, "--workers", "1"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    done = run_script(name, "bone_age", "--demo", "--data-dir", folder, "--out-dir", folder, "--workers", "1", *arguments)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
