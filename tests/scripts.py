@@ -7,8 +7,10 @@ Run as a program this file is that process.
 
 import atexit
 import functools
+import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -48,11 +50,14 @@ def _serve() -> None:
     """Fork for each order that comes in; tell how its script ended. A negative number is the signal that killed it."""
     for name in LARGE:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what the libraries made is then neither walked through nor copied in each script: 0.1 s instead of 2
+    fork = multiprocessing.get_context("fork")
     for line in sys.stdin:
-        if child := os.fork():
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        else:
-            return _become(**json.loads(line))
+        script = fork.Process(target=_become, kwargs=json.loads(line))
+        script.start()
+        script.join()
+        print(script.exitcode, flush=True)
 
 
 def _become(command: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:
