@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import run_script
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -22,10 +22,11 @@ def test_a_benchmark_imports_and_says_how_it_is_run(name: str, monkeypatch: pyte
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu_and_goes_on_where_it_ended(tmp_path: Path) -> None:
-    command = [sys.executable, str(FOLDER / "gpu.py"), "--device", "cpu", "--quick", "--out", str(tmp_path / "gpu.json")]
-    first = subprocess.run([*command, "--only", "copy"], capture_output=True, text=True, check=True)
+    command = (FOLDER / "gpu.py", "--device", "cpu", "--quick", "--out", tmp_path / "gpu.json")
+    first = run_script(*command, "--only", "copy")
     assert len(json.loads((tmp_path / "gpu.json").read_text())["rows"]) == 2
-    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    second = run_script(*command)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert "all measured" in first.stdout and "all measured" in second.stdout
     assert not any(line.startswith("copy/") for line in second.stdout.splitlines())

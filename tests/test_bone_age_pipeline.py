@@ -1,13 +1,12 @@
 """The bone-age stages on a few phantoms, from raw files to a table of ages; recipes built and stepped at their size."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scripts import run_script
 
 from competitions import load
 from competitions.bone_age import balance, frame
@@ -23,13 +22,9 @@ from radstack.stages.apply import apply
 from radstack.training.loader import Batch
 from radstack.training.run import Learner
 
-ROOT = Path(__file__).parents[1]
-
 
 def stage(name: str, folder: Path, *arguments: str) -> str:
-    folders = ("--data-dir", str(folder), "--out-dir", str(folder))
-    command = [sys.executable, str(ROOT / "src" / f"{name}.py"), "bone_age", "--demo", *folders, "--workers", "1"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    done = run_script(name, "bone_age", "--demo", "--data-dir", folder, "--out-dir", folder, "--workers", "1", *arguments)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -51,7 +46,8 @@ def test_every_phantom_reaches_the_cache_and_the_second_run_makes_nothing(locali
     assert len(rows) == 28 and rows["id"].is_unique and (rows["split"] == "test").sum() == 4
     assert np.load(localized / "cache" / "bone_age-demo" / "shard-00000.npy").shape == (28, 208, 160)
     for name in ("02_localize", "03_cache"):
-        assert "making" not in stage(name, localized) and "to make" not in stage(name, localized)
+        said = stage(name, localized)
+        assert "making" not in said and "to make" not in said
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ This file is also the script by which two processes share a fold.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -87,9 +88,11 @@ def context_of(folder, **options):
     return make_context(competition, Options(data_dir=str(folder), out_dir=str(folder), workers=1, device="cpu", **options))
 
 
-@pytest.fixture
-def context(tmp_path):
-    rng, made = np.random.default_rng(0), context_of(tmp_path)
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder of forty discs, one of them broken, and their folds."""
+    place = tmp_path_factory.mktemp("discs")
+    rng, made = np.random.default_rng(0), context_of(place)
     rows = pd.DataFrame({"id": [f"d{n}" for n in range(40)], "group": [f"d{n}" for n in range(40)],
                          "split": ["train"] * 30 + ["test"] * 10, "path": [f"d{n}.png" for n in range(40)],
                          "x": rng.uniform(8, 24, 40), "y": rng.uniform(8, 24, 40), "known": np.arange(40) < 24})
@@ -102,7 +105,25 @@ def context(tmp_path):
     rows.to_parquet(made.paths.folds / "index.parquet")
     folds = pd.DataFrame({"group": rows["group"][:30], "fold": np.arange(30) % 3})
     folds.to_csv(made.paths.folds / "folds.csv", index=False)
-    return made
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(drawn, tmp_path_factory):
+    """The same after the chain has run."""
+    place = shutil.copytree(drawn, tmp_path_factory.mktemp("found"), dirs_exist_ok=True)
+    run(context_of(place))
+    return place
+
+
+@pytest.fixture
+def context(drawn, tmp_path):
+    return context_of(shutil.copytree(drawn, tmp_path, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def done(found, tmp_path):
+    return context_of(shutil.copytree(found, tmp_path, dirs_exist_ok=True))
 
 
 def run(context) -> pd.DataFrame:
@@ -115,42 +136,40 @@ def run(context) -> pd.DataFrame:
     return pd.read_parquet(context.paths.cache / "boxes.parquet")
 
 
-def test_every_readable_picture_is_found_once_and_out_of_fold(context):
-    boxes = run(context)
-    quarantine = pd.read_csv(context.paths.cache / "quarantine.csv")
+def test_every_readable_picture_is_found_once_and_out_of_fold(done):
+    boxes = pd.read_parquet(done.paths.cache / "boxes.parquet")
+    quarantine = pd.read_csv(done.paths.cache / "quarantine.csv")
     assert quarantine["id"].tolist() == ["d5"] and quarantine["reason"].tolist() == ["damaged"]
     assert sorted(boxes["id"]) == sorted(f"d{n}" for n in range(40) if n != 5)
     assert (boxes["flag"] == "").all() and boxes["area"].between(80, 150).all(), "a disc of radius 6 has 113 pixels"
     for fold in range(3):
-        found = pd.concat([pd.read_parquet(stage.found_files(context.paths, fold, split)[0]) for split in ("train", "test")])
+        found = pd.concat([pd.read_parquet(stage.found_files(done.paths, fold, split)[0]) for split in ("train", "test")])
         own = {f"d{n}" for n in range(30) if n % 3 == fold and n != 5}
         assert set(found["id"]) == own | {f"d{n}" for n in range(30, 40)}
     test = boxes[boxes["split"] == "test"].set_index("id")
-    answers = [pd.read_parquet(stage.found_files(context.paths, fold, "test")[0]).set_index("id")["u"] for fold in range(3)]
+    answers = [pd.read_parquet(stage.found_files(done.paths, fold, "test")[0]).set_index("id")["u"] for fold in range(3)]
     np.testing.assert_allclose(test["u"], pd.concat(answers, axis=1).loc[test.index].median(axis=1), rtol=1e-6)
 
 
-def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(context):
-    run(context)
-    weights = context.paths.weights / "disc_mask" / "fold1.safetensors"
-    before, boxes = weights.stat().st_mtime_ns, pd.read_parquet(context.paths.cache / "boxes.parquet")
-    stage.found_files(context.paths, 1, "train")[0].unlink()
-    again = run(context)
+def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(done):
+    weights = done.paths.weights / "disc_mask" / "fold1.safetensors"
+    before, boxes = weights.stat().st_mtime_ns, pd.read_parquet(done.paths.cache / "boxes.parquet")
+    stage.found_files(done.paths, 1, "train")[0].unlink()
+    again = run(done)
     assert weights.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(boxes, again)
 
 
-def test_pictures_and_maps_between_the_stages_are_watched_too(context):
-    run(context)
-    maps, prepared = (context.paths.cache / name / "shard-00001.npy" for name in ("maps", "prepared"))
+def test_pictures_and_maps_between_the_stages_are_watched_too(done):
+    maps, prepared = (done.paths.cache / name / "shard-00001.npy" for name in ("maps", "prepared"))
     before = maps.read_bytes()
     maps.unlink()
-    run(context)
+    run(done)
     assert maps.read_bytes() == before
     prepared.write_bytes(prepared.read_bytes()[:-1] + b"?")
     os.utime(prepared, ns=(1, 1))  # on a quick machine both could be of one tick of the file system's clock
     with pytest.raises(UserError, match=r"prepared.shard-00001.npy was edited or damaged"):
-        run(context)
+        run(done)
 
 
 def test_annotations_of_one_fold_alone_are_an_error(context):

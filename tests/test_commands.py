@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scripts import run_script
 from test_stages_of_numbers import PATIENTS, context  # noqa: F401 (a fixture)
 
 from competitions import NAMES, load
@@ -373,9 +374,8 @@ def test_a_script_is_short_and_says_what_it_does(name):
 
 @pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain", "leak_audit", "annotate", "join_labels"])
 def test_a_command_has_no_option_of_a_stage_that_nothing_would_read(name):
-    said = subprocess.run([sys.executable, ROOT / "src" / f"{name}.py", "--help"], capture_output=True, text=True,
-                          check=True)
-    assert "--demo" in said.stdout and "--limit" in said.stdout
+    said = run_script(name, "--help")
+    assert said.returncode == 0 and "--demo" in said.stdout and "--limit" in said.stdout
     assert not any(option in said.stdout.split() for option in ("--only", "--folds", "--name", "--force", "--dry-run"))
 
 
@@ -385,6 +385,5 @@ def test_the_scripts_end_in_one_line_and_a_status(tmp_path):
              "verify": ((), 1, "is not drawn; make it with"), "explain": (("ID_1",), 1, "index.parquet is missing"),
              "clean": ((), 0, "0.0 MB")}
     for name, (arguments, status, said) in cases.items():
-        command = [sys.executable, str(ROOT / "src" / f"{name}.py"), "ich", "--demo", *arguments, *folders]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = run_script(name, "ich", "--demo", *arguments, *folders)
         assert done.returncode == status and said in done.stdout + done.stderr and "Traceback" not in done.stderr, done

@@ -3,25 +3,21 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from scripts import run_script
 
-ROOT = Path(__file__).parents[1]
 STAGES = ["01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack", "08_submit",
           "09_report"]
 
 
 def stage(place: Path, script: str, *options: str, fails: bool = False) -> str:
     """Run a script on the demo below ``place``; its output."""
-    command = [sys.executable, str(ROOT / "src" / f"{script}.py"), "ich", "--demo", "--data-dir", str(place),
-               "--out-dir", str(place), *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = run_script(script, "ich", "--demo", "--data-dir", place, "--out-dir", place, *options)
     said = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, said
     if fails:

@@ -176,7 +176,7 @@ def run_through(tmp_path_factory):
                  if one.name in ("masked_pretrained", "raw_scratch"))
     quick = change(whole, localizer=change(whole.localizer, steps=short), models__experiments=ages,
                    models__sequences=tuple(change(one, epochs=2, bag=1) for one in whole.models.sequences))
-    context = make_context(quick, Options(data_dir=str(place), out_dir=str(place), workers=2, device="cpu"))
+    context = make_context(quick, Options(data_dir=str(place), out_dir=str(place), workers=1, device="cpu"))
     run_stages(context, 16)
     return context
 

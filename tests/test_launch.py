@@ -33,6 +33,7 @@ def test_two_processes_join_and_end_with_equal_weights(tmp_path, monkeypatch):
 
 
 def test_a_process_that_fails_ends_all_and_its_last_words_are_the_error(tmp_path):
+    os.mkfifo(tmp_path / "joined")
     with watchdog(), \
             pytest.raises(UserError, match=r"3 processes were asked for, 2 joined;.* \| rank 1 ended with exit") as caught:
         launch.torchrun(HERE, ["fail", str(tmp_path)], 2, lambda _: None)
@@ -95,7 +96,10 @@ def train(folder):
         "share": launch.spread(list(range(5)), rank, world)}))
 
 
-def fail():
+def fail(folder):
+    """Rank 1 fails, but not before rank 0 has joined: that one would fail as well, with last words of its own."""
+    with (folder / "joined").open("r" if launch.distributed()[0] else "w"):  # either waits here for the other
+        pass
     if launch.distributed()[0] == 1:
         launch.assert_world(3)
     signal.pause()
@@ -103,4 +107,4 @@ def fail():
 
 if __name__ == "__main__":
     with launch.joined(2):
-        train(Path(sys.argv[2])) if sys.argv[1] == "train" else fail()
+        {"train": train, "fail": fail}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,13 +1,12 @@
 """The label table and its faults; spreadsheets joined to pictures by date and serial number."""
 
 import struct
-import subprocess
-import sys
 from datetime import date, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from scripts import run_script
 
 from competitions import load
 from competitions.radius_ulna.join import join, list_pictures, plain_dates, plain_serial, read_sheet, write_labels
@@ -235,10 +234,9 @@ def test_the_command_joins_sheets_below_the_input_folder(tmp_path):
     (folder / "pictures").mkdir(parents=True)
     (folder / "pictures" / "2014-03-05_0007.png").touch()
     SHEET.to_excel(tmp_path / "a.xlsx", index=False)
-    script = Path(__file__).parents[1] / "src" / "join_labels.py"
-    command = [sys.executable, script, "radius_ulna", tmp_path / "a.xlsx", "--data-dir", tmp_path, "--out-dir", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rest = (tmp_path / "a.xlsx", "--data-dir", tmp_path, "--out-dir", tmp_path)
+    done = run_script("join_labels", "radius_ulna", *rest)
     assert done.returncode == 0 and "1 pictures matched" in done.stdout, done.stderr
     assert (folder / "labels.csv").exists() and (folder / "unmatched.csv").exists()
-    other = subprocess.run([*command[:2], "ich", *command[3:]], capture_output=True, text=True, check=False)
+    other = run_script("join_labels", "ich", *rest)
     assert other.returncode == 1 and "radius_ulna has" in other.stderr

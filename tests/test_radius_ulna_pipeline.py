@@ -1,8 +1,6 @@
 """The wrist stages on a few phantoms, from raw files to an annotated picture; the recipes are the article's."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scripts import run_script
 
 from competitions import load
 from competitions.radius_ulna import balance
@@ -162,9 +161,7 @@ def test_a_picture_is_annotated_as_stage_05_predicts_it(trained, tmp_path):
 
 
 def test_the_command_takes_its_names_around_the_options_and_says_what_it_cannot_do():
-    script = Path(__file__).parents[1] / "src" / "annotate.py"
-    done = subprocess.run([sys.executable, str(script), "ich", "--demo", "a.png", "b.png"], capture_output=True, text=True,
-                          check=False)
+    done = run_script("annotate", "ich", "--demo", "a.png", "b.png")
     assert done.returncode == 1 and "ich-demo annotates no pictures; radius_ulna does" in done.stderr
 
 

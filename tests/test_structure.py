@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import run_script
 
 from competitions import load
 from radstack.core.errors import Missing, UserError
@@ -163,10 +164,6 @@ def test_edits_of_the_competition_reach_jobs_on_other_machines(tmp_path):
     assert there.competition.cache.size == (512, 512)
     assert context.folds_of(context.competition.models.experiments[0]) == list(range(7))
     assert make_context(load("ich"), Options(limit=9)).paths.cache.name == "ich-limit9"
-
-
-def run_script(name, *options):
-    return subprocess.run([sys.executable, str(ROOT / "src" / f"{name}.py"), *options], capture_output=True, text=True)
 
 
 def test_every_option_is_read_by_a_stage_and_declared_under_its_own_name():

@@ -1,14 +1,12 @@
 """The competition to copy: a copy under another name goes through all stages, and every competition has its files."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scripts import run_script
 
 from competitions import NAMES, load
 from competitions._template.demo import DEMO, draw
@@ -42,12 +40,10 @@ def copied(tmp_path_factory):
     shutil.copytree(TEMPLATE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     for file in copy.glob("*.py"):
         file.write_text(file.read_text(encoding="utf-8").replace("_template", "lungs"), encoding="utf-8")
-    environment = os.environ | {"RADSTACK_COMPETITIONS": str(place / "mine"), "OMP_NUM_THREADS": "1"}
     for script in STAGES:
-        options = ["--demo", "--data-dir", str(place), "--out-dir", str(place)]
-        options += ["--demo-size", "32"] if script.startswith("00") else []
-        command = [sys.executable, str(ROOT / "src" / f"{script}.py"), "lungs", *options]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        options = ["--demo-size", "32"] if script.startswith("00") else []
+        done = run_script(script, "lungs", "--demo", "--data-dir", place, "--out-dir", place, *options,
+                          RADSTACK_COMPETITIONS=str(place / "mine"))
         assert done.returncode == 0, done.stdout + done.stderr
     return place
 

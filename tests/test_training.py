@@ -1,8 +1,6 @@
 """The training loop: it learns, it resumes bit for bit after SIGKILL anywhere, and it survives non-finite losses."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from scripts import run_script
 
 from radstack.core.errors import UserError
 from radstack.core.recipe import change
@@ -52,18 +51,17 @@ def test_it_learns_the_squares_and_beats_the_prior(tmp_path):
 
 def kill_after(folder: Path, checkpoints: int) -> bool:
     """Start the run, which SIGKILL ends once it has written so many checkpoints; whether it was still running."""
-    return subprocess.run([sys.executable, tiny.__file__, str(folder), "0", str(checkpoints)],
-                          stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    return run_script(Path(tiny.__file__), folder, "0", str(checkpoints)).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
 def test_killed_anywhere_and_resumed_the_weights_are_equal_bit_for_bit(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([sys.executable, tiny.__file__, str(whole), "1e9"], check=True, stdout=subprocess.DEVNULL)
+    assert run_script(Path(tiny.__file__), whole, "1e9").returncode == 0
     kills = [kill_after(killed, checkpoints) for checkpoints in (1, 3, 2)]
     assert all(kills)
     assert not (killed / "fold0.safetensors").exists()
-    subprocess.run([sys.executable, tiny.__file__, str(killed), "0"], check=True, stdout=subprocess.DEVNULL)
+    assert run_script(Path(tiny.__file__), killed, "0").returncode == 0
     assert equal(load_file(whole / "fold0.safetensors"), load_file(killed / "fold0.safetensors"))
 
 

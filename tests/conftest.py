@@ -1,0 +1,14 @@
+"""What holds for all tests: one thread a process, and the long files first, so that no process is left alone with one."""
+
+import os
+
+import pytest
+
+# Set before torch is imported: two test processes of one thread each outrun one of two, and numbers do not depend on cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test come first; their order is otherwise kept."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -1,0 +1,76 @@
+"""Scripts run as a shell would run them, in a process each, but without the seconds in which they import torch and its like.
+
+One process imports the large libraries, and forks for every script that a test runs. Nothing of this repository is imported
+before the fork. That scripts also start from nothing is held by ``test_structure.py`` and by ``.ci/run``.
+Run as a program this file is that process.
+"""
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SRC = Path(__file__).resolve().parents[1] / "src"
+LARGE = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.ndimage", "sklearn.ensemble", "skimage.measure", "cv2",
+         "torch", "torchvision", "timm", "torch.utils.tensorboard", "albumentations", "pydicom", "SimpleITK", "lightgbm",
+         "matplotlib.pyplot", "safetensors.torch", "rich.progress", "jinja2")
+
+
+def run_script(script: str | Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, named as in ``src`` or by its path, with the variables of this process and those of ``environment``."""
+    command = [str(SRC / f"{script}.py" if isinstance(script, str) else script), *map(str, arguments)]
+    with tempfile.TemporaryDirectory() as place:
+        out, err = Path(place, "out"), Path(place, "err")
+        order = {"command": command, "environment": {**os.environ, **environment}, "folder": str(Path.cwd()),
+                 "out": str(out), "err": str(err)}
+        forker = _forker()
+        print(json.dumps(order), file=forker.stdin, flush=True)
+        status = int(forker.stdout.readline())
+        return subprocess.CompletedProcess(command, status, out.read_text("utf-8"), err.read_text("utf-8"))
+
+
+@functools.cache
+def _forker() -> Any:
+    forker = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(forker.wait)
+    atexit.register(forker.stdin.close)  # called first: the forker then ends
+    return forker
+
+
+def _serve() -> None:
+    """Fork for each order that comes in; tell how its script ended. A negative number is the signal that killed it."""
+    for name in LARGE:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what the libraries made is then neither walked through nor copied in each script: 0.1 s instead of 2
+    fork = multiprocessing.get_context("fork")
+    for line in sys.stdin:
+        script = fork.Process(target=_become, kwargs=json.loads(line))
+        script.start()
+        script.join()
+        print(script.exitcode, flush=True)
+    os._exit(0)  # at an ordinary end some of what is frozen would be reported as a leak
+
+
+def _become(command: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:
+    for number, (file, how) in enumerate(((os.devnull, os.O_RDONLY), (out, os.O_WRONLY | os.O_CREAT),
+                                          (err, os.O_WRONLY | os.O_CREAT))):
+        os.dup2(os.open(file, how, 0o600), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
+    runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    _serve()
