@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SRC = Path(__file__).resolve().parents[1] / "src"
-LARGE = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.ndimage", "sklearn.ensemble", "skimage.measure", "cv2",
+LARGE = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.ndimage", "sklearn.ensemble", "cv2",
          "torch", "torchvision", "timm", "torch.utils.tensorboard", "albumentations", "pydicom", "SimpleITK", "lightgbm",
          "matplotlib.pyplot", "safetensors.torch", "rich.progress", "jinja2")
 

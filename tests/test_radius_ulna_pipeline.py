@@ -283,9 +283,8 @@ def test_a_detector_is_chosen_by_name_and_then_changed(demo):
 def test_the_stage_takes_the_chosen_detector(tmp_path):
     context = make_context(load("radius_ulna", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
     write_table(context.paths.folds / "index.parquet", pd.DataFrame({"id": [], "split": [], "path": []}))
-    script, place = Path(__file__).parents[1] / "src/02_localize.py", str(tmp_path)
-    done = subprocess.run([sys.executable, str(script), "radius_ulna", "--demo", "--dry-run", "--data-dir", place,
-                           "--out-dir", place, "--set", "localizer.detector=resnet50"], capture_output=True, text=True)
+    done = run_script("02_localize", "radius_ulna", "--demo", "--dry-run", "--data-dir", tmp_path, "--out-dir", tmp_path,
+                      "--set", "localizer.detector=resnet50")
     assert done.returncode == 0 and done.stdout.count("would make localize fold") == 3, done.stderr
 
 
