@@ -43,7 +43,7 @@ VGG = change(RESNET, name="vgg_means", view=means_of_three(SIDE), backbone__name
 MOBILENET = change(RESNET, name="mobilenet_means", view=means_of_three(SIDE), backbone__name="torchvision/mobilenet_v2",
                    backbone__args={"inverted_residual_setting": ((1, 16, 1, 1), (3, 24, 1, 2), (3, 40, 1, 2), (3, 64, 1, 2)),
                                    "width_mult": 0.5}, backbone__dropout=0.3, optim__lr=1e-2, train__precision="fp32",
-                   train__epochs=5)
+                   train__epochs=4)
 
 EXPERIMENTS = (RESNET, BYOBNET, VGG, MOBILENET)
 
