@@ -283,7 +283,7 @@ def test_impossible_requests_are_refused(tmp_path):
     assert not (tmp_path / "annotations/masks").exists()
     with pytest.raises(UserError, match="another request"):
         draw(tmp_path, series=4, size=64, seed=1, workers=1)
-    with pytest.raises(UserError, match="--demo"):
+    with pytest.raises(UserError, match="is missing"):
         read_truth(tmp_path / "nothing")
     (tmp_path / "real/boneage-training-dataset").mkdir(parents=True)
     with pytest.raises(UserError, match="no phantoms"):

@@ -36,7 +36,7 @@ def test_majority_of_three():
 def test_variants_change_the_floor(tmp_path):
     for noise in ("clean", "adjudicated"):
         draw(tmp_path / noise, series=3, size=48, seed=3, workers=1, noise=noise)
-    clean, judged = (archive.read_truth(tmp_path / noise, "ich") for noise in ("clean", "adjudicated"))
+    clean, judged = (archive.read_truth(tmp_path / noise) for noise in ("clean", "adjudicated"))
     assert oracle(clean) < 1e-9 and (clean["y"][:, :5] == (clean["area"] > 0)).all()
     one = law.with_any(np.concatenate([law.marked(judged["area"][rows], judged["contrast"][rows], law.NOISE["realistic"])
                                        for rows in (judged["series"] == number for number in range(3))]))

@@ -250,9 +250,9 @@ def test_requests_that_cannot_be_met_are_refused(folder, tmp_path):
         draw(folder, series=10, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="needs 4 volumes"):
         draw(tmp_path, series=2, size=SIZE, seed=SEED, workers=1)
-    with pytest.raises(UserError, match="--demo"):
+    with pytest.raises(UserError, match="is missing"):
         read_truth(tmp_path)
-    with pytest.raises(UserError, match="--demo"):
+    with pytest.raises(UserError, match="is missing"):
         read_masks(folder, VOLUMES)
 
 

@@ -334,5 +334,5 @@ def test_requests_that_cannot_be_met_are_refused(folder, tmp_path):
         draw(tmp_path, series=2, size=SIZE, seed=SEED, workers=1)
     with pytest.raises(UserError, match="default, human"):
         draw(tmp_path, series=20, size=SIZE, seed=SEED, workers=1, noise="loud")
-    with pytest.raises(UserError, match="--demo"):
+    with pytest.raises(UserError, match="is missing"):
         read_truth(tmp_path)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import Missing, UserError
 from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
 from radstack.core.parallel import in_processes
 
@@ -79,7 +79,7 @@ def write_truth(folder: Path, truth: pd.DataFrame | Facts) -> None:
     _save(folder / TRUTH, {str(name): np.array(values.tolist()) if table else values for name, values in truth.items()})
 
 
-def read_truth(folder: Path, competition: str, number: int | None = None) -> Facts:
+def read_truth(folder: Path, number: int | None = None) -> Facts:
     """The columns or arrays of the truth, or what it keeps of entry ``number``.
 
     Raises:
@@ -87,13 +87,13 @@ def read_truth(folder: Path, competition: str, number: int | None = None) -> Fac
     """
     path = folder / TRUTH if number is None else _mark(folder, number)
     if not path.exists():
-        raise UserError(f"{path} is missing; make it with: python src/00_get_data.py {competition} --demo")
+        raise Missing(path)
     return _arrays(path)
 
 
-def read_truth_table(folder: Path, competition: str) -> pd.DataFrame:
+def read_truth_table(folder: Path) -> pd.DataFrame:
     """The truth that was written as a table; raises as :func:`read_truth`."""
-    columns = read_truth(folder, competition)
+    columns = read_truth(folder)
     return pd.DataFrame(columns).astype({name: "str" for name, values in columns.items() if values.dtype.kind == "U"})
 
 

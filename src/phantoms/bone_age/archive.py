@@ -126,7 +126,7 @@ def read_truth(folder: Path) -> pd.DataFrame:
         prediction of it), ``b_read`` (the months that the bones show), ``male``, ``mirrored``, ``inverted`` (0/1), and the
         landmarks ``p1x`` .. ``p3y`` in raw pixels.
     """
-    return read_truth_table(folder, "bone_age")
+    return read_truth_table(folder)
 
 
 def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:

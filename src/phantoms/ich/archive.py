@@ -180,7 +180,7 @@ def read_truth(folder: Path) -> pd.DataFrame:
         ``id``, ``split``, one float32 column a target with the label (test rows too), and ``q_<target>``, the true
         probability that it is 1.
     """
-    truth = archive.read_truth(folder, "ich")
+    truth = archive.read_truth(folder)
     table = pd.DataFrame({"id": truth["id"], "split": truth["split"]})
     table[list(TARGETS)] = truth["y"].astype(np.float32)
     table[[f"q_{target}" for target in TARGETS]] = truth["q"]

@@ -183,7 +183,7 @@ def read_truth(folder: Path) -> pd.DataFrame:
         of the age given the mean of S_b), ``s_<bone>`` (S_b, years), ``share_<bone>`` (of the bone pixels), ``joint_row``,
         ``joint_column`` (pixels of the frame).
     """
-    return read_truth_table(folder, "knee_age")
+    return read_truth_table(folder)
 
 
 def read_masks(folder: Path, number: int) -> np.ndarray:
@@ -192,7 +192,7 @@ def read_masks(folder: Path, number: int) -> np.ndarray:
     Unlike the label volumes they have no annotator's errors, and exist for test volumes too. Slices go front to back.
     UserError where there is no such volume.
     """
-    kept = read_truth_arrays(folder, "knee_age", number)
+    kept = read_truth_arrays(folder, number)
     return np.unpackbits(kept["bits"], count=int(np.prod(kept["shape"]))).reshape(kept["shape"]).astype(bool)
 
 

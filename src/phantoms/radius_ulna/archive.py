@@ -139,7 +139,7 @@ def read_truth(folder: Path) -> pd.DataFrame:
         (the rater's stages, one-hot floats, test too), ``q_R5`` .. ``q_U9`` (their exact chances given the maturity),
         ``radius_x1`` .. ``ulna_y2`` (tight boxes in pixels), ``mirrored``, ``cast`` (0/1).
     """
-    return read_truth_table(folder, "radius_ulna")
+    return read_truth_table(folder)
 
 
 def draw_entry(folder: Path, request: Request, entry: Entry) -> Facts:

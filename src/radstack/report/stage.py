@@ -39,7 +39,8 @@ def report(context: Context) -> None:
         if competition.pages.localization_score:
             print("\n".join(localization_lines(pd.read_csv(files["localization.csv"]))))
         print("\n".join(["", *score_lines(competition, pd.read_csv(files["scores.csv"]))]))
-        print(f"\nsubmission: {paths.submissions / competition.models.final}.csv\nreport: {files['index.html']}")
+        made = paths.submissions / f"{competition.models.final}.csv"
+        print(f"\nsubmission: {made if made.exists() else 'none yet'}\nreport: {files['index.html']}")
 
 
 def report_artifact(context: Context) -> Artifact:

@@ -14,6 +14,9 @@ from radstack.core.recipe import change, parse_edits
 from radstack.core.registry import pick
 from radstack.core.say import flush, to_stdout
 from radstack.recipes.competition import Competition
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
+from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context, Options, add_variant, read_variants
 
 Load = Callable[[str, bool], Competition]
@@ -144,8 +147,12 @@ def run(main: Callable[[], None]) -> None:
 def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Context:
     if len(context.options.only) != 1:
         raise UserError("--name needs --only with the one recipe that --set changes")
-    add_variant(context, context.options.only[0], name, edits)
-    return Context(context.competition, context.paths, change(context.options, only=(name,)))
+    recipe = add_variant(context, context.options.only[0], name, edits, keep=not context.options.dry_run)
+    competition = context.competition
+    if context.options.dry_run:  # which leaves no trace, so the recipe is known to this run alone
+        field = {Experiment: "experiments", Sequence: "sequences", Stacker: "stackers"}[type(recipe)]
+        competition = change(competition, **{f"models__{field}": (*getattr(competition.models, field), recipe)})
+    return Context(competition, context.paths, change(context.options, only=(name,)))
 
 
 def _check_names(context: Context, only: tuple[str, ...]) -> None:

@@ -177,8 +177,8 @@ def make_variants(competition: Competition, paths: Paths) -> list[Any]:
     return [variant(competition, name, entry) for name, entry in read_variants(paths).items()]
 
 
-def add_variant(context: Context, base: str, name: str, edits: dict[str, Any]) -> None:
-    """Remember ``name`` = ``base`` with ``edits``.
+def add_variant(context: Context, base: str, name: str, edits: dict[str, Any], keep: bool = True) -> Any:
+    """The recipe ``name`` = ``base`` with ``edits``; with ``keep`` later runs know it, too.
 
     Raises:
         UserError: the name is taken by another recipe, the base is unknown, or an edit does not fit.
@@ -187,8 +187,10 @@ def add_variant(context: Context, base: str, name: str, edits: dict[str, Any]) -
     taken = {recipe.name for recipe in context.competition.recipes}
     if name in taken or known.get(name, entry) != entry:
         raise UserError(f"--name {name} is taken by another recipe; choose a new name")
-    variant(context.competition, name, entry)
-    write_json(variants_file(context.paths), {**known, name: entry})
+    recipe = variant(context.competition, name, entry)
+    if keep:
+        write_json(variants_file(context.paths), {**known, name: entry})
+    return recipe
 
 
 def variant(competition: Competition, name: str, entry: dict[str, Any]) -> Any:
