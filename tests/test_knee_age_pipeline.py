@@ -30,7 +30,7 @@ from radstack.running.context import Options
 from radstack.stages import cache, folds, get_data, predict, sequence, stack, submit, train
 from radstack.stages import chain as chain_stage
 from radstack.stages.apply import apply, write_answers
-from radstack.stages.decode import prepared_rows
+from radstack.stages.decode import rows_file
 from radstack.stages.localize import apply_networks, localize_fold
 from radstack.stages.train import weights_artifact
 from radstack.training.loader import Batch
@@ -301,7 +301,7 @@ def test_preparing_again_keeps_what_a_killed_run_has_finished(run_through, tmp_p
     with pytest.raises(KeyboardInterrupt):
         chain_stage.prepare(context, counting)
     chain_stage.prepare(context, counting)
-    rows, _ = prepared_rows(context)
+    rows = pd.read_parquet(rows_file(context))
     assert len(rows) == len(index) and rows["shard"].nunique() > 3
     twice = set(seen[:8]) & set(seen[8:])
     begun = rows.loc[rows["path"] == seen[7], "shard"].iloc[0]
