@@ -222,7 +222,8 @@ def test_weights_and_findings_of_networks_say_their_folds(tmp_path, spoil, told)
     paths = context.paths
     part = pd.read_parquet(paths.cache / "rows.parquet").merge(pd.read_csv(paths.folds / "folds.csv"), how="left")
     seen = part[part["fold"] == 1]
-    write_table(paths.cache / "found" / "fold1_test.parquet", part.loc[part["split"] == "test", ["id"]].reset_index(drop=True))
+    test = part.loc[part["split"] == "test", ["id"]].reset_index(drop=True)
+    write_table(paths.cache / "found" / "fold1_test.parquet", test)
     for file in (paths.weights / "net" / "fold1.safetensors", paths.cache / "found" / "fold1.parquet"):
         artifact = Artifact("04_train", 1, (file,), {"fold": 1}, (paths.folds / "folds.csv",))
         artifact.make(lambda file=file: write_table(file, seen[["id"]].reset_index(drop=True)))
