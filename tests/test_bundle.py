@@ -98,7 +98,7 @@ def test_a_bundle_holds_what_apply_needs_and_nothing_else(bundle):
     assert {name for name in made if name.startswith("weights/")} == learned
     sources = {name for name in made if name.startswith("src/")}
     assert {"src/apply.py", "src/radstack/stages/apply.py", "src/competitions/lumps/demo.py"} <= sources
-    assert not [name for name in sources if "phantoms" in name or "/ich/" in name or "radstack/commands" in name]
+    assert not [name for name in sources if "phantoms" in name or "/ich/" in name]
     assert made == learned | sources | {"predict.py", "manifest.json", "apply.txt", "recipes.json"}
 
 
@@ -379,6 +379,13 @@ def test_pictures_of_two_files_and_of_folders_are_linked_whole(tmp_path):
         (tmp_path / "from" / name).write_text(name)
     link_pictures(tmp_path / "from", ["a/one.mhd", "b/c", "d.png", "gone.png"], tmp_path / "to")
     assert set(rehearsal.listing(tmp_path / "to")) == {"a/one.mhd", "a/one.raw", "b/c/1.dcm", "b/c/2.dcm", "d.png"}
+
+
+def test_a_users_table_holds_what_the_index_says_of_a_file_and_no_label():
+    index = pd.DataFrame({"id": ["a1", "a2", "b"], "group": ["p", "p", "q"], "split": ["test", "test", "train"],
+                          "male": [1, 1, 0], "path": ["a.mhd", "a.mhd", "b.mhd"], "age": [np.nan, np.nan, 3.0]})
+    table = rehearsal.columns_of(index, ("age",))
+    assert table.to_dict("records") == [{"id": "a1", "subject": "p", "male": 1, "path": "a.mhd", "file": "a.mhd"}]
 
 
 def test_real_pictures_cannot_be_drawn_and_a_submission_must_be_there(context, bundle, tmp_path):
