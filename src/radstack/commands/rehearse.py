@@ -192,7 +192,7 @@ def link_pictures(source: Path, names: Iterable[str], place: Path) -> None:
 
 
 def columns_of(index: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:
-    """What an index says of its test pictures, as a user's table: a row a file, ``file`` its path, ``subject`` the patient."""
+    """What an index says of its test pictures, as a user's table: a row a file (``file``), its patient ``subject``."""
     test = index[index["split"] == "test"].drop_duplicates("path")
     return test.drop(columns=["split", *targets]).rename(columns={"group": "subject"}).assign(file=test["path"])
 
