@@ -20,7 +20,7 @@ from test_template import TEMPLATE
 import competitions
 from competitions import load
 from radstack.commands import rehearse as rehearsal
-from radstack.commands.bundle import make_bundle, write_half
+from radstack.commands.bundle import for_kaggle, make_bundle, write_half
 from radstack.commands.environment import canonical
 from radstack.commands.needs import LEFT_OUT, closure, distributions, lock_lines, with_needs
 from radstack.commands.predict import faults, other_versions, read_manifest, sound
@@ -246,6 +246,15 @@ def test_weights_alone_are_enough_for_a_bundle(context, trained, tmp_path):
     assert not list(faults(place, manifest)) and manifest["scores"]["final"]
     stacker = context.competition.models.stackers[0]
     assert read_fitted(place / "weights/lumps-demo" / stacker.name, 0, method_of(stacker)).state
+
+
+def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, monkeypatch):
+    told = []
+    kernel = SimpleNamespace(kaggle=lambda *given, **named: told.append((given, named)))
+    monkeypatch.setitem(sys.modules, "radstack.submission.kernel", kernel)
+    for_kaggle(context, bundle, "me", True)
+    assert told == [((bundle, "me", True), {"competition": "", "marker": "test.csv", "pictures": ["pictures"],
+                                            "dry_run": False})]
 
 
 # -- packages ---------------------------------------------------------------------------------------------------------
