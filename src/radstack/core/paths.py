@@ -51,3 +51,8 @@ class Paths:
     def reports(self) -> Path:
         """``scores.csv`` and the competition's own tables and pictures."""
         return self.out / "reports" / self.name
+
+    @property
+    def bundle(self) -> Path:
+        """What applying the final model needs and nothing else, to be taken elsewhere."""
+        return self.out / "bundles" / self.name
