@@ -1,5 +1,6 @@
 """A bundle on its way to Kaggle: the files, the notebook as it runs there, and a push against a Kaggle that misbehaves."""
 
+import functools
 import inspect
 import json
 import os
@@ -116,7 +117,9 @@ def test_the_notebook_finds_installs_predicts_and_writes(out, mounted, tmp_path)
 
 
 def test_a_failing_prediction_fails_the_notebook_and_leaves_no_submission(out, mounted, tmp_path):
-    done = run_notebook(out, mounted, tmp_path, PIP_NO_INDEX="1", PYTHONPATH="")  # what pip installs is not found there
+    code = out / "kernel/notebook.ipynb"
+    code.write_text(code.read_text().replace('\\"tinyneed\\", ', ""))  # so it is not installed
+    done = run_notebook(out, mounted, tmp_path)
     assert done.returncode == 1 and "predict.py ended with status 1 (ModuleNotFoundError" in done.stderr
     assert not list((tmp_path / "working").iterdir())
 
@@ -445,12 +448,15 @@ def test_wheels_come_with_their_needs_and_without_what_the_image_has(tmp_path):
         "decoder": ("2.1", more, CP312, "download"),
         "inner": ("3.0", ("Deeper_Need",), "cp39-abi3-manylinux2014_x86_64", "download"),
         "Deeper_Need": ("1.5", (), "py3-none-any", "download"), "old-nets": ("0.7", ("torch",), "py3-none-any", "wheel")})
-    made = wheels.make_wheels(tmp_path / "apply.txt", tmp_path / "wheels", run=run, report=lambda line: None)
+    make = functools.partial(wheels.make_wheels, tmp_path / "apply.txt", run=run, report=lambda line: None)
+    made = make(tmp_path / "wheels")
     assert {path.name.split("-")[0] for path in made} == {"decoder", "inner", "Deeper_Need", "old_nets"}
     assert [what for verb, what in asked if verb == "download"].count("inner==3.0") == 1
+    one = make(tmp_path / "one", ["old-nets", "win"])
+    assert [path.name for path in one] == ["old_nets-0.7-py3-none-any.whl"]
     make_wheel(tmp_path / "wheels", "stale")
     asked.clear()
-    assert wheels.make_wheels(tmp_path / "apply.txt", tmp_path / "wheels", run=run, report=lambda line: None) == made
+    assert make(tmp_path / "wheels") == made
     assert asked == [] and sorted((tmp_path / "wheels").iterdir()) == made
 
 
@@ -481,7 +487,7 @@ def test_one_call_does_it_all(bundle, site, monkeypatch):
 
     said = []
     arguments = {"competition": COMPETITION, "marker": "sample.csv", "report": said.append}
-    monkeypatch.setattr(wheels, "make_wheels", lambda lock, into, image, report: [make_wheel(into, "tinyneed")])
+    monkeypatch.setattr(wheels, "make_wheels", lambda lock, into, packages, image, report: [make_wheel(into, "tinyneed")])
     monkeypatch.setattr(client, "connect", lambda: site)
     monkeypatch.setattr(send.push, "__kwdefaults__", {**send.push.__kwdefaults__, "sleep": lambda seconds: None})
     out = kernels.kaggle(bundle, "me", True, **arguments, dry_run=True)

@@ -271,17 +271,24 @@ def kaggle(bundle: Path, user: str, push: bool = False, *, competition: str, mar
 
     out, slug = bundle.with_name(f"{bundle.name}-kaggle"), slug or slugify(f"radstack-{bundle.name}")
     lock = lock or bundle / LOCK
-    has, packages = read_image(image.read_text(encoding="utf-8") if image else IMAGE), list(read_lock(lock))
+    has = read_image(image.read_text(encoding="utf-8") if image else IMAGE)
+    packages = _imported(bundle, list(read_lock(lock)))
     lacking = [name for name in packages if name not in has]
     if dry_run:
         report(f"  would write {out}, with wheels of {', '.join(lacking) or 'nothing'}" +
                (f", and send it as {user}/{slug}-bundle and {user}/{slug}" if push else ""))
         return out
     client = connect() if push else None  # before anything is downloaded
-    make_wheels(lock, out / WHEELS, image=has, report=report)
+    make_wheels(lock, out / WHEELS, packages, image=has, report=report)
     write_kernel(bundle, out, user, slug, competition, marker, pictures=pictures, wheels=out / WHEELS, packages=packages,
                  licenses=licenses, arguments=arguments)
     report(f"  {out}: {DATASET}/ of {len(list((out / DATASET).iterdir())) - 1:,} files, {KERNEL}/{NOTEBOOK}")
     if push:
         send(client, out, competition=competition, report=report)
     return out
+
+
+def _imported(bundle: Path, locked: Sequence[str]) -> list[str]:
+    """Those of the packages ``locked`` that the bundle itself imports, as its manifest says; all where it does not."""
+    named = read_json(bundle / MANIFEST).get("packages") if (bundle / MANIFEST).is_file() else None
+    return [name for name in locked if named is None or name in named]

@@ -29,8 +29,8 @@ GLIBC = 35
 """Kaggle's image is an Ubuntu 22.04, whose C library is 2.35: manylinux wheels up to that one run there."""
 IMAGE = """
 absl-py==1.4.0 albucore==0.0.24 albumentations==2.0.8 annotated-types==0.7.0 anyio==4.13.0 attrs==26.1.0
-certifi==2026.5.20 charset-normalizer==3.4.7 click==8.4.1 contourpy==1.3.3 cycler==0.12.1 et_xmlfile==2.0.0
-filelock==3.29.0 fonttools==4.63.0 fsspec==2025.3.0 h11==0.16.0 hf-xet==1.5.0 httpcore==1.0.9 httpx==0.28.1
+certifi==2026.5.20 charset-normalizer==3.4.7 click==8.4.1 cloudpickle==3.1.2 contourpy==1.3.3 cycler==0.12.1
+et_xmlfile==2.0.0 filelock==3.29.0 fonttools==4.63.0 fsspec==2025.3.0 h11==0.16.0 hf-xet==1.5.0 httpcore==1.0.9 httpx==0.28.1
 huggingface_hub==1.17.0 idna==3.18 jinja2==3.1.6 joblib==1.5.3 kiwisolver==1.5.0 lightgbm==4.6.0 markdown-it-py==4.2.0
 markupsafe==3.0.3 matplotlib==3.10.0 mdurl==0.1.2 mpmath==1.3.0 narwhals==2.22.0 networkx==3.6.1 numpy==2.0.2
 opencv-python-headless==4.13.0.92 openpyxl==3.1.5 packaging==26.2 pandas==2.2.2 pillow==11.3.0 pyarrow==18.1.0
@@ -86,15 +86,17 @@ def _holds(item: Requirement, extras: Iterable[str] = ("",)) -> bool:
     return item.marker is None or any(item.marker.evaluate({**TARGET, "extra": extra}) for extra in extras)
 
 
-def make_wheels(lock: Path, into: Path, *, image: Mapping[str, str] | None = None, run: Run = run_quietly,
-                report: Report = to_stdout) -> list[Path]:
-    """Fill the folder ``into`` with the wheels that Kaggle's image needs for the packages of ``lock``, and no others.
+def make_wheels(lock: Path, into: Path, packages: Sequence[str] | None = None, *, image: Mapping[str, str] | None = None,
+                run: Run = run_quietly, report: Report = to_stdout) -> list[Path]:
+    """Fill the folder ``into`` with the wheels that Kaggle's image needs for ``packages``, and no others.
 
     A wheel that is there already is kept. A package without wheels that is pure Python gets one built.
 
     Args:
         lock: requirements with versions, as pip reads them.
         into: folder of the wheels; other wheels in it are deleted.
+        packages: those that are imported, in canonical form; all of the lock unless given. What else the lock has may be a
+            need of a version that the image does not have.
         image: what the image has, of :func:`read_image`.
         run: runs pip.
         report: takes a line a package.
@@ -104,7 +106,8 @@ def make_wheels(lock: Path, into: Path, *, image: Mapping[str, str] | None = Non
     """
     image = read_image() if image is None else image
     locked = read_lock(lock)
-    open_needs = [item for name, item in locked.items() if name not in image]
+    roots = locked if packages is None else packages
+    open_needs = [locked[name] for name in roots if name in locked and name not in image]
     chosen: dict[str, Path] = {}
     while open_needs:
         item = open_needs.pop(0)
