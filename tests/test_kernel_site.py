@@ -27,12 +27,14 @@ class Site(Kaggle):
         site.calls.append(call)
         there = call in ("GetDatasetStatus", "GetDataset") and not site.versions
         if there or (call in site.refuse):
-            self.say(site.refuse.get(call, 404), code=site.refuse.get(call, 404), message="No such thing")
+            code = site.refuse.get(call, 404)
+            self.say(code, code=code, message="No such thing")
         else:
             try:
-                self.say(200, **getattr(self, call)(site, asked))
-            except (KeyError, IndexError) as error:  # a dropped connection would be tried again for minutes
-                self.say(400, code=400, message=f"the fake cannot answer {call} of {asked}: {error!r}")
+                body, code = getattr(self, call)(site, asked), 200
+            except Exception as error:  # a connection that breaks off would be tried again for minutes
+                body, code = {"code": 400, "message": f"the fake cannot answer {call} of {asked}: {error!r}"}, 400
+            self.answer(code, json.dumps(body).encode(), Content_Type="application/json")
 
     def do_PUT(self):
         body, site = self.rfile.read(int(self.headers["Content-Length"])), self.server.site
