@@ -5,9 +5,12 @@ writes   bundles/<competition>/: weights, sources, apply.txt (packages), recipes
 command  python src/bundle.py ich [--half]          (--half: networks as float16, half the size, answers a little otherwise)
          python src/bundle.py ich --rehearse        (then predicts the test set from the bundle alone, and compares)
          python src/bundle.py ich --demo --rehearse --times 5       (and a drawn test set of five times the size)
+         python src/bundle.py ich --kaggle USER [--push]            (data set and offline notebook for Kaggle)
 then     python bundles/ich/predict.py FOLDER OUT.csv
 takes    seconds; --rehearse as long as the test set takes
 """
+
+from pathlib import Path
 
 from competitions import load
 from radstack.running.cli import command_parser, open_context, run
@@ -21,15 +24,22 @@ def main() -> None:
                            "alone, without network and repository, and compare with the submission")
     arguments.add_argument("--times", type=int, default=1, metavar="N", help="with --rehearse: draw a test set N times as "
                            "large, too, for time and memory at the hidden set's size")
+    arguments.add_argument("--kaggle", metavar="USER", help="write data set and notebook for this user of Kaggle")
+    arguments.add_argument("--push", action="store_true", help="with --kaggle: send both")
+    arguments.add_argument("--test-data", metavar="OWNER/NAME", default="", help="with --kaggle: the data set there that "
+                           "holds the test pictures, where no competition does")
+    arguments.add_argument("--image", type=Path, metavar="FILE", help="with --kaggle: pip freeze of a notebook there")
     args = arguments.parse_args()
     context = open_context(args, load)
-    from radstack.commands.bundle import make_bundle
+    from radstack.commands.bundle import for_kaggle, make_bundle
 
     bundle = make_bundle(context, args.half)
     if args.rehearse and not context.options.dry_run:
         from radstack.commands.rehearse import rehearse
 
         rehearse(context, bundle, args.times)
+    if args.kaggle:
+        for_kaggle(context, bundle, args.kaggle, args.push, args.test_data, args.image)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What can be remade, with sizes and the command that remakes it; deleted only with --yes. Real data are never touched.
 
-reads    names and sizes below input/<competition>-demo folds/ cache/ weights/ oof/ submissions/ reports/ of one competition
+reads    names and sizes in input/<competition>-demo folds/ cache/ weights/ oof/ submissions/ reports/ bundles/ of one
 writes   nothing; with --yes it deletes what it lists
 command  python src/clean.py ich --demo [--keep weights,oof] [--yes]
 takes    some seconds

@@ -34,7 +34,7 @@ import sys, pathlib
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "src"))
 import ours, tinyneed
 folder, out, flag, sample = sys.argv[1:5]
-assert flag == "--sample-submission" and sys.argv[5:] == ["--hours", "8.5"]
+assert flag == "--sample-submission" and sys.argv[5:] == ["--hours", "8.5", "--columns", sample]
 weights = pathlib.Path(__file__).resolve().parent / "weights/net/fold0.safetensors"
 ids = pathlib.Path(sample).read_text().split()[1:]
 seen = sorted(path.name for path in pathlib.Path(folder).rglob("*.dcm"))
@@ -80,7 +80,7 @@ def out(bundle):
     folder = bundle.with_name("ich-kaggle")
     make_wheel(folder / "wheels", "tinyneed")
     write_kernel(bundle, folder, "me", "radstack-ich", COMPETITION, "sample.csv", wheels=folder / "wheels",
-                 packages=("tinyneed", "numpy"), arguments=("--hours", "8.5"))
+                 packages=("tinyneed", "numpy"), arguments=("--hours", "8.5", "--columns", "{marker}"))
     return folder
 
 
@@ -214,6 +214,7 @@ def test_the_test_pictures_are_those_beside_the_marker(mounted):
     place = mounted / "competitions" / COMPETITION
     assert on_kaggle.test_pictures(place / "sample.csv", ()) == place / "test"
     assert on_kaggle.test_pictures(place / "sample.csv", ("no", "train")) == place / "train"
+    assert on_kaggle.test_pictures(place / "sample.csv", ("no",)) == place / "test"
     assert on_kaggle.test_pictures(place / "test", ()) == place / "test"
     (place / "test_2").mkdir()
     with pytest.raises(on_kaggle.Stop, match="which folder .*test, test_2, train"):

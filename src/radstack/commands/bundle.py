@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from radstack.core.files import need_disk, read_json, replacing, sha256, write_j
 from radstack.core.recipe import as_dict
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
+from radstack.running.tables import read_index
 from radstack.stack.predictions import fitted_files, fold_file
 from radstack.stages import sequence, stack, train
 from radstack.stages.apply import needed
@@ -64,6 +65,27 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     print(f"  {bundle}: {len(members)} models, {size_of(bundle) / 1e6:,.1f} MB; "
           f"predict with: python {bundle / 'predict.py'} FOLDER OUT.csv")
     return bundle
+
+
+def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "",
+               image: Path | None = None) -> None:
+    """Make ``bundle`` a data set and an offline notebook of ``user`` at Kaggle, and send them if ``push``.
+
+    ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze).
+
+    Raises:
+        UserError: this copy has no ``radstack/submission/kernel.py``, or Kaggle would refuse it.
+    """
+    try:
+        kernel = import_module("radstack.submission.kernel")
+    except ModuleNotFoundError as error:
+        raise UserError("--kaggle needs radstack/submission/kernel.py, which this copy lacks; get it whole") from error
+    index = read_index(context)
+    test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
+    kernel.kaggle(bundle, user, push, competition=test_data or context.competition.data.kaggle,
+                  marker=context.competition.data.sample_file(context.paths.input).name,
+                  pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
+                  dry_run=context.options.dry_run)
 
 
 def members_of(context: Context) -> dict[str, list[int]]:

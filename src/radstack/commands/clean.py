@@ -19,7 +19,7 @@ from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 
-FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports")
+FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports", "bundles")
 """What ``--keep`` may name."""
 
 
@@ -83,14 +83,15 @@ def _results(context: Context) -> Iterator[Item]:
         made += [Item(name, path, makers.get(path.name, "no recipe or variant has this name").replace("04_train", script))
                  for path in folders]
     made += [Item("submissions", paths.submissions, context.command("08_submit")),
-             Item("reports", paths.reports, context.command("09_report"))]
+             Item("reports", paths.reports, context.command("09_report")),
+             Item("bundles", paths.bundle, context.command("bundle"))]
     yield from (item for item in made if item.path.exists())
 
 
 def junk(context: Context) -> Iterator[Item]:
     """Left over: temporary files of dead processes, parts and checkpoints of finished work, shards that no row is in."""
     paths = context.paths
-    for name in FOLDERS[1:]:
+    for name in FOLDERS[1:-1]:
         yield from (Item(name, path, "a killed run left it", True) for path in sorted(getattr(paths, name).rglob(".*.part"))
                     if not _alive(path))
     # Finished pieces, by which a killed stage goes on, and the file that they become.

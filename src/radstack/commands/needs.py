@@ -1,8 +1,9 @@
 """What a script needs: the modules of this repository that it imports, and the packages with their needs, as locked."""
 
 import ast
+import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -70,12 +71,18 @@ def distributions(imports: Iterable[str]) -> list[str]:
     Raises:
         UserError: one is not installed.
     """
-    owners = metadata.packages_distributions()
+    owners = _owners()
     wanted = sorted(set(imports) - set(LEFT_OUT))
     missing = [name for name in wanted if name not in owners]
     if missing:
         raise UserError(f"{', '.join(missing)}: imported, not installed; type: pip install -r requirements.txt")
     return sorted({canonical(owners[name][0]) for name in wanted} | set(BY_NAME))
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """First name of an import -> the installed packages that have it; reads the list of files of each."""
+    return metadata.packages_distributions()
 
 
 def with_needs(names: Iterable[str]) -> set[str]:

@@ -23,7 +23,7 @@ import pandas as pd
 from radstack.commands.environment import ROOT, canonical, locked
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import read_json, write_json, write_table
+from radstack.core.files import read_json, read_table, write_json, write_table
 from radstack.core.say import say
 from radstack.running.context import Context
 from radstack.running.tables import read_index
@@ -85,9 +85,8 @@ def rehearse(context: Context, bundle: Path, times: int = 1) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
         place = Path(folder)
         python = make_environment(bundle / "apply.txt", place / "environment")
-        quarantine = [path for path in (context.paths.folds / "quarantine.csv",) if path.exists()]
-        rows = pd.concat([read_index(context), *map(pd.read_csv, quarantine)], ignore_index=True)
-        found = predict_set(context, bundle, python, rows, context.paths.input, place / "test")
+        index, quarantine = read_index(context), read_table(context.paths.folds / "quarantine.csv", "")
+        found = predict_set(context, bundle, python, (index, quarantine), context.paths.input, place / "test")
         found |= compared(place / "test" / "out.csv", submission)
         if times > 1:
             found["larger"] = predict_larger(context, bundle, python, times, place)
@@ -143,15 +142,15 @@ def link_packages(here: dict[str, metadata.Distribution], wanted: set[str], site
                 target.symlink_to(source.absolute())
 
 
-def predict_set(context: Context, bundle: Path, python: Path, rows: pd.DataFrame, source: Path,
+def predict_set(context: Context, bundle: Path, python: Path, listed: tuple[pd.DataFrame, pd.DataFrame], source: Path,
                 place: Path) -> dict[str, Any]:
-    """Predict the test pictures of the index ``rows`` of ``source`` into ``place/out.csv``; seconds and memory.
+    """Predict the test pictures of an index and its quarantine, of ``source``, into ``place/out.csv``; seconds and memory.
 
     ``predict.py`` finds them read-only at another path, sees neither network nor repository, and starts elsewhere.
     """
-    test = rows[rows["split"] == "test"]
-    link_pictures(source, test["path"].dropna().unique(), place / "pictures")
-    write_table(place / "columns.csv", columns_of(test, context.competition.targets))
+    names = {str(name) for rows in listed for name in rows.loc[rows["split"] == "test", "path"].dropna()}
+    link_pictures(source, sorted(names), place / "pictures")
+    write_table(place / "columns.csv", columns_of(listed[0], context.competition.targets))
     seen, before = place / "mounted" / "Prüfung 1", listing(place / "pictures")
     seen.mkdir(parents=True)
     prefix = apart(place / "pictures", seen)
@@ -192,10 +191,10 @@ def link_pictures(source: Path, names: Iterable[str], place: Path) -> None:
                 shutil.copy2(file, target)
 
 
-def columns_of(test: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:
-    """What an index says of its test pictures, as a user's table: a row a picture, ``file`` its path, nothing of labels."""
-    kept = test.drop_duplicates("path").drop(columns=["split", "group", "reason", "detail", *targets], errors="ignore")
-    return kept.assign(file=kept["path"])
+def columns_of(index: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:
+    """What an index says of its test pictures, as a user's table: a row a file (``file``), its patient ``subject``."""
+    test = index[index["split"] == "test"].drop_duplicates("path")
+    return test.drop(columns=["split", *targets]).rename(columns={"group": "subject"}).assign(file=test["path"])
 
 
 def apart(source: Path, target: Path) -> list[str]:
@@ -282,6 +281,5 @@ def predict_larger(context: Context, bundle: Path, python: Path, times: int, pla
     size = read_json(drawn)["series"] if drawn.exists() else phantoms.size
     source, workers = place / "drawn", context.options.workers
     phantoms.draw(source, series=size * times, workers=workers)
-    index, quarantine = context.competition.data.index(source, workers, place / "parts", report=say)
-    rows = pd.concat([index, quarantine], ignore_index=True)
-    return {"times": times} | predict_set(context, bundle, python, rows, source, place / "larger")
+    listed = context.competition.data.index(source, workers, place / "parts", report=say)
+    return {"times": times} | predict_set(context, bundle, python, listed, source, place / "larger")

@@ -71,12 +71,12 @@ def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str
         competition: name in its address, or ``owner/name`` of a data set that holds the test pictures.
         marker: name of the sample submission (with folders before it, if need be), or of the folder of test pictures.
         pictures: folders beside the sample submission that may hold the test pictures, the first that is there counts;
-            without any, the one whose name has "test" in it.
+            where none is, the one whose name has "test" in it.
         wheels: folder of the wheels that Kaggle's image lacks.
         packages: those that the bundle imports; lacking ones are installed from the wheels.
         licenses: exactly one name of :data:`LICENSES`, for the data set.
         title: of the notebook; the slug with blanks unless given.
-        arguments: further options of ``predict.py``.
+        arguments: further options of ``predict.py``; ``{marker}`` in them is where the marker lies at Kaggle.
 
     Raises:
         UserError: no bundle, or something that Kaggle would refuse.
@@ -155,7 +155,8 @@ def _kernel_problems(metadata: dict[str, Any], dataset: dict[str, Any]) -> Itera
     competitions = metadata["competition_sources"]
     none = not competitions and len(metadata["dataset_sources"]) < 2
     if none or any(not name or slugify(name) != name for name in competitions):
-        yield f"{competitions} names no competition; give its name as in its address, or owner/name of a data set"
+        yield (f"{competitions} names no competition at Kaggle; give its name as in its address, or with --test-data the "
+               "owner/name of a data set that holds the test pictures")
 
 
 def _id_problems(ref: str, what: str, least: int) -> Iterator[str]:

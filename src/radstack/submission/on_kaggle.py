@@ -102,15 +102,13 @@ def find_marker(inputs: Path, marker: str, source: str) -> Path:
 def test_pictures(marker: Path, names: Sequence[str]) -> Path:
     """The folder of the test pictures: ``marker`` if it is one, else the first of ``names`` that lies beside it.
 
-    Without ``names``, the only folder beside it whose name has "test" in it.
+    Where none of them does, the only folder beside it whose name has "test" in it.
     """
     if marker.is_dir():
         return marker
     beside = [Path(entry.path) for entry in _entries(marker.parent) if entry.is_dir()]
-    if names:
-        found = [marker.parent / name for name in names if marker.parent / name in beside][:1]
-    else:
-        found = [folder for folder in beside if "test" in folder.name.lower()]
+    named = [marker.parent / name for name in names if marker.parent / name in beside][:1]
+    found = named or [folder for folder in beside if "test" in folder.name.lower()]
     if len(found) != 1:
         raise Stop(f"which folder beside {marker} holds the test pictures? It has {', '.join(f.name for f in beside)}; "
                    "name one when the kernel is written")
@@ -176,7 +174,8 @@ def main(settings: dict[str, Any]) -> Path:
         out = Path(scratch) / "out/submission.csv"
         out.parent.mkdir()
         listed = [] if marker.is_dir() else ["--sample-submission", str(marker)]
-        show([sys.executable, str(bundle / "predict.py"), str(pictures), str(out), *listed, *settings["arguments"]],
+        more = [word.replace("{marker}", str(marker)) for word in settings["arguments"]]
+        show([sys.executable, str(bundle / "predict.py"), str(pictures), str(out), *listed, *more],
              "read its lines above")
         if listed and rows(out) != rows(marker):
             raise Stop(f"the answer has {rows(out)} rows, {marker.name} {rows(marker)}; its quarantine says why")
