@@ -491,6 +491,10 @@ def test_one_call_does_it_all(bundle, site, monkeypatch):
     monkeypatch.setattr(wheels, "make_wheels", lambda lock, into, packages, image, report: [make_wheel(into, "tinyneed")])
     monkeypatch.setattr(client, "connect", lambda: site)
     monkeypatch.setattr(send.push, "__kwdefaults__", {**send.push.__kwdefaults__, "sleep": lambda seconds: None})
+    with pytest.raises(UserError, match="'' names no competition .*--test-data"):
+        kernels.kaggle(bundle, "me", **{**arguments, "competition": ""})
+    kernels.kaggle(bundle.with_name("later"), "me", **arguments, dry_run=True)
+    assert "would write" in said.pop() and not (bundle.parent / "later-kaggle").exists()
     out = kernels.kaggle(bundle, "me", True, **arguments, dry_run=True)
     assert "would write" in said[0] and "tinyneed" in said[0] and f"{REF}-bundle" in said[0] and not out.exists()
     assert kernels.kaggle(bundle, "me", **arguments) == bundle.with_name("ich-kaggle") and site.calls == []

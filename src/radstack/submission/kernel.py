@@ -155,8 +155,8 @@ def _kernel_problems(metadata: dict[str, Any], dataset: dict[str, Any]) -> Itera
     competitions = metadata["competition_sources"]
     none = not competitions and len(metadata["dataset_sources"]) < 2
     if none or any(not name or slugify(name) != name for name in competitions):
-        yield (f"{competitions} names no competition at Kaggle; give its name as in its address, or with --test-data the "
-               "owner/name of a data set that holds the test pictures")
+        yield (f"{', '.join(competitions)!r} names no competition at Kaggle; give its name as in its address, or "
+               "with --test-data the owner/name of a data set that holds the test pictures")
 
 
 def _id_problems(ref: str, what: str, least: int) -> Iterator[str]:
@@ -271,7 +271,11 @@ def kaggle(bundle: Path, user: str, push: bool = False, *, competition: str, mar
     from radstack.submission.wheels import IMAGE, make_wheels, read_image, read_lock
 
     out, slug = bundle.with_name(f"{bundle.name}-kaggle"), slug or slugify(f"radstack-{bundle.name}")
+    check(dataset_metadata(user, slug, licenses), kernel_metadata(user, slug, slug.replace("-", " "), competition))
     lock = lock or bundle / LOCK
+    if dry_run and not lock.is_file():  # the bundle would be written before
+        report(f"  would write {out}" + (f", and send it as {user}/{slug}-bundle and {user}/{slug}" if push else ""))
+        return out
     has = read_image(image.read_text(encoding="utf-8") if image else IMAGE)
     packages = _imported(bundle, list(read_lock(lock)))
     lacking = [name for name in packages if name not in has]
