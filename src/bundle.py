@@ -10,6 +10,8 @@ then     python bundles/ich/predict.py FOLDER OUT.csv
 takes    seconds; --rehearse as long as the test set takes
 """
 
+from pathlib import Path
+
 from competitions import load
 from radstack.running.cli import command_parser, open_context, run
 
@@ -24,6 +26,9 @@ def main() -> None:
                            "large, too, for time and memory at the hidden set's size")
     arguments.add_argument("--kaggle", metavar="USER", help="write data set and notebook for this user of Kaggle")
     arguments.add_argument("--push", action="store_true", help="with --kaggle: send both")
+    arguments.add_argument("--test-data", metavar="OWNER/NAME", default="", help="with --kaggle: the data set there that "
+                           "holds the test pictures, where no competition does")
+    arguments.add_argument("--image", type=Path, metavar="FILE", help="with --kaggle: pip freeze of a notebook there")
     args = arguments.parse_args()
     context = open_context(args, load)
     from radstack.commands.bundle import for_kaggle, make_bundle
@@ -34,7 +39,7 @@ def main() -> None:
 
         rehearse(context, bundle, args.times)
     if args.kaggle:
-        for_kaggle(context, bundle, args.kaggle, args.push)
+        for_kaggle(context, bundle, args.kaggle, args.push, args.test_data, args.image)
 
 
 if __name__ == "__main__":

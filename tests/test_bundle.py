@@ -254,7 +254,7 @@ def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, mo
     monkeypatch.setitem(sys.modules, "radstack.submission.kernel", kernel)
     for_kaggle(context, bundle, "me", True)
     assert told == [((bundle, "me", True), {"competition": "", "marker": "test.csv", "pictures": ["pictures"],
-                                            "dry_run": False})]
+                                            "image": None, "dry_run": False})]
 
 
 # -- packages ---------------------------------------------------------------------------------------------------------

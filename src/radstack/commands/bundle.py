@@ -67,8 +67,11 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     return bundle
 
 
-def for_kaggle(context: Context, bundle: Path, user: str, push: bool) -> None:
+def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "",
+               image: Path | None = None) -> None:
     """Make ``bundle`` a data set and an offline notebook of ``user`` at Kaggle, and send them if ``push``.
+
+    ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze).
 
     Raises:
         UserError: this copy has no ``radstack/submission/kernel.py``, or Kaggle would refuse it.
@@ -79,9 +82,10 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool) -> None:
         raise UserError("--kaggle needs radstack/submission/kernel.py, which this copy lacks; get it whole") from error
     index = read_index(context)
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
-    kernel.kaggle(bundle, user, push, competition=context.competition.data.kaggle,
+    kernel.kaggle(bundle, user, push, competition=test_data or context.competition.data.kaggle,
                   marker=context.competition.data.sample_file(context.paths.input).name,
-                  pictures=sorted({parts[0] for parts in test if len(parts) > 1}), dry_run=context.options.dry_run)
+                  pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
+                  dry_run=context.options.dry_run)
 
 
 def members_of(context: Context) -> dict[str, list[int]]:
