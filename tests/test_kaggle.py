@@ -216,7 +216,7 @@ def test_disk_is_checked_before_anything_is_asked(site, tmp_path):
 def test_push(site, tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text("ID,Label\n")
-    assert kaggle_client.push(path, COMPETITION, "prior") == "Successfully submitted to Head CT"
+    assert kaggle_client.push(path, COMPETITION, "prior") == kaggle_client.Answer("Successfully submitted to Head CT", 0)
     assert site.uploaded == b"ID,Label\n"
     assert site.submitted["submissionDescription"] == "prior" and site.submitted["blobFileTokens"] == "blob"
     site.upload_status = 400

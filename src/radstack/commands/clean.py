@@ -18,6 +18,8 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
+from radstack.submission.ledger import LOSSES
+from radstack.submission.ledger import NAME as LEDGER
 
 FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports")
 """What ``--keep`` may name."""
@@ -82,8 +84,10 @@ def _results(context: Context) -> Iterator[Item]:
         folders = [path for path in sorted(folder.glob("*")) if path.is_dir()]
         made += [Item(name, path, makers.get(path.name, "no recipe or variant has this name").replace("04_train", script))
                  for path in folders]
-    made += [Item("submissions", paths.submissions, context.command("08_submit")),
-             Item("reports", paths.reports, context.command("09_report"))]
+    # The ledger stays: nobody can push again what was pushed.
+    made += [Item("submissions", path, context.command("08_submit")) for path in sorted(paths.submissions.glob("*"))
+             if path.name not in (LEDGER, LOSSES)]
+    made += [Item("reports", paths.reports, context.command("09_report"))]
     yield from (item for item in made if item.path.exists())
 
 
