@@ -84,9 +84,10 @@ def _results(context: Context) -> Iterator[Item]:
         folders = [path for path in sorted(folder.glob("*")) if path.is_dir()]
         made += [Item(name, path, makers.get(path.name, "no recipe or variant has this name").replace("04_train", script))
                  for path in folders]
-    # The ledger stays: nobody can push again what was pushed.
-    made += [Item("submissions", path, context.command("08_submit")) for path in sorted(paths.submissions.glob("*"))
-             if path.name not in (LEDGER, LOSSES)]
+    # A ledger stays: what was pushed and scored cannot be made again.
+    kept = {paths.submissions / LEDGER, paths.submissions / LOSSES}
+    sent = [paths.submissions] if not any(path.exists() for path in kept) else sorted({*paths.submissions.glob("*")} - kept)
+    made += [Item("submissions", path, context.command("08_submit")) for path in sent]
     made += [Item("reports", paths.reports, context.command("09_report"))]
     yield from (item for item in made if item.path.exists())
 
