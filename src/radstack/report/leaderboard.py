@@ -2,6 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def leaderboard(evidence: Evidence) -> list[Block]:
     Both scores are of the competition's metric, lower is better. A submission parts from its score out of fold where its
     leaderboard score lies outside of the interval that is to be expected for as many patients as test has. Two submissions
     are in reversed order where the leaderboard's difference has the other sign and lies outside of the interval that their
-    difference out of fold, in pairs by patient, leads one to expect.
+    difference out of fold, in pairs by patient, leads one to expect (Bonferroni, over all pairs of submissions).
     """
     folder, index = evidence.context.paths.submissions, evidence.index
     ledger = read_ledger(folder)
@@ -99,13 +100,13 @@ def pairs_of(folder: Path, scored: pd.DataFrame, widening: float) -> pd.DataFram
         ``better``, ``worse`` (out of fold, in words), ``cv`` (better less worse, below 0), ``leaderboard`` (likewise),
         ``most`` (the upper end of what is expected there) and ``reversed``, bool.
     """
-    rows = []
-    for one, other in combinations([row for _, row in scored.iterrows()], 2):
+    rows, pairs = [], [(one, other) for one, other in combinations([row for _, row in scored.iterrows()], 2)
+                       if one["sha256"] != other["sha256"] and one["cv"] != other["cv"]]
+    limit = NormalDist().inv_cdf(1 - 0.025 / max(len(pairs), 1))  # the more pairs, the more are reversed by chance
+    for one, other in pairs:
         better, worse = (one, other) if one["cv"] < other["cv"] else (other, one)
-        if one["sha256"] == other["sha256"] or one["cv"] == other["cv"]:
-            continue
         cv, board = better["cv"] - worse["cv"], better["leaderboard"] - worse["leaderboard"]
-        most = cv + widening * LIMITS * difference_error(folder, better, worse) if board > 0 else np.nan
+        most = cv + widening * limit * difference_error(folder, better, worse) if board > 0 else np.nan
         rows.append({"better": _name(better), "worse": _name(worse), "cv": cv, "leaderboard": board, "most": most,
                      "reversed": bool(board > max(most, 0.0))})
     columns = ["better", "worse", "cv", "leaderboard", "most", "reversed"]
