@@ -1,23 +1,27 @@
 """Stage 08: write checked submission files, first of all a constant one to try the upload with.
 
 reads    oof/<competition>/<name>/, the organizer's sample submission
-writes   submissions/<competition>/constant.csv, <name>.csv, <name>_filled.csv (rows that had no prediction)
+writes   submissions/<competition>/constant.csv, <name>.csv, <name>_filled.csv (rows that had no prediction), ledger.csv
 command  python src/08_submit.py ich --demo [--only lightgbm]
          python src/08_submit.py ich --push "five folds, four nets"
+         python src/08_submit.py ich --scores            (writes the leaderboard's scores of what was pushed into the ledger)
          python src/08_submit.py ich --check any.csv     (names the first wrong row)
 takes    seconds
 """
 
 from competitions import load
 from radstack.running.cli import open_context, parser, run
-from radstack.stages.submit import check, push, submit, submit_constant
+from radstack.stages.submit import check, fetch_scores, push, submit, submit_constant
 
 
 def main() -> None:
-    arguments = parser(__doc__, "only", "name", "dry_run", "force", "push", "check")
+    arguments = parser(__doc__, "only", "name", "dry_run", "force", "push", "scores", "check")
     context = open_context(arguments.parse_args(), load)
     if context.options.check:
         check(context, context.options.check)
+        return
+    if context.options.scores:
+        fetch_scores(context)
         return
     submit_constant(context)
     for name in context.options.only or (context.competition.models.final,):

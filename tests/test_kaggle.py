@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -64,7 +65,9 @@ class Kaggle(BaseHTTPRequestHandler):
             self.say(200, token="blob", createUrl=f"{site.url}/upload")
         elif call == "CreateSubmission":
             site.submitted = asked
-            self.say(200, message="Successfully submitted to Head CT")
+            self.say(200, message="Successfully submitted to Head CT", **site.numbered)
+        elif call == "ListSubmissions":
+            self.say(200, submissions=site.listed[2 * asked["page"] - 2: 2 * asked["page"]])
 
     def do_PUT(self):
         site = self.server.site
@@ -91,7 +94,7 @@ class Kaggle(BaseHTTPRequestHandler):
 @pytest.fixture
 def site(monkeypatch, tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Kaggle)
-    server.site = SimpleNamespace(files={}, ranges=[], calls=[], refuse=None, extra_suffix="",
+    server.site = SimpleNamespace(files={}, ranges=[], calls=[], refuse=None, extra_suffix="", listed=[], numbered={},
                                   upload_status=200, url=f"http://127.0.0.1:{server.server_port}")
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, server.site.url)
@@ -216,11 +219,32 @@ def test_disk_is_checked_before_anything_is_asked(site, tmp_path):
 def test_push(site, tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text("ID,Label\n")
-    assert kaggle_client.push(path, COMPETITION, "prior") == "Successfully submitted to Head CT"
+    assert kaggle_client.push(path, COMPETITION, "prior") == kaggle_client.Answer("Successfully submitted to Head CT", 0)
     assert site.uploaded == b"ID,Label\n"
     assert site.submitted["submissionDescription"] == "prior" and site.submitted["blobFileTokens"] == "blob"
+    site.numbered = {"ref": 77}
+    assert kaggle_client.push(path, COMPETITION, "prior").ref == 77
     site.upload_status = 400
     with pytest.raises(UserError, match="did not take"):
         kaggle_client.push(path, COMPETITION, "prior")
     with pytest.raises(UserError, match="is missing"):
         kaggle_client.push(tmp_path / "none.csv", COMPETITION, "prior")
+
+
+def test_submissions_come_page_by_page_as_the_client_returns_them(site):
+    assert kaggle_client.submissions(COMPETITION) == []
+    site.listed = [
+        {"ref": 3, "date": "2026-03-01T10:00:00.1234567Z", "fileName": "final.csv", "description": "third",
+         "status": "PENDING"},
+        {"ref": 2, "date": "2026-02-01T10:00:00Z", "fileName": "final.csv", "status": "ERROR",
+         "errorDescription": "a row\n is missing"},
+        {"ref": 1, "date": "2026-01-01T10:00:00Z", "fileName": "final.csv", "description": "first", "status": "COMPLETE",
+         "publicScore": "0.06123", "privateScore": "0.06200"}]
+    third, second, first = kaggle_client.submissions(COMPETITION)
+    assert first == kaggle_client.Submission(1, datetime(2026, 1, 1, 10), "final.csv", "first", "complete", "0.06123",
+                                             "0.06200")
+    assert (second.status, second.message, second.error) == ("error", "", "a row is missing")
+    assert (third.status, third.public, third.time.replace(microsecond=0)) == ("pending", "", datetime(2026, 3, 1, 10))
+    site.refuse = (403, "You must accept this competition's rules")
+    with pytest.raises(UserError, match="accept the rules"):
+        kaggle_client.submissions(COMPETITION)

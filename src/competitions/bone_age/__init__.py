@@ -42,5 +42,5 @@ COMPETITION = Competition(
     models=Models(EXPERIMENTS, STACKERS, final="final"),
     submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
     pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"}, strata=strata, published=PUBLISHED,
-                case_tables={"hands": hands}, case_view=view),
+                case_tables={"hands": hands}, case_view=view, acquisition=("inverted",)),
 )

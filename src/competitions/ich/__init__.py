@@ -26,5 +26,6 @@ COMPETITION = Competition(
     # in 280 GB where 512 would take 458.
     cache=CacheRecipe(size=(400, 400), fill=hu.LOWEST, by=("top", "left", "side")),
     models=Models(EXPERIMENTS, STACKERS, final="final", sequences=SEQUENCES),
-    pages=Pages(published=PUBLISHED, case_tables={"series": series_table}, case_by="series", case_view=view),
+    pages=Pages(published=PUBLISHED, case_tables={"series": series_table}, case_by="series", case_view=view,
+                acquisition=("head_share",)),
 )

@@ -55,6 +55,6 @@ COMPETITION = Competition(
                       per_shard=CENTRAL * 16, keep="central"),
     models=Models(EXPERIMENTS, STACKERS, final="final", sequences=(ATTENTION,)),
     submission=Layout("subject,visit", ("age_years",), 10, 30, form="wide", row="series"),
-    pages=Pages(strata=strata, published=PUBLISHED, case_by="series", case_view=view,
+    pages=Pages(strata=strata, published=PUBLISHED, case_by="series", case_view=view, acquisition=("source",),
                 case_tables={"volumes": volumes, "decision": decision, "bones": bones}),
 )

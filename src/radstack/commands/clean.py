@@ -18,6 +18,8 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
+from radstack.submission.ledger import LOSSES
+from radstack.submission.ledger import NAME as LEDGER
 
 FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports", "bundles")
 """What ``--keep`` may name."""
@@ -82,9 +84,11 @@ def _results(context: Context) -> Iterator[Item]:
         folders = [path for path in sorted(folder.glob("*")) if path.is_dir()]
         made += [Item(name, path, makers.get(path.name, "no recipe or variant has this name").replace("04_train", script))
                  for path in folders]
-    made += [Item("submissions", paths.submissions, context.command("08_submit")),
-             Item("reports", paths.reports, context.command("09_report")),
-             Item("bundles", paths.bundle, context.command("bundle"))]
+    # A ledger stays: what was pushed and scored cannot be made again.
+    kept = {paths.submissions / LEDGER, paths.submissions / LOSSES}
+    sent = [paths.submissions] if not any(path.exists() for path in kept) else sorted({*paths.submissions.glob("*")} - kept)
+    made += [Item("submissions", path, context.command("08_submit")) for path in sent]
+    made += [Item("reports", paths.reports, context.command("09_report")), Item("bundles", paths.bundle, context.command("bundle"))]
     yield from (item for item in made if item.path.exists())
 
 

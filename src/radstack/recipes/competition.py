@@ -179,6 +179,9 @@ class Pages:
     """Column of the row table whose values are the cases of the report: ``id``, or ``series`` for stacks of slices."""
     case_view: CaseView | None = None
     localization_score: LocalizationScore | None = None
+    acquisition: tuple[str, ...] = ()
+    """Columns of the localization table that say how a picture was taken, beside the usual ones (``USUAL`` of
+    ``report/shift.py``): by these the report compares train with test."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from radstack.report.blocks import Block, Figures, Heading, Picture, Plot, Secti
 from radstack.report.evidence import Evidence
 from radstack.report.images import data_uri, fitted, sheet
 from radstack.report.plots import COLORS, INK, SOFT, figure, svg
+from radstack.report.shift import shift_of_test
 from radstack.running.tables import read_folds
 from radstack.scoring.task import NUMBERS, parts_of
 
@@ -31,7 +32,7 @@ def data(evidence: Evidence) -> Section:
     """The section."""
     labels = numbers if evidence.task.metric.kind.predicts == NUMBERS else classes
     blocks = (*sizes(evidence), Heading("Labels"), *labels(evidence), *slices_a_series(evidence.index), *spreads(evidence),
-              Heading("Pictures"), *pictures(evidence), Heading("What was set aside or looks odd"),
+              *shift_of_test(evidence), Heading("Pictures"), *pictures(evidence), Heading("What was set aside or looks odd"),
               *quarantine(evidence.quarantine), *flags(evidence))
     return Section("data", "Data", "Patients are dealt into folds once, with all rows; test has no labels here.", blocks)
 

@@ -9,6 +9,7 @@ from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
 from radstack.report.ensemble import additions
 from radstack.report.evidence import Evidence
+from radstack.report.leaderboard import leaderboard
 from radstack.report.plots import COLORS, figure, svg
 
 LIMITS = ("constant", "floor")
@@ -21,7 +22,7 @@ def result(evidence: Evidence) -> Section:
     added = additions(evidence)
     if len(added):
         blocks.append(verdicts(added))
-    blocks += published(evidence)
+    blocks += [*leaderboard(evidence), *published(evidence)]
     lead = ("Each row is scored by models that never saw its patient, and by stacks fitted on the other folds. Intervals "
             "are 95 %, from a bootstrap over patients. Lower is better.")
     return Section("result", "Result", lead, tuple(blocks))

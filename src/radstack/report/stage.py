@@ -6,7 +6,7 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
-from radstack.core.files import read_table, write_table, write_text
+from radstack.core.files import existing, read_table, write_table, write_text
 from radstack.core.progress import track
 from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
@@ -25,8 +25,9 @@ from radstack.running.tables import raw_files, read_index, read_rows
 from radstack.stack.predictions import fold_files, read_member
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
+from radstack.submission.ledger import NAME as LEDGER
 
-VERSION = 2
+VERSION = 3
 
 
 def report(context: Context) -> None:
@@ -52,7 +53,8 @@ def report_artifact(context: Context) -> Artifact:
     recipe = {"models": names, "final": competition.models.final, "published": competition.pages.published,
               "labels": competition.pages.labels}
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
-                    (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv"),
+                    (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",
+                     *existing(paths.submissions, LEDGER)),
                     raw_files(context))
 
 

@@ -67,6 +67,7 @@ class Options:
     demo_size: int = option(0, "number of phantom series")
     show: int = option(0, "draw the steps of N pictures of each split", metavar="N")
     push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")
+    scores: bool = option(False, "only fill the ledger of pushed files with the leaderboard's scores")
     check: str = option("", "only check a submission file", metavar="FILE")
 
 

@@ -56,7 +56,11 @@ def difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | pd.Se
 
 def standard_error(losses: np.ndarray, groups: np.ndarray | pd.Series) -> float:
     """Standard error of the mean of ``losses`` over independent groups (ratio estimator, Cochran 1977 section 6.4)."""
-    sums, counts = _group_sums(losses, groups)
+    return ratio_error(*_group_sums(losses, groups))
+
+
+def ratio_error(sums: np.ndarray, counts: np.ndarray) -> float:
+    """The same from each group's sum of losses and its number of rows (float [groups]); infinite for fewer than two."""
     n = len(sums)
     if n < 2:
         return float("inf")

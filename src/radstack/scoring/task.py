@@ -164,12 +164,20 @@ def parts_of(strata: pd.DataFrame) -> pd.DataFrame:
     return pd.get_dummies(strata, prefix="", prefix_sep="", dtype=bool)
 
 
-def _scores(table: pd.DataFrame, rows: pd.DataFrame, parts: pd.DataFrame, task: Task) -> dict[str, float]:
+def matched(table: pd.DataFrame, rows: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The labeled ``rows`` (``id``, ``group``, targets) that ``table`` predicts: the rows, and what is compared.
+
+    Returns:
+        Those rows, their labels and their predictions, both float64 [rows, targets].
+    """
     targets = list(task.targets)
     both = rows[["id", "group", *targets]].merge(table[["id", *targets]], on="id", suffixes=("", " predicted"),
                                                  validate="one_to_one")
-    truth = both[targets].to_numpy(np.float64)
-    predicted = both[[f"{target} predicted" for target in targets]].to_numpy(np.float64)
+    return both, both[targets].to_numpy(np.float64), both[[f"{name} predicted" for name in targets]].to_numpy(np.float64)
+
+
+def _scores(table: pd.DataFrame, rows: pd.DataFrame, parts: pd.DataFrame, task: Task) -> dict[str, float]:
+    both, truth, predicted = matched(table, rows, task)
     losses = task.metric.row_losses(truth, predicted)
     score = interval(losses, both["group"])
     members = parts.set_index("id").loc[both["id"]]

@@ -6,12 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.core.artifact import Artifact
-from radstack.core.files import write_table
+from radstack.core.artifact import Artifact, manifest_of
+from radstack.core.errors import UserError
+from radstack.core.files import needed, read_json, sha256, write_table
 from radstack.running.context import Context
-from radstack.running.tables import read_index
+from radstack.running.tables import read_index, read_rows
+from radstack.scoring.intervals import Interval, interval
+from radstack.scoring.task import matched
 from radstack.stack.predictions import fold_files, read_member
-from radstack.stages.stack import stack_folds
+from radstack.stages.stack import stack_folds, task_of
 
 VERSION = 1
 
@@ -80,10 +83,59 @@ def check(context: Context, file: str) -> None:
 
 
 def push(context: Context, path: Path, message: str) -> None:
-    """Upload a file that passed the check."""
+    """Upload a file that passed the check, and write it into the ledger; the same bytes again only with ``--force``."""
+    from radstack.submission import ledger
     from radstack.submission.forms import validate
+    from radstack.submission.kaggle import may_have_arrived, need_leaderboard
     from radstack.submission.kaggle import push as upload
 
+    need_leaderboard(context.competition.data.kaggle)
+    if context.options.dry_run:
+        print(f"  would upload {path}")
+        return
+    folder, sha = path.parent, sha256(needed(path, "run the same command without --push"))
+    before = ledger.pushed_before(ledger.read_ledger(folder), sha)
+    if before is not None and not context.options.force:
+        print(f"  not uploaded: the same bytes were pushed as {ledger.named(before)}; --force pushes them again")
+        return
     validate(path, context.competition.data.sample_file(context.paths.input), context.competition.submission)
+    key = read_json(manifest_of(path))["key"] if manifest_of(path).exists() else ""
+    ledger.add(folder, path.name, sha, message, key, *out_of_fold(context, path.stem))
     print(f"  uploading {path}, {path.stat().st_size / 1e6:.1f} MB", flush=True)
-    print(upload(path, context.competition.data.kaggle, message))
+    try:
+        answer = upload(path, context.competition.data.kaggle, message)
+    except UserError as error:
+        if not may_have_arrived(error):
+            ledger.withdraw(folder)
+        raise
+    ledger.settle(folder, answer.ref)
+    print(f"  {answer.words}\n  written into {folder / ledger.NAME}; its score: {context.command('08_submit')} --scores")
+
+
+def out_of_fold(context: Context, name: str) -> tuple[Interval, pd.DataFrame]:
+    """A model's score out of fold, and ``group``, ``loss`` (sum) and ``rows`` of each patient."""
+    task, rows = task_of(context), read_rows(context, "train")[0]
+    table = read_member(context.paths.oof / name, stack_folds(context, name), tests=False).oof
+    both, truth, predicted = matched(table, rows, task)
+    losses = task.metric.row_losses(truth, predicted)
+    patients = pd.Series(losses).groupby(both["group"].to_numpy(), sort=False).agg(loss="sum", rows="size")
+    return interval(losses, both["group"]), patients.rename_axis("group").reset_index()
+
+
+def fetch_scores(context: Context) -> None:
+    """Fill the ledger with what the leaderboard says; print what does not fit, a line each."""
+    from radstack.submission import ledger
+    from radstack.submission.kaggle import need_leaderboard, submissions
+
+    folder, name = context.paths.submissions, context.competition.data.kaggle
+    need_leaderboard(name)
+    if context.options.dry_run:
+        print(f"  would ask Kaggle for the scores of {folder / ledger.NAME}")
+        return
+    known = ledger.read_ledger(folder)
+    filled, lines = ledger.fill(known, submissions(name))
+    if len(filled):
+        write_table(folder / ledger.NAME, filled)
+    print("\n".join(f"  {line}" for line in lines))
+    for row in filled[filled["public"] != ""].itertuples():
+        print(f"  {row.file} of {row.time}: out of fold {row.cv}, public {row.public}, private {row.private or 'not yet'}")

@@ -1,4 +1,4 @@
-"""Download the data of a competition or data set and push a submission, through the official ``kaggle`` package.
+"""Download data, push a submission and ask what became of it, through the official ``kaggle`` package.
 
 The package resumes a download by itself: it keeps the partial file with a marker of the server's ETag, asks for the
 rest by HTTP range, and checks the final size. Here it writes below ``<folder>/.download/`` only; what reaches a final
@@ -14,6 +14,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ MARKER_SUFFIX = ".kaggle-partial"
 WATCH_SECONDS = 1.0  # Time between two looks at a download
 UNZIP_THREADS = 4  # zlib and file writes run outside Python's lock
 MB = 1_000_000
+PAGE, PAGES = 100, 50  # Submissions asked for at a time, and how many times at most
 HOW_TO_SIGN_IN = ("make a token at https://www.kaggle.com/settings/api, then save it as ~/.kaggle/kaggle.json or set "
                   "KAGGLE_USERNAME and KAGGLE_KEY (a newer token: KAGGLE_API_TOKEN)")
 
@@ -67,23 +70,91 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
         shutil.rmtree(archive.parent)
 
 
-def push(path: Path, competition: str, message: str) -> str:
+@dataclass(frozen=True)
+class Answer:
+    """What Kaggle says of a file that it took."""
+
+    words: str
+    ref: int
+    """Number of the submission; 0 where Kaggle gave none."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One submission as Kaggle lists it."""
+
+    ref: int
+    """Its number."""
+    time: datetime
+    """When it arrived, UTC without a time zone."""
+    file: str
+    """Name of the file, without folders."""
+    message: str
+    status: str
+    """``pending``, ``complete`` or ``error``."""
+    public: str
+    """Score on the public leaderboard as Kaggle writes it; "" where there is none yet."""
+    private: str
+    """Score on the private one, likewise; Kaggle shows it once the competition is over."""
+    error: str = ""
+    """Why it has no score."""
+
+
+def push(path: Path, competition: str, message: str) -> Answer:
     """Submit the file ``path`` with ``message``; returns Kaggle's answer.
 
     UserError: no such file, no credentials, rules not accepted, no network, or Kaggle did not take the file.
     """
     if not path.is_file():
         raise Missing(path)
-    if "/" in competition:
-        raise UserError(f"{competition} is a data set at Kaggle, which takes no submissions; {path} stays where it is")
+    need_leaderboard(competition)
     client = connect()
     said = io.StringIO()
     with explained(competition), contextlib.redirect_stdout(said):
-        answer = client.competition_submit(str(path), message, competition, quiet=True).message
-    if answer == client.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
+        answer = client.competition_submit(str(path), message, competition, quiet=True)
+    if answer.message == client.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
         reason = " ".join(said.getvalue().split()) or "the upload broke off"
         raise UserError(f"Kaggle did not take {path} ({reason}); run the same command again")
-    return str(answer)
+    return Answer(str(answer.message), int(answer.ref or 0))
+
+
+def may_have_arrived(error: UserError) -> bool:
+    """Whether the connection broke in :func:`push`, so that Kaggle may have taken the file all the same."""
+    import requests
+
+    cause = error.__cause__
+    return isinstance(cause, requests.RequestException) and not isinstance(cause, requests.HTTPError)
+
+
+def submissions(competition: str) -> list[Submission]:
+    """All submissions of the account's team to ``competition``, newest first, from the client's return values.
+
+    UserError: the competition takes no submissions, no credentials, rules not accepted, no network.
+    """
+    need_leaderboard(competition)
+    client, found = connect(), dict[int, Submission]()
+    with explained(competition):
+        for page in range(1, PAGES + 1):
+            listed = client.competition_submissions(competition, page_number=page, page_size=PAGE) or []
+            fresh = [one for one in listed if one is not None and one.ref not in found]
+            if not fresh:  # a page beyond the last one is empty, or the last one again
+                break
+            found |= {one.ref: _submission(one) for one in fresh}
+    return list(found.values())
+
+
+def need_leaderboard(competition: str) -> None:
+    """Raise a UserError where ``competition`` is a data set at Kaggle, or nothing there."""
+    if not competition:
+        raise UserError("this competition has no name at Kaggle; write it into kaggle of its Data (recipes/competition.py)")
+    if "/" in competition:
+        raise UserError(f"{competition} is a data set at Kaggle, which takes no submissions; your files stay where they are")
+
+
+def _submission(one: Any) -> Submission:
+    """What matters of the client's ``ApiSubmission``; its fields may be None."""
+    return Submission(int(one.ref), one.date, one.file_name or "", one.description or "", one.status.name.lower(),
+                      one.public_score or "", one.private_score or "", " ".join((one.error_description or "").split()))
 
 
 def connect() -> Any:
