@@ -134,9 +134,9 @@ def test_recipes_that_cost_the_same_are_tried_once_and_what_is_known_is_not(fold
         1.0, 2.0, 3.0, 4, 5.0, ESTIMATE, "a try"))
     same = change(TWO, name="same", optim__lr=1e-5, sampling__rare_copies=0)
     context = context_of(tmp_path, ONE, TWO, same)
-    found = all_rates(context, read_files(folder)[MACHINE], Size(10, 2, 1, ""), CPU)
+    found = all_rates(context, (ONE, TWO, same), read_files(folder)[MACHINE], Size(10, 2, 1, ""), CPU)
     assert tried == ["two"] and found["two"] == found["same"] and found["one"].how == MEASURED
-    assert set(all_rates(context, read_files(folder)[MACHINE], Size(10, 2, 1, ""), None)) == {"one"}
+    assert set(all_rates(context, (ONE, TWO), read_files(folder)[MACHINE], Size(10, 2, 1, ""), None)) == {"one"}
 
 
 def test_this_machine_has_a_name(tmp_path):
@@ -182,6 +182,23 @@ def test_sampling_decides_how_many_pictures_an_epoch_has(tmp_path):
     assert budget.visits(plain) == pytest.approx(2800)
     assert budget.visits(change(plain, sampling__copies=3)) == pytest.approx(8400)
     assert budget.visits(change(plain, sampling__per_series=7)) == pytest.approx(560)
+
+
+def test_localizers_are_counted_by_their_annotated_pictures_where_no_run_tells_stage_02(tmp_path, monkeypatch):
+    options = Options(out_dir=str(tmp_path), data_dir=str(tmp_path), only=("lite0",), device="cpu")
+    hands = make_context(load("bone_age"), options)
+    rate = Rate(10.0, 20.0, 1e6, 4, 5.0, ESTIMATE, "a try")
+    tried = []
+    monkeypatch.setattr(planning, "short_run", lambda one, targets, device: tried.append(one.name) or rate)
+    assert lines(make_plan(hands).stages)["02_localize"].words == NO_RUN and tried == ["lite0"]
+    index = pd.DataFrame({"id": range(50), "split": ["train"] * 40 + ["test"] * 10, "mask": ["m.png"] * 20 + [""] * 30})
+    points = {f"p{point}{axis}": [1.0] * 10 + [math.nan] * 40 for point in (1, 2, 3) for axis in "xy"}
+    write_table(hands.paths.folds / "index.parquet", index.assign(**points))
+    found = lines(make_plan(hands).stages)["02_localize"]
+    trained = [(20, "hand_mask"), (10, "hand_landmarks"), (10, "hand_landmarks_fine")]
+    epochs = {one.name: one.train.epochs for one in hands.competition.localizer.networks}
+    hours = sum(count * 0.8 * epochs[name] * 5 / 10 + (40 + 10 * 5) / 20 for count, name in trained) / 3600
+    assert found.amount == pytest.approx(hours) and found.words.startswith("networks alone (3 estimate)")
 
 
 def test_what_is_not_measured_on_a_named_machine_is_unknown_and_said(folder, tmp_path, capsys):

@@ -95,8 +95,10 @@ def make_plan(context: Context, machine: str = "", rows: tuple[int, ...] = (), h
     if context.options.gpus > 1 and machine == here and device.type != "cuda":
         raise UserError(f"--gpus {context.options.gpus}: there is no GPU here; name a machine with --machine, one of "
                         f"{', '.join(files) or 'none measured'}")
-    found = all_rates(context, files.get(machine, {}), size, device if machine == here else None)
-    past, budget = past_run(context), Budget(context, size, found)
+    past = past_run(context)
+    experiments = (*_to_learn(context, past), *context.experiments)
+    found = all_rates(context, experiments, files.get(machine, {}), size, device if machine == here else None)
+    budget = Budget(context, size, found)
     hidden = hidden or size.test
     return Plan(machine, context.options.gpus, size, found, list(budget.recipes()), list(stages(budget, past)),
                 list(disk(budget)), list(memory(budget)), list(applied(budget, past, hidden)), hidden)
@@ -120,13 +122,23 @@ def counted(context: Context, given: tuple[int, ...]) -> Size:
     return Size(*data.rows, data.a_series, "as the organizer ships them")
 
 
-def all_rates(context: Context, known: Rows, size: Size, device: torch.device | None) -> dict[str, Rate]:
-    """Recipe -> rate: from the ``known`` rows of a machine, else by a short run on ``device``, where there is one."""
+def _to_learn(context: Context, past: Past) -> list[Experiment]:
+    """The networks of stage 02 where its time follows from theirs: no run tells it, and stage 01 counted annotations."""
+    if not math.isnan(past.line("02_localize", 1).amount) or not (context.paths.folds / "index.parquet").exists():
+        return []
+    return [one for one in context.competition.localizer.networks if isinstance(one, Experiment)]
+
+
+def all_rates(context: Context, experiments: tuple[Experiment, ...], known: Rows, size: Size,
+              device: torch.device | None) -> dict[str, Rate]:
+    """Recipe -> rate of ``experiments`` and the chosen sequence models.
+
+    From the ``known`` rows of a machine, else by a short run on ``device``, where there is one.
+    """
     competition, found = context.competition, dict[str, Rate]()
-    networks = [one for one in competition.localizer.networks if isinstance(one, Experiment)]
     targets = {step.experiment.name: step.targets for step in getattr(competition.localizer, "steps", ())}
     tried = dict[str, Rate]()
-    for one in (*networks, *context.experiments):
+    for one in experiments:
         rate = known_rate(known, competition.name, one)
         answers = targets.get(one.name) or one.targets_of(competition.targets)
         if rate is None and device is not None:
@@ -237,13 +249,13 @@ def stages(budget: Budget, past: Past) -> Iterator[Line]:
 def _localizing(budget: Budget, past: Past, rows: int) -> Line:
     """Stage 02: from an earlier run, else what its networks alone take, where it is known who is annotated."""
     line, context = past.line("02_localize", rows), budget.context
-    networks = [one for one in context.competition.localizer.networks if isinstance(one, Experiment)]
-    if not math.isnan(line.amount) or not networks or not (context.paths.folds / "index.parquet").exists():
+    networks = _to_learn(context, past)
+    if not networks:
         return line
     index = read_index(context)
     annotated = context.competition.localizer.annotated(index[index["split"] == "train"])
     hours = sum(replace(budget, size=replace(budget.size, train=annotated[one.name])).training(one)
-                + budget.applying(one, rows / budget.folds) for one in networks)
+                + budget.applying(one, budget.size.train / budget.folds + budget.size.test) for one in networks)
     return Line(line.name, hours, f"networks alone ({budget.words(networks)}), decoding is not counted")
 
 
