@@ -90,7 +90,7 @@ def test_the_benchmark_of_a_gpu_knows_the_full_recipes_of_today():
 def test_a_short_run_steps_a_small_batch_and_is_an_estimate():
     torch.set_num_threads(1)
     rate = short_run(ONE, load("ich").targets, CPU, longest=0.0)
-    assert rate.how == ESTIMATE and rate.source == "2 pictures of 64x64 a step, bf16" and rate.width == 96
+    assert rate.how == ESTIMATE and rate.source == "2 and 8 pictures of 64x64 a step, bf16" and rate.width == 96
     assert 0 < rate.train < rate.predict and rate.parameters > 1e5
     assert rate.memory > 16 * rate.parameters + 32 * 3 * 64 * 64 * 4, "weights, and the pictures of the recipe's batch"
 
@@ -99,9 +99,17 @@ def test_large_pictures_are_shrunk_and_the_rate_is_scaled_up_by_pixels(monkeypat
     large = change(ONE, view__side=480, train__precision="fp16")
     assert trial_size(large) == (160, 160) and trial_size(ONE) == (64, 64)
     assert trial_size(change(load("bone_age").recipe("A_regression"))) == (192, 128)
-    monkeypatch.setattr(rates, "seconds", lambda work, device, until: 0.5)
+    taken = iter((0.5, 1.1, 0.2))  # steps of two pictures and of eight, a look at eight
+    monkeypatch.setattr(rates, "seconds", lambda work, device, until: next(taken))
     rate = short_run(large, load("ich").targets, CPU)
-    assert rate.train == rate.predict == pytest.approx(2 / 0.5 / 9) and rate.source.endswith("fp32")
+    assert rate.train == pytest.approx(32 / (0.3 + 32 * 9 * 0.1)) and rate.predict == pytest.approx(8 / 0.2 / 9)
+    assert rate.source.endswith("fp32")
+
+
+def test_what_a_step_costs_by_itself_is_told_from_what_a_picture_adds():
+    assert rates.step_of(32, 1, (2, 0.5), (8, 1.1)) == pytest.approx(0.3 + 3.2)
+    assert rates.step_of(32, 2, (2, 0.5), (2, 0.5)) == pytest.approx(16), "one trial"
+    assert rates.step_of(32, 1, (2, 0.5), (8, 0.4)) == pytest.approx(0.4 + 32 * 0.05), "a disturbed one"
 
 
 @pytest.mark.parametrize("name", ["A_regression", "A_expectation", "inception_sex"])
@@ -216,7 +224,7 @@ def test_here_a_short_run_gives_the_rate_and_says_so(tmp_path, capsys):
     context = make_context(load("ich", demo=True), Options(only=("resnet",), device="cpu", out_dir=str(tmp_path)))
     plan(context, rows=(100, 20))
     said = capsys.readouterr().out
-    assert "a short run of resnet" in said and "estimate: 2 pictures of 64x64 a step, bf16" in said
+    assert "a short run of resnet" in said and "estimate: 2 and 8 pictures of 64x64 a step, bf16" in said
     assert "scaled up by pixels and pictures" in said and "measured" not in said
     assert f"ich-demo on {processor()}" in said and "free" in said and "% of 9 hours" in said
 

@@ -28,8 +28,9 @@ LONGEST = 30.0
 """Seconds of a short run, building the network included: no step begins that would end later."""
 STEPS = 5
 """Timed steps of a short run, at most."""
-FEW = 2
-"""Pictures, or series, of a short run's step on a CPU."""
+FEW, MORE = 2, 8
+"""Pictures of a short run's steps on a CPU: what a step costs by itself and what a picture adds follow from the two. Of
+series, ``FEW``."""
 SMALL = 160 * 160
 """Pixels of a picture in a short run on a CPU, at most; convolutions take time by the pixel."""
 FORWARD = 3.0
@@ -127,8 +128,8 @@ def random_labels(experiment: Experiment, targets: int, count: int, size: tuple[
 def short_run(one: Experiment, targets: tuple[str, ...], device: torch.device, longest: float = LONGEST) -> Rate:
     """Train and predict random pictures for at most ``longest`` seconds, and scale up to the recipe's size and batch.
 
-    On a CPU ``FEW`` pictures of at most ``SMALL`` pixels make a step, and fp16, which it lacks, is fp32. On a GPU it is the
-    recipe's own batch, halved until it fits.
+    On a CPU ``FEW`` and then ``MORE`` pictures of at most ``SMALL`` pixels make a step, and fp16, which it lacks, is fp32.
+    On a GPU it is the recipe's own batch, halved until it fits.
     """
     until = time.monotonic() + longest
     trial = one if device.type == "cuda" else on_cpu(one)
@@ -170,18 +171,47 @@ def _timed(one: Experiment, trial: Experiment, targets: tuple[str, ...], device:
     net = build(change(trial.backbone, pretrained=False), judge.outputs, len(trial.view.mean), head=trial.head,
                 shares=judge.shares)
     learner, count = Learner(trial, targets, net, device), trial.train.batch_size
-    images, labels = torch.randint(0, 256, (count, len(one.view.mean), *size)), random_labels(one, len(targets), count, size)
-    batch = Batch(images.to(torch.uint8), labels, torch.ones(count, len(one.head.columns)), torch.arange(count))
+    few = random_batch(one, len(targets), count, size)
     pixels = one.view.size[0] * one.view.size[1] / (size[0] * size[1])
     parameters = sum(weight.numel() for weight in net.parameters())
     with Saved() as saved:
-        learner.step([batch], 0.5, 0)
+        learner.step([few], 0.5, 0)
     memory = _peak(device) or 16.0 * parameters + saved.total * pixels * one.train.batch_size / one.train.accumulate / count
-    step = seconds(lambda: learner.step([batch], 0.5, 1), device, until - (until - time.monotonic()) / 4)
+    step = seconds(lambda: learner.step([few], 0.5, 1), device, halfway(until))
+    largest = MORE if device.type == "cpu" and one.train.batch_size > count else count
+    more = random_batch(one, len(targets), largest, size)
+    long = seconds(lambda: learner.step([more], 0.5, 1), device, halfway(until)) if largest > count else step
+    train = one.train.batch_size / step_of(one.train.batch_size, pixels, (count, step), (largest, long))
     views = Views(trial, learner.net.eval(), device)
-    look = seconds(lambda: views(batch.images, batch.columns), device, until)
-    words = f"{count} pictures of {size[0]}x{size[1]} a step, {trial.train.precision}"
-    return Rate(count / step / pixels, count / look / pixels, parameters, net.width, memory, ESTIMATE, words)
+    look = seconds(lambda: views(more.images, more.columns), device, until)
+    counts = f"{count} and {largest}" if largest > count else f"{count}"
+    words = f"{counts} pictures of {size[0]}x{size[1]} a step, {trial.train.precision}"
+    return Rate(train, largest / look / pixels, parameters, net.width, memory, ESTIMATE, words)
+
+
+def halfway(until: float) -> float:
+    """The moment halfway to ``until``, as time.monotonic counts."""
+    return (time.monotonic() + until) / 2
+
+
+def step_of(batch: int, pixels: float, few: tuple[int, float], more: tuple[int, float]) -> float:
+    """Seconds of a step over ``batch`` pictures, each ``pixels`` times larger than those of two trials.
+
+    A trial is its pictures and its seconds. A step costs a fixed time (the optimizer's) and a time for each picture; where
+    the trials do not tell them apart, all is by picture.
+    """
+    each = (more[1] - few[1]) / (more[0] - few[0]) if more[0] > few[0] else 0.0
+    if each <= 0:
+        each = more[1] / more[0]
+    fixed = max(few[1] - few[0] * each, 0.0)
+    return fixed + batch * pixels * each
+
+
+def random_batch(one: Experiment, targets: int, count: int, size: tuple[int, int]) -> Batch:
+    """``count`` random pictures of ``size`` with labels that the loss takes."""
+    images = torch.randint(0, 256, (count, len(one.view.mean), *size), dtype=torch.uint8)
+    return Batch(images, random_labels(one, targets, count, size), torch.ones(count, len(one.head.columns)),
+                 torch.arange(count))
 
 
 class Saved:
