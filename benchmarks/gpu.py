@@ -29,6 +29,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parents[1] / "tests")]
 
 from competitions import load
+from radstack.commands.rates import alike, machine_of, random_labels
 from radstack.core.errors import reason
 from radstack.core.files import replacing
 from radstack.core.recipe import change
@@ -106,10 +107,7 @@ class Subject:
     @property
     def alike(self) -> str:
         """The same for recipes that differ only in what is not measured: data, rates and names."""
-        one = self.experiment
-        return repr((change(one.backbone, start="", pretrained=False), one.loss, one.head, one.optim.name,
-                     one.optim.clip_norm > 0, one.train.batch_size, one.train.accumulate, one.train.precision,
-                     one.train.channels_last, one.train.ema > 0, one.tta, len(self.targets), self.size, len(one.view.mean)))
+        return f"{alike(self.experiment, len(self.targets))} {self.size}"
 
     def learner(self, setting: Setting) -> Learner:
         """The network with random weights, and everything that trains it."""
@@ -123,8 +121,8 @@ class Subject:
         """``count`` random pictures with labels that its loss takes, in pinned memory as from the loader."""
         one = self.experiment
         images = torch.randint(0, 256, (count, len(one.view.mean), *self.size), dtype=torch.uint8)
-        made = Batch(images, labels(one, len(self.targets), count, self.size), torch.ones(count, len(one.head.columns)),
-                     torch.arange(count))
+        labels = random_labels(one, len(self.targets), count, self.size)
+        made = Batch(images, labels, torch.ones(count, len(one.head.columns)), torch.arange(count))
         return Batch(*(part.pin_memory() for part in made)) if setting.cuda else made
 
     def micros(self, setting: Setting, count: int = 0) -> list[Batch]:
@@ -145,24 +143,6 @@ def subject(experiment: Experiment, targets: tuple[str, ...], setting: Setting) 
         experiment = change(experiment, train__batch_size=2, train__accumulate=1, train__precision="fp32",
                             backbone__args={**args, "size": size} if "size" in args else args)
     return Subject(experiment, targets, size)
-
-
-def labels(experiment: Experiment, targets: int, count: int, size: tuple[int, int]) -> torch.Tensor:
-    """Random labels: float32 [count, targets] in the loss's range, or uint8 masks [count, *size]."""
-    loss = experiment.loss
-    if loss.moves_with_picture == "mask":
-        return torch.randint(0, 2, (count, *size), dtype=torch.uint8)
-    if loss.moves_with_picture == "points":
-        return torch.rand(count, targets) * 2 - 1
-    if hasattr(loss, "groups"):
-        parts = [torch.nn.functional.one_hot(torch.randint(0, classes, (count,)), classes)
-                 for classes in loss.groups or (targets,)]
-        return torch.cat(parts, 1).float()
-    if hasattr(loss, "center"):
-        return loss.center + loss.scale * torch.randn(count, targets)
-    if hasattr(loss, "first"):
-        return loss.first + (loss.last - loss.first) * torch.rand(count, targets)
-    return torch.randint(0, 2, (count, targets)).float()
 
 
 def seconds(work: Callable[[], object], setting: Setting, warm: int = 4, longest: float = 4.0) -> float:
@@ -608,7 +588,7 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device here; --device cpu --quick shows that this runs")
     setting = Setting(device, args.quick, 1 if args.quick else args.workers)
-    name = torch.cuda.get_device_name(device) if setting.cuda else "cpu"
+    name = machine_of(device)
     head = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda, "date": date.today().isoformat(),
             "quick": args.quick}
     rows = read(args.out, head, args.again)

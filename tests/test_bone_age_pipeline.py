@@ -2,6 +2,7 @@
 
 from pathlib import shutil
 
+import cv2
 import numpy as np
 import pandas as pd
 import Path
@@ -11,10 +12,12 @@ from scripts import run_script
 
 from competitions import load
 from competitions.bone_age import balance, frame
-from competitions.bone_age.experiments import EXPERIMENTS
+from competitions.bone_age.experiments import EXPERIMENTS, LITE0
 from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, to_unit, write_boxes
 from competitions.bone_age.report import STAGES, strata
 from radstack.core.recipe import change
+from radstack.images.radiograph import prepare
+from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.running.cli import make_context
@@ -89,8 +92,8 @@ def test_networks_of_one_sex_predict_everyone_and_steps_can_be_shown(localized):
 
 
 STEPPED = [one for one in EXPERIMENTS if one.name in ("A_regression", "B_expectation_male", "C_regression_female")
-           or one.name[1] != "_"]
-"""One of each region, and all that are not of the article's table."""
+           or one.name[1] != "_"] + [LITE0]
+"""One of each region, all that are not of the article's table, and the one on call."""
 
 
 @pytest.mark.parametrize("recipe", STEPPED, ids=lambda recipe: recipe.name)
@@ -182,14 +185,35 @@ def test_stages_of_development_depend_on_sex():
 
 def test_full_recipes_can_be_called_on_the_demo_and_names_are_never_shared():
     demo = load("bone_age", demo=True)
-    full = {recipe.name: recipe for recipe in demo.models.on_call}
+    full = {recipe.name: recipe for recipe in demo.models.on_call if recipe.name.startswith("full_")}
     assert full["full_A_regression"].view.size == (500, 375) and full["full_inception_sex"].head.columns == ("male",)
     cache = np.zeros((1, *demo.cache.size), np.uint8)
-    for recipe in demo.models.on_call:
+    for recipe in full.values():
         read = recipe.view.reader(lambda shard, slot: cache[slot], pd.DataFrame({"shard": [0], "slot": [0]}))
         assert read(0).shape == (*recipe.view.size, len(recipe.view.mean))
     with pytest.raises(ValueError, match="two recipes called A_regression"):
         change(demo, models__on_call=(change(demo.models.on_call[0], name="A_regression"),))
+
+
+def test_the_small_recipe_sees_the_whole_film_as_it_was_taken(tmp_path):
+    assert LITE0 in load("bone_age").models.on_call and LITE0 in load("bone_age", demo=True).models.on_call
+    assert LITE0.head.columns == ("male",) and LITE0.train.epochs == 12 and LITE0.backbone.name == "pypi/efficientnet_lite0"
+    assert LITE0.view.mean == LITE0.view.std == (127.5,) * 3
+    raw = np.zeros((240, 160), np.uint8)
+    raw[:40], raw[-40:], raw[40:-40, :40] = 200, 100, 50  # top, bottom, left
+    tall, wide = tmp_path / "tall.png", tmp_path / "wide.png"
+    cv2.imwrite(str(tall), raw)
+    cv2.imwrite(str(wide), raw.T)
+    small = [prepare(file, 192)[0] for file in (tall, wide)]
+    write_shard(shard_path(tmp_path / "prepared", 3), [lambda one=one: one for one in small], (192, 192), "uint8")
+    rows = pd.DataFrame({"map_shard": 3, "map_slot": [0, 1], "height": [240, 160], "width": [160, 240]})
+    read = LITE0.view.reader(Shards(tmp_path), rows)
+    one, other = read(0), read(1)
+    assert one.shape == other.shape == (300, 225, 3) and (one[..., 0] == one[..., 2]).all()
+    # Kept in its shape: 300 x 200 in the middle of 300 x 225, and 150 x 225 in the middle of its height.
+    assert not one[:, :11].any() and not one[:, -11:].any() and not other[:74].any() and not other[-74:].any()
+    assert [one[place] for place in ((20, 112, 0), (280, 112, 0), (150, 25, 0), (150, 180, 0))] == [200, 100, 50, 0]
+    assert [other[place] for place in ((150, 15, 0), (150, 210, 0), (85, 112, 0), (200, 112, 0))] == [200, 100, 50, 0]
 
 
 def test_the_chain_of_the_full_recipe_is_whole():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from competitions import load
-from competitions.ich.experiments import EXPERIMENTS, SE_RESNEXT50, SEQUENCES, STACKERS
+from competitions.ich.experiments import EXPERIMENTS, LITE0, ON_CALL, SE_RESNEXT50, SEQUENCES, STACKERS
 from competitions.ich.labels import TARGETS
 from radstack.core.recipe import change
 from radstack.nets.backbones import build
@@ -18,7 +18,7 @@ from radstack.training.loader import Batch, epoch_order, training_rows
 from radstack.training.run import Learner
 
 LABEL = np.zeros(6, np.float32)
-BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
+BY_NAME = {experiment.name: experiment for experiment in (*EXPERIMENTS, *ON_CALL)}
 
 
 @pytest.mark.slow
@@ -50,6 +50,14 @@ def test_augmentation_runs_at_the_recipes_size_and_changes_pictures(name):
     assert len(tta(recipe.tta)) == len(recipe.tta)
 
 
+def test_the_small_recipe_sees_pictures_as_its_pretrained_start_knows_them():
+    assert LITE0.view.channels == BY_NAME["resnext101_wsl"].view.channels and LITE0.view.size == (256, 256)
+    assert LITE0.view.mean == LITE0.view.std == (127.5,) * 3 and LITE0.backbone.pretrained
+    assert (LITE0.train.epochs, LITE0.train.batch_size, LITE0.train.ema) == (6, 32, 0.0)
+    for demo in (False, True):
+        assert LITE0 in load("ich", demo=demo).models.on_call and LITE0 not in load("ich", demo=demo).models.experiments
+
+
 def test_schedules_follow_their_notes():
     rate = [schedule(SE_RESNEXT50.schedule, epoch, 3) for epoch in (0.5, 1.5, 2.5)]
     assert rate == pytest.approx([1, 2 / 3, 4 / 9])
@@ -69,7 +77,7 @@ def test_rare_slices_come_four_times_and_slices_without_brain_not_at_all():
 
 
 def test_losses_weigh_like_the_metric():
-    for experiment in EXPERIMENTS:
+    for experiment in BY_NAME.values():
         assert experiment.loss.class_weights == load("ich").metric.weights
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competitions.bone_age import localizer
 from competitions.bone_age.cases import view
-from competitions.bone_age.experiments import EXPERIMENTS, SCALE, STACKERS
+from competitions.bone_age.experiments import EXPERIMENTS, ON_CALL, SCALE, STACKERS
 from competitions.bone_age.frame import FRAME
 from competitions.bone_age.index import build_index, index_new
 from competitions.bone_age.labels import label_files, sample_file
@@ -35,11 +35,11 @@ COMPETITION = Competition(
     targets=("boneage",),
     metric=Metric("mean absolute error", (1,), "months"),
     data=Data(build_index, label_files, sample_file, localizer.registered_hand, balance, kaggle="kmader/rsna-bone-age",
-              disk=20_000_000_000, index_new=index_new),
+              disk=20_000_000_000, rows=(14_036, 200), index_new=index_new),
     localizer=localizer.chain(512),
     cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
                       by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),
-    models=Models(EXPERIMENTS, STACKERS, final="final"),
+    models=Models(EXPERIMENTS, STACKERS, final="final", on_call=ON_CALL),
     submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
     pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"}, strata=strata, published=PUBLISHED,
                 case_tables={"hands": hands}, case_view=view, acquisition=("inverted",)),

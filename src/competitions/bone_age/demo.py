@@ -66,6 +66,6 @@ DEMO = change(
     cache=change(COMPETITION.cache, size=(208, 160)),
     folds=FoldRecipe(count=3),
     models__experiments=EXPERIMENTS,
-    models__on_call=FULL,
+    models__on_call=(*FULL, *COMPETITION.models.on_call),
     models__stackers=stackers(("regression", "expectation"), ("A_distribution_sex",)),
 )

@@ -5,9 +5,9 @@ Where they are silent, the number is that of their later code (neuro-inc/ml-reci
 
 from collections.abc import Mapping
 
-from competitions.bone_age.views import region
+from competitions.bone_age.views import GRAY, region
 from radstack.core.recipe import change
-from radstack.images.views import Box
+from radstack.images.views import Box, Film
 from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.losses import Expectation, Regression
 from radstack.recipes.stacker import Stacker
@@ -96,6 +96,22 @@ CONVNEXT_DISTRIBUTION = change(
 )
 
 LATER = (INCEPTION_SEX, EFFICIENTNET_SEX, CONVNEXT_DISTRIBUTION)
+LITE0 = change(
+    INCEPTION_SEX,
+    name="lite0",
+    view=Film((300, 225), (GRAY,) * 3, (GRAY,) * 3),
+    backbone=Backbone("pypi/efficientnet_lite0", dropout=0.2),
+    augment=(Op("HorizontalFlip", {"p": 0.5}), *LATER_AUGMENT),
+    head=Head(columns=("male",), columns_width=32),
+    optim=Optim("adamw", lr=1e-3, weight_decay=0.01, clip_norm=1.0),
+    schedule=Schedule("cosine", warmup=0.5, floor=0.01),
+    train=Train(epochs=12, batch_size=32, precision="bf16"),
+    tta=("plain", "hflip"),
+    note="small, with an ImageNet start from a package at PyPI, which knows pictures by mean and deviation 0.5; the whole "
+         "film, neither masked nor registered, so it may be flipped; numbers are a first guess and not tuned",
+)
+
+ON_CALL = (LITE0,)
 EXPERIMENTS = (*article(ARTICLE, {name: region(name, SCALE) for name in REGIONS}), *LATER)
 
 

@@ -7,7 +7,7 @@ appian (11th place), all of 2019.
 
 from competitions.ich import hu, localizer
 from competitions.ich.cases import view
-from competitions.ich.experiments import EXPERIMENTS, SEQUENCES, STACKERS
+from competitions.ich.experiments import EXPERIMENTS, ON_CALL, SEQUENCES, STACKERS
 from competitions.ich.index import build_index, index_new
 from competitions.ich.labels import TARGETS, label_files, sample_file
 from competitions.ich.report import PUBLISHED, series_table
@@ -20,12 +20,12 @@ COMPETITION = Competition(
     targets=TARGETS,
     metric=Metric("weighted log loss", (1, 1, 1, 1, 1, 2)),
     data=Data(build_index, label_files, sample_file, localizer.picture, kaggle="rsna-intracranial-hemorrhage-detection",
-              disk=640_000_000_000, index_new=index_new),
+              disk=640_000_000_000, rows=(752_803, 121_232), a_series=35, index_new=index_new),
     localizer=localizer.HEAD,
     # A head of 190 mm is 390 pixels at the usual 0.49 mm, and the crop is not much larger: 400 keeps what was measured,
     # in 280 GB where 512 would take 458.
     cache=CacheRecipe(size=(400, 400), fill=hu.LOWEST, by=("top", "left", "side")),
-    models=Models(EXPERIMENTS, STACKERS, final="final", sequences=SEQUENCES),
+    models=Models(EXPERIMENTS, STACKERS, final="final", sequences=SEQUENCES, on_call=ON_CALL),
     pages=Pages(published=PUBLISHED, case_tables={"series": series_table}, case_by="series", case_view=view,
                 acquisition=("head_share",)),
 )

@@ -66,7 +66,7 @@ DEMO = change(
     cache=change(COMPETITION.cache, size=(SIDE, SIDE)),
     folds=FoldRecipe(count=3),
     models__experiments=EXPERIMENTS,
-    models__on_call=COMPETITION.models.experiments,
+    models__on_call=(*COMPETITION.models.experiments, *COMPETITION.models.on_call),
     models__sequences=SEQUENCES,
     models__stackers=stackers(
         tuple(experiment.name for experiment in EXPERIMENTS), tuple(sequence.name for sequence in SEQUENCES),

@@ -88,7 +88,8 @@ def _results(context: Context) -> Iterator[Item]:
     kept = {paths.submissions / LEDGER, paths.submissions / LOSSES}
     sent = [paths.submissions] if not any(path.exists() for path in kept) else sorted({*paths.submissions.glob("*")} - kept)
     made += [Item("submissions", path, context.command("08_submit")) for path in sent]
-    made += [Item("reports", paths.reports, context.command("09_report")), Item("bundles", paths.bundle, context.command("bundle"))]
+    made += [Item("reports", paths.reports, context.command("09_report")),
+             Item("bundles", paths.bundle, context.command("bundle"))]
     yield from (item for item in made if item.path.exists())
 
 

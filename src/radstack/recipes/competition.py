@@ -143,6 +143,10 @@ class Data:
     """Name of the competition at Kaggle, ``owner/name`` of a data set; empty where the data are nobody's to give."""
     disk: int = 0
     """Bytes that ``input/<name>`` needs."""
+    rows: tuple[int, int] = (0, 0)
+    """Training and test pictures of the whole data set, for a plan before stage 01 counts them; 0 where data are private."""
+    a_series: int = 1
+    """Pictures of a series, on average."""
     index_new: IndexNew | None = None
     """None for PNG files, each a picture of its own, with the columns that the user's table has."""
 
