@@ -124,9 +124,10 @@ def index_folder(there: Context, given: pd.DataFrame) -> None:
 
     def build() -> dict[str, Any]:
         read_index = there.competition.data.index_new or index_new
-        rows, quarantine = read_index(paths.input, there.options.workers, paths.folds / "parts", given)
+        folder = paths.input.resolve()  # as the user knows it, for messages
+        rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
         rows = rows.assign(split="test")
-        parts = [quarantine, strangers(paths.input, rows, quarantine)]
+        parts = [quarantine, strangers(folder, rows, quarantine)]
         if refused.exists():
             parts.append(read_table(refused, "").assign(id="", split="test")[QUARANTINE_COLUMNS])
         write_table(files[0], rows)
