@@ -135,8 +135,14 @@ def inbox(slices, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answered(solution, inbox, tmp_path_factory):
-    return answer(solution, inbox, tmp_path_factory.mktemp("out") / "out.csv")
+def work(tmp_path_factory):
+    """What was made on the way to ``answered``: whoever asks again gets the same in no time."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def answered(solution, inbox, work, tmp_path_factory):
+    return answer(solution, inbox, tmp_path_factory.mktemp("out") / "out.csv", work=work)
 
 
 # -- what lies in a folder --------------------------------------------------------------------------------------------
@@ -384,14 +390,14 @@ def test_a_dry_run_makes_nothing(solution, inbox, tmp_path, capsys):
 # -- labels, pseudonyms, a deadline -----------------------------------------------------------------------------------
 
 
-def test_labels_give_the_score_with_its_interval_and_calibration(solution, answered, inbox, tmp_path, capsys):
+def test_labels_give_the_score_with_its_interval_and_calibration(solution, answered, inbox, work, tmp_path, capsys):
     answers, targets = answered[0], list(solution.competition.targets)
     truth = pd.DataFrame(np.random.default_rng(0).integers(0, 2, answers.shape), answers.index, answers.columns)
     truth.reset_index().to_csv(tmp_path / "wide.csv", index=False)
     long = truth.stack().rename("Label").reset_index()
     long.assign(ID=long["id"] + "_" + long["target"])[["ID", "Label"]].to_csv(tmp_path / "long.csv", index=False)
     for form in ("wide", "long"):
-        answer(solution, inbox, tmp_path / f"{form}.out.csv", labels=tmp_path / f"{form}.csv")
+        answer(solution, inbox, tmp_path / f"{form}.out.csv", labels=tmp_path / f"{form}.csv", work=work)
     scores = pd.read_csv(tmp_path / "wide.out_scores.csv").set_index("model")
     pd.testing.assert_frame_equal(scores, pd.read_csv(tmp_path / "long.out_scores.csv").set_index("model"))
     expected = solution.competition.metric.score(truth[targets].to_numpy(float), answers[targets].to_numpy())
@@ -402,7 +408,7 @@ def test_labels_give_the_score_with_its_interval_and_calibration(solution, answe
     assert 0 <= scores.loc["final", "ece any"] <= 1 and "labeled answers of 3 patients" in capsys.readouterr().out
     truth.rename("x{}".format).reset_index().to_csv(tmp_path / "others.csv", index=False)
     with pytest.raises(UserError, match="none of them was answered"):
-        answer(solution, inbox, tmp_path / "o.csv", labels=tmp_path / "others.csv")
+        answer(solution, inbox, tmp_path / "o.csv", labels=tmp_path / "others.csv", work=work)
 
 
 def test_subgroups_and_classes_in_words(tmp_path):
@@ -423,9 +429,9 @@ def test_subgroups_and_classes_in_words(tmp_path):
         read_labels(tmp_path / "none.csv", arms)
 
 
-def test_pseudonyms_leave_no_id_and_their_key_gives_all_back(solution, answered, inbox, slices, tmp_path):
+def test_pseudonyms_leave_no_id_and_their_key_gives_all_back(solution, answered, inbox, slices, work, tmp_path):
     out = tmp_path / "out.csv"
-    answers, quarantine = answer(solution, inbox, out, pseudonyms=True)
+    answers, quarantine = answer(solution, inbox, out, pseudonyms=True, work=work)
     key = tmp_path / "out_key.csv"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     known = pd.read_csv(key, dtype=str, keep_default_na=False)
@@ -437,9 +443,9 @@ def test_pseudonyms_leave_no_id_and_their_key_gives_all_back(solution, answered,
     assert not [name for name in secret if name in written]
     assert set(known["kind"]) == {"secret", "id", "file", "patient"} and len(quarantine) == len(answered[1])
     before = out.read_bytes()
-    answer(solution, inbox, out, pseudonyms=True)
+    answer(solution, inbox, out, pseudonyms=True, work=work)
     assert out.read_bytes() == before  # the key file is there: the same names again
-    answer(solution, inbox, tmp_path / "other.csv", pseudonyms=True)
+    answer(solution, inbox, tmp_path / "other.csv", pseudonyms=True, work=work)
     assert (tmp_path / "other.csv").read_bytes() != before
 
 
