@@ -21,6 +21,7 @@ from competitions import load
 from phantoms.ich import draw
 from radstack.commands.apply import Wish, run_apply
 from radstack.core.errors import UserError
+from radstack.core.files import stamp
 from radstack.core.recipe import change
 from radstack.core.unpack import unpack
 from radstack.images.strangers import strangers
@@ -483,3 +484,14 @@ def test_the_script_names_its_options_and_mistakes(tmp_path):
     assert all(flag in said for flag in ("--labels", "--pseudonyms", "--hours", "--sample-submission", "--columns"))
     failed = run_script("apply", "ich", "--demo", str(tmp_path / "none"), str(tmp_path / "out.csv"))
     assert failed.returncode == 1 and "no folder and no zip file" in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_the_stamp_of_a_file_is_its_own_whatever_else_is_called_alike(tmp_path):
+    """Slices are called by UIDs or without an ending: a change of one must be seen, and only there."""
+    for name in ("1.2.840.1", "1.2.840.2", "plain", "knee.mhd", "knee.raw"):
+        (tmp_path / name).write_bytes(b"abc")
+    before = {path.name: stamp(path) for path in tmp_path.iterdir()}
+    for name in ("1.2.840.1", "plain", "knee.raw"):
+        (tmp_path / name).write_bytes(b"other")
+    changed = {name for name in before if stamp(tmp_path / name) != before[name]}
+    assert changed == {"1.2.840.1", "plain", "knee.raw", "knee.mhd"}
