@@ -1,6 +1,8 @@
 """Knees from volumes to a submission: gray levels and masks, the pictures networks see, full recipes, stages 00 to 09."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +19,7 @@ from competitions.knee_age.views import Knee, within
 from competitions.knee_age.volume import BONES, CENTRAL
 from phantoms.knee_age import draw
 from radstack.core.errors import UserError
-from radstack.core.files import write_table
+from radstack.core.files import read_text_table, write_table
 from radstack.core.recipe import change
 from radstack.images.dicom import Unreadable
 from radstack.nets.backbones import build
@@ -27,7 +29,8 @@ from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import cache, folds, get_data, predict, sequence, stack, submit, train
 from radstack.stages import chain as chain_stage
-from radstack.stages.apply import apply
+from radstack.stages.apply import apply, write_answers
+from radstack.stages.decode import prepared_rows
 from radstack.stages.localize import apply_networks, localize_fold
 from radstack.stages.train import weights_artifact
 from radstack.training.loader import Batch
@@ -206,11 +209,26 @@ def run_stages(context, volumes: int) -> None:
     report_stage.report(context)
 
 
-def test_what_cannot_be_applied_to_other_pictures_says_so(tmp_path):
-    for name in ("knee_age", "ich"):
-        context = make_context(load(name, demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
-        with pytest.raises(UserError, match="cannot be applied"):
-            apply(context, tmp_path, pd.DataFrame(), tmp_path)
+def test_a_folder_without_volumes_says_so(tmp_path):
+    context = make_context(load("knee_age", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    (tmp_path / "inbox").mkdir()
+    with pytest.raises(UserError, match="no usable volume below"):
+        apply(context, tmp_path / "inbox", tmp_path / "work")
+
+
+@pytest.mark.slow
+def test_other_volumes_are_answered_as_the_submission_was(run_through, tmp_path):
+    paths = run_through.paths
+    index, listed = pd.read_parquet(paths.folds / "index.parquet"), read_text_table(paths.input / "volumes.csv", ())
+    for file in index.loc[index["split"] == "test", "path"].unique():
+        for part in (paths.input / file).parent.glob(f"{Path(file).stem}.*"):
+            place = tmp_path / "inbox" / part.relative_to(paths.input)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, place)
+    there = apply(run_through, tmp_path / "inbox", tmp_path / "work", listed)
+    quarantine = write_answers(there, tmp_path / "out.csv", paths.input / "sample_submission.csv")
+    assert (tmp_path / "out.csv").read_bytes() == (paths.submissions / "final.csv").read_bytes()
+    assert set(quarantine["reason"]) <= {"no-picture"}
 
 
 @pytest.mark.slow
@@ -269,11 +287,9 @@ def test_the_report_knows_bones_volumes_and_the_decision(run_through):
 
 @pytest.mark.slow
 def test_preparing_again_keeps_what_a_killed_run_has_finished(run_through, tmp_path):
-    paths = replace(run_through.paths, out=tmp_path)
+    context, seen = replace(run_through, paths=replace(run_through.paths, out=tmp_path)), []
     index = pd.read_parquet(run_through.paths.folds / "index.parquet")
-    write_table(paths.folds / "index.parquet", index)
-    shards, seen = chain_stage.shards_of(index["path"], 64), []
-    assert len(np.unique(shards)) > 3 and index.groupby(shards)["path"].nunique().sum() == index["path"].nunique()
+    write_table(context.paths.folds / "index.parquet", index)
 
     def counted(folder, rows, side):
         seen.append(rows["path"].iloc[0])
@@ -281,10 +297,12 @@ def test_preparing_again_keeps_what_a_killed_run_has_finished(run_through, tmp_p
             raise KeyboardInterrupt
         return prepare(folder, rows, side, shrink=8)
 
-    counting = replace(run_through.competition.localizer, prepare=counted)
+    counting = replace(run_through.competition.localizer, prepare=counted, per_shard=64)
     with pytest.raises(KeyboardInterrupt):
-        chain_stage._prepare_all(counting, paths, shards, tmp_path / "parts", 1)
-    facts = chain_stage._prepare_all(counting, paths, shards, tmp_path / "parts", 1)
-    assert len(facts) == len(index) and (facts["reason"] == "").all()
+        chain_stage.prepare(context, counting)
+    chain_stage.prepare(context, counting)
+    rows, _ = prepared_rows(context)
+    assert len(rows) == len(index) and rows["shard"].nunique() > 3
     twice = set(seen[:8]) & set(seen[8:])
-    assert twice and twice <= set(index["path"][shards == shards[index["path"] == seen[7]][0]]), "one shard was begun"
+    begun = rows.loc[rows["path"] == seen[7], "shard"].iloc[0]
+    assert twice and twice <= set(rows.loc[rows["shard"] == begun, "path"])

@@ -92,7 +92,8 @@ def test_every_readable_phantom_has_two_boxes_and_two_pairs_of_crops(trained):
     assert len(rows) == 48 and set(pd.read_csv(trained.paths.folds / "quarantine.csv")["reason"]) == {"truncated", "no-file"}
     boxes = rows[[f"found_{one}_{corner}" for one in BONES for corner in ("x1", "y1", "x2", "y2")]].to_numpy()
     assert np.isfinite(boxes).all() and set(rows["mirrored"]) <= {0, 1}
-    assert np.load(trained.paths.cache / "shard-00000.npy").shape == (48, *STORED)
+    shards = [np.load(trained.paths.cache / f"shard-0000{number}.npy").shape for number in (0, 1)]
+    assert shards == [((rows["split"] == split).sum(), *STORED) for split in ("train", "test")]
     views = [bone("radius"), bone("ulna"), both(), bone("radius", "drawn"), both("drawn")]
     assert [view.box for view in views] == [(0, 0, 128, 96), (0, 96, 128, 96), (0, 0, 128, 192), (0, 192, 128, 96),
                                             (0, 192, 128, 192)]

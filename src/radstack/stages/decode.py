@@ -109,7 +109,7 @@ def prepared_rows(context: Context, split: str = "") -> tuple[pd.DataFrame, np.n
 
 def fold_artifact(context: Context, version: int, files: tuple[Path, ...], recipe: Any, *more: Path) -> Artifact:
     """``files`` of stage 02 that are learned from the readable training pictures, their masks and folds, and ``more``."""
-    rows, _ = prepared_rows(context, "train")
+    rows = prepared_rows(context, "train")[0] if rows_file(context).exists() else pd.DataFrame()
     masks = digest(stamps(context.paths.input, rows["mask"][rows["mask"] != ""])) if "mask" in rows else ""
     inputs: tuple[Path | Part, ...] = (Part(rows_file(context), "train"), context.paths.folds / "folds.csv", *more)
     return Artifact("02_localize", version, files, recipe, inputs, {"masks": masks} if masks else {})
