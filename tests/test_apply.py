@@ -226,14 +226,15 @@ def test_nothing_usable_is_one_line(solution, tmp_path):
 
 def test_files_of_other_kinds_are_in_the_quarantine_of_the_other_competitions(tmp_path):
     for name, start in (("a.png", b"\x89PNG\r\n\x1a\n"), ("b.bin", b"\x89PNG\r\n\x1a\n"), ("c.txt", b"words"),
-                        ("d.mhd", b"N"), ("d.raw", b"\0\1"), ("e.raw", b"\0\1"), ("knee/1.dcm", b"\0" * 128 + b"DICM"),
+                        ("d.mhd", b"N"), ("d.raw", b"\0\1"), ("e.raw", b"\0\1"), ("v1.2/f.raw", b"\0"),
+                        ("v1.2/g.mhd", b"N"), ("knee/1.dcm", b"\0" * 128 + b"DICM"),
                         ("knee/2", b"\0" * 128 + b"DICM"), ("knee/plan.doc", b"doc"), ("sub/f", b"")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(start)
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
-    rows, bad = pd.DataFrame({"path": ["a.png", "knee"]}), pd.DataFrame({"path": ["d.mhd"]})
+    rows, bad = pd.DataFrame({"path": ["a.png", "knee"]}), pd.DataFrame({"path": ["d.mhd", "v1.2/g.mhd"]})
     found = strangers(tmp_path, rows, bad).set_index("path")["reason"].to_dict()
-    assert found == {"b.bin": "not-read", "c.txt": "not-a-picture", "e.raw": "not-a-picture",
+    assert found == {"b.bin": "not-read", "c.txt": "not-a-picture", "e.raw": "not-a-picture", "v1.2/f.raw": "not-a-picture",
                      "knee/plan.doc": "not-a-picture", "sub/f": "not-a-picture"}
 
 
@@ -472,9 +473,9 @@ def test_an_answer_in_no_time_is_whole_and_says_what_was_left_out(solution, inbo
     assert said == ["  for the deadline left out: 1 of 2 views of resnet, the networks of 1 of 2 folds; even so it may take "
                     "longer"]
     assert set(answers.index) == set(answered[0].index)
-    assert json.loads((tmp_path / "work/plan.json").read_text()) == {"views": {"resnet": 1}, "folds": 1}
+    assert json.loads((tmp_path / "work/plan.json").read_text())["plan"] == {"views": {"resnet": 1}, "folds": 1}
     assert np.abs(answers - answered[0]).to_numpy().max() > 1e-6
-    answers, _ = answer(solution, inbox, tmp_path / "ample.csv", hours=100)
+    answers, _ = answer(solution, inbox, tmp_path / "ample.csv", hours=100, work=tmp_path / "work")
     pd.testing.assert_frame_equal(answers, answered[0])
     assert "deadline" not in capsys.readouterr().out
 

@@ -48,8 +48,9 @@ def _id(path: str) -> str:
     return PurePosixPath(path).stem
 
 
-def _stem(path: str) -> str:
-    return path.partition(".")[0]
+def _stem(path: str) -> tuple[str, str]:
+    """Folder, and name up to the first dot."""
+    return str(PurePosixPath(path).parent), PurePosixPath(path).name.partition(".")[0]
 
 
 def _judge(file: Path, in_volume: bool) -> tuple[str, str] | None:

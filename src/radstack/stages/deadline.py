@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from radstack.core.files import read_json, write_json
-from radstack.core.recipe import change
+from radstack.core.recipe import change, digest
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
@@ -80,12 +80,12 @@ class Deadline:
     """The time until which a set is to be answered."""
 
     def __init__(self, hours: float) -> None:
-        self.end, self.rates = time.monotonic() + hours * 3600, dict[str, Rate]()
+        self.hours, self.end, self.rates = hours, time.monotonic() + hours * 3600, dict[str, Rate]()
 
     def cut(self, one: Context, rows_later: int, spent: float) -> Context:
         """``one``, a part of the set that is cached, with the recipes that there is time for.
 
-        The plan is kept in its folder, so that a killed run goes on with the same.
+        The plan is kept in its folder, so that a killed run goes on with the same, if the same hours are given.
 
         Args:
             one: a set or a part of one.
@@ -93,12 +93,13 @@ class Deadline:
             spent: seconds that finding and caching the pictures of this part took.
         """
         file, whole, rows = one.paths.out / "plan.json", whole_plan(one), len(read_rows(one, "test")[0])
-        if not file.exists():
+        asked = digest(self.hours, whole)
+        if not file.exists() or read_json(file)["asked"] != asked:
             self.rates = self.rates or measured(one)
             ready = spent * rows_later / max(rows, 1)
             left = SHARE * (self.end - time.monotonic() - ready)
-            write_json(file, vars(cut_plan(whole, self.rates, rows + rows_later, left)))
-        plan = Plan(**read_json(file))
+            write_json(file, {"asked": asked, "plan": vars(cut_plan(whole, self.rates, rows + rows_later, left))})
+        plan = Plan(**read_json(file)["plan"])
         if words := left_out(whole, plan):
             late = "; even so it may take longer" if plan == least(whole) and self._late(plan, rows + rows_later) else ""
             print(f"  for the deadline left out: {words}{late}", flush=True)
