@@ -286,6 +286,16 @@ def test_a_zip_answers_as_its_folder_and_nothing_lands_outside(solution, answere
     assert not list(tmp_path.rglob("outside*")) and not (tmp_path / "out_work").exists()
 
 
+def test_a_zip_leaves_nothing_behind_for_the_next_folder_in_the_same_work(solution, slices, tmp_path):
+    name = put(slices[0][0], tmp_path / "in" / "slice")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.write(tmp_path / "in" / "slice", "slice")
+        archive.writestr("../slice", "x")
+    for source, reasons in ((tmp_path / "in.zip", ["unsafe-name"]), (tmp_path / "in", [])):
+        answers, quarantine = answer(solution, source, tmp_path / "out.csv", work=tmp_path / "work")
+        assert answers.index.tolist() == [name] and quarantine["reason"].tolist() == reasons
+
+
 def test_a_zip_that_would_grow_too_large_or_is_none_is_refused(tmp_path, monkeypatch):
     from radstack.core import unpack as module
 

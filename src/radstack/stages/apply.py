@@ -87,9 +87,11 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
 
 def unpacked(context: Context, pictures: Path, out: Path) -> Path:
     """The folder of the pictures: ``pictures``, or where a zip file was unpacked (``refused.csv``: what was left out)."""
+    files = (out / "refused.csv",)
     if pictures.is_dir():
+        files[0].unlink(missing_ok=True)  # of a zip file before
         return pictures
-    files, stat = (out / "refused.csv",), pictures.stat()
+    stat = pictures.stat()
     context.make(Artifact("apply", 1, files, {}, facts={"archive": f"{stat.st_size} {stat.st_mtime_ns}"}),
                  lambda: write_table(files[0], unpack(pictures, out / "unpacked")))
     return out / "unpacked"
