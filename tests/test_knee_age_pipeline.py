@@ -29,7 +29,7 @@ from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import cache, folds, get_data, predict, sequence, stack, submit, train
 from radstack.stages import chain as chain_stage
-from radstack.stages.apply import apply, write_answers
+from radstack.stages.apply import answers, apply, write_answers
 from radstack.stages.decode import rows_file
 from radstack.stages.localize import apply_networks, localize_fold
 from radstack.stages.train import weights_artifact
@@ -229,6 +229,10 @@ def test_other_volumes_are_answered_as_the_submission_was(run_through, tmp_path)
     quarantine = write_answers(there, tmp_path / "out.csv", paths.input / "sample_submission.csv")
     assert (tmp_path / "out.csv").read_bytes() == (paths.submissions / "final.csv").read_bytes()
     assert set(quarantine["reason"]) <= {"no-picture"}
+    parts = answers(apply(run_through, tmp_path / "inbox", tmp_path / "parts", listed, part=1))
+    assert len(list((tmp_path / "parts/parts").glob("0*"))) == len(parts) > 1
+    whole = answers(there).set_index("id").loc[parts["id"], "age_years"]
+    np.testing.assert_allclose(parts["age_years"], whole, atol=1e-3)  # other batches, other last bits
 
 
 @pytest.mark.slow

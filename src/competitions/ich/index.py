@@ -66,8 +66,11 @@ def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path) -> p
     return files.assign(split=split, path=folder.name + "/" + files["path"])
 
 
-def _identify(files: pd.DataFrame) -> pd.DataFrame:
-    """Add ``id``, ``group`` and ``series``; all but one of the files with the same SOPInstanceUID are quarantined."""
+def _identify(files: pd.DataFrame, anonymous: bool = False) -> pd.DataFrame:
+    """Add ``id``, ``group`` and ``series``; all but one of the files with the same SOPInstanceUID are quarantined.
+
+    Where files may be ``anonymous``, a series (and a study) without a PatientID stays one, and stands for its patient.
+    """
     stem = files["path"].str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
     files["id"] = files["sop"].where(files["sop"] != "", stem)
     files["renamed"] = files["id"] != stem
@@ -77,6 +80,9 @@ def _identify(files: pd.DataFrame) -> pd.DataFrame:
     files.loc[twins, "reason"] = "duplicate-sop"
     files.loc[twins, "detail"] = "another file has the SOPInstanceUID " + files.loc[twins, "id"]
     files.loc[twins, "id"] = stem[twins]
+    if anonymous:
+        for name, other in (("study", "series_uid"), ("patient", "study")):
+            files[name] = files[name].where(files[name] != "", files[other])
     names = [files[name].where(files[name] != "", files["id"]) for name in ("patient", "study", "series_uid")]
     return files.assign(group=names[0], series=names[0] + "-" + names[1] + "-" + names[2])
 
@@ -127,7 +133,7 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     Raises:
         UserError: no slice is usable.
     """
-    files = _identify(scan(folder, workers, parts_folder).assign(split="test"))
+    files = _identify(scan(folder, workers, parts_folder).assign(split="test"), anonymous=True)
     axes = files[ORIENTATION].to_numpy(float)
     upright = np.abs(np.cross(axes[:, :3], axes[:, 3:])[:, 2])  # NaN without an orientation, which is taken for axial
     turned = (files["reason"] == "") & (upright < np.cos(np.radians(MOST_TILT)))

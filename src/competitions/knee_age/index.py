@@ -164,7 +164,10 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     named = given[["file"]].assign(series=given["subject"] + "_" + given["visit"]) if {"file", "subject", "visit"} <= set(
         given) else pd.DataFrame({"file": [], "series": []})
     named = dict(zip(named["file"], named["series"]))
-    series = [named.get(file, Path(file).name.partition(".")[0]) for file in files]
+    # A folder that is itself one DICOM series is called ".". A submission names a volume by subject and visit.
+    plain = [(Path(file).name or folder.resolve().name).partition(".")[0] for file in files]
+    plain = [name if "_" in name else f"{name}_1" for name in plain]
+    series = [named.get(file, name) for file, name in zip(files, plain)]
     table = pd.DataFrame({"series": series, "subject": series, "visit": 1, "split": "test", "file": files, "source": "",
                           "age_years": np.nan})
     again = table.duplicated("series")

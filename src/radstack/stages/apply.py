@@ -2,57 +2,99 @@
 
 The test set of a competition is the first thing that a solution is applied to, any other folder the next: both go through
 the same functions. What is made lies below a folder of its own, as artifacts, so that a killed run goes on where it was.
+
+A large folder is worked on in parts of whole series. Each part's shards, tables and embeddings go when it is answered: so
+what grows with the folder is the index alone, in memory and on the disk.
 """
 
+import shutil
 import tempfile
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact, split_digests
-from radstack.core.files import write_table
+from radstack.core.artifact import Artifact, Part, split_digests
+from radstack.core.files import read_table, write_table
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
+from radstack.core.unpack import unpack
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.radiograph import index_new
+from radstack.images.strangers import strangers
+from radstack.recipes.submission import Layout
 from radstack.running.context import Context
+from radstack.running.device import working_device
+from radstack.running.tables import read_index
 from radstack.running.tasks import make_all, per_fold
 from radstack.stack.predictions import fold_file
 from radstack.stack.rows import mean_over_folds
 from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
+from radstack.stages.deadline import Deadline
+from radstack.stages.decode import stamps
 from radstack.stages.folds import listing_digest
 from radstack.stages.localize import apply_localizer
 from radstack.stages.submit import by_row
 
+PART = 8192
+"""Pictures of one part, and the rest of its last series: 2.6 GB of shards at 400 pixels. A smaller folder is one part."""
 
-def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | None = None) -> Context:
-    """Find the anatomy, cache, predict and stack the pictures of a folder.
+
+def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | None = None, hours: float = 0.0,
+          part: int = PART) -> Context:
+    """Find the anatomy, cache, predict and stack the pictures of a folder or of a zip file.
 
     Args:
         context: a competition that is trained, through stage 07.
-        pictures: folder of the pictures.
+        pictures: folder of the pictures, or a zip file of one.
         out: folder for what is made; the same one again goes on where it was.
         given: the user's table of what stands beside the pictures, as text.
+        hours: the deadline of :mod:`radstack.stages.deadline`; 0 for none.
+        part: pictures that are worked on together; one part gives the bits of stages 01 to 08.
 
     Returns:
-        The competition there: its ``paths`` hold the index, the quarantines, the localization table and all predictions.
+        The competition there, for :func:`answers` and :func:`write_answers`. ``paths`` hold the index and the quarantines;
+        where all was one part, the localization table and all predictions, too.
 
     Raises:
         UserError: no picture is usable, or the competition is not trained.
     """
-    there = elsewhere(context, pictures, out)
+    start = Deadline(hours) if hours else None
+    if not context.options.dry_run:
+        context = replace(context, options=replace(context.options, device=working_device(context.options.device)))
+    there = elsewhere(context, unpacked(context, pictures, out), out)
     index_folder(there, pd.DataFrame() if given is None else given)
-    apply_localizer(there)
-    cache(there)
-    make_all(there, per_fold(there, "predict with", there.experiments, partial(predict.predictions_artifact, split="test"),
-                             partial(predict.predict_fold, split="test")))
-    make_all(there, per_fold(there, "predict with", there.sequences, sequence.applied_artifact, sequence.predict_sequence))
-    for stacker in there.stackers:
-        stack.apply_stack(there, stacker)
+    if not (there.paths.folds / "index.parquet").exists():
+        print("  would answer what the index will list")
+        return there
+    index = read_index(there)
+    number = parts_of(index, part)
+    if number.max() == 0:
+        _joined(there).unlink(missing_ok=True)  # of a larger folder before
+        return answer(there, start, 0)
+    later = np.append(np.bincount(number)[::-1].cumsum()[::-1], 0)
+    for one in range(number.max() + 1):
+        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]))
+    if not there.options.dry_run:
+        _join(there, number.max() + 1)
     return there
+
+
+def unpacked(context: Context, pictures: Path, out: Path) -> Path:
+    """The folder of the pictures: ``pictures``, or where a zip file was unpacked (``refused.csv``: what was left out)."""
+    files = (out / "refused.csv",)
+    if pictures.is_dir():
+        files[0].unlink(missing_ok=True)  # of a zip file before
+        return pictures
+    stat = pictures.stat()
+    context.make(Artifact("apply", 1, files, {}, facts={"archive": f"{stat.st_size} {stat.st_mtime_ns}"}),
+                 lambda: write_table(files[0], unpack(pictures, out / "unpacked")))
+    return out / "unpacked"
 
 
 def elsewhere(context: Context, pictures: Path, out: Path) -> Context:
@@ -78,24 +120,100 @@ def needed(context: Context) -> list[str]:
 
 
 def index_folder(there: Context, given: pd.DataFrame) -> None:
-    """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them as test rows."""
+    """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them test rows; each file is in one of them."""
     paths = there.paths
-    files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
+    files, refused = (paths.folds / "index.parquet", paths.folds / "quarantine.csv"), paths.out / "refused.csv"
 
     def build() -> dict[str, Any]:
         read_index = there.competition.data.index_new or index_new
-        rows, quarantine = read_index(paths.input, there.options.workers, paths.folds / "parts", given)
+        folder = paths.input.resolve()  # as the user knows it, for messages
+        rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
         rows = rows.assign(split="test")
+        parts = [quarantine, strangers(folder, rows, quarantine)]
+        if refused.exists():
+            parts.append(read_table(refused, "").assign(id="", split="test")[QUARANTINE_COLUMNS])
         write_table(files[0], rows)
-        write_table(files[1], quarantine)
-        return {"rows": len(rows), "quarantined": len(quarantine), "splits": split_digests(rows)}
+        write_table(files[1], pd.concat([piece for piece in parts if len(piece)] or parts[:1], ignore_index=True))
+        return {"rows": len(rows), "quarantined": sum(map(len, parts)), "splits": split_digests(rows)}
 
     facts = {"raw files": listing_digest(paths.input), "given": digest(given.to_csv())}
-    there.make(Artifact("apply", 1, files, {}, facts=facts), build)
+    there.make(Artifact("apply", 2, files, {}, facts=facts), build)
+
+
+def parts_of(index: pd.DataFrame, most: int) -> np.ndarray:
+    """Number of each row's part, int [rows]: whole series in their order, until a part has ``most`` rows or more."""
+    series = pd.factorize(index["series"])[0]
+    ends = np.bincount(series).cumsum()
+    starts = ends - np.bincount(series)
+    return np.unique(starts // most, return_inverse=True)[1][series]
+
+
+def answer(one: Context, deadline: Deadline | None, rows_later: int) -> Context:
+    """Stages 02 to 07 on an index; the context says which views and folds answered, all without a deadline."""
+    start = time.monotonic()
+    apply_localizer(one)
+    cache(one)
+    if deadline and not one.options.dry_run:
+        one = deadline.cut(one, rows_later, time.monotonic() - start)
+    make_all(one, per_fold(one, "predict with", one.experiments, partial(predict.predictions_artifact, split="test"),
+                           partial(predict.predict_fold, split="test")))
+    make_all(one, per_fold(one, "predict with", one.sequences, sequence.applied_artifact, sequence.predict_sequence))
+    for stacker in one.stackers:
+        stack.apply_stack(one, stacker)
+    return one
+
+
+def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int) -> None:
+    """Answer one part in a folder of its own; keep ``answers.parquet`` and ``quarantine.csv``."""
+    folder = _folder(there, number)
+    one = replace(there, paths=replace(there.paths, out=folder))
+    index, files = one.paths.folds / "index.parquet", (folder / "answers.parquet", folder / "quarantine.csv")
+    raw = digest(stamps(one.paths.input, rows["path"]))
+
+    def write_index() -> dict[str, Any]:
+        write_table(index, rows)
+        return {"splits": split_digests(rows)}
+
+    def build() -> None:
+        done = answer(one, deadline, rows_later)
+        write_table(files[0], answers(done))
+        write_table(files[1], read_table(one.paths.cache / "quarantine.csv", ""))
+
+    facts = {"raw files": raw, "rows": split_digests(rows)["test"]}
+    there.make(Artifact("apply", 1, (index,), {}, facts=facts), write_index)
+    if index.exists():
+        there.make(Artifact("apply", 1, files, needed(there), (Part(index, "test"),),
+                            {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
+    if not there.options.dry_run:
+        shutil.rmtree(one.paths.cache, ignore_errors=True)
+        shutil.rmtree(one.paths.oof, ignore_errors=True)
+
+
+def _join(there: Context, count: int) -> None:
+    folders = [_folder(there, number) for number in range(count)]
+    write_table(_joined(there), pd.concat([pd.read_parquet(one / "answers.parquet") for one in folders], ignore_index=True))
+    write_table(there.paths.cache / "quarantine.csv", _concat(one / "quarantine.csv" for one in folders))
+
+
+def _folder(there: Context, number: int) -> Path:
+    return there.paths.out / "parts" / f"{number:04d}"
+
+
+def _joined(there: Context) -> Path:
+    """Answers of a folder that was worked on in parts."""
+    return there.paths.out / "parts" / "answers.parquet"
+
+
+def _concat(files: Any) -> pd.DataFrame:
+    tables = [pd.read_csv(file, dtype="str", keep_default_na=False) for file in files if file.exists()]
+    return pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=QUARANTINE_COLUMNS)],
+                     ignore_index=True)
 
 
 def answers(there: Context, name: str = "") -> pd.DataFrame:
     """``id`` and targets: what the final model, or the model ``name``, says of the pictures, one row a submission's row."""
+    if _joined(there).exists():
+        return pd.read_parquet(_joined(there))
     name = name or there.competition.models.final
     tables = [pd.read_parquet(fold_file(there.paths.oof / name, fold, "test")).assign(fold=fold)
               for fold in stack.stack_folds(there, name)]
@@ -111,7 +229,7 @@ def write_answers(there: Context, out: Path, sample: Path | None) -> pd.DataFram
     Returns:
         The quarantine.
     """
-    from radstack.submission.forms import read_ids, sample_of, write_predictions
+    from radstack.submission.forms import sample_of, write_predictions
 
     layout, targets, paths = there.competition.submission, there.competition.targets, there.paths
     predicted = answers(there)
@@ -120,12 +238,33 @@ def write_answers(there: Context, out: Path, sample: Path | None) -> pd.DataFram
         if listed is None:
             listed = Path(folder) / "sample.csv"
             write_table(listed, sample_of(predicted["id"], targets, layout))
-        elif layout.form != "long":
-            predicted = predicted[predicted["id"].isin(read_ids(listed, layout))]
+        else:
+            predicted = predicted[predicted["id"].isin(_pictures(listed, targets, layout))]
         filled = write_predictions(out, predicted, listed, targets, layout)
     lost = pd.DataFrame({"id": filled.iloc[:, 0], "split": "test", "path": "", "reason": "no-picture",
                          "detail": "listed, without a usable picture: it got the prior"})
-    parts = [pd.read_csv(file) for file in (paths.folds / "quarantine.csv", paths.cache / "quarantine.csv") if file.exists()]
-    quarantine = pd.concat([*parts, lost], ignore_index=True)
+    quarantine = _concat((paths.folds / "quarantine.csv", paths.cache / "quarantine.csv"))
+    parts = (quarantine, _unanswered(there, predicted, quarantine, sample is not None), lost)
+    quarantine = pd.concat([part for part in parts if len(part)] or [quarantine], ignore_index=True)
     write_table(out.with_name(f"{out.stem}_quarantine.csv"), quarantine)
     return quarantine
+
+
+def _pictures(sample: Path, targets: tuple[str, ...], layout: Layout) -> pd.Series:
+    """The pictures (or volumes) that an organizer's list names."""
+    from radstack.submission.forms import read_ids, target_codes
+
+    ids = read_ids(sample, layout)
+    if layout.form != "long":
+        return ids
+    codes = target_codes(ids, targets)
+    return pd.Series([name[:-len(targets[code]) - 1] for name, code in zip(ids, codes)], dtype="str")
+
+
+def _unanswered(there: Context, predicted: pd.DataFrame, quarantine: pd.DataFrame, listed: bool) -> pd.DataFrame:
+    """Quarantine rows of the index's files that are neither behind an answer nor in the quarantine."""
+    index = read_index(there)
+    open_rows = index[~index[there.competition.submission.row].isin(predicted["id"])
+                      & ~index["path"].isin(quarantine["path"])].drop_duplicates("path")
+    reason, detail = ("not-in-sample", "the list does not name it") if listed else ("no-answer", "no model answered it")
+    return open_rows[["id", "path"]].assign(split="test", reason=reason, detail=detail)[QUARANTINE_COLUMNS]
