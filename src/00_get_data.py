@@ -12,6 +12,7 @@ from radstack.stages.get_data import get_demo, get_kaggle
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "kaggle", "demo_size", "dry_run", "workers")
     context = open_context(arguments.parse_args(), load)
     if context.options.kaggle:

@@ -12,6 +12,7 @@ from radstack.stages.folds import deal_folds, make_index
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "dry_run", "force", "workers")
     context = open_context(arguments.parse_args(), load)
     make_index(context)

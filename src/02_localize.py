@@ -15,6 +15,7 @@ from radstack.stages.localize import localize, show
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "show", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
                        "resume", "checkpoint_seconds", "weights", "offline")
     context = open_context(arguments.parse_args(), load)

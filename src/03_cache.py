@@ -13,6 +13,7 @@ from radstack.stages.cache import cache
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "dry_run", "force", "workers")
     cache(open_context(arguments.parse_args(), load))
 

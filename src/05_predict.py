@@ -12,6 +12,7 @@ from radstack.stages.predict import predict
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "jobs", "ray")
     predict(open_context(arguments.parse_args(), load))
 

@@ -12,6 +12,7 @@ from radstack.stages.stack import stack
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "only", "name", "dry_run", "force")
     context = open_context(arguments.parse_args(), load)
     for stacker in context.stackers:

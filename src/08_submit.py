@@ -15,6 +15,7 @@ from radstack.stages.submit import check, fetch_scores, push, submit, submit_con
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "only", "name", "dry_run", "force", "push", "scores", "check")
     context = open_context(arguments.parse_args(), load)
     if context.options.check:

@@ -13,6 +13,7 @@ from radstack.running.cli import open_context, parser, run
 
 
 def main() -> None:
+    """Run the stage."""
     arguments = parser(__doc__, "dry_run", "force")
     report(open_context(arguments.parse_args(), load))
 
