@@ -1,11 +1,11 @@
 """The bone-age stages on a few phantoms, from raw files to a table of ages; recipes built and stepped at their size."""
 
-from pathlib import shutil
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-import Path
 import pytest
 import torch
 from scripts import run_script

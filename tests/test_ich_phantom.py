@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(folder):
-    return read_arrays(folder, "ich")
+    return read_arrays(folder)
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,8 @@ def test_another_test_set_costs_no_training(whole, tmp_path):
     series = pd.read_parquet(place / "folds/ich-demo/index.parquet").query("split == 'test'").groupby("series")["path"]
     for path in next(iter(series))[1]:
         (place / "input/ich-demo" / path).unlink()
-    learned = [path for folder in ("weights", "oof") for path in (place / folder).rglob("*") if "test" not in path.name]
+    learned = [path for folder in ("weights", "oof") for path in (place / folder).rglob("*")
+               if path.is_file() and "test" not in path.name]
     before = {path: path.stat().st_mtime_ns for path in [*learned, place / "folds/ich-demo/folds.csv"]}
     for script in STAGES[:-1]:
         said = stage(place, script)

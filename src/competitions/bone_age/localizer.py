@@ -19,7 +19,7 @@ from radstack.recipes.competition import CacheRecipe
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
 from radstack.recipes.localizer import Chain, Step, has_mask
 from radstack.recipes.losses import HeatMaps, Jaccard, Points
-from radstack.stages.chain import small_of
+from radstack.stages.chain import maps_of
 
 LANDMARKS = ("tip", "thumb", "capitate")
 """Tip of the third distal phalanx, tip of the thumb's, center of the capitate (P1, P2, P3 of Iglovikov et al. 2018)."""
@@ -191,7 +191,7 @@ def raw_mask(probability: np.ndarray, row: Any) -> np.ndarray:
 
 def found_mask(paths: Paths, row: Any) -> np.ndarray:
     """:func:`raw_mask` of a row of the localization table."""
-    return raw_mask(small_of(paths, row)[1][0], row)
+    return raw_mask(maps_of(paths, row)[0], row)
 
 
 def similarity(row: Any) -> Similarity:

@@ -9,7 +9,7 @@ from radstack.core.paths import Paths
 from radstack.images import masks
 from radstack.recipes.competition import Cases, Published
 from radstack.scoring.intervals import conformal
-from radstack.stages.chain import small_of
+from radstack.stages.chain import maps_of
 
 COVERAGE = 0.9
 """Share of true ages that the prediction intervals hold."""
@@ -123,7 +123,7 @@ def bones(cases: Cases, paths: Paths) -> pd.DataFrame:
 
 def found_masks(paths: Paths, rows: pd.DataFrame) -> np.ndarray:
     """Bool [rows, masks, side, side] of rows of the localization table."""
-    return np.stack([binary(small_of(paths, row)[1]) for row in rows.itertuples()])
+    return np.stack([binary(maps_of(paths, row)) for row in rows.itertuples()])
 
 
 def overlap(found: np.ndarray, made: np.ndarray) -> dict[str, float]:
@@ -140,7 +140,7 @@ def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> 
 
     archive = read_truth(paths.input).set_index("series")
     numbers = pd.Series(np.arange(len(archive)), archive.index)
-    side = small_of(paths, next(localized.itertuples()))[0].shape[-1]
+    side = maps_of(paths, next(localized.itertuples())).shape[-1]
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {mask: [] for mask in MASKS}
     for series, rows in localized[localized["split"] == "test"].groupby("series"):
         first, found = rows.iloc[0], found_masks(paths, rows)

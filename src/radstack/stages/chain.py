@@ -306,8 +306,12 @@ def joined(found: list[tuple[Path, Path]], ids: pd.Series) -> tuple[pd.DataFrame
 
 def small_of(paths: Paths, row: Any) -> tuple[np.ndarray, np.ndarray]:
     """Small picture uint8 [side, side] and joined maps uint8 [masks, side, side] of a row of ``boxes.parquet``."""
-    place = int(row.map_shard), int(row.map_slot)
-    return Shards(paths.cache / "prepared")(*place), Shards(paths.cache / "maps")(*place)
+    return Shards(paths.cache / "prepared")(int(row.map_shard), int(row.map_slot)), maps_of(paths, row)
+
+
+def maps_of(paths: Paths, row: Any) -> np.ndarray:
+    """Joined maps uint8 [masks, side, side] of a row of ``boxes.parquet``."""
+    return Shards(paths.cache / "maps")(int(row.map_shard), int(row.map_slot))
 
 
 def draw(paths: Paths, chain: Chain, row: Any, file: Path) -> None:
