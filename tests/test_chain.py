@@ -17,6 +17,7 @@ from competitions import load
 from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.images.dicom import Unreadable
+from radstack.images.shards import shard_path
 from radstack.images.views import Whole
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Train
 from radstack.recipes.localizer import Chain, Step
@@ -158,6 +159,20 @@ def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(d
     again = run(done)
     assert weights.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(boxes, again)
+
+
+def test_another_test_picture_is_prepared_alone(context):
+    run(context)
+    index = pd.read_parquet(context.paths.folds / "index.parquet")
+    index[index["id"] != "d39"].to_parquet(context.paths.folds / "index.parquet")
+    prepared = context.paths.cache / "prepared"
+    learned = [path for path in context.paths.weights.rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in [*prepared.glob("shard*.parquet"), *learned]}
+    assert "d39" not in set(run(context)["id"])
+    rows = pd.read_parquet(prepared / "rows.parquet")
+    shards = rows.loc[rows["split"] == "train", "shard"].unique()
+    kept = {shard_path(prepared, one).with_suffix(".parquet") for one in shards} | set(learned)
+    assert kept <= set(before) and all(path.stat().st_mtime_ns == before[path] for path in kept)
 
 
 def test_pictures_and_maps_between_the_stages_are_watched_too(done):

@@ -50,14 +50,14 @@ def prepare(context: Context, chain: Chain) -> None:
         with track(sum(len(rows) for _, rows in todo), "prepare") as steps:
             for number, _ in in_processes(partial(_prepare_shard, chain, paths.input), todo, context.options.workers):
                 steps.step(len(todo[number][1]))
-        tables = [pd.read_parquet(artifact.files[1]).set_index(rows.index) for artifact, rows in pieces]
+        tables = [pd.read_parquet(artifact.files[0]).set_index(rows.index) for artifact, rows in pieces]
         return pd.concat(tables).loc[index.index]
 
-    set_aside(context, VERSION, rows_file(context), facts, recipe, tuple(artifact.files[0] for artifact, _ in pieces))
+    set_aside(context, VERSION, rows_file(context), facts, recipe, tuple(artifact.files[1] for artifact, _ in pieces))
 
 
 def _shards(context: Context, index: pd.DataFrame, chain: Chain, recipe: Any) -> list[tuple[Artifact, pd.DataFrame]]:
-    """The artifact of each shard (small pictures, facts) with its index rows; its key depends on its own pictures alone."""
+    """The artifact of each shard with its index rows: facts, then small pictures, whose own manifest is that of all rows."""
     folder, made = context.paths.cache / "prepared", []
     test = index["split"] == "test"
     shards = pd.Series(-1, index.index)
@@ -67,7 +67,7 @@ def _shards(context: Context, index: pd.DataFrame, chain: Chain, recipe: Any) ->
     for shard, rows in index.groupby(shards):
         content = digest(stamped.loc[rows.index].astype(str).to_numpy().tolist())
         path = shard_path(folder, int(shard))
-        made.append((Artifact("02_localize", VERSION, (path, path.with_suffix(".parquet")), recipe, facts={"rows": content}),
+        made.append((Artifact("02_localize", VERSION, (path.with_suffix(".parquet"), path), recipe, facts={"rows": content}),
                      rows.assign(shard=shard)))
     return made
 
@@ -90,8 +90,8 @@ def _prepare_shard(chain: Chain, folder: Path, piece: tuple[Artifact, pd.DataFra
     def build() -> None:
         made, facts = zip(*(_prepare_file(chain, folder, own) for _, own in rows.groupby("path", sort=False)))
         pictures = [one.copy for file in made for one in file]
-        write_shard(artifact.files[0], pictures, (chain.side, chain.side), "uint8")
-        write_table(artifact.files[1], pd.concat(facts, ignore_index=True).assign(
+        write_shard(artifact.files[1], pictures, (chain.side, chain.side), "uint8")
+        write_table(artifact.files[0], pd.concat(facts, ignore_index=True).assign(
             shard=int(rows["shard"].iloc[0]), slot=np.arange(len(rows))))
 
     artifact.make(build)
