@@ -28,6 +28,7 @@ from radstack.images.strangers import strangers
 from radstack.nets.backbones import build
 from radstack.running.cli import make_context
 from radstack.running.context import Options
+from radstack.running.device import works
 from radstack.stack.method import Fitted
 from radstack.stack.registry import method_of
 from radstack.stack.store import write_fitted
@@ -388,7 +389,9 @@ def test_a_device_that_does_not_work_is_the_cpu_in_one_line(solution, slices, an
         return ones(*size, device=device, **how)
 
     monkeypatch.setattr(torch, "ones", fails)
+    works.cache_clear()
     answers, _ = answer(absent, tmp_path / "in", tmp_path / "out.csv")
+    works.cache_clear()
     said = capsys.readouterr().out
     assert len(answers) == 1 and "cuda does not work here (RuntimeError: no kernel image" in said
 

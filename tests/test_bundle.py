@@ -30,9 +30,9 @@ from radstack.core.errors import Missing, UserError
 from radstack.core.files import sha256
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Train
-from radstack.running import tasks
 from radstack.running.cli import make_context
 from radstack.running.context import Options
+from radstack.running.device import has_gpu, works
 from radstack.stack.registry import method_of
 from radstack.stack.store import read_fitted
 
@@ -412,9 +412,9 @@ def test_real_pictures_cannot_be_drawn_and_a_submission_must_be_there(context, b
 def card(monkeypatch):
     """A GPU that torch lists; ``ones`` on it is what the test makes of it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    tasks.has_gpu.cache_clear()
+    works.cache_clear()
     yield functools.partial(monkeypatch.setattr, torch, "ones")
-    tasks.has_gpu.cache_clear()
+    works.cache_clear()
 
 
 def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_named_once(card, capsys):
@@ -423,7 +423,7 @@ def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_named_once(card, c
         raise torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device")
 
     card(refuse)
-    assert not tasks.has_gpu() and not tasks.has_gpu()
+    assert not has_gpu() and not has_gpu()
     said = capsys.readouterr().out
     assert said.count("no kernel image") == 1 and "going on with the CPU" in said and len(said.splitlines()) == 1
 
@@ -431,4 +431,4 @@ def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_named_once(card, c
 def test_a_gpu_that_computes_is_used(card):
     zeros = torch.zeros
     card(lambda shape, device: zeros(shape))
-    assert tasks.has_gpu()
+    assert has_gpu()

@@ -29,8 +29,8 @@ from radstack.core.registry import pick
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
+from radstack.running.device import device_of
 from radstack.running.tables import read_index, read_rows
-from radstack.running.tasks import has_gpu
 from radstack.stages.apply import needed
 from radstack.stages.predict import embeddings_wanted
 from radstack.training.loader import epoch_order, training_rows
@@ -89,7 +89,7 @@ def plan(context: Context, machine: str = "", rows: tuple[int, ...] = (), hidden
 def make_plan(context: Context, machine: str = "", rows: tuple[int, ...] = (), hidden: int = 0) -> Plan:
     """See :func:`plan`."""
     size, files = counted(context, rows), read_files(rates.FOLDER)
-    device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+    device = torch.device(device_of(context.options.device))
     here = machine_of(device)
     machine = pick({name: name for name in (*files, here)}, machine, "machine with rates") if machine else here
     if context.options.gpus > 1 and machine == here and device.type != "cuda":

@@ -1,7 +1,6 @@
 """Tasks: decide what must be made, then make it in this process, in a few, under torchrun, or on Ray over machines."""
 
 import contextlib
-import functools
 import os
 import pickle
 import shlex
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from radstack.core.artifact import Artifact
-from radstack.core.errors import LeakError, UserError, reason
+from radstack.core.errors import LeakError, UserError
 from radstack.core.parallel import in_processes
 from radstack.core.say import Report, saying_to, to_stdout
 from radstack.running.context import Context
+from radstack.running.device import has_gpu
 
 SHOWN = 3
 """Failed tasks that the last error describes; each has already said why in its own lines."""
@@ -164,24 +164,6 @@ def shared(context: Context, function: Callable[..., Any], *arguments: Any) -> b
         call = Path(folder) / function.__name__
         call.write_bytes(pickle.dumps((function, arguments)))
         torchrun("radstack.running.tasks", [str(call)], context.options.gpus, say)
-    return True
-
-
-@functools.cache
-def has_gpu() -> bool:
-    """Whether there is a GPU that this build of torch can compute on; says so, once a process, where it cannot.
-
-    A card may be older or newer than those that torch was built for: it is listed, and the first operation fails.
-    """
-    import torch  # here: stages with nothing to do must start at once
-
-    if not torch.cuda.is_available():
-        return False
-    try:
-        torch.ones(2, device="cuda").mul(2).sum().item()
-    except RuntimeError as error:
-        to_stdout(f"this build of torch cannot compute on the GPU ({reason(error, 100)}); going on with the CPU")
-        return False
     return True
 
 

@@ -11,7 +11,8 @@ from radstack.core.paths import Paths
 from radstack.core.progress import titled
 from radstack.recipes.localizer import Chain, Classical, Detection, Localizer
 from radstack.running.context import Context
-from radstack.running.tasks import Task, has_gpu, make_all, shared
+from radstack.running.device import device_of
+from radstack.running.tasks import Task, make_all, shared
 from radstack.stages import chain, detect
 from radstack.stages.decode import decode_all, set_aside
 
@@ -77,7 +78,7 @@ def localize_fold(context: Context, fold: int) -> None:
     from radstack.training.distributed import joined, together
 
     localizer = context.competition.localizer
-    kind, device_kind = KINDS[type(localizer)], context.options.device or ("cuda" if has_gpu() else "cpu")
+    kind, device_kind = KINDS[type(localizer)], device_of(context.options.device)
     with joined(context.options.gpus, device_kind) as device, titled(f"localize fold {fold}"):
         together(kind.found_artifact(context, localizer, fold), lambda: kind.learn(context, localizer, fold, device))
 
@@ -106,7 +107,7 @@ def look_fold(context: Context, fold: int) -> None:
     import torch
 
     localizer = context.competition.localizer
-    kind, device = KINDS[type(localizer)], torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+    kind, device = KINDS[type(localizer)], torch.device(device_of(context.options.device))
     with titled(f"look fold {fold}"):
         kind.applied_artifact(context, localizer, fold).make(lambda: kind.look(context, localizer, fold, device))
 

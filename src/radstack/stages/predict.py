@@ -14,8 +14,9 @@ from radstack.core.folds import fold_hash
 from radstack.core.progress import titled
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
+from radstack.running.device import device_of
 from radstack.running.tables import read_folds, read_rows
-from radstack.running.tasks import has_gpu, make_all, per_fold
+from radstack.running.tasks import make_all, per_fold
 from radstack.stack.predictions import fold_file, prediction_table
 from radstack.stages.train import weights_artifact
 
@@ -65,7 +66,7 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
     from radstack.training import inference
 
     rows, fold_of_row = read_rows(context, split)
-    device = torch.device(context.options.device or ("cuda" if has_gpu() else "cpu"))
+    device = torch.device(device_of(context.options.device))
     folder, targets = context.paths.oof / experiment.name, experiment.targets_of(context.competition.targets)
     net = inference.load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
     answered = fold_of_row == (fold if split == "train" else -1)

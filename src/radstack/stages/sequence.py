@@ -12,8 +12,9 @@ from radstack.core.folds import fold_hash
 from radstack.core.progress import titled
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
+from radstack.running.device import device_of
 from radstack.running.tables import read_folds, read_rows
-from radstack.running.tasks import has_gpu, make_all, per_fold, shared
+from radstack.running.tasks import make_all, per_fold, shared
 from radstack.stack.predictions import fold_file, prediction_table
 from radstack.stages.predict import embeddings_file
 from radstack.stages.train import write_weights
@@ -69,7 +70,7 @@ def fit_sequence(context: Context, recipe: Sequence, fold: int) -> None:
         return
     from radstack.training.distributed import joined, together
 
-    kind = context.options.device or ("cuda" if has_gpu() else "cpu")
+    kind = device_of(context.options.device)
     with joined(context.options.gpus, kind) as device, titled(f"sequence {recipe.name} fold {fold}"):
         together(fitted_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device))
 
@@ -110,7 +111,7 @@ def _predict(context: Context, recipe: Sequence, fold: int) -> None:
 
     rows, _ = read_rows(context, "test")
     arrays = read_arrays(context, recipe, fold, rows, "test")
-    device = context.options.device or ("cuda" if has_gpu() else "cpu")
+    device = device_of(context.options.device)
     predicted = apply_fold(recipe, arrays, fold, load_file(weights_file(context, recipe, fold)), device,
                            context.competition.metric.weights)
     write_table(fold_file(context.paths.oof / recipe.name, fold, "test"),

@@ -9,8 +9,9 @@ from radstack.core.progress import titled
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment
 from radstack.running.context import Context
+from radstack.running.device import device_of
 from radstack.running.tables import read_rows
-from radstack.running.tasks import has_gpu, make_all, per_fold, shared
+from radstack.running.tasks import make_all, per_fold, shared
 
 VERSION = 2
 
@@ -35,7 +36,7 @@ def train_fold(context: Context, experiment: Experiment, fold: int) -> None:
         return
     from radstack.training.distributed import joined, together
 
-    kind = context.options.device or ("cuda" if has_gpu() else "cpu")
+    kind = device_of(context.options.device)
     with joined(context.options.gpus, kind) as device, titled(f"train {experiment.name} fold {fold}"):
         artifact = weights_artifact(context, experiment, fold)
         together(artifact, lambda: train_run(context, _run(context, experiment, fold, artifact, device)))
