@@ -1,17 +1,25 @@
 """Files, recipes, artifacts and folds: what everything else stands on."""
 
+import importlib.util
+import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from competitions import load
 from radstack.core.artifact import Artifact, content_hash
 from radstack.core.errors import LeakError, UserError
-from radstack.core.files import need_disk, replacing, sweep, write_text
+from radstack.core.files import need_disk, replacing, sweep, write_table, write_text
 from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
-from radstack.core.recipe import as_dict, change, digest, parse_edits
+from radstack.core.recipe import as_dict, change, code_digest, digest, parse_edits
+from radstack.recipes.competition import FoldRecipe
+from radstack.running.cli import make_context
+from radstack.running.context import Options
+from radstack.running.tables import read_folds
+from radstack.stages.folds import deal_folds
 
 
 @dataclass(frozen=True)
@@ -179,3 +187,48 @@ def test_more_folds_than_patients_is_refused():
     index = small_index()[:3]
     with pytest.raises(UserError, match=r"folds\.count=3"):
         make_folds(index["group"], index[["bleed"]], 5, 0)
+
+
+# -- the code of a competition ----------------------------------------------------------------------------------------
+
+SITES = '''
+def by_site(train, labels, count, seed):
+    """The site is the fold."""
+    return train.drop_duplicates("group").assign(fold=lambda rows: rows["site"] % count)[["group", "fold"]]
+'''
+
+
+def written(folder, name, code):
+    """The functions of a module of its own."""
+    (folder / f"{name}.py").write_text(code)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_edit_of_a_competitions_own_code_changes_the_key_and_one_of_its_words_does_not(tmp_path):
+    plain, reworded, edited = (written(tmp_path, name, code).by_site for name, code in {
+        "plain": SITES, "reworded": SITES.replace("The site", "# so\n    # The hospital"),
+        "edited": SITES.replace("% count", "// count")}.items())
+    keys = [digest(FoldRecipe(dealer=dealer)) for dealer in (None, plain, reworded, edited)]
+    assert keys[1] == keys[2] and len(set(keys)) == 3
+    assert "0x" not in json.dumps(as_dict(FoldRecipe(dealer=plain)))
+
+
+def test_code_typed_at_a_prompt_has_no_digest():
+    assert code_digest(eval("lambda: 1")) == "" and code_digest(Outer) != code_digest(Inner)
+
+
+def test_a_competition_deals_its_own_folds_and_its_edit_deals_anew(tmp_path, capsys):
+    index = pd.DataFrame({"id": list("abcdefgh"), "group": list("pqrstuvw"), "split": ["train"] * 6 + ["test"] * 2,
+                          "site": [0, 1, 2, 0, 1, 2, 0, 0], "any": [1, 0] * 4})
+    module = written(tmp_path, "sites", SITES)
+    competition = change(load("ich"), targets=("any",), folds=FoldRecipe(3, dealer=module.by_site))
+    competition = replace(competition, data=replace(competition.data, balance=None))
+    context = make_context(competition, Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    write_table(context.paths.folds / "index.parquet", index)
+    for _ in range(2):
+        deal_folds(context)
+    assert read_folds(context).set_index("group")["fold"].to_dict() == dict(zip("pqrstu", [0, 1, 2, 0, 1, 2]))
+    assert capsys.readouterr().out.count("making") == 1

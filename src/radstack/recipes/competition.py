@@ -92,6 +92,16 @@ class CacheRecipe:
     """A pandas query on the localization table for the rows that later stages work on; empty for all."""
 
 
+class Dealer(Protocol):
+    """Deals patients into folds: :func:`radstack.core.folds.make_folds`, or a competition's own."""
+
+    def __call__(self, train: pd.DataFrame, labels: pd.DataFrame, count: int, seed: int, /) -> pd.DataFrame:
+        """The fold of each patient, columns ``group`` and ``fold`` (0 to ``count`` - 1).
+
+        ``train`` are the index rows of train, ``labels`` the 0/1 columns that the folds share evenly, same rows.
+        """
+
+
 @dataclass(frozen=True)
 class FoldRecipe:
     """How patients are dealt into folds."""
@@ -100,6 +110,8 @@ class FoldRecipe:
     """Number of folds."""
     seed: int = 0
     """Breaks ties between equally good folds."""
+    dealer: Dealer | None = None
+    """A competition's own; None spreads every label evenly, the rarest first (:mod:`radstack.core.folds`)."""
 
 
 @dataclass(frozen=True)

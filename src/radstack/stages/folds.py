@@ -46,7 +46,9 @@ def deal_folds(context: Context) -> None:
     def build() -> dict[str, Any]:
         index = read_index(context)
         train = index[index["split"] == "train"]
-        folds = make_folds(train["group"], balanced(competition, train), competition.folds.count, competition.folds.seed)
+        recipe = competition.folds
+        dealer = recipe.dealer or (lambda rows, labels, count, seed: make_folds(rows["group"], labels, count, seed))
+        folds = dealer(train, balanced(competition, train), recipe.count, recipe.seed)
         write_table(path, folds)
         return {"patients": len(folds)}
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from radstack.core.artifact import Artifact, Part
 from radstack.core.files import write_table
+from radstack.core.recipe import code_digest
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
@@ -31,10 +32,13 @@ def apply_stack(context: Context, stacker: Stacker) -> None:
 
 def fitted_artifact(context: Context, stacker: Stacker) -> Artifact:
     """The fit and the out-of-fold table of each fold, from the members' out-of-fold tables."""
+    from radstack.stack.registry import method_of
+
     paths = context.paths
     return Artifact("07_stack", VERSION, (*_tables(context, stacker, "train"), *_fits(context, stacker)), stacker,
                     (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
-                     *_member_files(context, stacker, "train")))
+                     *_member_files(context, stacker, "train")),
+                    {"code of the method": code_digest(type(method_of(stacker)))})
 
 
 def applied_artifact(context: Context, stacker: Stacker) -> Artifact:
