@@ -63,7 +63,9 @@ class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
     sop: str = _element("SOPInstanceUID", "")
+    modality: str = _element("Modality", "")  # CT, MR, CR, DX and so on
     patient: str = _element("PatientID", "")
+    sex: str = _element("PatientSex", "")  # M, F, O (other) or absent
     study: str = _element("StudyInstanceUID", "")
     series: str = _element("SeriesInstanceUID", "")
     position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
