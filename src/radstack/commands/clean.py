@@ -1,7 +1,5 @@
 """What can be remade, with sizes and the command that remakes it; nothing is deleted unless asked."""
 
-import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ import pandas as pd
 
 from radstack.commands.products import size_of
 from radstack.core.artifact import manifest_of
-from radstack.core.files import read_json
+from radstack.core.files import in_use, read_json
 from radstack.core.paths import Paths
 from radstack.core.registry import check_name
 from radstack.recipes.experiment import Experiment
@@ -98,7 +96,7 @@ def junk(context: Context) -> Iterator[Item]:
     paths = context.paths
     for name in FOLDERS[1:-1]:
         yield from (Item(name, path, "a killed run left it", True) for path in sorted(getattr(paths, name).rglob(".*.part"))
-                    if not _alive(path))
+                    if not in_use(path))
     # Finished pieces, by which a killed stage goes on, and the file that they become.
     for name, folder, result in (("folds", paths.folds, "index.parquet"), ("cache", paths.cache, "boxes.parquet"),
                                  ("cache", paths.cache / "prepared", "rows.parquet")):
@@ -130,15 +128,3 @@ def _shards(paths: Paths) -> Iterator[Item]:
             used = set(pd.read_parquet(table, columns=[column])[column])
             yield from (Item("cache", path, f"no row of {table.name} is in it", True) for path in shards
                         if int(path.name[6:11]) not in used)
-
-
-def _alive(part: Path) -> bool:
-    """Whether the process that writes a temporary file (its number is in the name) still runs on this machine."""
-    number = re.search(r"\.(\d+)\.part$", part.name)
-    try:
-        os.kill(int(number.group(1)) if number else 0, 0)
-        return bool(number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True

@@ -7,7 +7,8 @@ made again, and a file that no longer matches its manifest is an error that name
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -18,7 +19,9 @@ import pandas as pd
 
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, sha256, write_json
+from radstack.core.lock import working_on
 from radstack.core.recipe import as_dict, digest
+from radstack.core.say import say
 
 PACKAGES = ("torch", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "albumentations", "pydicom")
 
@@ -122,7 +125,25 @@ class Artifact:
             write_json(manifest_of(path), content)
 
     def make(self, build: Callable[[], dict[str, Any] | None]) -> None:
-        """Run ``build`` (it writes ``files`` and may return facts for the manifest), then write the manifest."""
+        """Run ``build`` (it writes ``files`` and may return facts for the manifest), then write the manifest.
+
+        Where another run is making it, that is waited for, and its result kept.
+        """
+        with self.turn() as mine:
+            if mine:
+                self.build(build)
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Let no other run make this in the block; yields whether it is still to be made."""
+        with working_on(self.files[0]) as waited:
+            done = waited and not self.why()
+            if done:
+                say(f"kept {self.files[0].name}: that run has made it")
+            yield not done
+
+    def build(self, build: Callable[[], dict[str, Any] | None]) -> None:
+        """Make it, in one's :meth:`turn`."""
         self.manifest.unlink(missing_ok=True)
         start = time.monotonic()
         facts = build() or {}

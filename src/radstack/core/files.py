@@ -1,38 +1,112 @@
 """Files that are either whole or absent: written to a temporary name, synced, renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import pandas as pd
 
+from radstack.core.disk import TOLD, disk_error, elsewhere, size_in_words, unwritable
 from radstack.core.errors import Missing, UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, needed: int = 0) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it over ``path``, on failure delete it.
 
-    UserError where the disk is full or the folder cannot be written; whatever ``path`` held before is untouched.
+    ``needed`` bytes are what it will hold, for the message, where that is known. The file may be read by whom the umask
+    lets, also where a library makes its files private. UserError where the disk is full or the folder cannot be written;
+    whatever ``path`` held before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}@{HOST}.part")
     try:
+        mode = _usual_mode(part)
         yield part
         with part.open("rb") as handle:
             os.fsync(handle.fileno())
+        if stat.S_IMODE(part.stat().st_mode) != mode:
+            part.chmod(mode)
         part.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some disk and run the same command again"
-                        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise _told(path, part, cause, needed) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _usual_mode(part: Path) -> int:
+    """The mode of a new file of this folder, which need not be written before somebody finds that it cannot be."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+    mode = stat.S_IMODE(part.stat().st_mode)
+    part.unlink()
+    return mode
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The system's answer that ``error`` is or comes from; torch and safetensors give it as a text of their own."""
+    while error is not None and not isinstance(error, OSError):
+        text = str(error)
+        for number in TOLD:
+            if os.strerror(number) in text or f"os error {number}" in text or f"code: {number}," in text:
+                return OSError(number, os.strerror(number))
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _told(path: Path, part: Path, error: OSError, needed: int) -> UserError:
+    """``error``, met while ``path`` was written, perhaps by reading another file."""
+    other = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else part
+    if other in (path, part, *path.parents):
+        return unwritable(path, error, needed)
+    return disk_error(error) or UserError(f"cannot write {path}: {error}")
+
+
+def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A memory map of a new ``.npy`` file, whose disk is taken: where a full one comes to light only as the map is written
+    to, the system ends the process (SIGBUS). OSError where there is no room.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    with path.open("r+b") as handle:
+        _reserve(handle, array.offset, array.nbytes)
+    return array
+
+
+def _reserve(handle: BinaryIO, start: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            return os.posix_fallocate(handle.fileno(), start, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+    handle.seek(start)  # macOS, and file systems that cannot
+    for done in range(0, size, PIECE):
+        handle.write(bytes(min(PIECE, size - done)))
+    handle.flush()
+    return None
+
+
+PIECE = 1 << 20
+"""Bytes written at a time."""
+HOST = re.sub(r"[^\w-]", "-", socket.gethostname())[:40] or "host"
+"""Part of the names of temporary files: two machines that share a folder may have processes of one number."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -102,7 +176,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-HEADERS = (".mhd", ".hdr", ".nhdr")
+PIECEERS = (".mhd", ".hdr", ".nhdr")
 """Endings of files whose voxels lie in another file of the same name."""
 
 
@@ -111,21 +185,47 @@ def stamp(path: Path) -> str:
 
     Only a header's folder is searched for files of its name: in one of 750,000 slices a search for each would take days.
     """
-    beside = path.parent.glob(f"{escape(path.name.partition('.')[0])}.*") if path.suffix in HEADERS else [path]
+    beside = path.parent.glob(f"{escape(path.name.partition('.')[0])}.*") if path.suffix in PIECEERS else [path]
     stats = [file.stat() for file in (path.iterdir() if path.is_dir() else beside) if file.exists()]
-    return f"{sum(stat.st_size for stat in stats)} {max((stat.st_mtime_ns for stat in stats), default=0)}"
+    return f"{sum(one.st_size for one in stats)} {max((one.st_mtime_ns for one in stats), default=0)}"
 
 
 def need_disk(folder: Path, needed: int, what: str) -> None:
     """Refuse early: raise unless the disk under ``folder`` has ``needed`` bytes free."""
-    folder = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(folder).free
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(place).free
     if free < needed:
-        raise UserError(f"{what} needs {needed / 1e9:,.1f} GB, {folder} has {free / 1e9:,.1f} GB free; "
-                        "free some disk, or point --data-dir at a larger one")
+        raise UserError(f"{what} needs {size_in_words(needed)}, {place} has {size_in_words(free)} free; "
+                        f"free some disk, or {elsewhere(folder / 'x')}")
 
 
 def sweep(folder: Path) -> None:
-    """Delete the ``.part`` files a killed run left in ``folder``."""
+    """Delete the ``.part`` files that killed runs left in ``folder``; those of a run that is at work stay."""
     for orphan in folder.glob(".*.part"):
-        orphan.unlink(missing_ok=True)
+        if not in_use(orphan):
+            orphan.unlink(missing_ok=True)
+
+
+def in_use(part: Path) -> bool:
+    """Whether the process that writes a temporary file (its number is in the name) still runs.
+
+    On another machine it may, until the file is a day old.
+    """
+    found = PART.search(part.name)
+    if found is None:
+        return False
+    if os.name == "nt" or found["host"] not in (None, HOST):  # Windows cannot ask for a process without ending it
+        with suppress(FileNotFoundError):
+            return time.time() - part.stat().st_mtime < DAY
+        return False
+    try:
+        os.kill(int(found["number"]), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+PART = re.compile(r"\.(?P<number>\d+)(@(?P<host>.*))?\.part$")
+DAY = 24 * 3600.0

@@ -1,12 +1,13 @@
 """Pixels decoded once: pictures of one size in memory-mapped ``.npy`` shards."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from radstack.core.files import replacing
+from radstack.core.files import new_array, replacing
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -20,8 +21,9 @@ def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: 
 
     Each of ``pictures`` gives an array of ``size`` (of maps their number first) and ``dtype`` when called.
     """
-    with replacing(path) as part:
-        array = np.lib.format.open_memmap(part, "w+", np.dtype(dtype), (len(pictures), *size))
+    shape = (len(pictures), *size)
+    with replacing(path, math.prod(shape) * np.dtype(dtype).itemsize) as part:
+        array = new_array(part, dtype, shape)
         for slot, picture in enumerate(pictures):
             array[slot] = picture()
         array.flush()

@@ -3,16 +3,19 @@
 import argparse
 import dataclasses
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from radstack.core.disk import disk_error
 from radstack.core.errors import UsageError, UserError, advise
+from radstack.core.lifetime import INTERRUPTED, STARTED_BY, answering, die_with_parent
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
 from radstack.core.registry import pick
-from radstack.core.say import flush, to_stdout
+from radstack.core.say import flush, lost_to, steady_output
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
@@ -86,6 +89,10 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     edits = given.pop("edits", ()) if given.get("name") else ()  # then they are edits of a recipe
     options = Options(**_read(given, getattr(args, "reads", tuple(given))))
     context = make_context(competition, options)
+    if options.all_stages:  # SIGTERM, so that whatever this stage started ends as well
+        die_with_parent(STARTED_BY, signal.SIGTERM)
+    if hasattr(args, "reads") and not options.dry_run:  # a stage; what only lists things ends where nobody reads
+        lost_to(context.paths.weights / "lost_output.log")
     if options.name:
         context = _with_variant(context, options.name, parse_edits(list(edits)))
     else:
@@ -124,24 +131,33 @@ def make_context(competition: Competition, options: Options) -> Context:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's ``main`` so that it ends in one line: status 1 after a UserError, 2 after a wrong command line.
+    """Run a script's ``main`` so that it ends in one line.
 
-    A pipe that closes (``| head``) ends it quietly.
+    The status is 1 after a UserError or a failure of disk or rights, 2 after a wrong command line, 130 after Ctrl-C. A pipe
+    that closes (``| head``) ends it quietly; a stage that makes something goes on, see :func:`radstack.core.say.lost_to`.
     """
-    try:
-        main()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command to go on")
-    except BrokenPipeError:
-        to_stdout("")  # ends the script, if it is standard output that is closed
-        raise
-    finally:
-        flush()
+    with steady_output(), answering():
+        try:
+            main()
+        except UsageError as error:
+            _end(2, f"error: {error}")
+        except UserError as error:
+            _end(1, f"error: {error}")
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once
+            _end(130, INTERRUPTED)
+        except OSError as error:
+            told = disk_error(error)
+            if told is None:
+                raise
+            _end(1, f"error: {told}")
+        finally:
+            flush()
+
+
+def _end(status: int, line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(status)
 
 
 def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Context:

@@ -1,6 +1,5 @@
 """Tasks: decide what must be made, then make it in this process, in a few, under torchrun, or on Ray over machines."""
 
-import contextlib
 import os
 import pickle
 import shlex
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from radstack.core.artifact import Artifact
+from radstack.core.disk import disk_error
 from radstack.core.errors import LeakError, UserError
-from radstack.core.parallel import in_processes
+from radstack.core.parallel import Killed, outcomes
 from radstack.core.say import Report, saying_to, to_stdout
 from radstack.running.context import Context
 from radstack.running.device import has_gpu
@@ -114,20 +114,31 @@ def attempt(task: Task, report: Report) -> Result:
         except UserError as error:
             tell(f"failed: {error}")
             return Result(error=error)
+        except OSError as error:
+            told = disk_error(error)
+            if told is None:
+                return _unforeseen(error, tell)
+            tell(f"failed: {told}")
+            return Result(error=told)
         except Exception as error:
-            tell(traceback.format_exc().rstrip())
-            return Result(error=UserError(f"{type(error).__name__}: {error}"))
+            return _unforeseen(error, tell)
+
+
+def _unforeseen(error: Exception, tell: Report) -> Result:
+    tell(traceback.format_exc().rstrip())
+    return Result(error=UserError(f"{type(error).__name__}: {error}"))
 
 
 def _attempt_here(tasks: list[Task], at_once: int, report: Report) -> list[Result]:
     if at_once == 1 or len(tasks) == 1:
         return [attempt(task, report) for task in tasks]
-    results = [Result(error=UserError("its process was killed, perhaps for memory; run fewer with --jobs"))] * len(tasks)
-    threads = max((os.cpu_count() or 1) // at_once, 1)
-    with contextlib.suppress(UserError):
-        for number, result in in_processes(partial(_attempt_apart, threads), tasks, at_once):
-            results[number] = result
-    return results
+    threads, results = max((os.cpu_count() or 1) // at_once, 1), {}
+    for number, result in outcomes(partial(_attempt_apart, threads), tasks, at_once):
+        if isinstance(result, Killed):
+            result = Result(error=UserError(f"its process was killed, perhaps for memory {result}; run fewer with --jobs"))
+            report(f"{tasks[number].name}: {result.error}")
+        results[number] = result
+    return [results[number] for number in range(len(tasks))]
 
 
 def _attempt_apart(threads: int, task: Task) -> Result:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, Part
-from radstack.core.files import need_disk, replacing, write_table
+from radstack.core.files import need_disk, new_array, replacing, write_table
 from radstack.core.folds import fold_hash
 from radstack.core.progress import titled
 from radstack.recipes.experiment import Experiment
@@ -89,9 +89,9 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
 
 def _with_embeddings(path: Path, shape: tuple[int, int], look: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Call ``look`` with a float16 map of ``shape`` that becomes the file ``path``."""
-    need_disk(path, shape[0] * shape[1] * 2, "05_predict")
-    with replacing(path) as part:
-        store = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+    need_disk(path.parent, shape[0] * shape[1] * 2, "05_predict")
+    with replacing(path, shape[0] * shape[1] * 2) as part:
+        store = new_array(part, np.float16, shape)
         probabilities = look(store)
         store.flush()
     return probabilities

@@ -20,7 +20,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     states = gathered(random_states())  # each process draws dropout masks of its own
     if distributed()[0] == 0:
         with replacing(path) as part:
-            torch.save(state | {"random": states}, part)
+            with part.open("wb") as handle:  # ours: torch's own says "file write failed" whatever the system's reason was
+                torch.save(state | {"random": states}, handle)
             if path.exists():
                 path.replace(previous(path))
 

@@ -1,6 +1,5 @@
 """Several processes for one job: torchrun as a child, and what its processes need to find each other."""
 
-import ctypes
 import gc
 import logging
 import os
@@ -11,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,14 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
+from radstack.core.lifetime import die_with_parent
 from radstack.core.say import Report
 
 S = TypeVar("S")
 T = TypeVar("T")
 TAIL_LINES = 3
 """How many last lines of a failed child its error quotes."""
-PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal a process gets when its parent dies."""
+PARENT = "RADSTACK_PARENT"
+"""Variable with the number of the process that started torchrun."""
 TORCHRUN_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR",
                   "MASTER_PORT")
 """Variables by which a torchrun child knows its place; a torchrun inside another must not inherit them."""
@@ -68,6 +68,8 @@ def joined(processes: int, device: str = "cpu") -> Iterator[torch.device]:
     """
     together = "WORLD_SIZE" in os.environ
     if together:
+        if PARENT in os.environ:  # started by :func:`torchrun`, whose torchrun may be killed
+            die_with_parent(os.getppid())
         # The others may wait for hours for what rank 0 does alone; one that dies ends all by torchrun, not by this limit.
         dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=1))
     assert_world(processes)
@@ -140,11 +142,12 @@ def together(artifact: Artifact, work: Callable[[], dict[str, Any] | None]) -> N
     Rank 0 alone writes files: ``work`` must leave that to it (:func:`distributed`).
     """
     rank, world = distributed()
-    if rank == 0:
+    if world == 1:
         artifact.make(work)
-    else:
-        work()
-    if world > 1:
+        return
+    with artifact.turn() if rank == 0 else nullcontext(True) as mine:
+        if same_everywhere(mine):  # rank 0 alone asks whether another run is at it; all wait here
+            artifact.build(work) if rank == 0 else work()
         dist.barrier()
 
 
@@ -166,7 +169,8 @@ def _environment(processes: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // processes)
     inherited = {name: value for name, value in os.environ.items() if name not in TORCHRUN_NAMES}
     path = os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")]))
-    return {"OMP_NUM_THREADS": str(threads), **inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return {"OMP_NUM_THREADS": str(threads), **inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1",
+            PARENT: str(os.getpid())}
 
 
 @contextmanager
@@ -202,8 +206,7 @@ def _main(args: list[str]) -> int:
     from torch.distributed.run import main
 
     logging.disable(logging.ERROR)  # torchrun's own account of a failure would bury the child's last words
-    if sys.platform == "linux":  # SIGTERM and not SIGKILL: torchrun answers it by ending its own children
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent(int(os.environ[PARENT]), signal.SIGTERM)  # torchrun answers it by ending its own children
     try:
         main(args)
     except ChildFailedError as error:

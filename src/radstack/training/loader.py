@@ -4,7 +4,9 @@ Every sample's augmentation depends on (seed, epoch, place in the epoch) alone, 
 resumed run changes a pixel (as they do where workers seed NumPy alike, PyTorch issue 5059).
 """
 
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from radstack.core.errors import UserError
+from radstack.core.lifetime import die_with_parent
+from radstack.core.parallel import leave_to_parent
 from radstack.core.registry import check_name
 from radstack.recipes.experiment import Experiment, Reader, Sampling
 from radstack.training.augment import Augment
@@ -82,13 +86,15 @@ def loader(pictures: Pictures, batches: Visits, workers: int, pin: bool) -> Iter
     """
     extra: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
     return iter(DataLoader(pictures, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
-                           worker_init_fn=_one_thread, generator=torch.Generator(), **extra))
+                           worker_init_fn=partial(_begin, os.getpid()), generator=torch.Generator(), **extra))
 
 
-def _one_thread(_: int) -> None:
-    """OpenCV's threads times the loader's processes would fight over the cores."""
+def _begin(parent: int, _: int) -> None:
+    """In a process of the loader. OpenCV's threads times the loader's processes would fight over the cores."""
     import cv2
 
+    die_with_parent(parent)
+    leave_to_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -1,0 +1,108 @@
+"""Two runs at once in one folder: who is at work is said, nothing is made twice, nobody removes what another is writing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from events import watchdog
+
+from radstack.core.artifact import Artifact
+from radstack.core.files import HOST, replacing, sweep, write_text
+from radstack.core.lock import working_on
+from radstack.core.say import saying_to
+
+HERE = Path(__file__).parent
+PATHS = os.pathsep.join(map(str, (HERE, HERE.parent / "src")))
+HOLDER = """
+import sys
+from pathlib import Path
+from radstack.core.artifact import Artifact
+from radstack.core.files import write_text
+path = Path(sys.argv[1])
+def build():
+    print("at work", flush=True)
+    sys.stdin.readline()
+    write_text(path, "by the first")
+Artifact("01_test", 1, (path,), {}).make(build)
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that is making ``tmp_path / "a" / "x"``, until it gets a line."""
+    with watchdog(120), subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "a" / "x")], text=True,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         env={**os.environ, "PYTHONPATH": PATHS}) as other:
+        assert other.stdout.readline() == "at work\n"
+        yield other
+        other.kill()
+
+
+def never():
+    raise AssertionError("the other run has made it")
+
+
+def test_a_second_run_says_who_is_at_work_and_keeps_what_that_one_made(holder, tmp_path):
+    path, lines = tmp_path / "a" / "x", []
+
+    def hear(line):
+        lines.append(line)
+        print("go on", file=holder.stdin, flush=True)
+
+    with saying_to(hear):
+        Artifact("01_test", 1, (path,), {}).make(never)
+    assert path.read_text() == "by the first"
+    assert f"x: waiting, since process {holder.pid} on " in lines[0] and "is making it" in lines[0]
+    assert lines[1] == "kept x: that run has made it"
+    assert sorted(one.name for one in path.parent.iterdir()) == ["x", "x.json"]
+
+
+@pytest.mark.parametrize("how", ["killed", "other recipe"])
+def test_what_the_first_run_did_not_make_the_second_makes(holder, tmp_path, how):
+    path, lines = tmp_path / "a" / "x", []
+
+    def hear(line):
+        lines.append(line)
+        holder.kill() if how == "killed" else print("go on", file=holder.stdin, flush=True)
+
+    with saying_to(hear):
+        Artifact("01_test", 1, (path,), {"more": 1}).make(lambda: write_text(path, "by the second"))
+    assert path.read_text() == "by the second" and len(lines) == 1
+    assert json.loads((path.parent / "x.json").read_text())["recipe"] == {"more": 1}
+    assert not list(path.parent.glob(".*"))
+
+
+def test_a_lock_that_is_left_behind_keeps_nobody_away(tmp_path):
+    (tmp_path / ".x.lock").write_text("process 1 on here")
+    with working_on(tmp_path / "x") as waited:
+        assert not waited
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_locks_everybody_works(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with working_on(tmp_path / "x") as waited:
+        assert not waited
+
+
+def test_what_another_run_is_writing_stays(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    with replacing(tmp_path / "a.npy") as part:
+        part.write_text("half")
+        gone = [tmp_path / f".x.npy.{child.pid}@{HOST}.part", tmp_path / f".x.npy.{child.pid}.part",
+                tmp_path / ".old.npy.1@elsewhere.part"]
+        alive = [tmp_path / f".y.npy.{os.getpid()}.part", tmp_path / ".z.npy.1@elsewhere.part", part]
+        for path in (*gone, *alive):
+            path.write_text("half")
+        os.utime(gone[2], (1, 1))
+        sweep(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted(alive)
