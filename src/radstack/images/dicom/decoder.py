@@ -72,7 +72,7 @@ class Helper:
         if self.process is None or self.process.poll() is not None:
             self._end()
             self.process = subprocess.Popen(
-                [sys.executable, "-c", START, SOURCE], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-P", "-c", START, SOURCE], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env=os.environ | QUIET)
         return self.process
 

@@ -64,6 +64,8 @@ class Inflating:
 
     def __call__(self, at: int, count: int) -> bytes:
         """Up to ``count`` bytes from ``at``; fewer where the data set ends. zlib.error where it is damaged."""
+        if at > HEADER_LIMIT:
+            raise Unreadable("bad-header", f"inflated, more than {HEADER_LIMIT >> 20} MB come before the pixels")
         while len(self._done) < at + count and not self._inflater.eof and self._grow():
             pass
         return bytes(self._done[at:at + count])
