@@ -11,8 +11,11 @@ from competitions import load
 from competitions.bone_age import report
 from competitions.bone_age.cases import view
 from competitions.bone_age.localizer import FINE, MATRIX
+from competitions.bone_age.views import region
 from radstack.images.shards import shard_path, write_shard
+from radstack.images.views import Film
 from radstack.recipes.competition import Cases
+from radstack.recipes.experiment import Experiment, Sampling
 from radstack.report.cases import Case
 from radstack.running.cli import make_context
 from radstack.running.context import Options
@@ -74,6 +77,33 @@ def test_a_hand_of_the_page_shows_regions_models_and_localization_as_far_as_they
     assert "mirrored" in found.caption and all(len(block.src) < 160_000 for block in (registered, found))
     assert found.src != view(replace(case, rows=case.rows.assign(flag="two hands")), cases, paths)[2].src
     assert [block.kind for block in view(case, None, paths)] == ["picture"]  # the final model is not predicted yet
+
+
+def hand_networks(**views):
+    """Networks called as the keywords, with these views; one whose name begins with ``boys`` learned from boys alone."""
+    return tuple(Experiment(name, view, sampling=Sampling(keep="male == 1" if name.startswith("boys") else ""))
+                 for name, view in views.items())
+
+
+def test_the_regions_ages_are_those_of_the_networks_that_see_them_under_any_names(cases):
+    seen = hand_networks(mine=region("C", 0.25), boys=region("B", 0.1), b=region("B", 0.1),
+                         film=Film((40, 30), (0.0,), (1.0,)))
+    said = {"mine": 50.0, "boys": 10.0, "b": 30.0, "film": 99.0}
+    tables = {name: cases.test["final"].assign(boneage=age) for name, age in said.items()}
+    row_table = cases.cached.merge(cases.test_rows, on="id")
+    few = replace(cases, test={**tables, "final": cases.test["final"]}, experiments=seen, cached=row_table)
+    table = report.hands(few, None).set_index("id")
+    assert table["A"].isna().all() and (table["C"].dropna() == 50).all()
+    assert table.loc["t1", "B"] == 20 and table.loc["t0", "B"] == 30  # a boy, a girl
+
+
+def test_a_hand_has_its_pictures_with_a_network_of_the_whole_film_alone(cases, tmp_path):
+    paths = make_context(load("bone_age", demo=True), Options(data_dir=str(tmp_path), out_dir=str(tmp_path))).paths
+    write_shard(shard_path(paths.cache, 0), [lambda: np.full((208, 160), 9, np.uint8)], (208, 160), "uint8")
+    film = replace(cases, final="x", test={}, oof={"x": cases.oof["final"]},
+                   experiments=hand_networks(x=Film((40, 30), (0.0,), (1.0,))))
+    case = case_of(cases.oof_rows, ["x"])
+    assert [block.kind for block in view(case, film, paths)] == ["picture", "plot"]
 
 
 def test_localization_is_scored_in_pixels_of_the_frame(tmp_path):

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from competitions.bone_age.frame import REGIONS
 from competitions.bone_age.localizer import FINE, found_mask
 from competitions.bone_age.pictures import NAMES, found, hand
 from competitions.bone_age.report import half_widths, region_ages
@@ -37,20 +36,20 @@ def view(case: Case, cases: Cases | None, paths: Paths) -> list[Block]:
     if cases is None:
         return [block for block in (localized(row, paths),) if block]
     ages = {name: float(predicted[0, 0]) for name, predicted in case.predicted.items() if np.isfinite(predicted[0, 0])}
+    tables = {name: pd.DataFrame({"id": [row["id"]], "boneage": [age]}) for name, age in ages.items()}
+    regions = region_ages(cases, tables, case.rows).set_index("id").reindex([row["id"]]).iloc[0].to_dict()
     half = half_widths(cases)[int(row["male"])]
-    blocks = [registered(row, ages, (ages[cases.final], half), paths), dots(row, ages, cases.final, half),
+    blocks = [registered(row, regions, (ages[cases.final], half), paths), dots(row, ages, cases.final, half),
               localized(row, paths)]
     return [block for block in blocks if block]
 
 
-def registered(row: pd.Series, ages: dict[str, float], answer: tuple[float, float], paths: Paths) -> Picture | None:
-    """The hand as the networks see it; ``answer`` is the age and half the width of its interval, months."""
+def registered(row: pd.Series, regions: dict[str, float], answer: tuple[float, float], paths: Paths) -> Picture | None:
+    """The hand as the networks see it with each region's age; ``answer``: the age and half its interval's width, months."""
     if not shard_path(paths.cache, int(row["shard"])).exists():
         return None
-    tables = {name: pd.DataFrame({"id": [row["id"]], "boneage": [age]}) for name, age in ages.items()}
-    regions = region_ages(tables).iloc[0]
     age, half = answer
-    made = hand(Shards(paths.cache)(int(row["shard"]), int(row["slot"])), {name: regions[name] for name in REGIONS},
+    made = hand(Shards(paths.cache)(int(row["shard"]), int(row["slot"])), regions,
                 (age, max(age - half, 0.0), age + half), sex="male" if row["male"] == 1 else "female",
                 truth=float(row["boneage"]), flags=row["flag"])
     return Picture(data_uri(drawn(made)), "The registered hand. Each box is a region with the age that its networks give; "

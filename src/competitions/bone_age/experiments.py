@@ -40,7 +40,7 @@ ARTICLE = Experiment(
 
 def region_of(experiment: Experiment) -> str:
     """The region that a recipe sees: those of Iglovikov et al. 2018 begin with its name, the others see the whole hand."""
-    return experiment.name[0] if experiment.name[1] == "_" else "A"
+    return experiment.name[0] if experiment.name[1:2] == "_" else "A"
 
 
 def article(base: Experiment, views: Mapping[str, Box]) -> tuple[Experiment, ...]:

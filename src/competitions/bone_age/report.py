@@ -9,6 +9,7 @@ from competitions.bone_age.localizer import LANDMARKS, found_mask, similarity
 from radstack.core.paths import Paths
 from radstack.images import masks
 from radstack.recipes.competition import Cases, Published
+from radstack.recipes.experiment import Experiment
 from radstack.scoring.intervals import conformal
 
 COVERAGE = 0.9
@@ -51,14 +52,15 @@ def hands(cases: Cases, paths: Paths) -> pd.DataFrame:
     """One row a test hand, ages in months.
 
     ``id``, ``sex``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal per sex from out-of-fold errors
-    against labels, so that label noise is in it), ``A``, ``B``, ``C`` (mean of the region's networks of the child's sex),
+    against labels, so that label noise is in it), ``A``, ``B``, ``C`` (mean of the region's networks),
     ``spread`` (largest less least of the three), ``flag`` of localization, ``mirrored``, ``inverted``.
     """
     rows = cases.test_rows[["id", "male"]].merge(cases.test[cases.final].rename(columns={"boneage": "age"}), on="id",
                                                  how="left")
     width = rows["male"].map(half_widths(cases)).to_numpy()
+    regions = region_ages(cases, cases.test, cases.cached)
     table = rows.assign(sex=np.where(rows["male"] == 1, "male", "female"), low=rows["age"] - width,
-                        high=rows["age"] + width).merge(region_ages(cases.test), on="id", how="left")
+                        high=rows["age"] + width).merge(regions, on="id", how="left")
     table["spread"] = table[list(frame.REGIONS)].max(axis=1) - table[list(frame.REGIONS)].min(axis=1)
     found = cases.localized[["id", "flag", "mirrored", "inverted"]]
     table = table.merge(found, on="id", how="left").fillna({"flag": "unreadable"})
@@ -72,14 +74,35 @@ def half_widths(cases: Cases) -> dict[int, float]:
     return {int(male): conformal(part.to_numpy(), COVERAGE) for male, part in errors.groupby(both["male"])}
 
 
-def region_ages(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """``id`` and the age that each region's networks give together, columns ``A``, ``B``, ``C``."""
+def region_ages(cases: Cases, tables: dict[str, pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
+    """``id`` and the age that each region's networks give together, columns ``A``, ``B``, ``C``, NaN where none saw it.
+
+    ``tables`` are the predictions by model. A region's models are those that take its networks by the child's sex
+    (``<region>_..._own``); where there is none, the networks whose view is the region and that were trained on rows like the
+    child's, whatever they are called. ``rows`` of the row table say which those are.
+    """
+    views = {one.name: one for one in cases.experiments if one.name in tables}
     ages = {}
-    for name in frame.REGIONS:
-        own = [table.set_index("id")["boneage"] for model, table in tables.items()
-               if model.startswith(f"{name}_") and model.endswith("_own")]
-        ages[name] = pd.concat(own, axis=1).mean(axis=1) if own else pd.Series(dtype=float)
+    for region in frame.REGIONS:
+        own = [name for name in tables if name.startswith(f"{region}_") and name.endswith("_own")]
+        seen = own or [name for name, one in views.items() if _sees(one) == region]
+        ages[region] = pd.concat([_meant(tables[name], views.get(name), rows) for name in seen],
+                                 axis=1).mean(axis=1) if seen else pd.Series(dtype=float)
     return pd.DataFrame(ages).rename_axis("id").reset_index()
+
+
+def _sees(experiment: Experiment) -> str:
+    """The region that a network sees, by its view; "" where it sees the film or anything else."""
+    box = getattr(experiment.view, "box", None)
+    return next((name for name, region in frame.REGIONS.items()
+                 if box and np.allclose(box, frame.region_box(name, box[2] / region.height), atol=1)), "")
+
+
+def _meant(table: pd.DataFrame, experiment: Experiment | None, rows: pd.DataFrame) -> pd.Series:
+    """Ages by id, those alone that the network was trained for: by ``sampling.keep``, a query on the row table."""
+    ages = table.set_index("id")["boneage"]
+    keep = experiment.sampling.keep if experiment else ""
+    return ages[ages.index.isin(rows["id"][rows.eval(keep).to_numpy(bool)])] if keep else ages
 
 
 def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
