@@ -17,15 +17,18 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, TEXT_VR_DELIMS
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
+CHARSET = 0x00080005
 EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
 IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
 HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
@@ -62,6 +65,7 @@ def _element(keyword: str, default: Any) -> Any:
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
+    charset: str = _element("SpecificCharacterSet", "")  # of ``patient``
     sop: str = _element("SOPInstanceUID", "")
     modality: str = _element("Modality", "")  # CT, MR, CR, DX and so on
     patient: str = _element("PatientID", "")
@@ -98,10 +102,11 @@ FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag
 """Tag -> field of :class:`Header`, and the value representations it may have."""
 
 
-def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
+def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
     """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
 
-    Unreadable (``bad-header``) where the bytes do not parse as their value representation.
+    ``charset`` is the SpecificCharacterSet of the file. Unreadable (``bad-header``) where the bytes do not parse as their
+    value representation.
     """
     try:
         if vr in (b"DS", b"IS"):
@@ -111,7 +116,23 @@ def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
             return struct.unpack("<H" if vr == b"US" else "<h", raw)[0] if raw else None
     except (ValueError, struct.error) as error:
         raise Unreadable("bad-header", f"{name} is {raw[:32]!r}") from error
-    return raw.decode("ascii", "replace").strip(" \0")
+    if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
+        return _bare(_spelled(raw, charset))
+    return _bare(raw.decode("latin-1"))  # what other representations hold is ASCII, or wrong
+
+
+def _spelled(raw: bytes, charset: str) -> str:
+    """A text in the character sets that the file names (PS3.3 C.12.1.1.2)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        text = decode_bytes(raw, convert_encodings(charset.split("\\")), TEXT_VR_DELIMS)
+    # Where the file names the wrong set, two people must not become one.
+    return raw.decode("latin-1") if "\ufffd" in text else text
+
+
+def _bare(text: str) -> str:
+    """A text without the padding around its values."""
+    return "\\".join(value.strip(" \0") for value in text.split("\\"))
 
 
 def make_header(values: dict[str, Any], **where: int) -> Header:
@@ -189,7 +210,7 @@ def walk(data: bytes, size: int) -> Header | None:
         if tag > PIXEL_DATA or at + length > len(data):
             return None
         if name:
-            values[name] = from_bytes(name, vr, data[at : at + length])
+            values[name] = from_bytes(name, vr, data[at : at + length], values.get("charset", ""))
         at, last = at + length, tag
     return None
 
@@ -214,12 +235,19 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
 
 def _value(dataset: pydicom.Dataset, tag: int) -> Any:
     """One field of a pydicom data set in the types of :func:`from_bytes`."""
-    value, vr = dataset[tag].value if tag in dataset else None, FIELDS[tag][1][0]
+    if tag not in dataset:
+        return None
+    name, (vr, *_) = FIELDS[tag]
+    if vr == b"LO" and isinstance(item := dataset.get_item(tag), RawDataElement):
+        return from_bytes(name, vr, item.value or b"", _value(dataset, CHARSET) or "")
+    value = dataset[tag].value
     if value in (None, ""):
         return None
     if vr in (b"DS", b"IS"):
         return tuple(map(float, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else (float(value),)
-    return int(value) if vr == b"US" else str(value).strip(" \0")
+    if vr == b"US":
+        return int(value)
+    return _bare("\\".join(map(str, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value))
 
 
 def _pixel_place(dataset: pydicom.Dataset, at: int, element: bytes) -> dict[str, int]:
