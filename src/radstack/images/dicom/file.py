@@ -95,6 +95,15 @@ class Header:
     pixel_length: int = 0
     """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated or deflated."""
     size: int = 0  # bytes of the file
+    faulty: str = ""
+    """Comma-joined names of the fields of ``OPTIONAL`` whose value is none; they are as if absent."""
+
+
+OPTIONAL = {"position": 3, "orientation": 6, "spacing": 2, "window_center": 0, "window_width": 0, "padding": 0,
+            "padding_limit": 0}
+"""Fields without which the pixels are as good, and how many numbers they have; 0 for any. A faulty one costs no picture."""
+FAULTY = object()
+"""The value of an element of ``OPTIONAL`` that does not parse."""
 
 
 _TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
@@ -105,8 +114,8 @@ FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag
 def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
     """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
 
-    ``charset`` is the SpecificCharacterSet of the file. Unreadable (``bad-header``) where the bytes do not parse as their
-    value representation.
+    ``charset`` is the SpecificCharacterSet of the file. Where the bytes do not parse as their value representation, it is
+    ``FAULTY`` for a field of ``OPTIONAL``, else Unreadable (``bad-header``).
     """
     try:
         if vr in (b"DS", b"IS"):
@@ -115,6 +124,8 @@ def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
         if vr in (b"US", b"SS"):
             return struct.unpack("<H" if vr == b"US" else "<h", raw)[0] if raw else None
     except (ValueError, struct.error) as error:
+        if name in OPTIONAL:
+            return FAULTY
         raise Unreadable("bad-header", f"{name} is {raw[:32]!r}") from error
     if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
         return _bare(_spelled(raw, charset))
@@ -136,14 +147,14 @@ def _bare(text: str) -> str:
 
 
 def make_header(values: dict[str, Any], **where: int) -> Header:
-    """Build a header from decoded ``values`` by field name; None and () count as absent.
+    """Build a header from decoded ``values`` by field name; None and () count as absent, as do faulty ones of ``OPTIONAL``.
 
-    Unreadable (``bad-header``) where a number that must be finite is not, or a vector has the wrong length.
+    Unreadable (``bad-header``) where a number that must be finite is not.
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
-    for name, length in (("position", 3), ("orientation", 6), ("spacing", 2)):
-        if name in given and len(given[name]) != length:
-            raise Unreadable("bad-header", f"{name} has {len(given[name])} values, not {length}")
+    faulty = [name for name in OPTIONAL if name in given and _is_faulty(name, given[name])]
+    for name in faulty:
+        del given[name]
     for name, value in given.items():
         if isinstance(value, tuple) and not all(map(math.isfinite, value)):
             raise Unreadable("bad-header", f"{name} is {value}")
@@ -155,7 +166,15 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
         if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
             value = given[name] & 0xFFFF
             given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
-    return Header(**(given | where))
+    return Header(**(given | where), faulty=",".join(faulty))
+
+
+def _is_faulty(name: str, value: Any) -> bool:
+    """Whether the value of a field of ``OPTIONAL`` is none: it does not parse, is not finite, or has another length."""
+    if not isinstance(value, tuple):
+        return value is FAULTY
+    return (len(value) != (OPTIONAL[name] or len(value)) or not all(map(math.isfinite, value))
+            or (name == "spacing" and min(value) <= 0))
 
 
 def read_header(path: Path | str) -> Header:
@@ -222,7 +241,7 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(file, stop_before_pixels=True)
             at, element = file.tell(), file.read(12)
-            values = {name: _value(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
+            values = {name: _tried(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
             values["transfer_syntax"] = str(dataset.file_meta.get("TransferSyntaxUID", ""))
             return make_header(values, **_pixel_place(dataset, at, element), size=size)
     except Unreadable:
@@ -231,6 +250,16 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
         raise Unreadable("not-dicom", "no DICM mark at byte 128") from error
     except Exception as error:  # pydicom meets broken bytes with whatever the parsing step happened to raise
         raise Unreadable("bad-header", f"{type(error).__name__}: {error}") from error
+
+
+def _tried(dataset: pydicom.Dataset, tag: int) -> Any:
+    """:func:`_value`; ``FAULTY`` where a field of ``OPTIONAL`` does not parse."""
+    try:
+        return _value(dataset, tag)
+    except Exception:  # as in ask_pydicom
+        if FIELDS[tag][0] in OPTIONAL:
+            return FAULTY
+        raise
 
 
 def _value(dataset: pydicom.Dataset, tag: int) -> Any:
