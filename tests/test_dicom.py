@@ -22,7 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def with_pydicom(path: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pydicom.dcmread(path).pixel_array
+        dataset = pydicom.dcmread(path)
+        dataset.setdefault("SamplesPerPixel", 1)  # pydicom wants it also where the photometric interpretation is gray
+        return dataset.pixel_array
 
 
 def reason(path: Path) -> str:
@@ -166,7 +168,7 @@ def test_refusals_have_their_reason(tmp_path):
     good = make_dicom(tmp_path / "good.dcm", noise())
     data = good.read_bytes()
     cases = {
-        "empty": b"", "not-dicom": b"GIF89a" + bytes(500), "truncated": data[:-10], "no-pixels": data[:-136],
+        "empty": b"", "not-dicom": b"GIF89a" + bytes(500), "truncated": data[:-10], "no-pixels": data[:-140],
     }  # fmt: skip
     for name, content in cases.items():
         path = tmp_path / f"{name}.dcm"
@@ -177,11 +179,11 @@ def test_refusals_have_their_reason(tmp_path):
     assert reason(make_dicom(tmp_path / "b.dcm", noise(), Rows=9)) == "wrong-size"
     assert reason(make_dicom(tmp_path / "c.dcm", noise(), Rows=7)) == "wrong-size"
     assert reason(make_dicom(tmp_path / "d.dcm", noise(), Rows=None)) == "bad-header"
-    assert reason(make_dicom(tmp_path / "e.dcm", noise((8, 16)), Rows=8, Columns=8, NumberOfFrames=2)) == "not-gray"
+    assert reason(make_dicom(tmp_path / "e.dcm", noise((8, 16)), Rows=8, Columns=8, NumberOfFrames=2)) == "multi-frame"
 
 
 def test_a_header_that_does_not_parse_is_refused(tmp_path):
-    for number, (old, new) in enumerate([(b"-1024 ", b"-10x4 "), (b"-125.0\\", b"-1\\5.0\\"), (b"-1024 ", b"  inf ")]):
+    for number, (old, new) in enumerate([(b"-1024 ", b"-10x4 "), (b"-1024 ", b"  inf ")]):
         path = make_dicom(tmp_path / f"{number}.dcm", noise())
         data = path.read_bytes()
         assert old in data
