@@ -90,7 +90,7 @@ def test_need_disk_refuses_early(tmp_path):
 
 
 def test_sweep_removes_orphans(tmp_path):
-    (tmp_path / ".x.parquet.123.part").write_text("half")
+    (tmp_path / ".x.parquet.99999999.part").write_text("half")
     (tmp_path / "x.parquet").write_text("whole")
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]

@@ -164,7 +164,7 @@ def test_unzip_keeps_whole_members_and_redoes_short_ones(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a").write_bytes(b"kept")
     (tmp_path / "out/b").write_bytes(b"bb")
-    (tmp_path / "out/.c.77.part").write_bytes(b"c")  # of an unpacking that was killed
+    (tmp_path / "out/.c.99999999.part").write_bytes(b"c")  # of an unpacking that was killed: no process has this number
     kaggle_client.unzip(tmp_path / "x.zip", tmp_path / "out", report=lambda _: None)
     assert files_below(tmp_path / "out") == {"a": b"kept", "b": b"bbbb", "c": b"cccc"}
 

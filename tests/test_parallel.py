@@ -69,12 +69,15 @@ def test_no_process_is_left_and_ctrl_c_prints_one_line(tmp_path, whom, name):
     os.set_blocking(reading, True)
     stage = subprocess.Popen([sys.executable, "-c", STAGE.format(door=str(door))], stderr=subprocess.PIPE, text=True,
                              env={**os.environ, "PYTHONPATH": PATHS}, start_new_session=True)
-    with watchdog(120):
-        assert os.read(reading, 1) + os.read(reading, 1) == b"++"
-        os.close(writing)
-        (os.killpg if whom == "group" else os.kill)(stage.pid, number)
-        assert os.read(reading, 1) == b""
-        said, status = stage.stderr.read(), stage.wait()
+    try:
+        with watchdog(120):
+            assert os.read(reading, 1) + os.read(reading, 1) == b"++"
+            os.close(writing)
+            (os.killpg if whom == "group" else os.kill)(stage.pid, number)
+            assert os.read(reading, 1) == b""
+            said, status = stage.stderr.read(), stage.wait()
+    finally:
+        stage.kill()
     os.close(reading)
     interrupted = number == signal.SIGINT
     assert said == ("interrupted; run the same command to go on\n" if interrupted else "")

@@ -1,0 +1,238 @@
+"""Kill runs at random instants and see that nothing is lost: python tests/kill/kill.py [--kills 100 | --minutes 5]
+
+For each competition the shortened demo (``short.py``) runs once undisturbed. Then the same again in another folder, each
+stage killed a few times in a row before it may end: SIGKILL, SIGTERM, SIGINT or SIGHUP, to the script, to one of its workers
+or to the whole group, at an instant drawn from the stage's own duration. After each kill no process may be left, after each
+stage its files and at the end the submission must have the bytes of the undisturbed run. Linux alone: it looks into /proc.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from short import PREFIX, write_competitions
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {"radius_ulna": 24, "ich": 14, "knee_age": 14, "bone_age": 28}
+"""Phantoms of each competition."""
+STAGES = tuple(path.stem for path in sorted((ROOT / "src").glob("0[0-9]_*.py")))
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+TARGETS = ("parent", "worker", "group")
+WATCHDOG_SECONDS = 120
+STAGE_SECONDS = 1800
+"""No stage takes as long; it ends one that hangs."""
+MARK = "RADSTACK_KILL_TEST"
+"""Variable of all processes of a run, by which they are found."""
+UNCOMPARED = ("_log/", ".checkpoint", ".part", ".lock", "/parts", "lost_output.log", "reports/", ".phantom/", "index.html")
+"""Parts of the names of files that tell of the run or are only on the way."""
+
+
+class Fault(Exception):
+    """What must not happen."""
+
+
+@dataclass
+class Tally:
+    """What was done and seen."""
+
+    kills: Counter = field(default_factory=Counter)
+    late: int = 0
+    ends: Counter = field(default_factory=Counter)
+    longest: float = 0.0
+
+
+@dataclass
+class Run:
+    """One competition in one folder."""
+
+    name: str
+    place: Path
+    competitions: Path
+
+    @property
+    def demo(self) -> str:
+        return f"{PREFIX}{self.name}"
+
+    def start(self, stage: str, log: Path) -> subprocess.Popen:
+        """Start a stage in a process group of its own."""
+        command = [sys.executable, str(ROOT / "src" / f"{stage}.py"), self.demo, "--demo", "--all-stages", "--jobs", "2",
+                   "--workers", "2", "--checkpoint-seconds", "0.3", "--demo-size", str(SIZES[self.name]),
+                   "--data-dir", str(self.place), "--out-dir", str(self.place)]
+        path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RADSTACK_COMPETITIONS": str(self.competitions),
+                       "PYTHONPATH": path, MARK: str(self.place)}
+        with log.open("w", encoding="utf-8") as said:
+            return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                    env=environment, start_new_session=True)
+
+    def processes(self) -> list[int]:
+        """Numbers of the processes that belong to this run."""
+        mark, found = f"{MARK}={self.place}".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX" and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def products(self) -> dict[str, str]:
+        """File below the folder -> digest of its bytes, of a manifest of what does not tell of the run."""
+        found = {}
+        for path in sorted(self.place.rglob("*")):
+            name = str(path.relative_to(self.place))
+            if path.is_file() and not any(part in f"/{name}" for part in UNCOMPARED):
+                found[name] = _digest(path)
+        return found
+
+
+def _digest(path: Path) -> str:
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        known = json.loads(content)
+        if "files" in known:
+            hashes = {name: one["sha256"] for name, one in known["files"].items()}
+            content = json.dumps([known["key"], hashes]).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def finish(run: Run, stage: str, log: Path) -> float:
+    """Run a stage to its end; its seconds."""
+    start = time.monotonic()
+    status = run.start(stage, log).wait(STAGE_SECONDS)
+    if status:
+        raise Fault(f"{run.name} {stage} ended with {status} when nobody disturbed it: {_last(log)}")
+    nobody_left(run, stage)
+    return time.monotonic() - start
+
+
+def nobody_left(run: Run, what: str) -> float:
+    """Wait until no process of the run is left; the seconds that it took."""
+    start = time.monotonic()
+    while left := run.processes():
+        if time.monotonic() - start > WATCHDOG_SECONDS:
+            names = [Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200] for number in left]
+            for number in left:
+                os.kill(number, signal.SIGKILL)
+            raise Fault(f"{run.name} {what}: left after {WATCHDOG_SECONDS} s: {names}")
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random, tally: Tally) -> None:
+    """Start a stage and kill it, or a part of it, at an instant within ``seconds``."""
+    name, whom, instant = dice.choice(SIGNALS), dice.choice(TARGETS), dice.uniform(0, seconds)
+    child = run.start(stage, log)
+    try:
+        child.wait(instant)
+        tally.late += 1
+    except subprocess.TimeoutExpired:
+        whom = _send(run, child, signal.Signals[name], whom, dice)
+        tally.kills[f"{whom} {name}"] += 1
+    what = f"{stage}, {name} to {whom} after {instant:.1f} s"
+    # A worker's death is its parent's to deal with: it ends in its own time.
+    status = child.wait(STAGE_SECONDS if whom in ("worker", "none") or name == "SIGHUP" else WATCHDOG_SECONDS)
+    tally.longest = max(tally.longest, nobody_left(run, what))
+    said = log.read_text(encoding="utf-8", errors="replace")
+    tally.ends[f"{whom}: {status}"] += 1
+    print(f"    {what}: status {status}, {_last(log)[:150]}", flush=True)
+    if "Traceback" in said or "Bus error" in said:
+        raise Fault(f"{run.name} {what}: a traceback, see {log}")
+    if status > 0 and whom == "worker" and "error: " not in said:
+        raise Fault(f"{run.name} {what}: no word why it failed, see {log}")
+
+
+def _send(run: Run, child: subprocess.Popen, number: signal.Signals, whom: str, dice: random.Random) -> str:
+    """Send the signal; whom it went to."""
+    workers = [one for one in run.processes() if one != child.pid and "resource_tracker" not in _command(one)]
+    if whom == "worker" and not workers:
+        whom = "parent"
+    try:
+        if whom == "group":
+            os.killpg(child.pid, number)
+        else:
+            os.kill(dice.choice(workers) if whom == "worker" else child.pid, number)
+    except ProcessLookupError:
+        return "none"
+    return whom
+
+
+def _command(number: int) -> str:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last(log: Path) -> str:
+    return (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["(no word)"])[-1]
+
+
+def compare(whole: dict[str, str], run: Run, stage: str) -> None:
+    """Raise unless the files of the run so far are those of the undisturbed one after the same stage."""
+    found = run.products()
+    wrong = [name for name in sorted({*whole, *found}) if whole.get(name) != found.get(name)]
+    if wrong:
+        raise Fault(f"{run.name}: {len(wrong)} files differ after {stage}: {', '.join(wrong[:5])}")
+
+
+def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally, until: float) -> None:
+    """One competition, undisturbed and then with ``kills`` kills a stage, as long as there is time for kills."""
+    write_competitions(work / "competitions", tuple(SIZES))
+    whole, cut = (Run(name, work / name / kind, work / "competitions") for kind in ("whole", "cut"))
+    log, seconds, products = work / f"{name}.log", {}, {}
+    for stage in STAGES:
+        seconds[stage] = finish(whole, stage, log)
+        products[stage] = whole.products()
+    print(f"{name}: undisturbed in {sum(seconds.values()):.0f} s, {len(products[STAGES[-1]])} files", flush=True)
+    for stage in STAGES:
+        for _ in range(kills):
+            if time.monotonic() < until:
+                disturb(cut, stage, log, seconds[stage], dice, tally)
+        finish(cut, stage, log)
+        compare(products[stage], cut, stage)
+    ends = [Path("submissions", f"{PREFIX}{name}-demo", "final.csv")]
+    if any((whole.place / end).read_bytes() != (cut.place / end).read_bytes() for end in ends):
+        raise Fault(f"{name}: the submissions differ")
+    parts = [path for path in cut.place.rglob(".*") if path.suffix in (".part", ".lock")]
+    print(f"{name}: the same files and submission after {sum(tally.kills.values())} kills in all; {len(parts)} temporary "
+          "files of killed processes lie about", flush=True)
+
+
+def main() -> None:
+    """Run from the command line."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--kills", type=int, default=100, help="kills in all, over the stages of the competitions")
+    arguments.add_argument("--minutes", type=float, default=0, help="begin no kill and no competition after so long")
+    arguments.add_argument("--only", default=",".join(SIZES), help="competitions")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--work", help="folder to work in, empty or new; else a temporary one")
+    args = arguments.parse_args()
+    names = args.only.split(",")
+    until = time.monotonic() + (args.minutes * 60 if args.minutes else float("inf"))
+    each = max(1, -(-args.kills // (len(names) * len(STAGES))))
+    tally, dice = Tally(), random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            if time.monotonic() < until:
+                journey(name, Path(args.work or folder).resolve(), each, dice, tally, until)
+    print(f"{sum(tally.kills.values())} kills, {tally.late} came too late; the last process was gone after at most "
+          f"{tally.longest:.1f} s\n  {dict(sorted(tally.kills.items()))}\n  {dict(sorted(tally.ends.items()))}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Fault as fault:
+        sys.exit(f"FAULT: {fault}")

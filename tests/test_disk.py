@@ -1,0 +1,174 @@
+"""Full, read-only and foreign disks: each in one line that says what helps, and what was there stays."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scripts import run_script
+
+from radstack.core.disk import disk_error, size_in_words
+from radstack.core.errors import UserError
+from radstack.core.files import need_disk, new_array, replacing, write_text
+from radstack.core.lock import working_on
+from radstack.images.shards import write_shard
+from radstack.stages.train import write_weights
+from radstack.training import checkpoint
+
+SIZE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A disk of one megabyte."""
+    place = tmp_path_factory.mktemp("disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("only root may mount a disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def long_shard(path):
+    write_shard(path, [lambda: np.zeros((1000, 1000), np.int16)] * 2, (1000, 1000))
+
+
+WRITERS = {"shard": long_shard, "text": lambda path: write_text(path, "x" * 2 * SIZE),
+           "weights": lambda path: write_weights(path, {"a": torch.zeros(SIZE)}),
+           "checkpoint": lambda path: checkpoint.save(path, {"a": torch.zeros(SIZE)})}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_is_one_line_with_the_option_that_helps(small, kind):
+    path = small / "weights" / "ich" / "fold0"
+    write_text(path, "old")
+    with pytest.raises(UserError) as caught:
+        WRITERS[kind](path)
+    said = str(caught.value)
+    assert said.startswith(f"cannot write {path}: No space left on device; ") and "\n" not in said
+    assert "free some disk" in said and "point --out-dir at another folder" in said and " free: " in said
+    assert kind != "shard" or "it needs 4.0 MB, " in said
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_map_takes_its_disk_before_it_is_written_to(small, tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        new_array(small / "a.npy", "int16", (SIZE,))
+    (small / "a.npy").unlink()
+    array = new_array(tmp_path / "a.npy", "int16", (SIZE,))
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 2 * SIZE and not array.any()
+
+
+def test_where_the_system_cannot_reserve_zeros_are_written(tmp_path, monkeypatch):
+    def cannot(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    array = new_array(tmp_path / "a.npy", "int16", (3, 700_001))
+    array[2] = 7
+    array.flush()
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= array.nbytes
+    assert np.array_equal(np.load(tmp_path / "a.npy"), array) and array[:2].max() == 0
+
+
+ANSWERS = [(errno.EDQUOT, "your quota is used up: free some disk"), (errno.EROFS, "can only be read: point --data-dir"),
+           (errno.EACCES, "you may not write into .* of .*: ask for the right to, or point --data-dir"),
+           (errno.EIO, "check the disk and run the same command again"), (errno.EMFILE, "ulimit -n")]
+
+
+@pytest.mark.parametrize(("number", "advice"), ANSWERS)
+def test_failures_are_told_apart(tmp_path, number, advice):
+    with pytest.raises(UserError, match=advice) as caught, replacing(tmp_path / "input" / "ich" / "a", 10) as part:
+        part.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert ("free some disk" in str(caught.value)) == (number == errno.EDQUOT)
+
+
+def test_another_file_that_cannot_be_read_is_the_one_that_is_named(tmp_path):
+    named = r"^cannot read .*input/b\.dcm: Permission denied; ask its owner"
+    with pytest.raises(UserError, match=named), replacing(tmp_path / "cache" / "a"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input" / "b.dcm"))
+    assert disk_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
+    assert disk_error(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
+
+
+def test_errors_of_other_kinds_pass(tmp_path):
+    for error in (ValueError("no such column"), UserError("mine: Permission denied")):
+        with pytest.raises(type(error), match=str(error)), replacing(tmp_path / "a"):
+            raise error
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_modes_follow_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_weights(tmp_path / "a.safetensors", {"a": torch.zeros(3)})
+        write_text(tmp_path / "b", "x")
+        checkpoint.save(tmp_path / "c", {"a": torch.zeros(SIZE)})
+        pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "d")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~mask}
+
+
+def test_sizes_in_words():
+    assert [size_in_words(one) for one in (2.5e12, 20e6, 3000)] == ["2,500.0 GB", "20.0 MB", "3 kB"]
+    with pytest.raises(UserError, match=r"point --out-dir at another folder"):
+        need_disk(Path("cache"), 10**18, "03_cache")
+
+
+def test_an_output_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "folds").write_text("")
+    for use in (lambda path: write_text(path, "x"), lambda path: working_on(path).__enter__()):
+        with pytest.raises(UserError, match=r"folds is a file and no folder: rename it, or point --out-dir"):
+            use(tmp_path / "folds" / "ich" / "a.csv")
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def open_to_all():
+    """A folder that others may enter; those of pytest are private."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_foreign_folder_and_an_unreadable_table_are_one_line_each(open_to_all):
+    if os.getuid():
+        pytest.skip("only root can become another person")
+    tmp_path = open_to_all
+    (tmp_path / "input" / "x").mkdir(parents=True)
+    secret = tmp_path / "input" / "x" / "labels.csv"
+    secret.write_text("a\n1\n")
+    secret.chmod(0o600)
+    code = ("import os\n"
+            "from pathlib import Path\n"
+            "from radstack.running.cli import run\n"
+            "from radstack.core.files import write_text, read_text_table\n"
+            # What libraries import late they may find in a folder that only root can read.
+            f"write_text(Path({str(tmp_path / 'a.csv')!r}), 'a')\n"
+            f"read_text_table(Path({str(tmp_path / 'a.csv')!r}), ())\n"
+            f"os.setuid({NOBODY})\n"
+            "{}")
+    tried = {f"run(lambda: write_text(Path({str(tmp_path / 'oof' / 'a')!r}), 'x'))": "you may not write into ",
+             f"run(lambda: read_text_table(Path({str(secret)!r}), ()))": "cannot read "}
+    for line, words in tried.items():
+        done = subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "HOME": "/"})
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    (tmp_path / "input" / "ich-demo").mkdir(parents=True)
+    for script in ("00_get_data", "01_make_folds", "04_train", "07_stack"):
+        run_script(script, "ich", "--demo", "--dry-run", "--data-dir", tmp_path, "--out-dir", tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["input", "input/ich-demo"]
