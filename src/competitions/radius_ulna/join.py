@@ -14,7 +14,7 @@ import pandas as pd
 from competitions.radius_ulna.labels import COLUMNS, TABLE
 from competitions.radius_ulna.phases import LETTER, stage_number
 from radstack.core.errors import UserError
-from radstack.core.files import write_table
+from radstack.core.files import files_below, write_table
 from radstack.core.say import Report
 
 SPELLINGS = {
@@ -73,7 +73,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
 
 def list_pictures(folder: Path) -> pd.DataFrame:
     """Pictures below ``folder``: ``file``, and ``date`` (2014-03-05) and ``serial`` of its name, "" where it says none."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder)
                    if path.suffix.lower() in PICTURES and not path.name.startswith("."))
     found = [PICTURE_NAME.search(Path(file).stem) for file in files]
     dates = plain_dates([match[1] if match else None for match in found])
