@@ -156,8 +156,10 @@ def test_jpeg_pictures(tmp_path, channels):
         path.write_bytes(content)
         with pytest.raises(Unreadable, match=reason):
             read_picture(path)
-    with pytest.raises(Unreadable, match="no-access"):
+    with pytest.raises(Unreadable, match="not-a-file"):
         read_picture(tmp_path)
+    with pytest.raises(Unreadable, match="no-access"):
+        read_picture(tmp_path / "absent.jpg")
 
 
 @pytest.mark.real

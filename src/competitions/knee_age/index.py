@@ -10,6 +10,7 @@ import pandas as pd
 
 from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels
 from competitions.knee_age.volume import central, read_masks
+from radstack.core.files import files_below
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
@@ -159,8 +160,8 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     Raises:
         UserError: no volume is usable.
     """
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.endswith(SUFFIXES))
-    files += sorted({path.parent.relative_to(folder).as_posix() for path in folder.rglob("*.dcm")})
+    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder) if path.name.endswith(SUFFIXES))
+    files += sorted({path.parent.relative_to(folder).as_posix() for path in files_below(folder) if path.suffix == ".dcm"})
     named = given[["file"]].assign(series=given["subject"] + "_" + given["visit"]) if {"file", "subject", "visit"} <= set(
         given) else pd.DataFrame({"file": [], "series": []})
     named = dict(zip(named["file"], named["series"]))

@@ -11,6 +11,7 @@ import pandas as pd
 from competitions.radius_ulna.boxes import read_boxes
 from competitions.radius_ulna.labels import TABLE, read_labels
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, TARGETS, one_hot
+from radstack.core.files import files_below
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.boxes import CORNERS
@@ -131,8 +132,7 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     Raises:
         UserError: no picture is usable.
     """
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                   if is_picture(path))
+    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder) if is_picture(path))
     table = pd.DataFrame({"id": [stem_of(file) for file in files], "file": files, "split": "test", "child": "",
                           "radius_stage": -1, "ulna_stage": -1, "sex": "", "age": np.nan})
     again = table.duplicated("id")

@@ -14,7 +14,7 @@ import pandas as pd
 from competitions.radius_ulna.labels import COLUMNS, TABLE
 from competitions.radius_ulna.phases import LETTER, stage_number
 from radstack.core.errors import UserError
-from radstack.core.files import write_table
+from radstack.core.files import files_below, write_table
 from radstack.core.say import Report
 from radstack.images.formats import is_picture, stem_of
 
@@ -72,8 +72,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
 
 def list_pictures(folder: Path) -> pd.DataFrame:
     """Pictures below ``folder``: ``file``, and ``date`` (2014-03-05) and ``serial`` of its name, "" where it says none."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                   if is_picture(path))
+    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder) if is_picture(path))
     found = [PICTURE_NAME.search(stem_of(file)) for file in files]
     dates = plain_dates([match[1] if match else None for match in found])
     serials = [plain_serial(match[2]) if match else "" for match in found]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -176,7 +176,65 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-PIECEERS = (".mhd", ".hdr", ".nhdr")
+class Entry(NamedTuple):
+    """A file below a folder, or a folder there that cannot be listed."""
+
+    name: str  # Below the folder, with slashes
+    size: int  # Bytes; 0 where it cannot be asked
+    time: int  # Of modification, ns; 0 alike
+
+
+def walk(folder: Path) -> Iterator[Entry]:
+    """Everything below ``folder`` that is no folder, through links to folders as well, in no order.
+
+    A link that leads up again is passed over. A folder that cannot be listed stands for what it holds: whoever opens it
+    finds out why. UserError where ``folder`` itself cannot be listed.
+    """
+    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
+    while pending:
+        below, above = pending.pop()
+        try:
+            status = os.stat(folder / below)  # noqa: PTH116
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                continue
+            with os.scandir(folder / below) as entries:
+                for entry in entries:
+                    name = f"{below}/{entry.name}" if below else entry.name
+                    if _is_folder(entry):
+                        pending.append((name, (*above, here)))
+                    else:
+                        yield Entry(name, *_size_and_time(entry))
+        except OSError as error:
+            if not below:
+                raise UserError(f"cannot list {folder}: {error.strerror}; check the data folder") from error
+            yield Entry(below, 0, 0)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The paths of :func:`walk`."""
+    return (folder / entry.name for entry in walk(folder))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _size_and_time(entry: "os.DirEntry[str]") -> tuple[int, int]:
+    """Of what a link leads to, or of the link where that is nothing."""
+    for follow in (True, False):
+        try:
+            status = entry.stat(follow_symlinks=follow)
+            return status.st_size, status.st_mtime_ns
+        except OSError:
+            continue
+    return 0, 0
+
+
+HEADERS = (".mhd", ".hdr", ".nhdr")
 """Endings of files whose voxels lie in another file of the same name."""
 
 
@@ -185,7 +243,7 @@ def stamp(path: Path) -> str:
 
     Only a header's folder is searched for files of its name: in one of 750,000 slices a search for each would take days.
     """
-    beside = path.parent.glob(f"{escape(path.name.partition('.')[0])}.*") if path.suffix in PIECEERS else [path]
+    beside = path.parent.glob(f"{escape(path.name.partition('.')[0])}.*") if path.suffix in HEADERS else [path]
     stats = [file.stat() for file in (path.iterdir() if path.is_dir() else beside) if file.exists()]
     return f"{sum(one.st_size for one in stats)} {max((one.st_mtime_ns for one in stats), default=0)}"
 

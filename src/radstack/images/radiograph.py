@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import Missing
+from radstack.core.files import walk
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
 from radstack.images.dicom.display import inside, person, radiograph_header, read_display, stretch
@@ -27,15 +28,19 @@ from radstack.images.formats import (
     tiff_header,
 )
 from radstack.images.quarantine import nothing_usable, set_aside
-from radstack.images.shards import resize
+from radstack.images.shards import squared
+from radstack.images.unreadable import opened, read_at
 
 HEAD = struct.Struct(">8s4x4sIIBB")
-"""Start of the IHDR chunk after the signature (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
-IEND, JPEG_END = b"IEND", b"\xff\xd9"
-"""Name of the closing chunk of a PNG; end of a JPEG (ITU-T T.81, B.1.1.3)."""
+"""Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
+SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
+JPEG_END, JPEG_SCAN = b"\xff\xd9", b"\xda"
+"""End of a JPEG file, and the code of the marker before its coded pixels (ITU-T T.81, B.1.1.3)."""
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
-"""Bytes at the end of the file in which the closing chunk is looked for: some writers append a few bytes."""
+"""Bytes at the end of the file in which the closing chunk is looked for first: some writers append a few bytes."""
+MOST_DEFLATED = 1032
+"""Bytes for which one byte of a deflated stream can stand (RFC 1951: 258 by two codes of one bit)."""
 NOBODY = {"patient": "", "sex": ""}
 VERSION = 2  # Part of the folder of the parts of a scan; raise it when the columns change
 CHUNK = 500  # Pictures in one piece of work
@@ -44,8 +49,9 @@ CHUNK = 500  # Pictures in one piece of work
 def read_header(path: Path) -> Header:
     """Size and kind of a radiograph without its pixels. What a file is, its first bytes tell.
 
-    Unreadable as ``no-access``, ``empty``, ``truncated`` (no closing chunk), ``not-png``, ``not-jpeg`` and so on by the
-    ending where it is no picture, ``undecodable``, and as :func:`tiff_header` and :func:`radiograph_header` say.
+    Unreadable as ``no-access``, ``not-a-file``, ``empty``, ``truncated`` (no closing chunk), ``not-png``, ``not-jpeg`` and
+    so on by the ending where it is no picture, ``wrong-size`` (more pixels than the file can hold), ``undecodable``, and as
+    :func:`tiff_header` and :func:`radiograph_header` say.
     """
     return _open(path)[1]
 
@@ -62,18 +68,20 @@ def _open(path: Path) -> tuple[str, Header]:
     if kind == "TIFF":
         return kind, tiff_header(path)
     if kind == "JPEG":
-        _check_end(JPEG_END, tail, length)
+        _check_end(path, JPEG_END, tail, length)
         return kind, jpeg_header(path)
     if not kind or len(head) < HEAD.size:
         raise Unreadable(f"not-{promised(path).lower() or 'a-picture'}", f"it starts with {head[:8]!r}")
-    return kind, _png_header(head, tail, length)
+    return kind, _png_header(path, head, tail, length)
 
 
-def _png_header(head: bytes, tail: bytes, length: int) -> Header:
-    _check_end(IEND, tail, length)
+def _png_header(path: Path, head: bytes, tail: bytes, length: int) -> Header:
+    _check_end(path, IEND, tail, length)
     _, kind, width, height, bits, color = HEAD.unpack_from(head)
     if kind != b"IHDR" or color not in CHANNELS or not width * height:
         raise Unreadable("not-png", "its first chunk is not a header")
+    if height * width * bits * CHANNELS[color] > 8 * MOST_DEFLATED * length:
+        raise Unreadable("wrong-size", f"{height} x {width} pixels cannot be in {length} bytes")
     return Header(height, width, bits, CHANNELS[color])
 
 
@@ -146,18 +154,35 @@ def read_picture(path: Path) -> tuple[np.ndarray, int]:
 
 def _ends(path: Path) -> tuple[bytes, bytes, int]:
     """The first and the last bytes of a file, and its length."""
-    try:
-        with path.open("rb") as file:
-            head, length = file.read(START), file.seek(0, 2)
-            file.seek(max(0, length - TAIL))
-            return head, file.read(), length
-    except OSError as error:
-        raise Unreadable("no-access", error.strerror or str(error)) from error
+    with opened(path) as (handle, length):
+        return read_at(handle, START), read_at(handle, TAIL, max(0, length - TAIL)), length
 
 
-def _check_end(end: bytes, tail: bytes, length: int) -> None:
-    if end not in tail:
-        raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+def _check_end(path: Path, end: bytes, tail: bytes, length: int) -> None:
+    """``truncated`` where the closing mark is neither in the ``tail`` nor, behind more of foreign bytes, further before."""
+    if end in tail:
+        return
+    with opened(path) as (handle, _):
+        if not (_png_ends(handle) if end == IEND else _jpeg_ends(read_at(handle, length))):
+            raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
+
+
+def _png_ends(handle: int) -> bool:
+    """Whether the chunks of a PNG, gone through by their lengths, come to the closing one."""
+    at = len(SIGNATURE)
+    while len(chunk := read_at(handle, 8, at)) == 8:
+        if chunk[4:] == IEND:
+            return True
+        at += 12 + int.from_bytes(chunk[:4], "big")
+    return False
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether an end follows the start of the picture's own scan; a preview in the metadata has one, too."""
+    at = 2
+    while data[at:at + 1] == b"\xff" and data[at + 1:at + 2] != JPEG_SCAN:
+        at += 2 + int.from_bytes(data[at + 2:at + 4], "big")
+    return JPEG_END in data[at:]
 
 
 def _decoded(path: Path) -> np.ndarray:
@@ -180,12 +205,10 @@ def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
     raw = read(path)
     longest = max(raw.shape)
     top, left = ((longest - length) // 2 for length in raw.shape)
-    square = cv2.copyMakeBorder(raw, top, longest - raw.shape[0] - top, left, longest - raw.shape[1] - left,
-                                cv2.BORDER_CONSTANT, value=0)
     scale = side / longest
     # Edges scale from -0.5, not from 0: the first pixel reaches from -0.5 to 0.5.
     places = {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
-    return resize(square, side), places
+    return squared(raw, top, left, longest, side, 0), places
 
 
 def content_crc(path: Path) -> int:
@@ -195,12 +218,12 @@ def content_crc(path: Path) -> int:
 
 def _list(folder: Path) -> list[Found]:
     found = []
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if parts[0] != "annotations" and is_picture(path):
-            stat = path.lstat()
+    for name, size, time in walk(folder):
+        path = folder / name
+        # A folder here is one that cannot be listed.
+        if Path(name).parts[0] != "annotations" and (is_picture(path) or (not size and path.is_dir())):
             # A name that is not UTF-8 fits no table; written out like this it is quarantined as no-access.
-            found.append(("/".join(parts).encode("utf-8", "backslashreplace").decode(), stat.st_size, stat.st_mtime_ns))
+            found.append((name.encode("utf-8", "backslashreplace").decode(), size, time))
     return sorted(found)
 
 

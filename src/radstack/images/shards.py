@@ -9,6 +9,9 @@ import numpy as np
 
 from radstack.core.files import new_array, replacing
 
+LARGEST, SPARE = 12_000**2, 4
+"""Pixels of a square that is made in any case, and times the pixels of the picture in it."""
+
 
 def shard_path(folder: Path, shard: int) -> Path:
     """File of one shard."""
@@ -34,11 +37,25 @@ def crop_square(image: np.ndarray, top: int, left: int, side: int, out: int, fil
 
     It may reach outside the picture, where it gets ``fill``. It is brought to ``out`` pixels as by :func:`resize`.
     """
-    square = np.full((side, side), fill, np.int16)
     inside = image[max(top, 0):max(top + side, 0), max(left, 0):max(left + side, 0)]
-    row, column = max(-top, 0), max(-left, 0)
-    if inside.size:
-        square[row:row + inside.shape[0], column:column + inside.shape[1]] = inside
+    return squared(inside, max(-top, 0), max(-left, 0), side, out, fill)
+
+
+def squared(image: np.ndarray, row: int, column: int, side: int, out: int, fill: int) -> np.ndarray:
+    """``image``, int16 or uint8, at ``row`` and ``column`` of a square of ``side`` pixels, brought to [out, out].
+
+    The square is made, so that both axes have exactly one scale. A strip of 40,000 x 3 pixels alone is shrunk first, to the
+    nearest pixel of the result: its square would take gigabytes.
+    """
+    if side * side > max(LARGEST, SPARE * image.size):
+        scale = out / side
+        size = [max(1, round(length * scale)) for length in image.shape[::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if image.size else image
+        row, column, side = min(round(row * scale), out - 1), min(round(column * scale), out - 1), out
+        image = image[:out - row, :out - column]
+    square = np.full((side, side), fill, image.dtype)
+    if image.size:
+        square[row:row + image.shape[0], column:column + image.shape[1]] = image
     return resize(square, out)
 
 

@@ -1,12 +1,13 @@
 """Files that an index passed over, so that each file of a folder is behind a row or in the quarantine."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from radstack.core.files import walk
 from radstack.images.quarantine import QUARANTINE_COLUMNS
+from radstack.images.unreadable import Unreadable, read_start
 
 KINDS = {"a PNG": (0, b"\x89PNG\r\n\x1a\n"), "a JPEG": (0, b"\xff\xd8\xff"), "a DICOM file": (128, b"DICM"),
          "a TIFF": (0, b"II*\x00"), "a NIfTI file": (344, b"n+1\x00"), "a NRRD file": (0, b"NRRD"),
@@ -33,15 +34,8 @@ def strangers(folder: Path, rows: pd.DataFrame, quarantine: pd.DataFrame) -> pd.
 
 def every_file(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name below ``folder`` (what is not UTF-8 in it written out) and path of each file, through links to folders, too."""
-    seen: set[str] = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(where) in seen:  # a link that leads up again
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(where))
-        for name in names:
-            path = Path(where, name)
-            yield path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode(), path
+    for entry in walk(folder):
+        yield entry.name.encode("utf-8", "backslashreplace").decode(), folder / entry.name
 
 
 def _id(path: str) -> str:
@@ -56,10 +50,9 @@ def _stem(path: str) -> tuple[str, str]:
 def _judge(file: Path, in_volume: bool) -> tuple[str, str] | None:
     """Reason and detail; None for a slice of a volume that is named as a folder."""
     try:
-        with file.open("rb") as opened:
-            head = opened.read(HEAD)
-    except OSError as error:
-        return "no-access", error.strerror or str(error)
+        head, _ = read_start(file, HEAD)
+    except Unreadable as error:
+        return error.reason, error.detail
     kind = next((kind for kind, (start, sign) in KINDS.items() if head[start:start + len(sign)] == sign), "")
     if in_volume and kind == "a DICOM file":
         return None

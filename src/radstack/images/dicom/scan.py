@@ -1,7 +1,5 @@
 """Headers of a whole folder, in parallel and restartable: 750,000 files are a normal size here."""
 
-import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import Missing, UserError
+from radstack.core.errors import Missing
+from radstack.core.files import walk
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom.file import Header, Unreadable, fault, read_header
 
@@ -42,26 +41,10 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
     Raises:
         UserError: the folder is missing or holds no file, a part cannot be written, or a worker was killed.
     """
-    found = sorted(_list(folder))
+    found = sorted(map(tuple, walk(folder)))
     if not found:
         raise Missing(folder, f"{folder} holds no file")
     return mapped_rows(partial(_read, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
-
-
-def _list(folder: Path) -> Iterator[Found]:
-    """Every file below ``folder``."""
-    pending = [str(folder)]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        pending.append(entry.path)
-                    else:
-                        stat = entry.stat(follow_symlinks=os.path.exists(entry.path))  # noqa: PTH110
-                        yield os.path.relpath(entry.path, folder), stat.st_size, stat.st_mtime_ns
-        except OSError as error:
-            raise UserError(f"cannot list {error.filename}: {error.strerror}; check the data folder") from error
 
 
 def _read(folder: Path, chunk: list[Found]) -> pd.DataFrame:
