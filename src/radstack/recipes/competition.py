@@ -201,6 +201,17 @@ class Phantoms:
 
 
 @dataclass(frozen=True)
+class Plain:
+    """What is run where nobody annotated anything, so that networks cannot learn to find the anatomy."""
+
+    annotated: Callable[[Path], bool]
+    """Whether ``input/<name>`` holds an annotation."""
+    edits: Mapping[str, Any]
+    """Edits of the competition, as :func:`radstack.core.recipe.change` takes them: a chain without steps, and the models
+    that need no more than the picture."""
+
+
+@dataclass(frozen=True)
 class Competition:
     """One competition. Every field without a default must be given, or the import fails."""
 
@@ -223,6 +234,8 @@ class Competition:
     pages: Pages = Pages()
     phantoms: Phantoms | None = None
     """Demos only."""
+    plain: Plain | None = None
+    """None where annotations are needed, or no network finds the anatomy."""
 
     def __post_init__(self) -> None:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""

@@ -116,11 +116,31 @@ def make_context(competition: Competition, options: Options) -> Context:
     edits = parse_edits(list(options.edits))
     if "localizer__detector" in edits and competition.localizer.detectors:
         edits["localizer__detector"] = pick(competition.localizer.detectors, str(edits["localizer__detector"]), "detector")
-    competition = change(competition, **edits)
-    name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
-    context = Context(competition, Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name), options)
+    competition = change(as_annotated(competition, options), **edits)
+    context = Context(competition, paths_of(competition, options), options)
     advise(context.make_with)
     return context
+
+
+def paths_of(competition: Competition, options: Options) -> Paths:
+    """The folders of a competition; results of ``--limit N`` lie under their own name."""
+    name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
+    return Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name)
+
+
+def as_annotated(competition: Competition, options: Options) -> Competition:
+    """The competition, or its plain form where nobody annotated its pictures.
+
+    The folders say so and not an option, so that one command does for all. Where weights came alone, as in a bundle, it is
+    they that say whether there was a network that finds the anatomy.
+    """
+    plain, paths = competition.plain, paths_of(competition, options)
+    if plain is None:
+        return competition
+    travelled = paths.weights.exists() and not (paths.folds / "index.parquet").exists()
+    finders = any((paths.weights / network.name).exists() for network in competition.localizer.networks)
+    here = finders if travelled else not paths.input.exists() or plain.annotated(paths.input)
+    return competition if here else change(competition, **plain.edits)
 
 
 def run(main: Callable[[], None]) -> None:
