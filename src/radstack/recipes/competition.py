@@ -216,7 +216,7 @@ class Competition:
     """One competition. Every field without a default must be given, or the import fails."""
 
     name: str
-    """Folder name below ``input/``, ``cache/`` ...; the demo's ends in ``-demo``."""
+    """Folder name below ``input/``, ``cache/`` ...; the demo's ends in ``-demo``, that of small recipes in ``-small``."""
     title: str
     """One line for people."""
     targets: tuple[str, ...]
@@ -236,6 +236,8 @@ class Competition:
     """Demos only."""
     plain: Plain | None = None
     """None where annotations are needed, or no network finds the anatomy."""
+    source: str = ""
+    """Folder name below ``input/``; empty for ``name``. Another set of recipes for the same data names theirs."""
 
     def __post_init__(self) -> None:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
@@ -248,6 +250,12 @@ class Competition:
         """Experiments (those on call, too), sequence models and stackers, in the order in which they run."""
         models = self.models
         return (*models.experiments, *models.on_call, *models.sequences, *models.stackers)
+
+    @property
+    def words(self) -> list[str]:
+        """How a command line names it: ``ich``, ``ich --demo``, ``ich --recipes small``."""
+        name, _, variant = self.name.partition("-")
+        return [name, *(["--demo"] if variant == "demo" else ["--recipes", variant] if variant else [])]
 
     def recipe(self, name: str) -> Any:
         """The experiment, sequence model or stacker called ``name``."""

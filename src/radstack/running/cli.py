@@ -33,7 +33,9 @@ def command_parser(doc: str | None, *reads: str) -> argparse.ArgumentParser:
     """
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("competition", nargs="?", default="", help="its name; without one the script lists them")
-    arguments.add_argument("--demo", action="store_true", help="work on the phantoms with the small recipes")
+    arguments.add_argument("--demo", action="store_true", help="work on the phantoms with their own recipes")
+    arguments.add_argument("--recipes", default="", metavar="SET", help="another set of recipes on the real data: small, "
+                           "which two cores can train")
     for option in dataclasses.fields(Options):
         if option.name in (*COMMON, *reads):
             _add(arguments, option)
@@ -77,7 +79,7 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
         UsageError: no competition is named, or an option is given that the script does not read.
         UserError: a value does not fit.
     """
-    competition = load(args.competition, args.demo)
+    competition = load(_name(args), args.demo)
     given = {name: tuple(value) if isinstance(value, list) else value
              for name, value in vars(args).items() if name in Options.__dataclass_fields__}
     if given.get("all_stages") and args.demo:
@@ -91,6 +93,14 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     else:
         _check_names(context, given.get("only", ()))
     return context
+
+
+def _name(args: argparse.Namespace) -> str:
+    """The competition's name, with the set of recipes where one is chosen; the demo has its own."""
+    recipes = getattr(args, "recipes", "")
+    if recipes and args.demo:
+        raise UsageError(f"--recipes {recipes} works on real data and --demo on phantoms; leave one of them away")
+    return f"{args.competition}-{recipes}" if recipes and args.competition else args.competition
 
 
 def _read(given: dict[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def make_context(competition: Competition, options: Options) -> Context:
 def paths_of(competition: Competition, options: Options) -> Paths:
     """The folders of a competition; results of ``--limit N`` lie under their own name."""
     name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
-    return Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name)
+    return Paths(Path(options.data_dir), Path(options.out_dir), competition.source or competition.name, name)
 
 
 def as_annotated(competition: Competition, options: Options) -> Competition:
