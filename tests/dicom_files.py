@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 
 def make_dicom(path: Path, pixels: np.ndarray | None, *, syntax: str = ExplicitVRLittleEndian, **elements) -> Path:
@@ -55,3 +55,33 @@ def noise(shape: tuple[int, int] = (8, 8), low: int = 0, high: int = 4096, seed:
     """Random stored values: uint16, int16 where ``low`` is negative."""
     dtype = np.int16 if low < 0 else np.uint16
     return np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
+
+
+def compress(path: Path, syntax: str) -> Path:
+    """Let ``path`` hold its picture compressed: by pydicom where it has an encoder, else by GDCM."""
+    if syntax in (RLELossless, JPEG2000Lossless):
+        dataset = pydicom.dcmread(path)
+        dataset.compress(syntax, generate_instance_uid=False)
+        dataset.save_as(path)
+        return path
+    import gdcm
+
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return path
+
+
+def scene(shape: tuple[int, int] = (48, 64), bits: int = 12, seed: int = 0) -> np.ndarray:
+    """A picture as an encoder likes it: smooth, with some noise; uint16, or uint8 of 8 bits."""
+    rows, columns = np.mgrid[:shape[0], :shape[1]]
+    smooth = 0.5 + 0.3 * np.sin(rows / 9) * np.cos(columns / 7)
+    grain = np.random.default_rng(seed).normal(0, 0.01, shape)
+    return np.clip((smooth + grain) * (1 << bits), 0, (1 << bits) - 1).astype(np.uint8 if bits == 8 else np.uint16)

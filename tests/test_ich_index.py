@@ -213,6 +213,21 @@ def test_missing_folders_and_unusable_archives_are_user_errors(tmp_path):
         build(folder)
 
 
+def test_a_scan_without_a_patient_is_one_patient(tmp_path):
+    folder = archive(tmp_path / "input")
+    blank = {"ID_9": {"PatientID": ""}, "ID_8": {"PatientID": None}, "ID_7": {"PatientID": " ", "SeriesInstanceUID": "ID_x"},
+             "ID_6": {"PatientID": "", "StudyInstanceUID": None}, "ID_5": {"PatientID": "", "StudyInstanceUID": ""}}
+    for number, (name, elements) in enumerate(blank.items()):
+        make_dicom(folder / "stage_2_train" / f"{name}.dcm", noise(), **{
+            "SeriesInstanceUID": "ID_r", "ImagePositionPatient": [0, 0, 5.0 * number], **elements})
+    lines: list[str] = []
+    index, _ = build(folder, lines)
+    group = index.set_index("id")["group"]
+    assert group[["ID_9", "ID_8", "ID_7"]].tolist() == ["ID_s"] * 3 and group[["ID_6", "ID_5"]].tolist() == ["ID_r"] * 2
+    assert index.loc[index["id"].isin(["ID_9", "ID_8"]), "series"].nunique() == 1
+    assert lines[0] == ("slices without a PatientID: 5; taken for one patient a study: 3, a series: 2, a slice: 0")
+
+
 @pytest.mark.real
 def test_real_slices_are_all_indexed_in_order(tmp_path):
     if "RADSTACK_REAL_DATA" not in os.environ:

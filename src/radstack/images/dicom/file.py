@@ -7,25 +7,34 @@ undefined lengths, a header longer than what was read. Bytes become values by DI
 """
 
 import math
-import os
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, TEXT_VR_DELIMS
+
+from radstack.images.dicom import stream
+from radstack.images.dicom.decoder import decode
+from radstack.images.dicom.source import Deflated, Inflating, Source
+from radstack.images.unreadable import Unreadable, opened, read_at, read_start
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
+CHARSET = 0x00080005
 EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
 IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
 HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
@@ -34,23 +43,12 @@ SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EX
 """Value representations with a 16-bit length, and with two reserved bytes and a 32-bit one (PS3.5 section 7.1.2)."""
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
-_NATIVE = (EXPLICIT, IMPLICIT, str(ExplicitVRBigEndian))
-
-
-class Unreadable(Exception):
-    """A file that cannot be used.
-
-    ``reason`` is one of a few fixed words (``empty``, ``not-dicom``, ``bad-header``, ``no-pixels``, ``truncated``,
-    ``wrong-size``, ``unsupported-transfer-syntax``, ``not-gray``, ``undecodable``, ``no-access``, ``odd-name``);
-    ``detail`` is a line for people.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail.replace("\n", " ")[:300]  # it fits a table
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
+_NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+WHOLE = 32 << 20
+"""Bytes up to which a file is read at once; of a longer one, the header first, then the pixels alone."""
+FACTS = ("transfer_syntax", "rows", "columns", "bits_allocated", "bits_stored", "pixel_representation", "photometric")
+"""Fields of :class:`Header` that a decoder needs."""
 
 
 def _element(keyword: str, default: Any) -> Any:
@@ -62,8 +60,11 @@ def _element(keyword: str, default: Any) -> Any:
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
+    charset: str = _element("SpecificCharacterSet", "")  # of ``patient``
     sop: str = _element("SOPInstanceUID", "")
+    modality: str = _element("Modality", "")  # CT, MR, CR, DX and so on
     patient: str = _element("PatientID", "")
+    sex: str = _element("PatientSex", "")  # M, F, O (other) or absent
     study: str = _element("StudyInstanceUID", "")
     series: str = _element("SeriesInstanceUID", "")
     position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
@@ -76,7 +77,7 @@ class Header:
     photometric: str = _element("PhotometricInterpretation", "")
     bits_allocated: int = _element("BitsAllocated", 0)  # bits a sample takes up
     bits_stored: int = _element("BitsStored", 0)  # bits of a sample that count
-    pixel_representation: int = _element("PixelRepresentation", 0)  # 0 unsigned, 1 two's complement
+    pixel_representation: int = _element("PixelRepresentation", -1)  # 0 unsigned, 1 two's complement, -1 absent
     padding: int | None = _element("PixelPaddingValue", None)  # a stored value of the file's own sign
     padding_limit: int | None = _element("PixelPaddingRangeLimit", None)  # every value from it to ``padding`` is padding
     intercept: float = _element("RescaleIntercept", 0.0)
@@ -85,10 +86,19 @@ class Header:
     window_width: tuple[float, ...] = _element("WindowWidth", ())  # one or several
     transfer_syntax: str = _element("TransferSyntaxUID", "")
     pixel_offset: int = 0
-    """Byte at which the value of PixelData starts; 0 if it has none or the file is deflated."""
+    """Byte at which the value of PixelData starts, of a deflated file after inflation; 0 if it has none."""
     pixel_length: int = 0
-    """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated or deflated."""
+    """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated."""
     size: int = 0  # bytes of the file
+    faulty: str = ""
+    """Comma-joined names of the fields of ``OPTIONAL`` whose value is none; they are as if absent."""
+
+
+OPTIONAL = {"position": 3, "orientation": 6, "spacing": 2, "window_center": 0, "window_width": 0, "padding": 0,
+            "padding_limit": 0}
+"""Fields without which the pixels are as good, and how many numbers they have; 0 for any. A faulty one costs no picture."""
+FAULTY = object()
+"""The value of an element of ``OPTIONAL`` that does not parse."""
 
 
 _TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
@@ -96,10 +106,11 @@ FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag
 """Tag -> field of :class:`Header`, and the value representations it may have."""
 
 
-def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
+def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
     """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
 
-    Unreadable (``bad-header``) where the bytes do not parse as their value representation.
+    ``charset`` is the SpecificCharacterSet of the file. Where the bytes do not parse as their value representation, it is
+    ``FAULTY`` for a field of ``OPTIONAL``, else Unreadable (``bad-header``).
     """
     try:
         if vr in (b"DS", b"IS"):
@@ -108,19 +119,37 @@ def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
         if vr in (b"US", b"SS"):
             return struct.unpack("<H" if vr == b"US" else "<h", raw)[0] if raw else None
     except (ValueError, struct.error) as error:
+        if name in OPTIONAL:
+            return FAULTY
         raise Unreadable("bad-header", f"{name} is {raw[:32]!r}") from error
-    return raw.decode("ascii", "replace").strip(" \0")
+    if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
+        return _bare(_spelled(raw, charset))
+    return _bare(raw.decode("latin-1"))  # what other representations hold is ASCII, or wrong
+
+
+def _spelled(raw: bytes, charset: str) -> str:
+    """A text in the character sets that the file names (PS3.3 C.12.1.1.2)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        text = decode_bytes(raw, convert_encodings(charset.split("\\")), TEXT_VR_DELIMS)
+    # Where the file names the wrong set, two people must not become one.
+    return raw.decode("latin-1") if "\ufffd" in text else text
+
+
+def _bare(text: str) -> str:
+    """A text without the padding around its values."""
+    return "\\".join(value.strip(" \0") for value in text.split("\\"))
 
 
 def make_header(values: dict[str, Any], **where: int) -> Header:
-    """Build a header from decoded ``values`` by field name; None and () count as absent.
+    """Build a header from decoded ``values`` by field name; None and () count as absent, as do faulty ones of ``OPTIONAL``.
 
-    Unreadable (``bad-header``) where a number that must be finite is not, or a vector has the wrong length.
+    Unreadable (``bad-header``) where a number that must be finite is not.
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
-    for name, length in (("position", 3), ("orientation", 6), ("spacing", 2)):
-        if name in given and len(given[name]) != length:
-            raise Unreadable("bad-header", f"{name} has {len(given[name])} values, not {length}")
+    faulty = [name for name in OPTIONAL if name in given and _is_faulty(name, given[name])]
+    for name in faulty:
+        del given[name]
     for name, value in given.items():
         if isinstance(value, tuple) and not all(map(math.isfinite, value)):
             raise Unreadable("bad-header", f"{name} is {value}")
@@ -132,23 +161,24 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
         if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
             value = given[name] & 0xFFFF
             given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
-    return Header(**(given | where))
+    return Header(**(given | where), faulty=",".join(faulty))
+
+
+def _is_faulty(name: str, value: Any) -> bool:
+    """Whether the value of a field of ``OPTIONAL`` is none: it does not parse, is not finite, or has another length."""
+    if not isinstance(value, tuple):
+        return value is FAULTY
+    return (len(value) != (OPTIONAL[name] or len(value)) or not all(map(math.isfinite, value))
+            or (name == "spacing" and min(value) <= 0))
 
 
 def read_header(path: Path | str) -> Header:
-    """Read the header of ``path``; Unreadable as ``no-access``, ``empty``, ``not-dicom`` or ``bad-header``.
+    """Read the header of ``path``.
 
-    Whether the pixels are all there and can be decoded is asked of :func:`fault`.
+    Unreadable as ``no-access``, ``not-a-file``, ``empty``, ``not-dicom``, ``truncated`` (the file ends within the header)
+    or ``bad-header``. Whether the pixels are all there and can be decoded is asked of :func:`fault`.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            size = os.fstat(handle).st_size
-            head = os.pread(handle, HEAD_BYTES, 0)
-        finally:
-            os.close(handle)
-    except (OSError, ValueError) as error:
-        raise Unreadable("no-access", str(error)) from error
+    head, size = read_start(path, HEAD_BYTES)
     return walk(head, size) or ask_pydicom(path, size)
 
 
@@ -187,47 +217,86 @@ def walk(data: bytes, size: int) -> Header | None:
         if tag > PIXEL_DATA or at + length > len(data):
             return None
         if name:
-            values[name] = from_bytes(name, vr, data[at : at + length])
+            values[name] = from_bytes(name, vr, data[at : at + length], values.get("charset", ""))
         at, last = at + length, tag
     return None
 
 
 def ask_pydicom(path: Path | str, size: int) -> Header:
-    """Read the header with pydicom, stopping before the pixels; Unreadable as ``not-dicom`` or ``bad-header``."""
+    """Read the header with pydicom, stopping before the pixels.
+
+    Unreadable as ``not-dicom``, ``truncated`` or ``bad-header``.
+    """
+    with opened(path) as (handle, _):
+        return _parsed(lambda at, count: read_at(handle, count, at), size)[0]
+
+
+def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callable[[int, int], bytes]]:
+    """The header of the file of which ``get(at, count)`` gives bytes, and where its pixels are read by offset."""
+    source = Source(get)
     try:
-        with warnings.catch_warnings(), Path(path).open("rb") as file:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, stop_before_pixels=True)
-            at, element = file.tell(), file.read(12)
-            values = {name: _value(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
-            values["transfer_syntax"] = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-            return make_header(values, **_pixel_place(dataset, at, element), size=size)
-    except Unreadable:
+            dataset: pydicom.Dataset
+            try:
+                dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(FIELDS))
+                syntax, order = str(dataset.file_meta.get("TransferSyntaxUID", "")), dataset.original_encoding
+            except Deflated as found:
+                get = Inflating(get, found.at)
+                source, syntax, order = Source(get), DEFLATED, (False, True)
+                dataset = read_dataset(cast(BinaryIO, source), False, True, stop_when=_at_pixels, specific_tags=list(FIELDS))
+            values = {name: _tried(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
+        place = _pixel_place(order, source.tell(), get(source.tell(), 12))
+        if source.cut and not place["pixel_length"]:
+            raise Unreadable("truncated", f"the file ends within its header, after {size} bytes")
+        return make_header(values | {"transfer_syntax": syntax}, **place, size=size), get
+    except (Unreadable, MemoryError):
         raise
     except InvalidDicomError as error:
         raise Unreadable("not-dicom", "no DICM mark at byte 128") from error
     except Exception as error:  # pydicom meets broken bytes with whatever the parsing step happened to raise
-        raise Unreadable("bad-header", f"{type(error).__name__}: {error}") from error
+        raise Unreadable("truncated" if source.cut else "bad-header", f"{type(error).__name__}: {error}") from error
+
+
+def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
+    return tag >= PIXEL_DATA
+
+
+def _tried(dataset: pydicom.Dataset, tag: int) -> Any:
+    """:func:`_value`; ``FAULTY`` where a field of ``OPTIONAL`` does not parse."""
+    try:
+        return _value(dataset, tag)
+    except Exception as error:  # as in _parsed
+        if FIELDS[tag][0] not in OPTIONAL or isinstance(error, MemoryError):
+            raise
+        return FAULTY
 
 
 def _value(dataset: pydicom.Dataset, tag: int) -> Any:
     """One field of a pydicom data set in the types of :func:`from_bytes`."""
-    value, vr = dataset[tag].value if tag in dataset else None, FIELDS[tag][1][0]
+    if tag not in dataset:
+        return None
+    name, (vr, *_) = FIELDS[tag]
+    if vr == b"LO" and isinstance(item := dataset.get_item(tag), RawDataElement):
+        return from_bytes(name, vr, item.value or b"", _value(dataset, CHARSET) or "")
+    value = dataset[tag].value
     if value in (None, ""):
         return None
     if vr in (b"DS", b"IS"):
         return tuple(map(float, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else (float(value),)
-    return int(value) if vr == b"US" else str(value).strip(" \0")
+    if vr == b"US":
+        return int(value)
+    return _bare("\\".join(map(str, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value))
 
 
-def _pixel_place(dataset: pydicom.Dataset, at: int, element: bytes) -> dict[str, int]:
-    """Offset and declared length of PixelData from the 12 bytes at which pydicom stopped."""
-    implicit, little = dataset.original_encoding
-    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return {"pixel_offset": 0, "pixel_length": UNDEFINED}
+def _pixel_place(encoding: tuple[bool | None, bool | None], at: int, element: bytes) -> dict[str, int]:
+    """Offset and declared length of PixelData from the 12 bytes at which pydicom stopped; ``encoding``: implicit, little."""
+    implicit, little = encoding
     order = "<" if little else ">"
     if len(element) < 12 or struct.unpack(order + "HH", element[:4]) != (PIXEL_DATA >> 16, PIXEL_DATA & 0xFFFF):
         return {"pixel_offset": 0, "pixel_length": 0}
+    if not implicit and element[4:6] not in (b"OB", b"OW", b"UN"):
+        raise Unreadable("bad-header", f"PixelData has the value representation {element[4:6]!r}")
     length = struct.unpack(order + "I", element[4:8] if implicit else element[8:12])[0]
     return {"pixel_offset": at + (8 if implicit else 12), "pixel_length": length}
 
@@ -235,25 +304,29 @@ def _pixel_place(dataset: pydicom.Dataset, at: int, element: bytes) -> dict[str,
 def fault(header: Header) -> Unreadable | None:
     """What keeps the pixels of a well-formed header from being read, as far as the header and the file size tell.
 
-    None, or ``no-pixels``, ``bad-header``, ``unsupported-transfer-syntax``, ``not-gray``, ``wrong-size`` (the declared
-    length is not that of the picture) or ``truncated`` (the file ends before the declared length).
+    None, or ``no-pixels``, ``bad-header``, ``unsupported-transfer-syntax``, ``multi-frame``, ``not-gray``, ``wrong-size``
+    (the declared length is not that of the picture) or ``truncated`` (the file ends before the declared length).
     """
     if not header.pixel_length:
         return Unreadable("no-pixels", "the header has no PixelData after it")
     for name in ("rows", "columns", "bits_allocated", "bits_stored", "photometric", "transfer_syntax"):
         if not getattr(header, name):
             return Unreadable("bad-header", f"{name} is missing")
+    if header.pixel_representation not in (0, 1):
+        return Unreadable("bad-header", "pixel_representation is missing or neither 0 nor 1")
     if not decodable(header.transfer_syntax):
         return Unreadable("unsupported-transfer-syntax", header.transfer_syntax)
-    if (header.samples, header.frames) != (1, 1) or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        return Unreadable("not-gray", f"{header.frames} frames, {header.samples} samples, {header.photometric}")
+    if header.frames != 1:
+        return Unreadable("multi-frame", f"{header.frames} frames; split it into files of one")
+    if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        return Unreadable("not-gray", f"{header.samples} samples, {header.photometric}")
     if header.transfer_syntax not in _NATIVE:
         return None
     needed = (header.rows * header.columns * header.bits_allocated + 7) // 8
     if header.pixel_length not in (needed, needed + needed % 2):
         return Unreadable("wrong-size", f"PixelData has {header.pixel_length} bytes, "
                           f"{header.rows} x {header.columns} x {header.bits_allocated} bit needs {needed}")
-    if header.pixel_offset + header.pixel_length > header.size:
+    if header.transfer_syntax != DEFLATED and header.pixel_offset + header.pixel_length > header.size:
         return Unreadable("truncated", f"the file has {header.size} bytes, {header.pixel_offset + header.pixel_length} "
                           "are declared")
     return None
@@ -265,28 +338,43 @@ def decodable(transfer_syntax: str) -> bool:
     try:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
-        return transfer_syntax in _NATIVE or transfer_syntax == DeflatedExplicitVRLittleEndian
+        return transfer_syntax in _NATIVE
 
 
 def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
     """Read the stored values of ``path``: [rows, columns], uint16, or int16 for two's complement; and its header.
 
-    Plain 16-bit little-endian files are a view (read-only) of the bytes read; the rest is decoded by pydicom with
-    pylibjpeg and gdcm. The values are those of ``pydicom.dcmread(path).pixel_array`` bit for bit, in whatever way
-    they were reached. MONOCHROME1 is *not* inverted here: the rescale of a CT holds whatever the polarity of the
-    display (PS3.3 C.7.6.3.1.2), and a radiograph is turned around with :func:`invert`. Raises nothing but Unreadable.
+    Plain 16-bit little-endian files are a view (read-only) of the bytes read; other native ones are unpacked by pydicom,
+    and compressed ones decoded by GDCM or pylibjpeg in a process of their own (``decoder``), after what the codestream
+    says of itself was compared with the header. The values are those of ``pydicom.dcmread(path).pixel_array`` bit for
+    bit. MONOCHROME1 is *not* inverted here: the rescale of a CT holds whatever the polarity of the display (PS3.3
+    C.7.6.3.1.2), and a radiograph is turned around with :func:`invert`. No more is read and held than the picture can
+    need, whatever the file declares. Raises nothing but Unreadable.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (twice as fast as Path.open on small files)
-            data = file.read()
-    except (OSError, ValueError) as error:
-        raise Unreadable("no-access", str(error)) from error
-    header = walk(data, len(data))
-    plain = header is not None
-    header = header or ask_pydicom(path, len(data))
+    data, size = read_start(path, WHOLE)
+    header = walk(data, size)
+    if header is None:
+        return _read_other(path, size)
     if found := fault(header):
         raise found
-    return (_view(data, header) if plain and _is_plain(header) else _decode(path)), header
+    if not _is_plain(header):
+        return _read_other(path, size)
+    if len(data) < header.pixel_offset + header.pixel_length:
+        with opened(path) as (handle, _):
+            data = read_at(handle, header.pixel_offset + header.pixel_length)
+    return _view(data, header), header
+
+
+def _read_other(path: Path | str, size: int) -> tuple[np.ndarray, Header]:
+    """Stored values and header of what is not plain."""
+    with opened(path) as (handle, _):
+        header, get = _parsed(lambda at, count: read_at(handle, count, at), size)
+        if found := fault(header):
+            raise found
+        stored = _unpacked(get, header) if header.transfer_syntax in _NATIVE else _decode(get, header)
+    if stored.ndim != 2 or stored.dtype.itemsize > 2:
+        raise Unreadable("not-gray", f"decoded to {stored.dtype} {stored.shape}")
+    return stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False), header
 
 
 def invert(stored: np.ndarray, header: Header) -> np.ndarray:
@@ -316,14 +404,30 @@ def _view(data: bytes, header: Header) -> np.ndarray:
     return stored
 
 
-def _decode(path: Path | str) -> np.ndarray:
-    """Let pydicom and its plugins decode the picture; ``not-gray`` is what is not one 8- or 16-bit gray frame."""
+def _unpacked(get: Callable[[int, int], bytes], header: Header) -> np.ndarray:
+    """A native picture of another depth or byte order, or a deflated one, by pydicom."""
     try:
+        data = get(header.pixel_offset, header.pixel_length)
+        if len(data) < header.pixel_length:
+            raise Unreadable("truncated", f"{header.pixel_length} bytes of pixels are declared, {len(data)} are there")
+        vr = get(header.pixel_offset - 8, 2).decode("ascii", "replace") if header.transfer_syntax != IMPLICIT else "OW"
+        syntax = EXPLICIT if header.transfer_syntax == DEFLATED else header.transfer_syntax
+        options: dict[str, Any] = {name: getattr(header, name) for name in FACTS[1:-1]}
+        options |= {"number_of_frames": 1, "samples_per_pixel": 1, "photometric_interpretation": header.photometric,
+                    "pixel_keyword": "PixelData", "pixel_vr": vr}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            stored = pydicom.dcmread(path).pixel_array
-    except Exception as error:  # decoders raise what they like on broken streams
+            return get_decoder(UID(syntax)).as_array(data, **options)[0]
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # pydicom checks the options, and zlib the stream
         raise Unreadable("undecodable", f"{type(error).__name__}: {error}") from error
-    if stored.ndim != 2 or stored.dtype.itemsize > 2:
-        raise Unreadable("not-gray", f"decoded to {stored.dtype} {stored.shape}")
-    return stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False)
+
+
+def _decode(get: Callable[[int, int], bytes], header: Header) -> np.ndarray:
+    """A compressed picture, by a decoder in another process."""
+    decoded = header.rows * header.columns * header.bits_allocated // 8
+    at, most = header.pixel_offset, max(WHOLE, 4 * decoded)
+    frame = stream.frame_of(get(at, min(most, header.size - at)), 0, header.size - at <= most)
+    stream.check(frame, header)
+    return decode({name: getattr(header, name) for name in FACTS}, frame)
