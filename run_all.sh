@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All stages in order:  bash run_all.sh [competition] [--demo] [any option of the stages]
+# All stages in order:  bash run_all.sh [competition] [--demo, or --recipes small] [any option of the stages]
 # Competitions: ich, bone_age, knee_age, radius_ulna. With none it runs the demo of ich: phantoms, small recipes, a checked submission in minutes.
 set -euo pipefail
 cd "$(dirname "$0")"

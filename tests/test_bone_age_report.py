@@ -53,8 +53,8 @@ def test_each_hand_has_its_age_interval_regions_and_flag(cases):
 
 def case_of(train, models):
     """The first training hand with the same age by every model of ``models``."""
-    row = train.iloc[:1].assign(shard=0, slot=0, map_shard=0, map_slot=0, path="a0.png", flag="", mirrored=True,
-                                inverted=False, height=100, width=80, scale=1.0, offset_x=10.0, offset_y=0.0,
+    row = train.iloc[:1].assign(shard=0, slot=0, map_shard=0, map_slot=0, path="a0.png", flag="", registered=1,
+                                mirrored=True, inverted=False, height=100, width=80, scale=1.0, offset_x=10.0, offset_y=0.0,
                                 **dict(zip([f"raw_{name}" for name in FINE], (30.0, 20, 60, 40, 40, 70))))
     return Case("a0", ("worst",), ("female",), 0, 30.0, 2.0, row, {
         name: np.full((1, 1), 90.0 + place, np.float32) for place, name in enumerate(models)})

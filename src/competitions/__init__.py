@@ -1,6 +1,6 @@
 """One folder a competition; here is how a script gets hold of one."""
 
-import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -17,8 +17,8 @@ __path__ += OWN
 NAMES = tuple(sorted((module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")),
                      key=lambda name: (name != "ich", name)))  # examples name the first: the competition that most come for
 """Every folder here and in ``OWN``; ``_template`` is no competition but the one to copy."""
-VARIANTS = ("demo", "ablation")
-"""``<name>-<variant>`` is in ``<name>/<variant>.py``."""
+VARIANTS = ("demo", "small", "ablation")
+"""``<name>-<variant>`` is in ``<name>/<variant>.py`` of a competition that has it; ``--recipes`` names one, too."""
 
 
 def load(name: str, demo: bool = False) -> Competition:
@@ -35,5 +35,10 @@ def load(name: str, demo: bool = False) -> Competition:
     check_name(NAMES, name, "competition")
     if not variant:
         return importlib.import_module(f"competitions.{name}").COMPETITION
-    check_name(VARIANTS, variant, f"variant of {name},")
+    check_name(variants(name), variant, f"set of recipes of {name},")
     return getattr(importlib.import_module(f"competitions.{name}.{variant}"), variant.upper())
+
+
+def variants(name: str) -> list[str]:
+    """Those of ``VARIANTS`` that the competition ``name`` has."""
+    return [variant for variant in VARIANTS if importlib.util.find_spec(f"competitions.{name}.{variant}")]

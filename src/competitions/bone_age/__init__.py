@@ -9,7 +9,7 @@ import pandas as pd
 
 from competitions.bone_age import localizer
 from competitions.bone_age.cases import view
-from competitions.bone_age.experiments import EXPERIMENTS, ON_CALL, SCALE, STACKERS
+from competitions.bone_age.experiments import EXPERIMENTS, LITE0, ON_CALL, SCALE, STACKERS
 from competitions.bone_age.frame import FRAME
 from competitions.bone_age.index import build_index, index_new
 from competitions.bone_age.labels import label_files, sample_file
@@ -40,6 +40,7 @@ COMPETITION = Competition(
     cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
                       by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),
     models=Models(EXPERIMENTS, STACKERS, final="final", on_call=ON_CALL),
+    plain=localizer.unannotated(512, LITE0),
     submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
     pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"}, strata=strata, published=PUBLISHED,
                 case_tables={"hands": hands}, case_view=view, acquisition=("inverted",)),

@@ -35,6 +35,12 @@ def mask_path(folder: Path, hand: str) -> Path:
     return folder / MASKS / f"{hand}.png"
 
 
+def is_annotated(folder: Path) -> bool:
+    """Whether anything below ``folder``, ``input/<name>``, is annotated: a mask or a file of landmarks."""
+    files = (folder / FOLDER / "landmarks.csv", folder / FOLDER / "landmarks.json")
+    return any(file.exists() for file in files) or any((folder / MASKS).glob("*.png"))
+
+
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A mask, bool [height, width]: True where the PNG (8 bit, 0 and 255) is above 127.
 

@@ -52,7 +52,8 @@ def registered(row: pd.Series, regions: dict[str, float], answer: tuple[float, f
     made = hand(Shards(paths.cache)(int(row["shard"]), int(row["slot"])), regions,
                 (age, max(age - half, 0.0), age + half), sex="male" if row["male"] == 1 else "female",
                 truth=float(row["boneage"]), flags=row["flag"])
-    return Picture(data_uri(drawn(made)), "The registered hand. Each box is a region with the age that its networks give; "
+    what = "The registered hand" if row["registered"] else "The hand as it was filed, in the frame of registered ones"
+    return Picture(data_uri(drawn(made)), f"{what}. Each box is a region with the age that its networks give; "
                    "at the right the answer with its 90 % interval, and how far each region's age is from it.")
 
 
@@ -69,8 +70,10 @@ def localized(row: pd.Series, paths: Paths) -> Picture | None:
     points = row[[f"raw_{name}" for name in FINE]].to_numpy(float).reshape(-1, 2) * small.shape[0] / raw.shape[0]
     turned = " It was mirrored." if row["mirrored"] else ""
     inverted = " Its gray levels were inverted." if row["inverted"] else ""
-    return Picture(data_uri(drawn(found(small, points, outline, row["flag"]))), "The radiograph as it was filed, with the "
-                   f"hand's outline and the landmarks by which it was registered.{turned}{inverted}")
+    marks = (", with the hand's outline and the landmarks by which it was registered" if row["registered"]
+             else ", with what was found of the hand; it is not registered")
+    return Picture(data_uri(drawn(found(small, points, outline, row["flag"]))),
+                   f"The radiograph as it was filed{marks}.{turned}{inverted}")
 
 
 def dots(row: pd.Series, ages: dict[str, float], final: str, half: float) -> Plot:

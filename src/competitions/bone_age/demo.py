@@ -60,6 +60,7 @@ DEMO = change(
     name="bone_age-demo",
     title="RSNA 2017 pediatric bone age, phantoms",
     phantoms=Phantoms(partial(draw_demo, "bone_age", size=480), 600, partial(truth, "bone_age")),
+    plain=None,
     data__disk=1_000_000_000,
     pages__localization_score=localization,
     localizer=chain(SMALL_SIDE, MASK, COARSE, FINE),

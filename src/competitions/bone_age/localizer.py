@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age import frame
+from competitions.bone_age.annotations import is_annotated
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
 from radstack.images import masks
 from radstack.images.radiograph import prepare, read
 from radstack.images.similarity import Similarity, resized, warp
 from radstack.images.views import Whole
-from radstack.recipes.competition import CacheRecipe
+from radstack.recipes.competition import CacheRecipe, Plain
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
 from radstack.recipes.localizer import Chain, Step, has_mask
 from radstack.recipes.losses import HeatMaps, Jaccard, Points
@@ -27,6 +28,10 @@ COARSE = tuple(f"coarse_{point}_{axis}" for point in LANDMARKS for axis in "xy")
 """Columns of the first landmark network's answers, -1 to 1 across the small picture."""
 FINE = tuple(f"{point}_{axis}" for point in LANDMARKS for axis in "xy")
 """Columns of the second landmark network's answers, likewise."""
+ADVICE = ("nobody annotated a hand, so whole pictures are used as they are; with masks and landmarks of about 100 hands "
+          "networks learn to register the others, and the ages of regions of the hand come to those of the whole picture "
+          "(README, Add your own)")
+"""What stage 02 says where there are no annotations."""
 MATRIX = ("m00", "m01", "m02", "m10", "m11", "m12")
 """Columns of the similarity from raw pixels to the canonical frame."""
 
@@ -174,9 +179,17 @@ def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, An
     transform = registered.transform
     if flag:
         transform = frame.unregistered(raw_mask(probability, row), size)
-    return {"flag": flag, "mirrored": bool(registered.mirrored and not flag), "parts": cleaned.parts,
-            "inverted": bool(cleaned.mask.any() and masks.is_inverted(picture, cleaned.mask)),
+    return {"flag": flag, "registered": int(not flag), "mirrored": bool(registered.mirrored and not flag),
+            "parts": cleaned.parts, "inverted": bool(cleaned.mask.any() and masks.is_inverted(picture, cleaned.mask)),
             **dict(zip((f"raw_{name}" for name in FINE), points.ravel().tolist())),
+            **dict(zip(MATRIX, transform.matrix.ravel().tolist()))}
+
+
+def as_filed(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, Any]:
+    """The columns of :func:`write_boxes` for a picture in which nothing was looked for: the whole of it fills the frame."""
+    transform = frame.unregistered(None, (row.height, row.width))
+    return {"flag": "", "registered": 0, "mirrored": False, "parts": 0, "inverted": False,
+            **dict.fromkeys((f"raw_{name}" for name in FINE), np.nan),
             **dict(zip(MATRIX, transform.matrix.ravel().tolist()))}
 
 
@@ -201,8 +214,8 @@ def similarity(row: Any) -> Similarity:
 
 def registered_hand(paths: Paths, row: Any, cache: CacheRecipe) -> np.ndarray:
     """The hand in the canonical frame at the cache's scale, uint8 [height, width], background 0."""
-    raw, mask = read(paths.input / row.path), found_mask(paths, row)
-    whole = mask if mask.any() else np.ones(raw.shape, bool)
+    raw = read(paths.input / row.path)
+    whole = found_mask(paths, row) if row.parts else np.ones(raw.shape, bool)
     return frame.place(raw, whole, bool(row.inverted), similarity(row), cache.size[0] / frame.FRAME[0])
 
 
@@ -219,6 +232,13 @@ def show(paths: Paths, row: Any, picture: np.ndarray, maps: np.ndarray, file: Pa
     registered = registered_hand(paths, row, CacheRecipe((520, 400), 0, (), "uint8"))
     strip({"input": picture, "mask": probability, "cleaned": np.where(cleaned, turned, 0), "equalized": equal,
            "landmarks": equal, "registered": registered, **frame.cut(registered, 0.25)}, file, points=small, note=row.flag)
+
+
+def unannotated(side: int, *networks: Experiment) -> Plain:
+    """The way of a data set without annotations: small pictures of ``side`` pixels, and ``networks`` that see the film."""
+    return Plain(is_annotated, {
+        "localizer": Chain(side, small_hand, (), as_filed, show, advice=ADVICE), "models__on_call": (),
+        "models__experiments": networks, "models__stackers": (), "models__final": networks[0].name})
 
 
 def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LANDMARKS,

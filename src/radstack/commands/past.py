@@ -67,9 +67,9 @@ class Past:
 def past_run(context: Context) -> Past:
     """The largest earlier run in these folders, that with ``--limit`` too."""
     found = Past("", max(context.options.workers, 1))
-    for index in sorted((context.paths.out / "folds").glob(f"{context.paths.source}*/index.parquet")):
+    for index in sorted((context.paths.out / "folds").glob(f"{context.competition.name}*/index.parquet")):
         name = index.parent.name
-        if not re.fullmatch(rf"{re.escape(context.paths.source)}(-limit\d+)?", name):
+        if not re.fullmatch(rf"{re.escape(context.competition.name)}(-limit\d+)?", name):
             continue
         rows = {str(split): int(count) for split, count in pd.read_parquet(index, columns=["split"])["split"].value_counts()
                 .items()}
@@ -80,8 +80,7 @@ def past_run(context: Context) -> Past:
 
 def small_run(context: Context) -> str:
     """The command of a run on few patients."""
-    demo = " --demo" if context.competition.name.endswith("-demo") else ""
-    return f"bash run_all.sh {context.competition.name.removesuffix('-demo')}{demo} --limit {SMALL_RUN}"
+    return f"bash run_all.sh {' '.join(context.competition.words)} --limit {SMALL_RUN}"
 
 
 def _seconds(out: Path, name: str) -> dict[tuple[str, str], float]:

@@ -213,11 +213,22 @@ class Phantoms:
 
 
 @dataclass(frozen=True)
+class Plain:
+    """What is run where nobody annotated anything, so that networks cannot learn to find the anatomy."""
+
+    annotated: Callable[[Path], bool]
+    """Whether ``input/<name>`` holds an annotation."""
+    edits: Mapping[str, Any]
+    """Edits of the competition, as :func:`radstack.core.recipe.change` takes them: a chain without steps, and the models
+    that need no more than the picture."""
+
+
+@dataclass(frozen=True)
 class Competition:
     """One competition. Every field without a default must be given, or the import fails."""
 
     name: str
-    """Folder name below ``input/``, ``cache/`` ...; the demo's ends in ``-demo``."""
+    """Folder name below ``input/``, ``cache/`` ...; the demo's ends in ``-demo``, that of small recipes in ``-small``."""
     title: str
     """One line for people."""
     targets: tuple[str, ...]
@@ -235,6 +246,10 @@ class Competition:
     pages: Pages = Pages()
     phantoms: Phantoms | None = None
     """Demos only."""
+    plain: Plain | None = None
+    """None where annotations are needed, or no network finds the anatomy."""
+    source: str = ""
+    """Folder name below ``input/``; empty for ``name``. Another set of recipes for the same data names theirs."""
 
     def __post_init__(self) -> None:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
@@ -247,6 +262,12 @@ class Competition:
         """Experiments (those on call, too), sequence models and stackers, in the order in which they run."""
         models = self.models
         return (*models.experiments, *models.on_call, *models.sequences, *models.stackers)
+
+    @property
+    def words(self) -> list[str]:
+        """How a command line names it: ``ich``, ``ich --demo``, ``ich --recipes small``."""
+        name, _, variant = self.name.partition("-")
+        return [name, *(["--demo"] if variant == "demo" else ["--recipes", variant] if variant else [])]
 
     def recipe(self, name: str) -> Any:
         """The experiment, sequence model or stacker called ``name``."""

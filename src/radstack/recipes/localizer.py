@@ -81,7 +81,7 @@ class Chain(Localizer):
     """``prepare(input folder, rows, side)`` of the index rows of one file: their small pictures, uint8 [rows, side, side],
     and columns that lead back to raw pixels, one value for all or one a row."""
     steps: tuple[Step, ...]
-    """In order."""
+    """In order; with none, nothing is looked for and ``write_boxes`` takes the picture as it is."""
     write_boxes: Callable[[Any, np.ndarray, np.ndarray], dict[str, Any]]
     """``write_boxes(row, picture, maps)``: columns of the localization table, from the answers (in ``row``), the small
     picture, uint8 [side, side], and the probability maps of the steps that find masks, uint8 [masks, side, side]. ``flag``
@@ -90,6 +90,8 @@ class Chain(Localizer):
     """``show(paths, row, picture, maps, file)`` draws the steps of one picture into a PNG file."""
     per_shard: int = 512
     """Small pictures in one file; those of one raw file stay together."""
+    advice: str = ""
+    """What stage 02 prints: what would be gained if more were annotated."""
 
     @property
     def masks(self) -> tuple[str, ...]:

@@ -36,7 +36,9 @@ def command_parser(doc: str | None, *reads: str) -> argparse.ArgumentParser:
     """
     arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("competition", nargs="?", default="", help="its name; without one the script lists them")
-    arguments.add_argument("--demo", action="store_true", help="work on the phantoms with the small recipes")
+    arguments.add_argument("--demo", action="store_true", help="work on the phantoms with their own recipes")
+    arguments.add_argument("--recipes", default="", metavar="SET", help="another set of recipes on the real data: small, "
+                           "which two cores can train")
     for option in dataclasses.fields(Options):
         if option.name in (*COMMON, *reads):
             _add(arguments, option)
@@ -80,7 +82,7 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
         UsageError: no competition is named, or an option is given that the script does not read.
         UserError: a value does not fit.
     """
-    competition = load(args.competition, args.demo)
+    competition = load(_name(args), args.demo)
     given = {name: tuple(value) if isinstance(value, list) else value
              for name, value in vars(args).items() if name in Options.__dataclass_fields__}
     if given.get("all_stages") and args.demo:
@@ -98,6 +100,14 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     else:
         _check_names(context, given.get("only", ()))
     return context
+
+
+def _name(args: argparse.Namespace) -> str:
+    """The competition's name, with the set of recipes where one is chosen; the demo has its own."""
+    recipes = getattr(args, "recipes", "")
+    if recipes and args.demo:
+        raise UsageError(f"--recipes {recipes} works on real data and --demo on phantoms; leave one of them away")
+    return f"{args.competition}-{recipes}" if recipes and args.competition else args.competition
 
 
 def _read(given: dict[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
@@ -123,11 +133,31 @@ def make_context(competition: Competition, options: Options) -> Context:
     edits = parse_edits(list(options.edits))
     if "localizer__detector" in edits and competition.localizer.detectors:
         edits["localizer__detector"] = pick(competition.localizer.detectors, str(edits["localizer__detector"]), "detector")
-    competition = change(competition, **edits)
-    name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
-    context = Context(competition, Paths(Path(options.data_dir), Path(options.out_dir), competition.name, name), options)
+    competition = change(as_annotated(competition, options), **edits)
+    context = Context(competition, paths_of(competition, options), options)
     advise(context.make_with)
     return context
+
+
+def paths_of(competition: Competition, options: Options) -> Paths:
+    """The folders of a competition; results of ``--limit N`` lie under their own name."""
+    name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name
+    return Paths(Path(options.data_dir), Path(options.out_dir), competition.source or competition.name, name)
+
+
+def as_annotated(competition: Competition, options: Options) -> Competition:
+    """The competition, or its plain form where nobody annotated its pictures.
+
+    The folders say so and not an option, so that one command does for all. Where weights came alone, as in a bundle, it is
+    they that say whether there was a network that finds the anatomy.
+    """
+    plain, paths = competition.plain, paths_of(competition, options)
+    if plain is None:
+        return competition
+    travelled = paths.weights.exists() and not (paths.folds / "index.parquet").exists()
+    finders = any((paths.weights / network.name).exists() for network in competition.localizer.networks)
+    here = finders if travelled else not paths.input.exists() or plain.annotated(paths.input)
+    return competition if here else change(competition, **plain.edits)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -134,8 +134,7 @@ class Context:
 
     def command(self, script: str, only: str = "") -> str:
         """The command line of a stage for this competition in these folders, for messages that say what to type."""
-        options, name = self.options, self.competition.name
-        words = ["python", f"src/{script}.py", name.removesuffix("-demo"), *(["--demo"] if name.endswith("-demo") else [])]
+        options, words = self.options, ["python", f"src/{script}.py", *self.competition.words]
         words += ["--only", only] if only else []
         for flag, value in (("--limit", options.limit), ("--data-dir", options.data_dir), ("--out-dir", options.out_dir)):
             words += [flag, str(value)] if value not in (0, ".") else []

@@ -99,7 +99,7 @@ def unpacked(context: Context, pictures: Path, out: Path) -> Path:
 
 def elsewhere(context: Context, pictures: Path, out: Path) -> Context:
     """The competition on other pictures, with what its final model needs; its results below ``out``."""
-    source = out / "input" / context.competition.name
+    source = out / "input" / context.paths.source
     source.parent.mkdir(parents=True, exist_ok=True)
     source.unlink(missing_ok=True)
     source.symlink_to(pictures.resolve(), target_is_directory=True)

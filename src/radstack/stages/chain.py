@@ -32,6 +32,10 @@ if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do sta
     import torch
 
 VERSION = 3
+BOXES = 4
+"""Version of the join, apart from that of the networks: when a competition's rule changes, none of them learns anew."""
+EMPTY = np.zeros((0, 0, 0), np.uint8)
+"""The maps of a picture in which nothing was looked for."""
 PIECE = 1024
 """Pictures between two looks at the clock; a multiple of the batch size, so that batches stay as they were."""
 
@@ -256,10 +260,11 @@ def write_boxes(context: Context, chain: Chain) -> None:
     """Join the folds' answers: test rows take the median of points and the mean of maps; then the competition's rule."""
     paths, (rows, _) = context.paths, prepared_rows(context)
     found = [found_files(paths, fold, split) for split in rows["split"].unique()
-             for fold in range(context.competition.folds.count)]
+             for fold in range(context.competition.folds.count) if chain.steps]
     inputs = (rows_file(context), *(path for files in found for path in files))
-    files = (paths.cache / "boxes.parquet", *(shard_path(paths.cache / "maps", one) for one in rows["shard"].unique()))
-    artifact = Artifact("02_localize", VERSION, files, {"side": chain.side}, inputs)
+    maps = rows["shard"].unique() if chain.masks else ()
+    files = (paths.cache / "boxes.parquet", *(shard_path(paths.cache / "maps", one) for one in maps))
+    artifact = Artifact("02_localize", BOXES, files, {"side": chain.side}, inputs)
 
     def build() -> dict[str, Any]:
         pieces = [piece for _, piece in rows.groupby("shard")]
@@ -277,18 +282,22 @@ def write_boxes(context: Context, chain: Chain) -> None:
 
 def _boxes_of(chain: Chain, paths: Paths, found: list[tuple[Path, Path]], piece: pd.DataFrame) -> pd.DataFrame:
     """What the competition makes of a shard's answers, indexed like ``piece``; the joined maps go to ``maps/``."""
-    answers, maps = joined(found, piece["id"])
+    answers, maps = joined(found, piece["id"]) if found else (pd.DataFrame(index=range(len(piece))), [EMPTY] * len(piece))
     pictures = Shards(paths.cache / "prepared")
-    shard = int(piece["shard"].iloc[0])
-    size = (len(chain.masks), chain.side, chain.side)
-    store = np.zeros((int(piece["slot"].max()) + 1, *size), np.uint8)  # unreadable pictures leave gaps
-    store[piece["slot"]] = maps
-    write_shard(shard_path(paths.cache / "maps", shard), [one.copy for one in store], size, "uint8")
+    if chain.masks:
+        _write_maps(chain, paths, piece, maps)
     whole = piece.reset_index(drop=True).join(answers)
     return pd.DataFrame([{**answer, "map_crc": zlib.crc32(one.tobytes()),
                           **chain.write_boxes(row, pictures(row.shard, row.slot), one)}
                          for row, answer, one in zip(whole.itertuples(), answers.to_dict("records"), maps)],
                         index=piece.index)
+
+
+def _write_maps(chain: Chain, paths: Paths, piece: pd.DataFrame, maps: list[np.ndarray]) -> None:
+    size = (len(chain.masks), chain.side, chain.side)
+    store = np.zeros((int(piece["slot"].max()) + 1, *size), np.uint8)  # unreadable pictures leave gaps
+    store[piece["slot"]] = maps
+    write_shard(shard_path(paths.cache / "maps", int(piece["shard"].iloc[0])), [one.copy for one in store], size, "uint8")
 
 
 def joined(found: list[tuple[Path, Path]], ids: pd.Series) -> tuple[pd.DataFrame, list[np.ndarray]]:

@@ -98,4 +98,5 @@ def missing_input(context: Context) -> str:
     if competition.phantoms:
         return f"{context.paths.input} is missing; draw the phantoms with: {get}"
     return (f"{context.paths.input} is missing; fetch it with: {get} --kaggle "
-            f"(needs {competition.data.disk / 1e9:,.0f} GB), or try the phantoms: bash run_all.sh {competition.name} --demo")
+            f"(needs {competition.data.disk / 1e9:,.0f} GB), or try the phantoms: "
+            f"bash run_all.sh {competition.words[0]} --demo")

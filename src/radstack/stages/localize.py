@@ -58,10 +58,10 @@ def localize(context: Context) -> None:
     Networks leave ``prepared/``, what each fold's found in ``found/``, and a chain its ``maps/``, too.
     """
     localizer: Any = context.competition.localizer
-    if not localizer.networks:
+    if isinstance(localizer, Classical):
         _by_rules(context, localizer)
         return
-    kind, folds = KINDS[type(localizer)], range(context.competition.folds.count)
+    kind, folds = KINDS[type(localizer)], folds_of(context)
     kind.prepare(context, localizer)
     found = [kind.found_artifact(context, localizer, fold) for fold in folds]
     make_all(context, [(found[fold], Task(f"localize fold {fold}", localize_fold, (context, fold))) for fold in folds])
@@ -69,6 +69,13 @@ def localize(context: Context) -> None:
         print("  would make boxes.parquet: its inputs are not made yet")
         return
     apply_networks(context)
+    if getattr(localizer, "advice", ""):
+        print(f"  {localizer.advice}")
+
+
+def folds_of(context: Context) -> range:
+    """The folds that have networks of their own; none where no network finds the anatomy."""
+    return range(context.competition.folds.count if context.competition.localizer.networks else 0)
 
 
 def localize_fold(context: Context, fold: int) -> None:
@@ -86,7 +93,7 @@ def localize_fold(context: Context, fold: int) -> None:
 def apply_localizer(there: Context) -> None:
     """Stage 02 on pictures that nobody annotated, by what was learned where ``there.paths.home`` says."""
     localizer: Any = there.competition.localizer
-    if not localizer.networks:
+    if isinstance(localizer, Classical):
         _by_rules(there, localizer)
         return
     KINDS[type(localizer)].prepare(there, localizer)
@@ -96,7 +103,7 @@ def apply_localizer(there: Context) -> None:
 def apply_networks(context: Context) -> None:
     """Let the networks of every fold look at the test pictures, and join what all found."""
     localizer: Any = context.competition.localizer
-    kind, folds = KINDS[type(localizer)], range(context.competition.folds.count)
+    kind, folds = KINDS[type(localizer)], folds_of(context)
     found = [kind.applied_artifact(context, localizer, fold) for fold in folds]
     make_all(context, [(found[fold], Task(f"look fold {fold}", look_fold, (context, fold))) for fold in folds])
     kind.write_boxes(context, localizer)

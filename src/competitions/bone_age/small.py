@@ -1,0 +1,89 @@
+"""Small recipes for real hands: an ImageNet start from PyPI and pictures that two cores train on within 100 minutes.
+
+``bash run_all.sh bone_age --recipes small``, for about a thousand hands, a hundred of them annotated; without
+annotations the network of the whole film runs alone. The whole data set wants ``experiments.py``.
+"""
+
+from competitions.bone_age import COMPETITION
+from competitions.bone_age.experiments import LITE0, SCALE
+from competitions.bone_age.frame import region_box
+from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, unannotated
+from competitions.bone_age.views import GRAY
+from radstack.core.recipe import change
+from radstack.images.views import Box, Whole
+from radstack.recipes.competition import FoldRecipe
+from radstack.recipes.experiment import Op, Optim, Sampling, Train
+from radstack.recipes.losses import Expectation, Regression
+from radstack.recipes.stacker import Stacker
+
+SIDE = 384
+"""Of the pictures in which stage 02 looks for the hand, in pixels: the film is seen at 300 x 225."""
+SIZES = {"A": (240, 180), "C": (126, 294)}
+"""Height and width of the regions that the networks see, in pixels."""
+HEADS = {"regression": Regression(), "expectation": Expectation()}
+
+MASK = change(
+    HAND_MASK,
+    view=Whole((160, 160)),
+    backbone__args={"widths": (16, 24, 32, 48, 64)},
+    augment=(
+        Op("HorizontalFlip", {"p": 0.5}),
+        Op("Affine", {"translate_percent": (-0.1, 0.1), "scale": (0.8, 1.2), "rotate": (-30, 30), "mask_interpolation": 1,
+                      "p": 1.0}),
+        Op("RandomGamma", {"gamma_limit": (60, 160), "p": 0.5}),
+        Op("RandomBrightnessContrast", {"brightness_limit": 0.2, "contrast_limit": 0.3, "p": 0.5}),
+    ),
+    optim=Optim("adam", lr=3e-3),
+    train=Train(epochs=80, batch_size=4, precision="fp32"),
+)
+COARSE = change(HAND_LANDMARKS, view=Whole((96, 96)), optim=Optim("adam", lr=2e-3),
+                backbone__args={"size": (96, 96), "second": 3, "widths": (8, 16, 32, 48, 64), "dense": (128, 128),
+                                "dropout": 0.0},
+                train=Train(epochs=120, batch_size=8, precision="fp32"))
+NUDGE = Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "rotate": (-10, 10), "p": 1.0})
+"""As far as the first landmark network is off on real hands."""
+FINE = change(HAND_LANDMARKS_FINE, view=Whole((192, 192)), augment=(NUDGE,), optim=Optim("adam", lr=1e-2),
+              backbone__args={"widths": (8, 16, 24, 32, 48)}, train=Train(epochs=40, batch_size=4, precision="fp32"))
+
+PLAIN = change(LITE0, name="plain")
+
+ON_A = change(
+    LITE0,
+    name="A_regression",
+    view=Box(region_box("A", SCALE), SIZES["A"], (GRAY,) * 3, (GRAY,) * 3),
+    augment=(
+        Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "rotate": (-10, 10), "p": 0.9}),
+        Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
+    ),
+    # A region cut from a hand that is not registered shows another part of it.
+    sampling=Sampling(keep="registered == 1"),
+    tta=("plain",),
+    note="a region of the registered hand; no flips, for the thumb is on one side",
+)
+
+
+def regions() -> list[tuple[str, str]]:
+    """Region and head of each network of registered hands."""
+    return [(region, head) for region in SIZES for head in HEADS]
+
+
+REGIONS = tuple(change(ON_A, name=f"{region}_{head}", loss=HEADS[head], view__box=region_box(region, SCALE),
+                       view__size=SIZES[region]) for region, head in regions())
+
+STACKERS = (
+    Stacker("together", "linear", (PLAIN.name, *(one.name for one in REGIONS)), {"kind": "lad", "by": "male"}),
+    Stacker("final", "route", ("together", PLAIN.name), {"column": "registered", "values": (1, 0)},
+            note="a hand that is not registered is answered by the network of the whole film"),
+)
+
+SMALL = change(
+    COMPETITION,
+    name="bone_age-small",
+    source="bone_age",
+    title="RSNA 2017 pediatric bone age, small recipes",
+    folds=FoldRecipe(count=3),
+    localizer=chain(SIDE, MASK, COARSE, FINE),
+    plain=unannotated(SIDE, PLAIN),
+    models__experiments=(PLAIN, *REGIONS),
+    models__stackers=STACKERS,
+)
