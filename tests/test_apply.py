@@ -509,3 +509,44 @@ def test_the_stamp_of_a_file_is_its_own_whatever_else_is_called_alike(tmp_path):
         (tmp_path / name).write_bytes(b"other")
     changed = {name for name in before if stamp(tmp_path / name) != before[name]}
     assert changed == {"1.2.840.1", "plain", "knee.raw", "knee.mhd"}
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+def secrets_of(slices) -> set[str]:
+    """Names in the files that no page under pseudonyms may hold."""
+    return {str(one[name].value) for series in slices for one in series
+            for name in ("PatientID", "StudyInstanceUID", "SOPInstanceUID", "SeriesInstanceUID")} | {
+                "Müller", "scout", "Bericht", "Röntgen", "Bild"}
+
+
+def test_a_page_shows_what_was_found_and_set_aside_and_each_series(solution, inbox, work, slices, tmp_path):
+    answer(solution, inbox, tmp_path / "out.csv", report=True, work=work)
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert page.count('<article class="case"') == 4  # three series, one of them twice
+    assert page.count("<canvas role=") == 4 and "Labeled" not in page and "labeled positive" not in page
+    assert all(words in page for words in ("not-axial", "Bericht.pdf", "not known here", "disagreement", "highest subdural"))
+    assert all(one.SOPInstanceUID in page for series in slices for one in series)
+
+
+def test_a_page_under_pseudonyms_names_what_the_tables_name(solution, inbox, work, slices, tmp_path):
+    answers, quarantine = answer(solution, inbox, tmp_path / "out.csv", report=True, pseudonyms=True, work=work)
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert not [name for name in secrets_of(slices) | {str(inbox), str(work)} if name in page]
+    assert all(name in page for name in [*answers.index, *quarantine["path"]]) and "are pseudonyms" in page
+    known = pd.read_csv(tmp_path / "out_key.csv", dtype=str, keep_default_na=False)
+    series = known[known["kind"] == "series"]
+    assert sorted(series["original"].str.rsplit("-").str[-1]) == ["2.1", "ID_r0", "ID_r1", "ID_r2"]
+    assert all(name in page for name in series["pseudonym"])
+
+
+def test_a_page_of_parts_answers_its_cases_once_more_and_shows_the_score(solution, inbox, answered, tmp_path):
+    truth = (answered[0] > answered[0].median()).astype(int)
+    truth.reset_index().to_csv(tmp_path / "labels.csv", index=False)
+    answer(solution, inbox, tmp_path / "out.csv", report=True, labels=tmp_path / "labels.csv", part=10,
+           work=tmp_path / "work")
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert page.count("<canvas role=") == 4 and "Labeled: " in page and '<span class="chip why">worst</span>' in page
+    assert "labeled answers" in page and "ROC curves" in page and "Calibration: share" in page
+    assert not list((tmp_path / "work/parts").rglob("*.npy"))

@@ -10,6 +10,7 @@ what grows with the folder is the index alone, in memory and on the disk.
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,12 +42,14 @@ from radstack.stages.folds import listing_digest
 from radstack.stages.localize import apply_localizer
 from radstack.stages.submit import by_row
 
+Keep = Mapping[str, Callable[[Context], pd.DataFrame]]
+"""Name -> what makes a table of a part that is answered, to be kept when the part's pixels go."""
 PART = 8192
 """Pictures of one part, and the rest of its last series: 2.6 GB of shards at 400 pixels. A smaller folder is one part."""
 
 
 def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | None = None, hours: float = 0.0,
-          part: int = PART) -> Context:
+          part: int = PART, keep: Keep | None = None) -> Context:
     """Find the anatomy, cache, predict and stack the pictures of a folder or of a zip file.
 
     Args:
@@ -56,6 +59,7 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
         given: the user's table of what stands beside the pictures, as text.
         hours: the deadline of :mod:`radstack.stages.deadline`; 0 for none.
         part: pictures that are worked on together; one part gives the bits of stages 01 to 08.
+        keep: tables that are made of each part and kept, for :func:`kept`.
 
     Returns:
         The competition there, for :func:`answers` and :func:`write_answers`. ``paths`` hold the index and the quarantines;
@@ -79,9 +83,9 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
         return answer(there, start, 0)
     later = np.append(np.bincount(number)[::-1].cumsum()[::-1], 0)
     for one in range(number.max() + 1):
-        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]))
+        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]), keep or {})
     if not there.options.dry_run:
-        _join(there, number.max() + 1)
+        _join(there, number.max() + 1, tuple(keep or ()))
     return there
 
 
@@ -163,24 +167,21 @@ def answer(one: Context, deadline: Deadline | None, rows_later: int) -> Context:
     return one
 
 
-def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int) -> None:
-    """Answer one part in a folder of its own; keep ``answers.parquet`` and ``quarantine.csv``."""
+def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int, keep: Keep) -> None:
+    """Answer one part in a folder of its own; keep ``answers.parquet``, ``quarantine.csv`` and the tables of ``keep``."""
     folder = _folder(there, number)
     one = replace(there, paths=replace(there.paths, out=folder))
-    index, files = one.paths.folds / "index.parquet", (folder / "answers.parquet", folder / "quarantine.csv")
-    raw = digest(stamps(one.paths.input, rows["path"]))
-
-    def write_index() -> dict[str, Any]:
-        write_table(index, rows)
-        return {"splits": split_digests(rows)}
+    index, raw = one.paths.folds / "index.parquet", digest(stamps(one.paths.input, rows["path"]))
+    files = (folder / "answers.parquet", folder / "quarantine.csv", *(folder / f"{name}.parquet" for name in keep))
 
     def build() -> None:
         done = answer(one, deadline, rows_later)
         write_table(files[0], answers(done))
         write_table(files[1], read_table(one.paths.cache / "quarantine.csv", ""))
+        for file, make in zip(files[2:], keep.values()):
+            write_table(file, make(done))
 
-    facts = {"raw files": raw, "rows": split_digests(rows)["test"]}
-    there.make(Artifact("apply", 1, (index,), {}, facts=facts), write_index)
+    _write_index(there, index, rows, raw)
     if index.exists():
         there.make(Artifact("apply", 1, files, needed(there), (Part(index, "test"),),
                             {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
@@ -189,9 +190,39 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
         shutil.rmtree(one.paths.oof, ignore_errors=True)
 
 
-def _join(there: Context, count: int) -> None:
+def _write_index(there: Context, index: Path, rows: pd.DataFrame, raw: str) -> None:
+    def write() -> dict[str, Any]:
+        write_table(index, rows)
+        return {"splits": split_digests(rows)}
+
+    facts = {"raw files": raw, "rows": split_digests(rows)["test"]}
+    there.make(Artifact("apply", 1, (index,), {}, facts=facts), write)
+
+
+def again(there: Context, rows: pd.DataFrame) -> Context:
+    """The competition with pixels and tables of ``rows`` of the index: all of a folder of one part has them still.
+
+    Of a folder of several parts these rows are answered once more, in a folder of their own.
+    """
+    if not _joined(there).exists():
+        return there
+    one = replace(there, paths=replace(there.paths, out=there.paths.out / "again"))
+    rows = rows.reset_index(drop=True)
+    _write_index(one, one.paths.folds / "index.parquet", rows, digest(stamps(one.paths.input, rows["path"])))
+    return answer(one, None, 0)
+
+
+def kept(there: Context, keep: Keep, name: str) -> pd.DataFrame:
+    """The table ``name`` of ``keep`` for the whole folder, whose parts follow each other."""
+    file = _joined(there).with_name(f"{name}.parquet")
+    return pd.read_parquet(file) if _joined(there).exists() else keep[name](there)
+
+
+def _join(there: Context, count: int, names: tuple[str, ...]) -> None:
     folders = [_folder(there, number) for number in range(count)]
-    write_table(_joined(there), pd.concat([pd.read_parquet(one / "answers.parquet") for one in folders], ignore_index=True))
+    for name in ("answers", *names):
+        tables = [pd.read_parquet(one / f"{name}.parquet") for one in folders]
+        write_table(_joined(there).with_name(f"{name}.parquet"), pd.concat(tables, ignore_index=True))
     write_table(there.paths.cache / "quarantine.csv", _concat(one / "quarantine.csv" for one in folders))
 
 
