@@ -97,6 +97,7 @@ def test_a_bundle_holds_what_apply_needs_and_nothing_else(bundle):
                for end in [one + tail for one in ends for tail in (".json.json", ".json") if one] + [
                    ".safetensors", ".safetensors.json"]}
     learned |= {f"weights/lumps-demo/training_{name}.parquet" for name in ("facts", "answers")}
+    learned.add("weights/lumps-demo/prior.json")
     assert {name for name in made if name.startswith("weights/")} == learned
     sources = {name for name in made if name.startswith("src/")}
     assert {"src/apply.py", "src/radstack/stages/apply.py", "src/competitions/lumps/demo.py"} <= sources

@@ -14,6 +14,7 @@ from radstack.core.files import read_text_table, write_text
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 from radstack.stages.apply import PART, answers, apply, write_answers
+from radstack.stages.submit import prior_of
 
 if TYPE_CHECKING:
     from radstack.commands.pseudonyms import Pseudonyms
@@ -58,7 +59,7 @@ def run_apply(context: Context, wish: Wish) -> None:
     work = wish.work or wish.out.with_name(f"{wish.out.stem}_work")
     new = not work.exists()
     there = apply(context, wish.folder, work, read_text_table(wish.columns, ()) if wish.columns else None, wish.hours,
-                  wish.part, _keep(wish))
+                  wish.part, _keep(wish), wish.sample is not None and prior_of(context) is not None)
     if not context.options.dry_run:
         _write(context, there, wish, work)
     if not wish.work and (new or not context.options.dry_run):

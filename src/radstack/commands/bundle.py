@@ -27,6 +27,7 @@ from radstack.stack.predictions import fitted_files, fold_file
 from radstack.stages import sequence, stack, train
 from radstack.stages.apply import needed
 from radstack.stages.localize import KINDS
+from radstack.stages.submit import PRIOR, prior_of
 
 HALF_LARGEST = 65504.0
 """Largest finite value in float16."""
@@ -62,6 +63,8 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     write_text(part / "apply.txt", "".join(f"{line}\n" for line in lock_lines(names)))
     write_text(part / "report.txt", "".join(f"{line}\n" for line in lock_lines([*names, *DRAWING])))
     write_known(known_of(context), part / "weights" / context.paths.name)
+    if prior := prior_of(context):
+        write_json(part / "weights" / context.paths.name / PRIOR, prior)
     write_json(part / "recipes.json", recipes_of(context))
     write_json(part / "manifest.json", manifest(context, part, members, names, half))
     shutil.rmtree(bundle, ignore_errors=True)

@@ -26,7 +26,7 @@ from radstack.scoring.metrics import coarse
 from radstack.scoring.task import NUMBERS, PROBABILITIES
 from radstack.stack.predictions import read_tests
 from radstack.stack.rows import mean_over_folds
-from radstack.stages.apply import again, kept
+from radstack.stages.apply import again, answers, any_readable, kept
 from radstack.stages.stack import stack_folds, task_of
 
 LISTED = 1000
@@ -79,9 +79,10 @@ def found(one: Context) -> pd.DataFrame:
 
     The last two are NaN where nothing was answered.
     """
-    targets, rows = list(one.competition.targets), pd.read_parquet(one.paths.cache / "boxes.parquet")
-    final = test_means(one, one.competition.models.final)
-    networks = (test_means(one, network.name).reindex(final.index)[targets].to_numpy() for network in one.experiments)
+    targets, rows, readable = list(one.competition.targets), localized(one), any_readable(one)
+    final = answers(one, by_picture=True).set_index("id")
+    networks = (test_means(one, network.name).reindex(final.index)[targets].to_numpy()
+                for network in one.experiments if readable)
     doubt = disagreement(networks, (len(final), len(targets)))
     flags = [name for name in rows if name == "flag" or str(name).endswith("_flag")]
     words = rows[flags].fillna("").agg(lambda own: ", ".join(filter(None, own)), axis=1) if flags else ""
@@ -98,7 +99,13 @@ def test_means(one: Context, name: str) -> pd.DataFrame:
 
 def acquired(one: Context) -> pd.DataFrame:
     """:func:`radstack.report.shift.facts_of` the pictures."""
-    return facts_of(pd.read_parquet(one.paths.cache / "boxes.parquet"), one.competition.pages.acquisition)
+    return facts_of(localized(one), one.competition.pages.acquisition)
+
+
+def localized(one: Context) -> pd.DataFrame:
+    """The localization table, or the index where no picture could be read."""
+    file = one.paths.cache / "boxes.parquet"
+    return pd.read_parquet(file) if file.exists() else read_index(one)
 
 
 KEEP = {"found": found, "facts": acquired}
@@ -352,6 +359,8 @@ def cases_section(applied: Applied, pictures: pd.DataFrame) -> tuple[Section, li
     reasons = choose(applied, pictures)
     index = read_index(applied.there)
     by = applied.there.competition.pages.case_by
+    if not reasons:
+        return Section("cases", "Cases", "No picture was answered.", ()), []
     one = again(applied.there, index[index[by].isin(reasons)])
     chosen, left, view = [], BUDGET, one.competition.pages.case_view
     known = cases_of_set(applied, one)
