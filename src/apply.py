@@ -2,7 +2,7 @@
 
 reads    FOLDER (nested, mixed, whatever else lies there) or a zip file, weights/<competition>/; no labels, folds, caches
 writes   OUT.csv in the columns of the competition, OUT_quarantine.csv (each file without an answer, with its reason)
-         --labels: OUT_scores.csv    --pseudonyms: OUT_key.csv
+         --report: OUT_report.html   --labels: OUT_scores.csv    --pseudonyms: OUT_key.csv
 command  python src/apply.py ich FOLDER OUT.csv [--sample-submission CSV] [--device cuda]
          python src/apply.py bone_age FOLDER OUT.csv --columns sexes.csv      (id, male)
 takes    seconds for a series on a CPU; a killed run goes on where it was
@@ -23,13 +23,15 @@ def main() -> None:
     arguments.add_argument("--sample-submission", type=Path, help="list of the ids that must have a row")
     arguments.add_argument("--columns", type=Path, help="table of what stands beside the pictures, e.g. id,male")
     arguments.add_argument("--labels", type=Path, help="table of labels: print and write the score on these pictures")
-    arguments.add_argument("--pseudonyms", action="store_true", help="tables without ids, patients and paths; OUT_key.csv "
-                           "has them, for you alone")
+    arguments.add_argument("--report", action="store_true", help="a page: what was found, how sure, shift, cases with "
+                           "pictures")
+    arguments.add_argument("--pseudonyms", action="store_true", help="tables and page without ids, patients and paths; "
+                           "OUT_key.csv has them, for you alone")
     arguments.add_argument("--hours", type=float, default=0.0, help="deadline: leave out test-time views, then folds")
     arguments.add_argument("--work", type=Path, help="folder for what is made on the way, kept (default: a removed one)")
     args = arguments.parse_intermixed_args()
     wish = Wish(args.folder, args.out, args.sample_submission, args.columns, args.labels, args.pseudonyms, args.hours,
-                args.work)
+                args.report, args.work)
     run_apply(open_context(args, load), wish)
 
 

@@ -1,7 +1,8 @@
 """Put a trained solution into one folder that predicts anywhere: no repository, no folds, no tables, no network.
 
 reads    weights/<competition>/, the manifests of oof/<competition>/ (scores)
-writes   bundles/<competition>/: weights, sources, apply.txt (packages), recipes.json, manifest.json, predict.py
+writes   bundles/<competition>/: weights, sources, apply.txt, report.txt (packages), recipes.json, manifest.json,
+         predict.py
 command  python src/bundle.py ich [--half]          (--half: networks as float16, half the size, answers a little otherwise)
          python src/bundle.py ich --rehearse        (then predicts the test set from the bundle alone, and compares)
          python src/bundle.py ich --demo --rehearse --times 5       (and a drawn test set of five times the size)
@@ -28,6 +29,9 @@ def main() -> None:
     arguments.add_argument("--push", action="store_true", help="with --kaggle: send both")
     arguments.add_argument("--test-data", metavar="OWNER/NAME", default="", help="with --kaggle: the data set there that "
                            "holds the test pictures, where no competition does")
+    arguments.add_argument("--columns", metavar="NAME", default="", help="with --kaggle: name of the table there of what "
+                           "stands beside the pictures (id,male); bone_age takes its list of test pictures unless told")
+    arguments.add_argument("--hours", type=float, default=0.0, help="with --kaggle: deadline of the notebook's prediction")
     arguments.add_argument("--image", type=Path, metavar="FILE", help="with --kaggle: pip freeze of a notebook there")
     args = arguments.parse_args()
     context = open_context(args, load)
@@ -39,7 +43,8 @@ def main() -> None:
 
         rehearse(context, bundle, args.times)
     if args.kaggle:
-        for_kaggle(context, bundle, args.kaggle, args.push, args.test_data, args.image)
+        for_kaggle(context, bundle, args.kaggle, args.push, args.test_data, args.image, args.columns,
+                   args.hours)
 
 
 if __name__ == "__main__":

@@ -213,6 +213,59 @@ def test_with_a_sample_every_id_has_a_row_and_a_file_that_it_does_not_name_is_to
     assert {path for paths in told.values() for path in paths} >= {"3", "cut"}
 
 
+@pytest.fixture
+def trained(solution):
+    """The solution where it also knows its training labels."""
+    index = solution.paths.folds / "index.parquet"
+    index.parent.mkdir(parents=True, exist_ok=True)
+    targets, shares = solution.competition.targets, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    labels = {name: [1.0] * round(10 * p) + [0.0] * round(10 - 10 * p) for name, p in zip(targets, shares)}
+    pd.DataFrame({"id": [f"t{place}" for place in range(10)], "split": "train", **labels}).to_parquet(index)
+    yield solution, dict(zip(targets, shares))
+    index.unlink()
+
+
+def listed(targets, ids, file):
+    pd.DataFrame({"ID": [f"{one}_{target}" for one in ids for target in targets], "Label": 0.5}).to_csv(file, index=False)
+    return file
+
+
+def unreadable(one):
+    """Pixels that are said to be compressed, and are not."""
+    spoiled = copy.deepcopy(one)
+    spoiled.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    spoiled.PixelData = pydicom.encaps.encapsulate([b"no codestream"])
+    spoiled["PixelData"].VR, spoiled["PixelData"].is_undefined_length = "OB", True
+    return spoiled
+
+
+@pytest.mark.parametrize(("what", "reasons"), [
+    ("nothing", {"no-picture": 12}), ("notes", {"not-dicom": 1, "no-picture": 12}),
+    ("unreadable", {"undecodable": 2, "no-picture": 12}), ("a part", {"undecodable": 2, "no-picture": 12})])
+@pytest.mark.parametrize("report", [False, True])
+def test_a_list_is_answered_whole_whatever_the_folder_holds(trained, slices, tmp_path, what, reasons, report):
+    context, prior = trained
+    folder, ids = tmp_path / "in", ["ID_00", "ID_01"]
+    folder.mkdir()
+    if what == "notes":
+        (folder / "notes.txt").write_text("no picture")
+    if what in ("unreadable", "a part"):
+        for one in slices[0][:2]:
+            put(unreadable(one), folder / one.SOPInstanceUID)
+    seen = [put(one, folder / one.SOPInstanceUID) for one in slices[1][:2]] if what == "a part" else []
+    sample = listed(prior, [*ids, *seen], tmp_path / "sample.csv")
+    answers, quarantine = answer(context, folder, tmp_path / "out.csv", sample=sample, part=2, report=report)
+    assert set(answers.index) == {*ids, *seen}
+    for one in ids:
+        assert answers.loc[one].to_dict() == pytest.approx(prior)
+    found = quarantine["reason"].value_counts().to_dict()
+    assert found.pop("no-picture") == reasons["no-picture"] and sum(found.values()) == sum(reasons.values()) - 12, found
+    if report:
+        page = (tmp_path / "out_report.html").read_text("utf-8")
+        assert "12 rows of the list have no usable picture and got the prior" in page
+        assert ("No picture was answered" in page) == (not seen)
+
+
 def test_nothing_usable_is_one_line(solution, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("no picture")
@@ -509,3 +562,44 @@ def test_the_stamp_of_a_file_is_its_own_whatever_else_is_called_alike(tmp_path):
         (tmp_path / name).write_bytes(b"other")
     changed = {name for name in before if stamp(tmp_path / name) != before[name]}
     assert changed == {"1.2.840.1", "plain", "knee.raw", "knee.mhd"}
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+def secrets_of(slices) -> set[str]:
+    """Names in the files that no page under pseudonyms may hold."""
+    return {str(one[name].value) for series in slices for one in series
+            for name in ("PatientID", "StudyInstanceUID", "SOPInstanceUID", "SeriesInstanceUID")} | {
+                "Müller", "scout", "Bericht", "Röntgen", "Bild"}
+
+
+def test_a_page_shows_what_was_found_and_set_aside_and_each_series(solution, inbox, work, slices, tmp_path):
+    answer(solution, inbox, tmp_path / "out.csv", report=True, work=work)
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert page.count('<article class="case"') == 4  # three series, one of them twice
+    assert page.count("<canvas role=") == 4 and "Labeled" not in page and "labeled positive" not in page
+    assert all(words in page for words in ("not-axial", "Bericht.pdf", "not known here", "disagreement", "highest subdural"))
+    assert all(one.SOPInstanceUID in page for series in slices for one in series)
+
+
+def test_a_page_under_pseudonyms_names_what_the_tables_name(solution, inbox, work, slices, tmp_path):
+    answers, quarantine = answer(solution, inbox, tmp_path / "out.csv", report=True, pseudonyms=True, work=work)
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert not [name for name in secrets_of(slices) | {str(inbox), str(work)} if name in page]
+    assert all(name in page for name in [*answers.index, *quarantine["path"]]) and "are pseudonyms" in page
+    known = pd.read_csv(tmp_path / "out_key.csv", dtype=str, keep_default_na=False)
+    series = known[known["kind"] == "series"]
+    assert sorted(series["original"].str.rsplit("-").str[-1]) == ["2.1", "ID_r0", "ID_r1", "ID_r2"]
+    assert all(name in page for name in series["pseudonym"])
+
+
+def test_a_page_of_parts_answers_its_cases_once_more_and_shows_the_score(solution, inbox, answered, tmp_path):
+    truth = (answered[0] > answered[0].median()).astype(int)
+    truth.reset_index().to_csv(tmp_path / "labels.csv", index=False)
+    answer(solution, inbox, tmp_path / "out.csv", report=True, labels=tmp_path / "labels.csv", part=10,
+           work=tmp_path / "work")
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert page.count("<canvas role=") == 4 and "Labeled: " in page and '<span class="chip why">worst</span>' in page
+    assert "labeled answers" in page and "ROC curves" in page and "Calibration: share" in page
+    assert not list((tmp_path / "work/parts").rglob("*.npy"))

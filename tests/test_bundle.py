@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import sys
 from importlib import metadata
@@ -90,16 +91,18 @@ def predict(place, trained, out, *options):
 def test_a_bundle_holds_what_apply_needs_and_nothing_else(bundle):
     made = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert {name for name in made if "/" not in name} == {
-        "predict.py", "manifest.json", "apply.txt", "recipes.json"}
+        "predict.py", "manifest.json", "apply.txt", "report.txt", "recipes.json"}
     learned = {f"weights/lumps-demo/{name}/fold{fold}{end}" for fold in range(3)
                for name, ends in (("resnet", [""]), ("byobnet", [""]), ("final", ["", "_state"]))
                for end in [one + tail for one in ends for tail in (".json.json", ".json") if one] + [
                    ".safetensors", ".safetensors.json"]}
+    learned |= {f"weights/lumps-demo/training_{name}.parquet" for name in ("facts", "answers")}
+    learned.add("weights/lumps-demo/prior.json")
     assert {name for name in made if name.startswith("weights/")} == learned
     sources = {name for name in made if name.startswith("src/")}
     assert {"src/apply.py", "src/radstack/stages/apply.py", "src/competitions/lumps/demo.py"} <= sources
     assert not [name for name in sources if "phantoms" in name or "/ich/" in name]
-    assert made == learned | sources | {"predict.py", "manifest.json", "apply.txt", "recipes.json"}
+    assert made == learned | sources | {"predict.py", "manifest.json", "apply.txt", "report.txt", "recipes.json"}
 
 
 def test_the_manifest_says_what_was_bundled_and_how_well_it_scores(bundle, trained):
@@ -123,6 +126,36 @@ def test_a_moved_bundle_gives_the_bytes_of_apply_and_leaves_itself_as_it_was(cop
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
     assert (tmp_path / "out_quarantine.csv").read_bytes() == (tmp_path / "there_quarantine.csv").read_bytes()
     assert rehearsal.listing(copy) == before
+
+
+def test_a_bundle_writes_the_page_of_the_repository_with_what_it_keeps_of_training(copy, trained, tmp_path):
+    labels = pd.read_csv(trained / "input/lumps-demo/train.csv")
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    wishes = ("--report", "--labels", tmp_path / "labels.csv")
+    done = run_script(copy / "predict.py", trained / "input/lumps-demo/pictures", tmp_path / "out.csv", "--device", "cpu",
+                      "--workers", "1", *wishes)
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    command(trained, "apply", trained / "input/lumps-demo/pictures", tmp_path / "there.csv", "--device", "cpu",
+            "--workers", "1", *wishes)
+    page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert "Intervals: an answer" in page and "Shift from training to these pictures" in page and "Bland-Altman" in page
+    assert "The cached picture; circle" in page and "worst" in page
+    plain = [re.sub(r'(id|href|clip-path|url)="?[^" ]*"?|#[a-z0-9-]+', "", path.read_text("utf-8"))
+             for path in (tmp_path / "out_report.html", tmp_path / "there_report.html")]
+    assert plain[0] == plain[1]
+    kept = pd.read_parquet(copy / "weights/lumps-demo/training_answers.parquet")
+    facts = pd.read_parquet(copy / "weights/lumps-demo/training_facts.parquet")
+    assert set(kept) == {"diameter", "said diameter"} and len(kept) == len(labels)
+    assert not {"id", "path", "series"} & set(facts) and set(facts["group"]) <= set(map(str, range(len(facts))))
+
+
+def test_a_page_without_its_packages_is_refused_before_anything_is_done(context, trained, tmp_path, monkeypatch):
+    from radstack.commands import apply as applying
+
+    monkeypatch.setattr(applying, "find_spec", lambda name: None if name == "jinja2" else object())
+    with pytest.raises(UserError, match="draws with jinja2, which this Python lacks; pip install -r report.txt"):
+        applying.run_apply(context, applying.Wish(trained, tmp_path / "out.csv", report=True))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("spoil", "said"), [
@@ -253,8 +286,16 @@ def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, mo
     kernel = SimpleNamespace(kaggle=lambda *given, **named: told.append((given, named)))
     monkeypatch.setitem(sys.modules, "radstack.submission.kernel", kernel)
     for_kaggle(context, bundle, "me", True)
-    assert told == [((bundle, "me", True), {"competition": "", "marker": "test.csv", "pictures": ["pictures"],
-                                            "image": None, "dry_run": False})]
+    usual = {"competition": "", "marker": "test.csv", "pictures": ["pictures"], "image": None, "columns": "", "hours": 0.0,
+             "dry_run": False}
+    assert told.pop() == ((bundle, "me", True), usual)
+    for_kaggle(context, bundle, "me", True, columns="sexes.csv", hours=8.5)
+    assert told.pop()[1] == usual | {"columns": "sexes.csv", "hours": 8.5}
+    needy = make_context(change(context.competition, data__needs_columns=True), context.options)
+    for_kaggle(needy, bundle, "me", True)
+    assert told.pop()[1] == usual | {"columns": "test.csv"} and load("bone_age").data.needs_columns
+    with pytest.raises(UserError, match="--hours must be above 0"):
+        for_kaggle(context, bundle, "me", True, hours=-1)
 
 
 # -- packages ---------------------------------------------------------------------------------------------------------

@@ -116,6 +116,24 @@ def test_the_notebook_finds_installs_predicts_and_writes(out, mounted, tmp_path)
     assert (tmp_path / "site/tinyneed.py").exists() and "train" not in done.stdout
 
 
+def test_the_notebook_hands_on_a_table_of_columns_wherever_it_lies_and_a_deadline(bundle, out, mounted, tmp_path):
+    shutil.rmtree(out / "kernel")
+    (bundle / "predict.py").write_text("import pathlib, sys\nprint('words', sys.argv[3:])\n"
+                                       "pathlib.Path(sys.argv[2]).write_text('ID,Label\\na,1\\nb,1\\n')\n")
+    write_kernel(bundle, out, "me", "radstack-ich", COMPETITION, "sample.csv", columns="sexes.csv", hours=8.5)
+    shutil.rmtree(mounted / "datasets/me/radstack-ich-bundle")
+    shutil.copytree(out / "dataset", mounted / "datasets/me/radstack-ich-bundle")
+    failed = run_notebook(out, mounted, tmp_path)
+    assert failed.returncode == 1 and "sexes.csv is not below" in failed.stderr
+    table = mounted / "datasets/more/tables/sexes.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("id,male\n")
+    done = run_notebook(out, mounted, tmp_path)
+    sample = mounted / "competitions" / COMPETITION / "sample.csv"
+    words = ["--sample-submission", str(sample), "--columns", str(table), "--hours", "8.5"]
+    assert done.returncode == 0 and f"words {words}" in done.stdout, done.stderr
+
+
 def test_a_failing_prediction_fails_the_notebook_and_leaves_no_submission(out, mounted, tmp_path):
     code = out / "kernel/notebook.ipynb"
     code.write_text(code.read_text().replace('\\"tinyneed\\", ', ""))  # so it is not installed

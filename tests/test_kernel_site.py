@@ -1,5 +1,6 @@
 """A bundle sent by the real kaggle package to a small Kaggle on 127.0.0.1: what it asks and how its answers are read."""
 
+import ast
 import json
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -114,6 +115,15 @@ def test_the_package_sends_all_and_again_nothing(site, out, capfd):
     site.calls.clear()
     assert push(out).dataset_version == 1 and "StartBlobUpload" not in site.calls
     assert capfd.readouterr().out == ""
+
+
+def test_columns_and_deadline_arrive_in_the_notebook(site, out):
+    write_kernel(out.with_name("ich"), out, "me", "radstack-ich", "head-ct", "sample.csv", columns="sexes.csv", hours=8.5)
+    push(out)
+    cells = json.loads(site.kernel["text"])["cells"]
+    settings = json.loads(ast.literal_eval(cells[-1]["source"].partition("json.loads(")[2].partition(")\nmain")[0]))
+    assert settings["columns"] == "sexes.csv"
+    assert settings["arguments"] == ["--columns", "{columns}", "--hours", "8.5"]
 
 
 def test_a_file_that_the_package_loses_is_found_out_and_sent_by_the_next_call(site, out):

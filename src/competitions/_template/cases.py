@@ -22,5 +22,6 @@ def view(case: Case, cases: Cases, paths: Paths) -> list[Block]:
     if np.isfinite(final):
         radius = round(max(final, 0.0) / 2 * SHOWN / len(cached))  # a pixel of the cache is 1 mm
         picture = cv2.circle(np.repeat(picture[..., None], 3, axis=2), (SHOWN // 2, SHOWN // 2), radius, (255, 160, 0), 1)
-    caption = f"The cached picture; circle: {final:.1f} mm by {cases.final}, label {row['diameter']:.1f} mm."
+    label = f", label {row['diameter']:.1f} mm" if case.labeled else ""
+    caption = f"The cached picture; circle: {final:.1f} mm by {cases.final}{label}."
     return [Picture(data_uri(picture), caption)]

@@ -35,7 +35,7 @@ COMPETITION = Competition(
     targets=("boneage",),
     metric=Metric("mean absolute error", (1,), "months"),
     data=Data(build_index, label_files, sample_file, localizer.registered_hand, balance, kaggle="kmader/rsna-bone-age",
-              disk=20_000_000_000, rows=(14_036, 200), index_new=index_new),
+              disk=20_000_000_000, rows=(14_036, 200), needs_columns=True, index_new=index_new),
     localizer=localizer.chain(512),
     cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
                       by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),
@@ -43,5 +43,6 @@ COMPETITION = Competition(
     plain=localizer.unannotated(512, LITE0),
     submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
     pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"}, strata=strata, published=PUBLISHED,
-                case_tables={"hands": hands}, case_view=view, acquisition=("inverted",)),
+                case_tables={"hands": hands}, case_view=view, acquisition=("inverted",),
+                interval_by=("male",)),
 )

@@ -38,7 +38,7 @@ def view(case: Case, cases: Cases | None, paths: Paths) -> list[Block]:
     ages = {name: float(predicted[0, 0]) for name, predicted in case.predicted.items() if np.isfinite(predicted[0, 0])}
     tables = {name: pd.DataFrame({"id": [row["id"]], "boneage": [age]}) for name, age in ages.items()}
     regions = region_ages(cases, tables, case.rows).set_index("id").reindex([row["id"]]).iloc[0].to_dict()
-    half = half_widths(cases)[int(row["male"])]
+    half = half_widths(cases).get(int(row["male"]), float("nan"))
     blocks = [registered(row, regions, (ages[cases.final], half), paths), dots(row, ages, cases.final, half),
               localized(row, paths)]
     return [block for block in blocks if block]
@@ -51,10 +51,11 @@ def registered(row: pd.Series, regions: dict[str, float], answer: tuple[float, f
     age, half = answer
     made = hand(Shards(paths.cache)(int(row["shard"]), int(row["slot"])), regions,
                 (age, max(age - half, 0.0), age + half), sex="male" if row["male"] == 1 else "female",
-                truth=float(row["boneage"]), flags=row["flag"])
+                truth=float(row["boneage"]) if np.isfinite(row["boneage"]) else None, flags=row["flag"])
     what = "The registered hand" if row["registered"] else "The hand as it was filed, in the frame of registered ones"
+    interval = " with its 90 % interval" if np.isfinite(half) else ""
     return Picture(data_uri(drawn(made)), f"{what}. Each box is a region with the age that its networks give; "
-                   "at the right the answer with its 90 % interval, and how far each region's age is from it.")
+                   f"at the right the answer{interval}, and how far each region's age is from it.")
 
 
 def localized(row: pd.Series, paths: Paths) -> Picture | None:
@@ -79,15 +80,19 @@ def localized(row: pd.Series, paths: Paths) -> Picture | None:
 def dots(row: pd.Series, ages: dict[str, float], final: str, half: float) -> Plot:
     """The age by every model, the final one below, against label and interval; networks of the other sex are left out."""
     names = [*(name for name in ages if not name.endswith(ALONE) and name != final), final]
+    labeled = np.isfinite(row["boneage"])
     made, ax = figure(5.2, 1.1 + 0.16 * len(names))
-    ax.axvspan(ages[final] - half, ages[final] + half, color=SOFT, alpha=0.35, linewidth=0, label="90 % interval")
-    ax.axvline(row["boneage"], color=INK, linestyle="--", linewidth=1, label="label")
+    if np.isfinite(half):
+        ax.axvspan(ages[final] - half, ages[final] + half, color=SOFT, alpha=0.35, linewidth=0, label="90 % interval")
+    if labeled:
+        ax.axvline(row["boneage"], color=INK, linestyle="--", linewidth=1, label="label")
     ax.scatter([ages[name] for name in names], names, s=18, c=[color(name) for name in names], zorder=3)
     ax.set(xlabel="months", ylim=(len(names) - 0.5, -0.5))
     ax.tick_params(axis="y", labelsize=7)
     _legend(ax, final)
-    return Plot(svg(made), "The age by every model, out of fold: dots far from the others disagree; the dashed line is the "
-                "label. Networks of one sex stand under the name that ends in own.")
+    label = "; the dashed line is the label" if labeled else ""
+    return Plot(svg(made), f"The age by every model: dots far from the others disagree{label}. Networks of one sex stand "
+                "under the name that ends in own.")
 
 
 def color(name: str) -> str:

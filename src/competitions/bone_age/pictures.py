@@ -91,7 +91,7 @@ def _findings(ages: dict[str, float], answer: tuple[float, float, float], sex: s
     """Lines beside the hand: text, color, size of the letters."""
     age, low, high = answer
     lines = [("bone age", INK, 9), (age_words(age), INK, 17), (f"{age:.0f} months", INK, 10),
-             (f"interval {low:.0f} to {high:.0f}", INK, 9), (sex, INK, 10), ("", INK, 9)]
+             (f"interval {low:.0f} to {high:.0f}" if np.isfinite(high) else "", INK, 9), (sex, INK, 10), ("", INK, 9)]
     for name in (name for name in REGIONS if name in ages):
         lines += [(NAMES[name], COLORS[name], 9), (f"{age_words(ages[name])}  ({ages[name] - age:+.0f})", COLORS[name], 9)]
     if len(ages) > 1:

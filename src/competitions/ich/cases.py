@@ -31,15 +31,17 @@ LABELED = COLORS[1]
 def view(case: Case, cases: Cases, paths: Paths) -> list[Block]:
     """The series as a stack with curves; the slices where the final model errs most and is surest, with Grad-CAM."""
     target = main_target(case, cases.final)
-    place = TARGETS.index(target)
-    losses = log_losses(_truth(case), np.nan_to_num(case.predicted[cases.final]))[:, place]
-    worst = int(losses.argmax())
+    said = np.nan_to_num(case.predicted[cases.final])
+    costly = log_losses(_truth(case), said) if case.labeled else said  # without labels the surest slice is the first to see
+    worst = int(costly[:, TARGETS.index(target)].argmax())
     return [_stack(case, cases, paths, target, worst), *_alone(case, cases, paths, target, worst)]
 
 
 def main_target(case: Case, final: str) -> str:
     """The subtype that the series has and ``final`` misjudges most; where it has none, the one that seems most likely."""
     truth, said = _truth(case)[:, :-1], np.nan_to_num(case.predicted[final])[:, :-1]
+    if not case.labeled:
+        return TARGETS[int(said.max(axis=0).argmax())]
     held = truth.any(axis=0)
     lost = log_losses(truth, said).mean(axis=0)
     return TARGETS[int(np.where(held, lost, -1.0).argmax() if held.any() else said.max(axis=0).argmax())]
@@ -57,9 +59,10 @@ def _stack(case: Case, cases: Cases, paths: Paths, target: str, start: int) -> S
     across = min(len(frames), 8)
     wrong = (np.abs(case.predicted[cases.final] - _truth(case)) > 0.5).any(axis=1)
     marks = ["wrong" if missed else "true" if any_ else "" for missed, any_ in zip(wrong, case.rows["any"] > 0.5)]
+    marked = ("; the bar below marks the slices labeled so. Framed in orange: slices labeled with a hemorrhage; dashed "
+              f"red: {cases.final} is on the wrong side of one half for one of the labels.") if case.labeled else "."
     caption = (f"Brain window, slices from the base upward. Curves: probability of {target} by each network and by "
-               f"{cases.final} (thick); the bar below marks the slices labeled so. Framed in orange: slices labeled with a "
-               f"hemorrhage; dashed red: {cases.final} is on the wrong side of one half for one of the labels.")
+               f"{cases.final} (thick){marked}")
     return Slices(data_uri(sheet(frames, across)), len(frames), across, tuple(_captions(case, cases.final, target)),
                   tuple(marks), _curves(case, cases, target), caption, start)
 
@@ -82,7 +85,8 @@ def _captions(case: Case, final: str, target: str) -> list[str]:
         held = [name for name, label in zip(TARGETS, truth) if label > 0.5]
         told = [(name, p) for name, p in zip(TARGETS, said) if p >= NAMED or (name in (*held, target) and np.isfinite(p))]
         words = ", ".join(f"{name} {p:.2f}" for name, p in sorted(told, key=lambda one: -one[1]))
-        lines.append(f"Slice {place} ({row.id}). Labeled: {', '.join(held) or 'none'}. {final}: {words}.")
+        labels = f" Labeled: {', '.join(held) or 'none'}." if case.labeled else ""
+        lines.append(f"Slice {place} ({row.id}).{labels} {final}: {words}.")
     return lines
 
 
@@ -91,8 +95,9 @@ def _curves(case: Case, cases: Cases, target: str) -> str:
     networks = [one for one in cases.experiments if np.isfinite(case.predicted[one.name][:, place]).any()]
     made, ax = curves(len(slices), {one.name: case.predicted[one.name][:, place] for one in networks}, 2.1, LABELED)
     ax.plot(slices, case.predicted[cases.final][:, place], color=INK, linewidth=2.6, label=cases.final)
-    ax.stairs(-0.12 + 0.07 * (_truth(case)[:, place] > 0.5), np.arange(len(slices) + 1) - 0.5, baseline=-0.12, fill=True,
-              color=LABELED, label=f"labeled {target}")
+    if case.labeled:
+        ax.stairs(-0.12 + 0.07 * (_truth(case)[:, place] > 0.5), np.arange(len(slices) + 1) - 0.5, baseline=-0.12, fill=True,
+                  color=LABELED, label=f"labeled {target}")
     ax.axhline(0.5, color=SOFT, linewidth=1, linestyle=":")
     ax.set(ylim=(-0.14, 1.03), yticks=[0, 0.5, 1], ylabel=f"probability of\n{target}", xlabel="slice, from the base upward")
     legend_above(ax)
@@ -103,7 +108,8 @@ def _alone(case: Case, cases: Cases, paths: Paths, target: str, worst: int) -> l
     """The slice ``worst`` and, if it is another, the one that is given ``target`` with the highest probability."""
     said = case.predicted[cases.final][:, TARGETS.index(target)]
     surest = int(np.nan_to_num(said).argmax())
-    reasons = {worst: "loses most on", **({surest: "is surest of"} if surest != worst else {})}
+    reasons = {worst: "loses most on"} if case.labeled else {}
+    reasons |= {surest: "is surest of"} if surest not in reasons else {}
     return [_picture(case, cases, paths, target, place, f"Slice {place}, where {cases.final} {reason} {target}:")
             for place, reason in reasons.items()]
 
@@ -114,7 +120,8 @@ def _picture(case: Case, cases: Cases, paths: Paths, target: str, place: int, wh
     three = windows.apply(pixels(paths, Shards(paths.cache), row, LARGE), [hu.WINDOWS[name] for name in SHOWN])
     panels = [_named(three[..., number], name) for number, name in enumerate(SHOWN)]
     said = case.predicted[cases.final][place, TARGETS.index(target)]
-    caption = f"{why} given {said:.2f}, labeled {'positive' if getattr(row, target) > 0.5 else 'negative'}."
+    label = f", labeled {'positive' if getattr(row, target) > 0.5 else 'negative'}" if case.labeled else ""
+    caption = f"{why} given {said:.2f}{label}."
     looked = _looked(case, cases, paths, target, place)
     if looked is None:
         return Picture(data_uri(sheet(panels, 3)), caption)
@@ -122,7 +129,7 @@ def _picture(case: Case, cases: Cases, paths: Paths, target: str, place: int, wh
     warm = overlaid(three[..., 0], cv2.resize(heat, (LARGE, LARGE)), 0.5)
     panels.insert(1, _named(warm, "Grad-CAM"))
     return Picture(data_uri(sheet(panels, 2)),
-                   f"{caption} Grad-CAM: what speaks for {target} to {network}, the best network of fold {case.fold}, which "
+                   f"{caption} Grad-CAM: what speaks for {target} to {network}, the best network{case.which_fold}, which "
                    f"gives {own:.2f}; colors are relative to this slice, so that a low probability glows as well.")
 
 

@@ -39,18 +39,20 @@ def _stack(case: Case, cases: Cases, planes: list[np.ndarray]) -> Slices:
     frames = [outlined(one[0], one[1:], SIDE) for one in planes]
     across = min(len(frames), 6)
     marks = tuple("wrong" if years > FAR else "" for years in away)
+    ends = (f"lines: the volume's combined age and its label. Dashed red: {network} is more than {FAR} years off in that "
+            "slice.") if case.labeled else "line: the volume's combined age."
     caption = ("Central slices from the front to the back with what was found: femur orange, tibia blue, fibula green. "
-               f"Curves: the age that each network reads in a slice, {network} with dots; lines: the volume's combined age "
-               f"and its label. Dashed red: {network} is more than {FAR} years off in that slice.")
+               f"Curves: the age that each network reads in a slice, {network} with dots; {ends}")
     return Slices(data_uri(sheet(frames, across)), len(frames), across, tuple(_captions(case, cases, network)), marks,
-                  _curves(case, cases, network), caption, int(away.argmax()))
+                  _curves(case, cases, network), caption, int(away.argmax()) if case.labeled else len(frames) // 2)
 
 
 def _captions(case: Case, cases: Cases, network: str) -> list[str]:
     """One line a slice: what its networks read in it, against the combined age and the label."""
-    combined, label = _combined(case, cases), case.rows["age_years"].iloc[0]
+    combined = _combined(case, cases)
+    label = f", label {case.rows['age_years'].iloc[0]:.1f}" if case.labeled else ""
     return [f"Slice {place} (number {row.position} of the volume). {network} {years:.1f} years, {cases.final} of the whole "
-            f"volume {combined:.1f}, label {label:.1f}.{f' Localization: {row.flag}.' if row.flag else ''}"
+            f"volume {combined:.1f}{label}.{f' Localization: {row.flag}.' if row.flag else ''}"
             for place, (row, years) in enumerate(zip(case.rows.itertuples(), case.predicted[network][:, 0]))]
 
 
@@ -64,7 +66,8 @@ def _curves(case: Case, cases: Cases, network: str) -> str:
     by_network = {one.name: case.predicted[one.name][:, 0] for one in cases.experiments}
     made, ax = curves(len(case.rows), by_network, 2.3, LABEL, dotted=network)
     ax.axhline(combined, color=INK, linewidth=2.2, label=f"{cases.final} {combined:.2f}")
-    ax.axhline(label, color=LABEL, linewidth=2.2, linestyle="--", label=f"label {label:.2f}")
+    if case.labeled:
+        ax.axhline(label, color=LABEL, linewidth=2.2, linestyle="--", label=f"label {label:.2f}")
     ax.set(ylabel="age, years", xlabel="slice, from the front")
     legend_above(ax)
     return svg(made)

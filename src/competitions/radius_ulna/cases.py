@@ -50,11 +50,13 @@ def radiograph(case: Case, final: str, paths: Paths) -> Picture | None:
     except Unreadable:
         return None
     findings = findings_of(row, pd.Series(case.predicted[final][0], ALL_TARGETS))
-    made = marked(picture, replace(findings, labels=tuple(label(row, bone) for bone in BONES)), str(row["id"]),
-                 row[BOX_COLUMNS].to_numpy(float).reshape(len(BONES), 4))
-    dotted = ", dotted those drawn by hand" if row[BOX_COLUMNS].notna().any() else ""
+    labels = tuple(label(row, bone) for bone in BONES) if case.labeled else ()
+    by_hand = row.reindex(BOX_COLUMNS)  # pictures that nobody labeled come without
+    made = marked(picture, replace(findings, labels=labels), str(row["id"]), by_hand.to_numpy(float).reshape(len(BONES), 4))
+    dotted = ", dotted those drawn by hand" if by_hand.notna().any() else ""
     return Picture(data_uri(drawn(made, int(LONGEST / made.get_size_inches().max()))), f"Boxes as found{dotted}; at the "
-                   "right the likeliest phase of each bone, its label, and the probability of each stage.", wide=True)
+                   f"right the likeliest phase of each bone{', its label,' * case.labeled} and the probability of each "
+                   "stage.", wide=True)
 
 
 def label(row: pd.Series, bone: str) -> str:
@@ -69,7 +71,7 @@ def crops(row: pd.Series, paths: Paths) -> Picture | None:
         return None
     stored = Shards(paths.cache)(int(row["shard"]), int(row["slot"]))
     size = (round(CROP[1] * ENLARGED), round(CROP[0] * ENLARGED))
-    by_hand = bool(row[BOX_COLUMNS].notna().all())
+    by_hand = bool(row.reindex(BOX_COLUMNS).notna().all())
     shown = np.split(stored, stored.shape[1] // CROP[1], axis=1)[:len(BONES) * (1 + by_hand)]
     large = [np.pad(cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC), GAP) for crop in shown]
     below = "; below by the boxes drawn by hand" if by_hand else ""
@@ -86,9 +88,9 @@ def phases(case: Case, final: str) -> Plot:
         columns = [ALL_TARGETS.index(name) for name in TARGETS[bone]]
         said = {name: case.predicted[name][0, columns] for name in models}
         said = {name: values for name, values in said.items() if np.isfinite(values).all()}
-        _bars(ax, bone, said, label(row, bone))
-    return Plot(svg(made), "The phase by every model, out of fold: each bar is split by the probabilities of the phases, in "
-                "the order of growth.")
+        _bars(ax, bone, said, label(row, bone) if case.labeled else "")
+    return Plot(svg(made), "The phase by every model: each bar is split by the probabilities of the phases, in the order of "
+                "growth.")
 
 
 def _bars(ax: "Axes", bone: str, said: dict[str, np.ndarray], truth: str) -> None:
@@ -100,6 +102,6 @@ def _bars(ax: "Axes", bone: str, said: dict[str, np.ndarray], truth: str) -> Non
         ax.barh(list(said), share, left=left, height=0.75, color=HUES[phase], label=phase)
         left += share
     ax.set(xlim=(0, 1), ylim=(len(said) - 0.5, -0.5), xticks=(0, 0.5, 1))
-    ax.set_title(f"{bone}, label {truth}", color=INK, fontsize=8)
+    ax.set_title(f"{bone}, label {truth}" if truth else bone, color=INK, fontsize=8)
     ax.tick_params(labelsize=7)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=7)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from radstack.commands import predict
+from radstack.commands.apply import DRAWING
 from radstack.commands.needs import closure, distributions, lock_lines
 from radstack.commands.products import size_of
 from radstack.core.artifact import Artifact, check_unedited, manifest_of
@@ -19,12 +20,14 @@ from radstack.core.errors import Missing, UserError
 from radstack.core.files import need_disk, read_json, replacing, sha256, write_json, write_text
 from radstack.core.recipe import as_dict
 from radstack.recipes.stacker import Stacker
+from radstack.report.known import known_of, write_known
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 from radstack.stack.predictions import fitted_files, fold_file
 from radstack.stages import sequence, stack, train
 from radstack.stages.apply import needed
 from radstack.stages.localize import KINDS
+from radstack.stages.submit import PRIOR, prior_of
 
 HALF_LARGEST = 65504.0
 """Largest finite value in float16."""
@@ -58,6 +61,10 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     imports = write_sources(context, part)
     names = distributions(imports)
     write_text(part / "apply.txt", "".join(f"{line}\n" for line in lock_lines(names)))
+    write_text(part / "report.txt", "".join(f"{line}\n" for line in lock_lines([*names, *DRAWING])))
+    write_known(known_of(context), part / "weights" / context.paths.name)
+    if prior := prior_of(context):
+        write_json(part / "weights" / context.paths.name / PRIOR, prior)
     write_json(part / "recipes.json", recipes_of(context))
     write_json(part / "manifest.json", manifest(context, part, members, names, half))
     shutil.rmtree(bundle, ignore_errors=True)
@@ -67,11 +74,13 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     return bundle
 
 
-def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "",
-               image: Path | None = None) -> None:
+def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "", image: Path | None = None,
+               columns: str = "", hours: float = 0.0) -> None:
     """Make ``bundle`` a data set and an offline notebook of ``user`` at Kaggle, and send them if ``push``.
 
-    ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze).
+    ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze),
+    ``columns`` the name of a table there of what stands beside the pictures (the list of the test pictures, where a
+    competition needs one and none is named), ``hours`` a deadline for the prediction there.
 
     Raises:
         UserError: this copy has no ``radstack/submission/kernel.py``, or Kaggle would refuse it.
@@ -80,12 +89,14 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
         kernel = import_module("radstack.submission.kernel")
     except ModuleNotFoundError as error:
         raise UserError("--kaggle needs radstack/submission/kernel.py, which this copy lacks; get it whole") from error
-    index = read_index(context)
+    if hours < 0:
+        raise UserError("--hours must be above 0, for example --hours 8.5")
+    index, data = read_index(context), context.competition.data
+    marker = data.sample_file(context.paths.input).name
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
-    kernel.kaggle(bundle, user, push, competition=test_data or context.competition.data.kaggle,
-                  marker=context.competition.data.sample_file(context.paths.input).name,
+    kernel.kaggle(bundle, user, push, competition=test_data or data.kaggle, marker=marker,
                   pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
-                  dry_run=context.options.dry_run)
+                  columns=columns or marker * data.needs_columns, hours=hours, dry_run=context.options.dry_run)
 
 
 def members_of(context: Context) -> dict[str, list[int]]:
@@ -148,8 +159,11 @@ def copy_weights(context: Context, file: Path, part: Path, half: bool) -> None:
         shutil.copy2(file, target)
     known, stat = read_json(manifest_of(file)), target.stat()
     entry = {"sha256": sha256(target), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    halved = {"half_of": known["files"][file.name]["sha256"]} if half and network else {}
-    write_json(manifest_of(target), {name: known[name] for name in IDENTITY} | {"files": {file.name: entry}} | halved)
+    more = {"half_of": known["files"][file.name]["sha256"]} if half and network else {}
+    table = manifest_of(context.paths.oof / file.parent.name / f"{file.stem}.parquet")
+    if network and table.exists():  # by it a page of cases knows the best network
+        more["score"] = read_json(table)["score"]
+    write_json(manifest_of(target), {name: known[name] for name in IDENTITY} | {"files": {file.name: entry}} | more)
 
 
 def write_half(file: Path, target: Path) -> None:

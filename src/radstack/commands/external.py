@@ -19,8 +19,8 @@ from radstack.submission.forms import row_names, target_codes
 SPLIT = "external"
 
 
-def external_scores(there: Context, labels: Path, out: Path) -> pd.DataFrame:
-    """Score the final model on labeled pictures; write and return the score table.
+def external_scores(there: Context, labels: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score the final model on labeled pictures; write and return the score table, and the labeled rows.
 
     Its rows are the best constant on these labels and the final model; its columns those of
     :func:`radstack.scoring.task.score_rows` (score, its 95 % interval over patients, each subgroup of ``pages.strata``),
@@ -45,7 +45,7 @@ def external_scores(there: Context, labels: Path, out: Path) -> pd.DataFrame:
                                          rows, competition))
     write_table(out, scored)
     _tell(scored, rows, len(given), len(predicted), competition)
-    return scored
+    return scored, rows
 
 
 def read_labels(file: Path, competition: Competition) -> pd.DataFrame:

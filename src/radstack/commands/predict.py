@@ -4,7 +4,7 @@ reads    FOLDER (pictures, nested at will) and the files of this bundle, each ch
 writes   OUT.csv in the columns of the competition, OUT_quarantine.csv (each file without an answer, with its reason)
 command  python predict.py FOLDER OUT.csv [--columns CSV] [--sample-submission CSV] [--device cpu] [--workers N]
          and whatever else src/apply.py takes
-needs    the packages of apply.txt:  pip install -r apply.txt
+needs    the packages of apply.txt:  pip install -r apply.txt      (--report: those of report.txt)
 """
 
 import hashlib

@@ -49,7 +49,7 @@ class Pseudonyms:
             pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(part, index=False)
 
 
-def under_pseudonyms(answers: Path, out: Path, index: pd.DataFrame, targets: tuple[str, ...], layout: Layout) -> None:
+def under_pseudonyms(answers: Path, out: Path, index: pd.DataFrame, targets: tuple[str, ...], layout: Layout) -> Pseudonyms:
     """Copy ``answers`` and its quarantine as ``out`` and its quarantine, with pseudonyms; ``<out>_key.csv`` is the key.
 
     Ids, the columns of a row's name and paths become pseudonyms; the quarantine's details, which may hold any of these, go.
@@ -68,6 +68,15 @@ def under_pseudonyms(answers: Path, out: Path, index: pd.DataFrame, targets: tup
     names.write()  # first: a table without its key is of no use
     write_table(out, table)
     write_table(out.with_name(f"{out.stem}_quarantine.csv"), lost.assign(detail=""))
+    return names
+
+
+def shown_as(names: Pseudonyms, layout: Layout, column: str, value: str) -> str:
+    """What a page calls a ``value`` of a ``column`` of the index: a submission's row as its table does."""
+    if column == layout.row:
+        kinds = layout.id_columns if "," in layout.id_column else ["id"]
+        return "_".join(names.of(kind, part) for kind, part in zip(kinds, value.rsplit("_", len(kinds) - 1)))
+    return names.of({"group": "patient"}.get(column, column), value)
 
 
 def _renamed(names: Pseudonyms, kind: str, name: str, endings: tuple[str, ...]) -> str:

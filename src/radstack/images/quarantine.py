@@ -74,10 +74,18 @@ def mark_copies(rows: pd.DataFrame, content: str, key: str, reason: str, detail:
     rows.loc[copies, "reason"], rows.loc[copies, "detail"] = reason, detail
 
 
-def nothing_usable(what: str, folder: Path, quarantine: pd.DataFrame) -> UserError:
+class NothingUsable(UserError):
+    """A folder holds no usable picture; ``quarantine`` says why, file by file."""
+
+    quarantine: pd.DataFrame
+
+
+def nothing_usable(what: str, folder: Path, quarantine: pd.DataFrame) -> NothingUsable:
     """The error of a folder without one usable ``what``; it tells the first row of the quarantine."""
     told = "".join(f"; the first says: {row.path}: {row.reason} ({row.detail})" for row in quarantine.head(1).itertuples())
-    return UserError(f"no usable {what} below {folder}{told}")
+    error = NothingUsable(f"no usable {what} below {folder}{told}")
+    error.quarantine = quarantine
+    return error
 
 
 def tell_reasons(quarantine: pd.DataFrame, report: Report) -> None:

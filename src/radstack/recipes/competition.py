@@ -159,6 +159,8 @@ class Data:
     """Training and test pictures of the whole data set, for a plan before stage 01 counts them; 0 where data are private."""
     a_series: int = 1
     """Pictures of a series, on average."""
+    needs_columns: bool = False
+    """Whether new pictures need the user's table of what stands beside them; the list of test pictures has it."""
     index_new: IndexNew | None = None
     """None for radiographs, each a picture of its own, with the columns that the user's table has."""
 
@@ -198,6 +200,8 @@ class Pages:
     acquisition: tuple[str, ...] = ()
     """Columns of the localization table that say how a picture was taken, beside the usual ones (``USUAL`` of
     ``report/shift.py``): by these the report compares train with test."""
+    interval_by: tuple[str, ...] = ()
+    """Columns of the index by whose values errors differ, such as sex: each value has intervals of its own."""
 
 
 @dataclass(frozen=True)

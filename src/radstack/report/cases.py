@@ -1,5 +1,6 @@
 """Which cases are worth a look: the worst, those on which the models disagree most, and some at random."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from radstack.core.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
 from radstack.scoring.metrics import coarse, coarse_log_losses, normalized
-from radstack.scoring.task import PROBABILITIES, Metric, parts_of
+from radstack.scoring.task import PROBABILITIES, Metric, Task, parts_of
 
 EACH = 10
 """Cases of each reason."""
@@ -30,8 +31,9 @@ class Case:
     labels: tuple[str, ...]
     """What the filter knows it by."""
     fold: int
+    """-1 for pictures of no fold."""
     loss: float
-    """Of the final model, mean over its rows; see :func:`row_losses`."""
+    """Of the final model, mean over its rows; see :func:`row_losses`. NaN without labels."""
     dispute: float
     """Standard deviation between the networks' predictions, mean over rows of the largest over targets."""
     rows: pd.DataFrame
@@ -39,6 +41,13 @@ class Case:
     predicted: dict[str, np.ndarray]
     """Model -> out-of-fold predictions float32 [rows, targets], in the same order; NaN where it does not answer."""
     blocks: tuple[Block, ...] = ()
+    labeled: bool = True
+    """Whether ``rows`` have labels; else these are NaN."""
+
+    @property
+    def which_fold(self) -> str:
+        """The end of "the best network": of which fold, where there is one."""
+        return f" of fold {self.fold}" if self.fold >= 0 else ""
 
 
 def choose(evidence: Evidence, each: int = EACH) -> list[Case]:
@@ -84,8 +93,13 @@ def row_losses(metric: Metric, truth: np.ndarray, predicted: np.ndarray) -> np.n
 
 def disputes(evidence: Evidence) -> np.ndarray:
     """Standard deviation between the networks that answer a target, largest over targets, float64 [n]."""
-    count, total, squares = (np.zeros(evidence.truth.shape) for _ in range(3))
-    for told in (evidence.oof[name].astype(np.float64) for name in evidence.experiments):  # one at a time: they are large
+    return disagreement((evidence.oof[name] for name in evidence.experiments), evidence.truth.shape)
+
+
+def disagreement(answers: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Standard deviation between ``answers`` (each of ``shape`` [n, targets], NaN for none), largest over targets [n]."""
+    count, total, squares = (np.zeros(shape) for _ in range(3))
+    for told in (one.astype(np.float64) for one in answers):  # one at a time: they are large
         count, total, squares = count + np.isfinite(told), total + np.nan_to_num(told), squares + np.nan_to_num(told)**2
     count = np.maximum(count, 1)
     return np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).max(axis=1)
@@ -124,10 +138,15 @@ def cases(evidence: Evidence) -> tuple[Section, list[Case]]:
 
 def models_table(evidence: Evidence, case: Case) -> Table:
     """What every model says of a case, the final one first."""
-    targets, final = list(evidence.task.targets), evidence.final
+    return said_table(evidence.task, evidence.final, case)
+
+
+def said_table(task: Task, final: str, case: Case) -> Table:
+    """What every model says of a case, the one called ``final`` first; the label stands above where there is one."""
+    targets = list(task.targets)
     said = {"label": case.rows[targets].to_numpy(float), final: case.predicted[final], **case.predicted}
     # A case's rows as one; NaN where a target is not answered.
-    across = np.max if evidence.task.metric.kind.predicts == PROBABILITIES else np.mean
+    across = np.max if task.metric.kind.predicts == PROBABILITIES else np.mean
     values = {name: across(predicted, axis=0) for name, predicted in said.items() if np.isfinite(predicted).any()}
     table = pd.DataFrame(values, index=targets).T.rename_axis("model").reset_index()
     note = "" if len(case.rows) == 1 else "Of a case's slices: the largest probability, or the mean."

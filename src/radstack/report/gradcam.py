@@ -11,7 +11,6 @@ from radstack.core.artifact import manifest_of
 from radstack.core.files import read_json
 from radstack.core.paths import Paths
 from radstack.recipes.experiment import Experiment
-from radstack.stack.predictions import fold_files
 
 if TYPE_CHECKING:  # seconds to import, and only the report's pictures need it
     import torch
@@ -67,14 +66,27 @@ def heat(experiment: Experiment, targets: tuple[str, ...], weights: Path, rows: 
 
 
 def best_network(experiments: Sequence[Experiment], paths: Paths, fold: int) -> tuple[Experiment, Path] | None:
-    """The experiment with the best score on ``fold`` and its weights; None where no network of that fold is kept."""
+    """The experiment with the best score on ``fold``, or on any fold where that is below 0, and its weights.
+
+    None where no network of that fold is kept, or its score is not known.
+    """
     found = []
     for place, experiment in enumerate(experiments):
-        weights = paths.weights / experiment.name / f"fold{fold}.safetensors"
-        said = manifest_of(fold_files(paths.oof / experiment.name, fold)[0])
-        if weights.exists() and said.exists():
-            found.append((read_json(said).get("score", np.inf), place, experiment, weights))
-    return min(found)[2:] if found else None
+        folder = paths.weights / experiment.name
+        for weights in sorted(folder.glob("fold*.safetensors")) if fold < 0 else [folder / f"fold{fold}.safetensors"]:
+            score = _score(paths, weights) if weights.exists() else None
+            if score is not None:
+                found.append((score, place, experiment, weights))
+    return min(found, key=lambda one: one[:2])[2:] if found else None
+
+
+def _score(paths: Paths, weights: Path) -> float | None:
+    """Score out of fold of a network: beside its table, in a bundle beside its weights."""
+    table = (paths.home or paths.out) / "oof" / paths.name / weights.parent.name / f"{weights.stem}.parquet"
+    if manifest_of(table).exists():
+        return float(read_json(manifest_of(table)).get("score", np.inf))
+    said = read_json(manifest_of(weights)) if manifest_of(weights).exists() else {}
+    return float(said["score"]) if "score" in said else None
 
 
 def last_map(net: "Net", images: "torch.Tensor",

@@ -10,6 +10,7 @@ what grows with the folder is the index alone, in memory and on the disk.
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.files import read_table, write_table
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
 from radstack.core.unpack import unpack
-from radstack.images.quarantine import QUARANTINE_COLUMNS
+from radstack.images.quarantine import QUARANTINE_COLUMNS, NothingUsable
 from radstack.images.radiograph import index_new
 from radstack.images.strangers import strangers
 from radstack.recipes.submission import Layout
@@ -36,17 +38,21 @@ from radstack.stack.rows import mean_over_folds
 from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
 from radstack.stages.deadline import Deadline
-from radstack.stages.decode import stamps
+from radstack.stages.decode import rows_file, stamps
 from radstack.stages.folds import listing_digest
 from radstack.stages.localize import apply_localizer
-from radstack.stages.submit import by_row
+from radstack.stages.submit import by_row, prior_of
 
+Keep = Mapping[str, Callable[[Context], pd.DataFrame]]
+"""Name -> what makes a table of a part that is answered, to be kept when the part's pixels go."""
+NAMES = ["id", "path", "group", "series"]
+"""Columns of an index without rows."""
 PART = 8192
 """Pictures of one part, and the rest of its last series: 2.6 GB of shards at 400 pixels. A smaller folder is one part."""
 
 
 def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | None = None, hours: float = 0.0,
-          part: int = PART) -> Context:
+          part: int = PART, keep: Keep | None = None, may_be_empty: bool = False) -> Context:
     """Find the anatomy, cache, predict and stack the pictures of a folder or of a zip file.
 
     Args:
@@ -56,6 +62,8 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
         given: the user's table of what stands beside the pictures, as text.
         hours: the deadline of :mod:`radstack.stages.deadline`; 0 for none.
         part: pictures that are worked on together; one part gives the bits of stages 01 to 08.
+        keep: tables that are made of each part and kept, for :func:`kept`.
+        may_be_empty: whether a folder without a usable picture is no error, since a list says what to answer.
 
     Returns:
         The competition there, for :func:`answers` and :func:`write_answers`. ``paths`` hold the index and the quarantines;
@@ -68,20 +76,20 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
     if not context.options.dry_run:
         context = replace(context, options=replace(context.options, device=working_device(context.options.device)))
     there = elsewhere(context, unpacked(context, pictures, out), out)
-    index_folder(there, pd.DataFrame() if given is None else given)
+    index_folder(there, pd.DataFrame() if given is None else given, may_be_empty)
     if not (there.paths.folds / "index.parquet").exists():
         print("  would answer what the index will list")
         return there
     index = read_index(there)
     number = parts_of(index, part)
-    if number.max() == 0:
+    if number.max(initial=0) == 0:
         _joined(there).unlink(missing_ok=True)  # of a larger folder before
-        return answer(there, start, 0)
+        return answer(there, start, 0) if len(index) else there
     later = np.append(np.bincount(number)[::-1].cumsum()[::-1], 0)
     for one in range(number.max() + 1):
-        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]))
+        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]), keep or {})
     if not there.options.dry_run:
-        _join(there, number.max() + 1)
+        _join(there, number.max() + 1, tuple(keep or ()))
     return there
 
 
@@ -119,7 +127,7 @@ def needed(context: Context) -> list[str]:
     return found
 
 
-def index_folder(there: Context, given: pd.DataFrame) -> None:
+def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False) -> None:
     """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them test rows; each file is in one of them."""
     paths = there.paths
     files, refused = (paths.folds / "index.parquet", paths.folds / "quarantine.csv"), paths.out / "refused.csv"
@@ -127,7 +135,14 @@ def index_folder(there: Context, given: pd.DataFrame) -> None:
     def build() -> dict[str, Any]:
         read_index = there.competition.data.index_new or index_new
         folder = paths.input.resolve()  # as the user knows it, for messages
-        rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
+        rows, quarantine = pd.DataFrame(columns=NAMES, dtype="str"), pd.DataFrame(columns=QUARANTINE_COLUMNS)
+        try:
+            if not may_be_empty or any(path.is_file() for path in folder.rglob("*")):
+                rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
+        except NothingUsable as error:
+            if not may_be_empty:
+                raise
+            quarantine = error.quarantine[QUARANTINE_COLUMNS]
         rows = rows.assign(split="test")
         parts = [quarantine, strangers(folder, rows, quarantine)]
         if refused.exists():
@@ -152,7 +167,11 @@ def answer(one: Context, deadline: Deadline | None, rows_later: int) -> Context:
     """Stages 02 to 07 on an index; the context says which views and folds answered, all without a deadline."""
     start = time.monotonic()
     apply_localizer(one)
+    if not any_readable(one):
+        return one
     cache(one)
+    if not any_readable(one):
+        return one
     if deadline and not one.options.dry_run:
         one = deadline.cut(one, rows_later, time.monotonic() - start)
     make_all(one, per_fold(one, "predict with", one.experiments, partial(predict.predictions_artifact, split="test"),
@@ -163,24 +182,28 @@ def answer(one: Context, deadline: Deadline | None, rows_later: int) -> Context:
     return one
 
 
-def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int) -> None:
-    """Answer one part in a folder of its own; keep ``answers.parquet`` and ``quarantine.csv``."""
+def any_readable(one: Context) -> bool:
+    """Whether some picture is left after each step that was made: after decoding, localization, the cache."""
+    cached = one.paths.cache
+    files = (one.paths.folds / "index.parquet", rows_file(one), cached / "boxes.parquet", cached / "rows.parquet")
+    return all(pq.read_metadata(file).num_rows for file in files if file.exists())
+
+
+def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int, keep: Keep) -> None:
+    """Answer one part in a folder of its own; keep ``answers.parquet``, ``quarantine.csv`` and the tables of ``keep``."""
     folder = _folder(there, number)
     one = replace(there, paths=replace(there.paths, out=folder))
-    index, files = one.paths.folds / "index.parquet", (folder / "answers.parquet", folder / "quarantine.csv")
-    raw = digest(stamps(one.paths.input, rows["path"]))
-
-    def write_index() -> dict[str, Any]:
-        write_table(index, rows)
-        return {"splits": split_digests(rows)}
+    index, raw = one.paths.folds / "index.parquet", digest(stamps(one.paths.input, rows["path"]))
+    files = (folder / "answers.parquet", folder / "quarantine.csv", *(folder / f"{name}.parquet" for name in keep))
 
     def build() -> None:
         done = answer(one, deadline, rows_later)
         write_table(files[0], answers(done))
         write_table(files[1], read_table(one.paths.cache / "quarantine.csv", ""))
+        for file, make in zip(files[2:], keep.values()):
+            write_table(file, make(done))
 
-    facts = {"raw files": raw, "rows": split_digests(rows)["test"]}
-    there.make(Artifact("apply", 1, (index,), {}, facts=facts), write_index)
+    _write_index(there, index, rows, raw)
     if index.exists():
         there.make(Artifact("apply", 1, files, needed(there), (Part(index, "test"),),
                             {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
@@ -189,9 +212,40 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
         shutil.rmtree(one.paths.oof, ignore_errors=True)
 
 
-def _join(there: Context, count: int) -> None:
+def _write_index(there: Context, index: Path, rows: pd.DataFrame, raw: str) -> None:
+    def write() -> dict[str, Any]:
+        write_table(index, rows)
+        return {"splits": split_digests(rows)}
+
+    facts = {"raw files": raw, "rows": split_digests(rows)["test"]}
+    there.make(Artifact("apply", 1, (index,), {}, facts=facts), write)
+
+
+def again(there: Context, rows: pd.DataFrame) -> Context:
+    """The competition with pixels and tables of ``rows`` of the index: all of a folder of one part has them still.
+
+    Of a folder of several parts these rows are answered once more, in a folder of their own.
+    """
+    if not _joined(there).exists():
+        return there
+    one = replace(there, paths=replace(there.paths, out=there.paths.out / "again"))
+    rows = rows.reset_index(drop=True)
+    _write_index(one, one.paths.folds / "index.parquet", rows, digest(stamps(one.paths.input, rows["path"])))
+    return answer(one, None, 0)
+
+
+def kept(there: Context, keep: Keep, name: str) -> pd.DataFrame:
+    """The table ``name`` of ``keep`` for the whole folder, whose parts follow each other."""
+    file = _joined(there).with_name(f"{name}.parquet")
+    return pd.read_parquet(file) if _joined(there).exists() else keep[name](there)
+
+
+def _join(there: Context, count: int, names: tuple[str, ...]) -> None:
     folders = [_folder(there, number) for number in range(count)]
-    write_table(_joined(there), pd.concat([pd.read_parquet(one / "answers.parquet") for one in folders], ignore_index=True))
+    for name in ("answers", *names):
+        tables = [pd.read_parquet(one / f"{name}.parquet") for one in folders]
+        whole = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+        write_table(_joined(there).with_name(f"{name}.parquet"), whole)
     write_table(there.paths.cache / "quarantine.csv", _concat(one / "quarantine.csv" for one in folders))
 
 
@@ -210,21 +264,28 @@ def _concat(files: Any) -> pd.DataFrame:
                      ignore_index=True)
 
 
-def answers(there: Context, name: str = "") -> pd.DataFrame:
-    """``id`` and targets: what the final model, or the model ``name``, says of the pictures, one row a submission's row."""
+def answers(there: Context, name: str = "", by_picture: bool = False) -> pd.DataFrame:
+    """``id`` and targets: what the final model, or the model ``name``, says of the pictures, one row a submission's row.
+
+    With ``by_picture`` one row a picture, of a folder or part that is worked on as one.
+    """
     if _joined(there).exists():
         return pd.read_parquet(_joined(there))
-    name = name or there.competition.models.final
+    name, targets = name or there.competition.models.final, list(there.competition.targets)
+    if not any_readable(there):
+        return pd.DataFrame({"id": pd.Series(dtype="str"), **dict.fromkeys(targets, pd.Series(dtype=np.float32))})
     tables = [pd.read_parquet(fold_file(there.paths.oof / name, fold, "test")).assign(fold=fold)
               for fold in stack.stack_folds(there, name)]
-    return by_row(there, mean_over_folds(pd.concat(tables, ignore_index=True), there.competition.targets))
+    said = mean_over_folds(pd.concat(tables, ignore_index=True), there.competition.targets)
+    return said if by_picture else by_row(there, said)
 
 
 def write_answers(there: Context, out: Path, sample: Path | None) -> pd.DataFrame:
     """Write the final model's answers as the competition's submission, and ``<out>_quarantine.csv`` beside it.
 
     Every input file is behind a row of ``out`` or in the quarantine. With ``sample``, an organizer's list, each of its ids
-    has a row; one without a usable picture gets the prior (:data:`radstack.submission.forms.FILLS`) and a quarantine row.
+    has a row; one without a usable picture gets a guess (:data:`radstack.submission.forms.FILLS`; with few answers the prior
+    of training, :func:`radstack.stages.submit.prior_of`) and a quarantine row.
 
     Returns:
         The quarantine.
@@ -240,7 +301,7 @@ def write_answers(there: Context, out: Path, sample: Path | None) -> pd.DataFram
             write_table(listed, sample_of(predicted["id"], targets, layout))
         else:
             predicted = predicted[predicted["id"].isin(_pictures(listed, targets, layout))]
-        filled = write_predictions(out, predicted, listed, targets, layout)
+        filled = write_predictions(out, predicted, listed, targets, layout, prior_of(there))
     lost = pd.DataFrame({"id": filled.iloc[:, 0], "split": "test", "path": "", "reason": "no-picture",
                          "detail": "listed, without a usable picture: it got the prior"})
     quarantine = _concat((paths.folds / "quarantine.csv", paths.cache / "quarantine.csv"))

@@ -50,7 +50,7 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         rows = read_index(context).join(facts(parts))
         bad = rows["reason"] != ""
         table = rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True)
-        table = then(table) if then else table
+        table = then(table) if then and len(table) else table
         write_table(file, table)
         write_table(quarantine, rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
         for old in set(paths.cache.glob("parts-*")) - {parts}:

@@ -14,7 +14,7 @@ from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tasks import Task, make_all, shared
 from radstack.stages import chain, detect
-from radstack.stages.decode import decode_all, set_aside
+from radstack.stages.decode import decode_all, prepared_rows, set_aside
 
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
     import torch
@@ -97,7 +97,8 @@ def apply_localizer(there: Context) -> None:
         _by_rules(there, localizer)
         return
     KINDS[type(localizer)].prepare(there, localizer)
-    apply_networks(there)
+    if there.options.dry_run or len(prepared_rows(there, "test")[0]):
+        apply_networks(there)
 
 
 def apply_networks(context: Context) -> None:

@@ -25,7 +25,7 @@ def submit(context: Context, name: str) -> Path:
     files = (paths.submissions / f"{name}.csv", paths.submissions / f"{name}_filled.csv")
     sample = context.competition.data.sample_file(paths.input)
     tables = tuple(fold_files(paths.oof / name, fold)[1] for fold in stack_folds(context, name))
-    recipe = {"name": name, "layout": context.competition.submission}
+    recipe = {"name": name, "layout": context.competition.submission, "prior": prior_of(context)}
     artifact = Artifact("08_submit", VERSION, files, recipe, (*tables, sample))
     context.make(artifact, partial(_write, context, name, files))
     return files[0]
@@ -39,7 +39,7 @@ def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, A
     targets, sample = context.competition.targets, context.competition.data.sample_file(context.paths.input)
     member = read_member(context.paths.oof / name, stack_folds(context, name))
     predicted = by_row(context, mean_over_folds(member.test, targets))
-    filled = write_predictions(files[0], predicted, sample, targets, layout)
+    filled = write_predictions(files[0], predicted, sample, targets, layout, prior_of(context))
     write_table(files[1], filled)
     rows = validate(files[0], sample, layout)
     print(f"  {files[0]}: {rows:,} rows, {len(filled):,} of them had no prediction ({files[1].name})")
@@ -53,6 +53,26 @@ def by_row(context: Context, predictions: pd.DataFrame) -> pd.DataFrame:
         return predictions
     whole = predictions.merge(read_index(context)[["id", layout.row]], on="id", validate="one_to_one")
     return whole.groupby(layout.row, sort=False)[targets].mean().rename_axis("id").reset_index()
+
+
+PRIOR = "prior.json"
+"""File of a bundle, beside its weights."""
+
+
+def prior_of(context: Context) -> dict[str, float] | None:
+    """Target -> its best constant on the training labels, what is said of a case without a picture; None if not known.
+
+    A solution that is applied elsewhere has it from its bundle, or from the index where it was trained.
+    """
+    paths, competition = context.paths, context.competition
+    if (paths.weights / PRIOR).exists():
+        return read_json(paths.weights / PRIOR)
+    index = (paths.home or paths.out) / "folds" / paths.name / "index.parquet"
+    if not index.exists():
+        return None
+    labels = pd.read_parquet(index, columns=["split", *competition.targets])
+    known = labels.loc[labels["split"] == "train", list(competition.targets)].dropna()
+    return {name: float(value) for name, value in competition.metric.constant(known).items()} if len(known) else None
 
 
 def submit_constant(context: Context) -> None:

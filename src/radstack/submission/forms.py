@@ -121,33 +121,46 @@ FILLS: dict[str, Callable[..., np.ndarray]] = {"long": np.fmin.reduce, "wide": n
 ``wide``: the median, the guess with the least absolute error. ``classes``: the mean, which sums to 1 in each group as every
 prediction does.
 """
+FEW = 20
+"""Predicted pictures below which these say little: the prior of the training labels is taken where it is known."""
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, targets: tuple[str, ...],
-                      layout: Layout = LONG) -> pd.DataFrame:
+                      layout: Layout = LONG, prior: Mapping[str, float] | None = None) -> pd.DataFrame:
     """Write the submission in the layout's form, in the sample file's order.
 
     ``predictions`` has ``id`` and a column for each of ``targets``, one row a picture; unless the form is ``long``, the
-    layout's ``values`` are the columns of the targets, in order.
+    layout's ``values`` are the columns of the targets, in order. ``prior`` has the best constant of each target.
 
-    Gives the rows filled by ``FILLS``, ``id`` (as in the file) and ``value`` or the values; none when all were predicted.
-    UserError where predictions are empty, hold an id twice, or an id that the sample file does not name.
+    Gives the rows filled by ``FILLS``, with fewer than ``FEW`` predictions by the prior: ``id`` (as in the file) and
+    ``value`` or the values; none when all were predicted. UserError where predictions are empty and there is no prior, hold
+    an id twice, or an id that the sample file does not name.
     """
     fill = pick(FILLS, layout.form, "form of submission")
     ids, table = read_ids(sample_path, layout), predictions[list(targets)].to_numpy(np.float64)
+    if prior is not None and len(table) < FEW:
+        table = np.vstack([table, [prior[target] for target in targets]])  # the last row, by no name
+        fill = _last
+    elif not len(table):
+        raise UserError("there are no test predictions to submit; run 05_predict.py, or write the constant submission")
     if layout.form == "long":
         codes = target_codes(ids, targets)
         place = _places(ids, predictions["id"], tuple(f"_{target}" for target in targets))
-        guesses, known, names = fill(table, axis=0)[codes, None], table.T.reshape(-1, 1), ["id", "value"]
+        own = table[:len(predictions)]
+        guesses, known, names = fill(table, axis=0)[codes, None], own.T.reshape(-1, 1), ["id", "value"]
     else:
         place = _places(ids, predictions["id"], ("",))
         guesses, known, names = fill(table, axis=0), table, [layout.id_column, *layout.values]
     missing = place < 0
-    values = np.where(missing[:, None], guesses, known[place])
+    values = np.where(missing[:, None], guesses, known[place] if len(known) else guesses)
     write(path, ids, values, layout)
     filled = pd.DataFrame(values[missing], columns=names[1:])
     filled.insert(0, names[0], ids[missing].to_numpy())
     return filled
+
+
+def _last(table: np.ndarray, axis: int) -> np.ndarray:
+    return np.take(table, -1, axis)
 
 
 def sample_of(ids: pd.Series, targets: tuple[str, ...], layout: Layout = LONG) -> pd.DataFrame:
@@ -178,9 +191,7 @@ def target_codes(ids: pd.Series, targets: tuple[str, ...]) -> np.ndarray:
 
 def _places(ids: pd.Series, pictures: pd.Series, endings: tuple[str, ...]) -> np.ndarray:
     """Place of each row's name in the predictions laid out ending by ending, -1 where there is none."""
-    if not len(pictures):
-        raise UserError("there are no test predictions to submit; run 05_predict.py, or write the constant submission")
-    names = pd.Index(pd.concat([pictures + ending for ending in endings], ignore_index=True))
+    names = pd.Index(pd.concat([pictures.astype("str") + ending for ending in endings], ignore_index=True))
     if not names.is_unique:
         raise UserError(f"{pictures[pictures.duplicated()].iloc[0]} is predicted twice; average the folds first")
     place = names.get_indexer(pd.Index(ids))

@@ -60,7 +60,8 @@ def slugify(title: str) -> str:
 
 def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str, marker: str, *,
                  pictures: Sequence[str] = (), wheels: Path | None = None, packages: Sequence[str] = (),
-                 licenses: Sequence[str] = ("other",), title: str = "", arguments: Sequence[str] = ()) -> None:
+                 licenses: Sequence[str] = ("other",), title: str = "", columns: str = "", hours: float = 0.0,
+                 arguments: Sequence[str] = ()) -> None:
     """Write below ``out`` what Kaggle takes: ``dataset/`` and ``kernel/``, each with its metadata.
 
     Args:
@@ -76,6 +77,8 @@ def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str
         packages: those that the bundle imports; lacking ones are installed from the wheels.
         licenses: exactly one name of :data:`LICENSES`, for the data set.
         title: of the notebook; the slug with blanks unless given.
+        columns: name of the table of what stands beside the pictures, anywhere below the notebook's input; "" for none.
+        hours: deadline for ``predict.py``; 0 for none.
         arguments: further options of ``predict.py``; ``{marker}`` in them is where the marker lies at Kaggle.
 
     Raises:
@@ -91,7 +94,8 @@ def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str
     layout = layout_name(entries)
     settings = {"competition": competition, "marker": marker, "pictures": list(pictures), "dataset": dataset["id"],
                 "manifest": sha256(bundle / MANIFEST), "layout": layout, "packages": list(packages),
-                "arguments": list(arguments)}
+                "columns": columns, "arguments": [*(["--columns", "{columns}"] if columns else []),
+                                                  *(["--hours", f"{hours:g}"] if hours else []), *arguments]}
     _write_dataset(out / DATASET, {"bundle": bundle, "wheels": wheels or bundle}, entries, layout, dataset)
     write_json(out / KERNEL / NOTEBOOK, notebook(settings))
     write_json(out / KERNEL / KERNEL_JSON, kernel)
@@ -245,20 +249,24 @@ def code_of(path: Path) -> str:
 
 def kaggle(bundle: Path, user: str, push: bool = False, *, competition: str, marker: str, pictures: Sequence[str] = (),
            slug: str = "", lock: Path | None = None, image: Path | None = None, licenses: Sequence[str] = ("other",),
-           arguments: Sequence[str] = (), dry_run: bool = False, report: Report = to_stdout) -> Path:
+           columns: str = "", hours: float = 0.0, arguments: Sequence[str] = (), dry_run: bool = False,
+           report: Report = to_stdout) -> Path:
     """Make a bundle ready for Kaggle in ``<bundle>-kaggle`` beside it, wheels included, and send it if ``push``.
 
     Args:
         bundle: as ``bundle.py`` writes it.
         user: name at Kaggle.
         push: send the data set, wait, send the notebook, wait; needs credentials.
-        competition: see :func:`write_kernel`, as ``marker``, ``pictures``, ``licenses`` and ``arguments``.
+        competition: see :func:`write_kernel`, as ``marker``, ``pictures``, ``licenses``, ``columns``, ``hours`` and
+            ``arguments``.
         marker: name of the sample submission.
         pictures: possible names of the test folder beside it.
         slug: the notebook's name; ``radstack-<bundle>`` unless given.
         lock: the packages that the bundle imports; its own ``apply.txt`` unless given.
         image: a ``pip freeze`` of Kaggle's image; a list of June 2026 unless given.
         licenses: of the data set.
+        columns: table of what stands beside the pictures there.
+        hours: deadline for ``predict.py``.
         arguments: further options of ``predict.py``.
         dry_run: say what would be made and sent, and do nothing.
         report: takes lines.
@@ -286,7 +294,7 @@ def kaggle(bundle: Path, user: str, push: bool = False, *, competition: str, mar
     client = connect() if push else None  # before anything is downloaded
     make_wheels(lock, out / WHEELS, packages, image=has, report=report)
     write_kernel(bundle, out, user, slug, competition, marker, pictures=pictures, wheels=out / WHEELS, packages=packages,
-                 licenses=licenses, arguments=arguments)
+                 licenses=licenses, columns=columns, hours=hours, arguments=arguments)
     report(f"  {out}: {DATASET}/ of {len(list((out / DATASET).iterdir())) - 1:,} files, {KERNEL}/{NOTEBOOK}")
     if push:
         send(client, out, competition=competition, report=report)

@@ -167,6 +167,7 @@ def main(settings: dict[str, Any]) -> Path:
     print("the hidden test set" if os.environ.get("KAGGLE_IS_COMPETITION_RERUN") else "the public test set", flush=True)
     marker = find_marker(inputs, settings["marker"], settings["competition"])
     pictures = test_pictures(marker, settings["pictures"])
+    columns = str(find_marker(inputs, settings["columns"], settings["competition"])) if settings["columns"] else ""
     found = find_bundle(inputs, settings["manifest"], settings["dataset"])
     with tempfile.TemporaryDirectory() as scratch:  # what is made on the way may be larger than /kaggle/working
         bundle, wheels = put_together(found, settings["layout"], Path(scratch) / "there")
@@ -174,7 +175,7 @@ def main(settings: dict[str, Any]) -> Path:
         out = Path(scratch) / "out/submission.csv"
         out.parent.mkdir()
         listed = [] if marker.is_dir() else ["--sample-submission", str(marker)]
-        more = [word.replace("{marker}", str(marker)) for word in settings["arguments"]]
+        more = [word.replace("{marker}", str(marker)).replace("{columns}", columns) for word in settings["arguments"]]
         show([sys.executable, str(bundle / "predict.py"), str(pictures), str(out), *listed, *more],
              "read its lines above")
         if listed and rows(out) != rows(marker):
