@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from radstack.core.errors import UsageError, UserError, advise
 from radstack.core.paths import Paths
@@ -26,12 +26,20 @@ COMMON = ("edits", "limit", "data_dir", "out_dir")
 """Options that every script reads."""
 
 
+class OneLine(argparse.ArgumentParser):
+    """An argument parser whose refusal is one line, as every other error's."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"error: {message}; see: python {sys.argv[0]} --help\n")
+
+
 def command_parser(doc: str | None, *reads: str) -> argparse.ArgumentParser:
     """Arguments of a script: which competition, :data:`COMMON`, and the :class:`Options` that it names in ``reads``.
 
     ``doc``, the script's docstring, is the help text. What is not given on the command line is absent from the result.
     """
-    arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = OneLine(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("competition", nargs="?", default="", help="its name; without one the script lists them")
     arguments.add_argument("--demo", action="store_true", help="work on the phantoms with the small recipes")
     for option in dataclasses.fields(Options):
@@ -86,6 +94,8 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     edits = given.pop("edits", ()) if given.get("name") else ()  # then they are edits of a recipe
     options = Options(**_read(given, getattr(args, "reads", tuple(given))))
     context = make_context(competition, options)
+    if strange := [fold for fold in options.folds if fold not in range(count := context.competition.folds.count)]:
+        raise UsageError(f"--folds {strange[0]}: {competition.name} has the folds 0 to {count - 1}")
     if options.name:
         context = _with_variant(context, options.name, parse_edits(list(edits)))
     else:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, Part, split_digests
-from radstack.core.files import read_table, write_table
+from radstack.core.files import as_text, read_table, write_table
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
 from radstack.core.unpack import unpack
@@ -128,7 +128,7 @@ def index_folder(there: Context, given: pd.DataFrame) -> None:
         read_index = there.competition.data.index_new or index_new
         folder = paths.input.resolve()  # as the user knows it, for messages
         rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
-        rows = rows.assign(split="test")
+        rows = as_text(rows.assign(split="test"))
         parts = [quarantine, strangers(folder, rows, quarantine)]
         if refused.exists():
             parts.append(read_table(refused, "").assign(id="", split="test")[QUARANTINE_COLUMNS])
