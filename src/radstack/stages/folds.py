@@ -11,6 +11,7 @@ from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.errors import UserError
 from radstack.core.files import as_text, write_table
 from radstack.core.folds import check_folds, make_folds, patients_on_both_sides
+from radstack.core.passing import check_passing
 from radstack.core.progress import track
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
@@ -28,11 +29,13 @@ def make_index(context: Context) -> None:
 
     def build() -> dict[str, Any]:
         index, quarantine = competition.data.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
+        again = check_passing(quarantine, len(index) + len(quarantine), paths.input, print)
         index = first_groups(as_text(index), context.options.limit)
         write_table(files[0], index)
         write_table(files[1], quarantine)
         print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
-        return {"rows": len(index), "quarantined": len(quarantine), "splits": split_digests(index)}
+        return {"rows": len(index), "quarantined": len(quarantine), "passing": again,
+                "splits": split_digests(index)}
 
     context.make(artifact, build)
 

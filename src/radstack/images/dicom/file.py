@@ -244,7 +244,7 @@ def fault(header: Header) -> Unreadable | None:
         if not getattr(header, name):
             return Unreadable("bad-header", f"{name} is missing")
     if not decodable(header.transfer_syntax):
-        return Unreadable("unsupported-transfer-syntax", header.transfer_syntax)
+        return _no_decoder(header.transfer_syntax)
     if (header.samples, header.frames) != (1, 1) or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return Unreadable("not-gray", f"{header.frames} frames, {header.samples} samples, {header.photometric}")
     if header.transfer_syntax not in _NATIVE:
@@ -266,6 +266,15 @@ def decodable(transfer_syntax: str) -> bool:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
         return transfer_syntax in _NATIVE or transfer_syntax == DeflatedExplicitVRLittleEndian
+
+
+def _no_decoder(transfer_syntax: str) -> Unreadable:
+    """Whether nobody decodes this transfer syntax, or only nobody here: then it is the machine that wants mending."""
+    try:
+        missing = get_decoder(UID(transfer_syntax)).missing_dependencies
+    except NotImplementedError:
+        return Unreadable("unsupported-transfer-syntax", transfer_syntax)
+    return Unreadable("no-decoder", f"{UID(transfer_syntax).name}: {'; '.join(missing)}")
 
 
 def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
