@@ -13,6 +13,7 @@ from pathlib import Path
 from competitions import load
 from radstack.commands.apply import Wish, run_apply
 from radstack.running.cli import command_parser, open_context, run
+from radstack.running.context import above_zero
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
                            "pictures")
     arguments.add_argument("--pseudonyms", action="store_true", help="tables and page without ids, patients and paths; "
                            "OUT_key.csv has them, for you alone")
-    arguments.add_argument("--hours", type=float, default=0.0, help="deadline: leave out test-time views, then folds")
+    arguments.add_argument("--hours", type=above_zero, default=0.0, help="deadline: leave out test-time views, then folds")
     arguments.add_argument("--work", type=Path, help="folder for what is made on the way, kept (default: a removed one)")
     args = arguments.parse_intermixed_args()
     wish = Wish(args.folder, args.out, args.sample_submission, args.columns, args.labels, args.pseudonyms, args.hours,

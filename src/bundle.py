@@ -15,6 +15,7 @@ from pathlib import Path
 
 from competitions import load
 from radstack.running.cli import command_parser, open_context, run
+from radstack.running.context import at_least
 
 
 def main() -> None:
@@ -23,8 +24,8 @@ def main() -> None:
     arguments.add_argument("--half", action="store_true", help="store the networks as float16")
     arguments.add_argument("--rehearse", action="store_true", help="predict the test set in an environment of apply.txt "
                            "alone, without network and repository, and compare with the submission")
-    arguments.add_argument("--times", type=int, default=1, metavar="N", help="with --rehearse: draw a test set N times as "
-                           "large, too, for time and memory at the hidden set's size")
+    arguments.add_argument("--times", type=at_least(1), default=1, metavar="N", help="with --rehearse: draw a test set N "
+                           "times as large, too, for time and memory at the hidden set's size")
     arguments.add_argument("--kaggle", metavar="USER", help="write data set and notebook for this user of Kaggle")
     arguments.add_argument("--push", action="store_true", help="with --kaggle: send both")
     arguments.add_argument("--test-data", metavar="OWNER/NAME", default="", help="with --kaggle: the data set there that "

@@ -12,6 +12,7 @@ from competitions import load
 from radstack.commands.duplicates import DISTANCE
 from radstack.commands.leak_audit import leak_audit
 from radstack.running.cli import command_parser, open_context, run
+from radstack.running.context import at_least
 
 
 def main() -> None:
@@ -19,8 +20,8 @@ def main() -> None:
     arguments = command_parser(__doc__, "workers")
     arguments.add_argument("--train", default="", metavar="NAME", help="also train this experiment on shuffled labels, one "
                            "fold, in a temporary folder")
-    arguments.add_argument("--distance", type=int, default=DISTANCE, metavar="N", help="bits of 255 by which the hashes of "
-                           f"near duplicates may differ (default: {DISTANCE})")
+    arguments.add_argument("--distance", type=at_least(0), default=DISTANCE, metavar="N", help="bits of 255 by which the "
+                           f"hashes of near duplicates may differ (default: {DISTANCE})")
     arguments.add_argument("--device", default="", help="of --train: cpu, cuda ... (default: a GPU if there is one)")
     args = arguments.parse_args()
     leak_audit(open_context(args, load), args.distance, args.train)

@@ -9,7 +9,7 @@ takes    seconds where this kind of machine was measured, else at most 30 a reci
 
 from competitions import load
 from radstack.running.cli import command_parser, open_context, run
-from radstack.running.context import numbers
+from radstack.running.context import at_least, numbers
 
 
 def main() -> None:
@@ -20,8 +20,8 @@ def main() -> None:
     arguments.add_argument("--machine", default="", metavar="NAME", help="plan for this one, as benchmarks/*.json name it")
     arguments.add_argument("--rows", type=numbers, default=(), metavar="TRAIN,TEST", help="pictures, where stage 01 has not "
                            "counted them")
-    arguments.add_argument("--hidden", type=int, default=0, metavar="N", help="pictures of the hidden test set (default: as "
-                           "many as test)")
+    arguments.add_argument("--hidden", type=at_least(0), default=0, metavar="N", help="pictures of the hidden test set "
+                           "(default: as many as test)")
     args = arguments.parse_args()
     plan(open_context(args, load), args.machine, args.rows, args.hidden)
 

@@ -14,6 +14,7 @@ from competitions._template import COMPETITION
 from competitions._template.experiments import RESNET18, stackers
 from competitions._template.index import PICTURES
 from competitions._template.views import whole
+from radstack.core.files import read_table
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Backbone, Optim, Train
@@ -55,7 +56,7 @@ def picture(rng: np.random.Generator, diameter: float) -> np.ndarray:
 def truth(folder: Path) -> pd.DataFrame | None:
     """What was drawn, for the report alone: each reading, and ``q_diameter``, the best possible prediction of it."""
     file = folder / "truth.csv"
-    return pd.read_csv(file) if file.exists() else None
+    return read_table(file) if file.exists() else None
 
 
 SMALL = change(RESNET18, name="resnet", view=whole(32), backbone=Backbone("timm/test_resnet", pretrained=False),

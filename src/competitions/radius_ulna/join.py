@@ -26,6 +26,8 @@ SPELLINGS = {
 """Our name of a column and how it may be spelled in a sheet, without case, blanks and signs."""
 NEEDED = ("date", "serial", "radius_stage", "ulna_stage")
 KEY = ["date", "serial"]
+BLANKS = ("NA", "N/A", "n/a", "#N/A", "nan", "NaN", "None", "null", "NULL")
+"""What people write where they have nothing to write, except for a name."""
 YEAR_FIRST = re.compile(r"(\d{4})([-/.]?)(\d{1,2})\2(\d{1,2})")
 YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
 PICTURE_NAME = re.compile(r"(?<!\d)(\d{4}-?\d{2}-?\d{2})[-_ ]+(\w+)")
@@ -55,14 +57,17 @@ def read_sheet(path: Path) -> pd.DataFrame:
         UserError: no such file or not a spreadsheet, or a column of ``NEEDED`` is missing or there twice.
     """
     try:
-        raw = pd.read_csv(path, dtype="str", encoding="utf-8-sig") if path.suffix.lower() == ".csv" else pd.read_excel(
-            path, dtype=object)
+        whole = {"keep_default_na": False, "na_values": [""]}  # a child may be called NA
+        raw = pd.read_csv(path, dtype="str", encoding="utf-8-sig", **whole) if path.suffix.lower() == ".csv" else (
+            pd.read_excel(path, dtype=object, **whole))
     except Exception as error:  # openpyxl, xlrd and zipfile have a dozen kinds
         raise UserError(f"{path} is no spreadsheet that can be read ({' '.join(str(error).split())}); save it again as "
                         ".xlsx, or as CSV in UTF-8") from error
     raw = raw.dropna(how="all")
     names = {name: _column(path, raw, name) for name in SPELLINGS}
     table = pd.DataFrame({name: raw[column] for name, column in names.items() if column is not None})
+    others = [name for name in table if name != "child"]
+    table[others] = table[others].where(~table[others].isin(BLANKS))
     table = table.assign(date=plain_dates(table["date"].tolist()), serial=table["serial"].map(plain_serial),
                          source=[f"{path.name} row {row + 2}" for row in raw.index])
     for bone in LETTER:

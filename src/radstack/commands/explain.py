@@ -170,7 +170,7 @@ def _quarantined(context: Context, index: pd.DataFrame, name: str) -> str:
     """Why a picture is in no table, and what is submitted for it; a UserError with the nearest names if nobody knows it."""
     column, paths = context.competition.submission.row, context.paths
     for file in (file for file in (paths.folds / "quarantine.csv", paths.cache / "quarantine.csv") if file.exists()):
-        table = pd.read_csv(file, dtype=str)
+        table = read_table(file)
         own = table[table["id"] == name]
         if len(own):
             first = own.iloc[0]

@@ -12,7 +12,7 @@ import sysconfig
 import tempfile
 import time
 import venv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from glob import escape
 from importlib import metadata
 from pathlib import Path
@@ -87,7 +87,7 @@ def rehearse(context: Context, bundle: Path, times: int = 1) -> dict[str, Any]:
         python = make_environment(bundle / "apply.txt", place / "environment")
         index, quarantine = read_index(context), read_table(context.paths.folds / "quarantine.csv", "")
         found = predict_set(context, bundle, python, (index, quarantine), context.paths.input, place / "test")
-        found |= compared(place / "test" / "out.csv", submission)
+        found |= compared(place / "test" / "out.csv", submission, context.competition.submission.id_columns)
         if times > 1:
             found["larger"] = predict_larger(context, bundle, python, times, place)
     write_json(bundle.with_name(f"{bundle.name}_rehearsal.json"), found)
@@ -252,8 +252,10 @@ def check_modules(noted: Path, allowed: tuple[Path, ...]) -> None:
                         "radstack/commands/needs.py")
 
 
-def compared(made: Path, submission: Path) -> dict[str, Any]:
+def compared(made: Path, submission: Path, text: Sequence[str] = ()) -> dict[str, Any]:
     """``equal``: whether both files have the same bytes; ``difference``: the largest one, and where, in words.
+
+    ``text`` are the columns that name a row.
 
     Raises:
         UserError: they have other rows or columns.
@@ -261,7 +263,7 @@ def compared(made: Path, submission: Path) -> dict[str, Any]:
     if made.read_bytes() == submission.read_bytes():
         print(f"  the same bytes as {submission}", flush=True)
         return {"equal": True, "difference": ""}
-    ours, theirs = pd.read_csv(made), pd.read_csv(submission)
+    ours, theirs = (read_table(file, text=tuple(text)) for file in (made, submission))
     numbers = list(theirs.select_dtypes("number"))
     names = [name for name in theirs if name not in numbers] or list(theirs)[:1]
     if list(ours) != list(theirs) or not ours[names].equals(theirs[names]):

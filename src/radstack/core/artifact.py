@@ -60,7 +60,10 @@ def split_digests(table: pd.DataFrame, *settings: Any) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stage makes from what. ``inputs`` are files (their content counts) or the rows of one split of a table."""
+    """What a stage makes from what. ``inputs`` are files (their content counts) or the rows of one split of a table.
+
+    Where the build notes a number of files as ``passing`` (:mod:`radstack.core.passing`), it is made again by each run.
+    """
 
     stage: str  # Script that makes it, e.g. ``04_train``.
     version: int  # Raised by hand whenever the stage's code changes what it writes
@@ -106,7 +109,7 @@ class Artifact:
         for path in self.files:
             check_unedited(path, known["files"].get(path.name, {}))
         if known["key"] == key:
-            return ""
+            return f"{known['passing']} files could not be opened" if known.get("passing") else ""
         if known["version"] != self.version:
             return "the stage changed"
         changed = [name.split("/")[-1] for name, value in self.input_hashes.items() if known["inputs"].get(name) != value]

@@ -128,6 +128,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not readable JSON ({error}); delete it and run the stage again") from error
 
 
+TEXT = ("id", "ID", "group", "series", "split", "patient", "child", "subject", "file", "path", "reason", "detail", "model",
+        "measure")
+"""Columns that are text in every table: a patient ``0012`` is not 12, and one called ``NA`` is not missing."""
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table atomically as parquet or CSV, by the suffix of ``path``."""
     with replacing(path) as part:
@@ -137,11 +142,25 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
             table.to_parquet(part, index=False)
 
 
-def read_table(path: Path, made_by: str) -> pd.DataFrame:
-    """Read a parquet or CSV table; a missing one names ``made_by``, the command that makes it."""
+def read_table(path: Path, made_by: str = "", text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A parquet or CSV table that :func:`write_table` wrote; a missing one names ``made_by``, the command that makes it.
+
+    In a CSV the columns ``TEXT`` and those of ``text`` come back as the text that was written, "" for a blank; of the others
+    a blank is NaN.
+    """
     if not path.exists():
-        raise UserError(f"{path} is missing; make it with: {made_by}")
-    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        raise UserError(f"{path} is missing; make it with: {made_by}") if made_by else Missing(path)
+    if path.suffix != ".csv":
+        return pd.read_parquet(path)
+    names = list(pd.read_csv(path, nrows=0))
+    words = {name: "str" for name in names if name in (*TEXT, *text)}
+    blank = {name: [""] for name in names if name not in words}
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=blank)
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with its columns of ``TEXT`` as text, whatever they were; None and NaN become ""."""
+    return table.assign(**{name: table[name].fillna("").astype("str") for name in table if name in TEXT})
 
 
 def read_text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -22,8 +22,11 @@ def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int)
     """
     counts = labels.fillna(0).groupby(groups.to_numpy()).sum()
     counts["rows"] = groups.value_counts().reindex(counts.index).to_numpy()
+    if len(counts) < 2:
+        raise UserError(f"folds need two training patients or more, there are {len(counts)}; see quarantine.csv for the "
+                        "files that were set aside, take more data or a larger --limit")
     if len(counts) < n_folds:
-        raise UserError(f"{len(counts)} patients cannot fill {n_folds} folds; use --set folds.count={max(len(counts), 2)}")
+        raise UserError(f"{len(counts)} patients cannot fill {n_folds} folds; use --set folds.count={len(counts)}")
     fold = _deal(counts.to_numpy(float), n_folds, np.random.default_rng(seed))
     return pd.DataFrame({"group": counts.index.astype(str), "fold": fold}).sort_values("group", ignore_index=True)
 
@@ -44,29 +47,30 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
     return fold
 
 
-def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:
-    """One line a problem that is only worth knowing (a class absent from a fold).
+def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str],
+                deal: str = "01_make_folds.py") -> list[str]:
+    """One line a problem that is only worth knowing (a class absent from a fold); ``deal`` is the command that makes folds.
 
     LeakError for a patient in two folds, UserError for an empty fold or a patient without one.
     """
     if len(twice := folds["group"][folds["group"].duplicated()]):
-        raise LeakError(f"patient {twice.iloc[0]} is in two folds; delete folds.csv and run 01_make_folds.py again")
+        raise LeakError(f"patient {twice.iloc[0]} is in two folds; type: {deal} --force")
     train = index[index["split"] == "train"]
-    _check_cover(folds, train)
+    _check_cover(folds, train, deal)
     fold = fold_of(train, folds)
     positives = train[targets].groupby(fold.to_numpy()).sum()
     return [f"fold {number} has no {target}" for number, row in positives.iterrows() for target in targets
             if row[target] == 0]
 
 
-def _check_cover(folds: pd.DataFrame, train: pd.DataFrame) -> None:
+def _check_cover(folds: pd.DataFrame, train: pd.DataFrame, deal: str) -> None:
     if missing := set(train["group"]) - set(folds["group"]):
         raise UserError(f"patient {min(missing)} has no fold: the fold table was made on other data; "
-                        "run 01_make_folds.py --force")
+                        f"type: {deal} --force")
     held = folds[folds["group"].isin(train["group"])]
     if empty := set(range(folds["fold"].max() + 1)) - set(held["fold"]):
         raise UserError(f"fold {min(empty)} holds no picture: the fold table was made on other data; "
-                        "run 01_make_folds.py --force")
+                        f"type: {deal} --force")
 
 
 def patients_on_both_sides(index: pd.DataFrame) -> list[str]:

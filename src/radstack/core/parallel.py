@@ -19,6 +19,7 @@ import pandas as pd
 from radstack.core.errors import UserError, reason
 from radstack.core.files import write_table
 from radstack.core.lifetime import die_with_parent
+from radstack.core.passing import holds_passing
 from radstack.core.progress import track
 from radstack.core.recipe import digest
 from radstack.core.say import lost_file, lost_to
@@ -28,7 +29,8 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
                 what: str, chunk: int = 5000) -> pd.DataFrame:
     """Apply ``function`` (a chunk of items -> a table) to all ``items``; the tables together, in their order.
 
-    Each finished chunk is kept in ``parts``, a folder of this very function: what did not change is not done again.
+    Each finished chunk is kept in ``parts``, a folder of this very function: what did not change is not done again, but
+    for chunks with a fault that passes (:mod:`radstack.core.passing`).
     ``function`` travels to ``workers`` processes (1: it stays in this one), so it is importable at module level. Items are
     JSON-able: a chunk's file name is their digest. ``what`` is the name of the work in progress lines.
     """
@@ -43,7 +45,11 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
             steps.step(len(chunks[todo[number]]))
     for stale in set(parts.glob("*.parquet")) - set(files):
         stale.unlink()
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+    tables = [pd.read_parquet(file) for file in files]
+    for file, table in zip(files, tables):
+        if holds_passing(table):  # a file that could not be opened just now is asked again by the next run
+            file.unlink()
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def in_processes(function: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[tuple[int, Any]]:

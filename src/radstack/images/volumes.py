@@ -4,6 +4,7 @@ import gzip
 import itertools
 import zlib
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
 
     if not path.exists():
         raise Unreadable("no-access", f"{path.name} does not exist")
+    if not path.is_dir():
+        _check_access(path)
     files = _series(path, echo) if path.is_dir() else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(files["file"].iloc[0] if files is not None else path))
@@ -129,6 +132,16 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
         size[2], spacing[2] = len(files), float(np.linalg.norm(step))
         direction[:, 2] = step / spacing[2]
     return series, _oriented(size, spacing, origin, direction)
+
+
+def _check_access(path: Path) -> None:
+    """Open the file, and those of its name (.mhd and .raw): ITK calls what it may not read a damaged header."""
+    try:
+        for one in (path, *(other for other in path.parent.glob(f"{escape(path.stem)}.*") if other.is_file())):
+            with one.open("rb"):
+                pass
+    except OSError as error:
+        raise Unreadable("no-access", f"{one.name}: {error.strerror or error}") from error
 
 
 def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, direction: np.ndarray) -> Grid:

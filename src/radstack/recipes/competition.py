@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from radstack.core.errors import UserError
 from radstack.core.paths import Paths
 from radstack.core.say import Report
 from radstack.recipes.experiment import Experiment
@@ -74,6 +75,10 @@ class LocalizationScore(Protocol):
         """Name -> what stage 02 reached, from the localization table and what was drawn."""
 
 
+DTYPES = ("int16", "uint8")
+"""Pixels in physical units, gray levels."""
+
+
 @dataclass(frozen=True)
 class CacheRecipe:
     """How pixels are kept between decoding and training."""
@@ -90,6 +95,15 @@ class CacheRecipe:
     """Pictures in one shard file."""
     keep: str = ""
     """A pandas query on the localization table for the rows that later stages work on; empty for all."""
+
+    def __post_init__(self) -> None:
+        """Refuse a size, a kind of pixels or a shard that cannot be."""
+        if len(self.size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.size):
+            raise UserError(f"cache.size is {list(self.size)}; give height and width in pixels, such as [256,256]")
+        if self.dtype not in DTYPES:
+            raise UserError(f"cache.dtype is {self.dtype}; take one of {', '.join(DTYPES)}")
+        if self.per_shard < 1:
+            raise UserError(f"cache.per_shard is {self.per_shard}; give the pictures of a shard, such as 2048")
 
 
 class Dealer(Protocol):
@@ -112,6 +126,11 @@ class FoldRecipe:
     """Breaks ties between equally good folds."""
     dealer: Dealer | None = None
     """A competition's own; None spreads every label evenly, the rarest first (:mod:`radstack.core.folds`)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be dealt."""
+        if self.count < 2:
+            raise UserError(f"folds.count is {self.count}; take 2 or more, such as --set folds.count=5")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from radstack.core.errors import UserError
 from radstack.core.registry import check_name
 from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe
 
@@ -155,6 +156,12 @@ class Train:
     """Skipped steps in a row (loss or gradient not finite) before the run rolls back to its last checkpoint."""
     seed: int = 0
     """Seed of initialization, order and augmentation, with the fold."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing is trained."""
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}; take 1 or more")
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def report(context: Context) -> None:
     context.make(artifact, lambda: _build(context, files))
     if files["scores.csv"].exists():
         if competition.pages.localization_score:
-            print("\n".join(localization_lines(pd.read_csv(files["localization.csv"]))))
-        print("\n".join(["", *score_lines(competition, pd.read_csv(files["scores.csv"]))]))
+            print("\n".join(localization_lines(read_table(files["localization.csv"]))))
+        print("\n".join(["", *score_lines(competition, read_table(files["scores.csv"]))]))
         made = paths.submissions / f"{competition.models.final}.csv"
         print(f"\nsubmission: {made if made.exists() else 'none yet'}\nreport: {files['index.html']}")
 
@@ -110,7 +110,7 @@ def boxes_of(context: Context) -> pd.DataFrame:
 def quarantined(context: Context) -> pd.DataFrame:
     """What stages 01 and 02 set aside: ``stage``, ``split``, ``path``, ``reason``, ``detail``."""
     tables = [pd.DataFrame(columns=["stage", "split", "path", "reason", "detail"])]
-    tables += [pd.read_csv(folder / "quarantine.csv", dtype=str).assign(stage=stage)
+    tables += [read_table(folder / "quarantine.csv").assign(stage=stage)
                for stage, folder in (("01", context.paths.folds), ("02", context.paths.cache))
                if (folder / "quarantine.csv").exists()]
     return pd.concat(tables, ignore_index=True)[list(tables[0])]

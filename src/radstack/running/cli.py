@@ -29,12 +29,20 @@ COMMON = ("edits", "limit", "data_dir", "out_dir")
 """Options that every script reads."""
 
 
+class OneLine(argparse.ArgumentParser):
+    """An argument parser whose refusal is one line, as every other error's."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"error: {message}; see: python {sys.argv[0]} --help\n")
+
+
 def command_parser(doc: str | None, *reads: str) -> argparse.ArgumentParser:
     """Arguments of a script: which competition, :data:`COMMON`, and the :class:`Options` that it names in ``reads``.
 
     ``doc``, the script's docstring, is the help text. What is not given on the command line is absent from the result.
     """
-    arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = OneLine(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("competition", nargs="?", default="", help="its name; without one the script lists them")
     arguments.add_argument("--demo", action="store_true", help="work on the phantoms with their own recipes")
     arguments.add_argument("--recipes", default="", metavar="SET", help="another set of recipes on the real data: small, "
@@ -95,6 +103,8 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
         die_with_parent(STARTED_BY, signal.SIGTERM)
     if hasattr(args, "reads") and not options.dry_run:  # a stage; what only lists things ends where nobody reads
         lost_to(context.paths.weights / "lost_output.log")
+    if strange := [fold for fold in options.folds if fold not in range(count := context.competition.folds.count)]:
+        raise UsageError(f"--folds {strange[0]}: {competition.name} has the folds 0 to {count - 1}")
     if options.name:
         context = _with_variant(context, options.name, parse_edits(list(edits)))
     else:

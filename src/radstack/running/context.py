@@ -1,7 +1,9 @@
 """What a stage script works with: the competition, its folders, and the settings of this run."""
 
 import os
+import re
 import shlex
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +27,38 @@ def option(default: Any, text: str, **how: Any) -> Any:
 
 def words(text: str) -> tuple[str, ...]:
     """``a,b`` as a tuple."""
-    return tuple(word for word in text.split(",") if word)
+    found = tuple(word for word in text.split(",") if word)
+    if text and not found:
+        raise ArgumentTypeError(f"'{text}' names nothing; give names with commas between")
+    return found
 
 
 def numbers(text: str) -> tuple[int, ...]:
     """``0,1`` as a tuple."""
-    return tuple(int(word) for word in words(text))
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"'{text}' is not allowed; give numbers with commas between, such as 0,1") from error
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads a whole number of ``least`` or more."""
+    def read(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"{text} is not allowed; give a whole number, {least} or more")
+        return int(text)
+
+    return read
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    try:
+        if (value := float(text)) > 0:
+            return value
+    except ValueError:
+        pass
+    raise ArgumentTypeError(f"{text} is not allowed; give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -44,7 +72,7 @@ class Options:
                                     "scripts of a run; in a stage with --name, one of a recipe", flag="--set",
                                     action="append", type=str, metavar="KEY=VALUE")
     limit: int = option(0, "smoke run: only the first N patients of train and test, kept apart from the full run",
-                        metavar="N")
+                        metavar="N", type=at_least(0))
     data_dir: str = option(".", "folder that holds input/")
     out_dir: str = option(".", "folder that receives folds/ cache/ weights/ oof/ submissions/ reports/")
     all_stages: bool = option(False, "as run_all.sh calls a stage: pass over the options that only other stages read")
@@ -53,19 +81,19 @@ class Options:
     name: str = option("", "name of the new variant made by --set from the one recipe of --only")
     dry_run: bool = option(False, "say what would be made and why, make nothing")
     force: bool = option(False, "make again what is there")
-    workers: int = option(min(os.cpu_count() or 1, 8), "processes that read and decode")
+    workers: int = option(min(os.cpu_count() or 1, 8), "processes that read and decode", type=at_least(1))
     device: str = option("", "cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
-    gpus: int = option(1, "processes of one job, started by torchrun, one a GPU")
-    jobs: int = option(1, "jobs at a time on this machine, each in a process of its own")
+    gpus: int = option(1, "processes of one job, started by torchrun, one a GPU", type=at_least(1))
+    jobs: int = option(1, "jobs at a time on this machine, each in a process of its own", type=at_least(1))
     ray: str = option("", "run the jobs on Ray: this machine, or a cluster's address", nargs="?", const="local",
                       metavar="ADDRESS")
     resume: bool = option(True, "go on from the checkpoint of a killed run")
-    checkpoint_seconds: float = option(300.0, "time between two checkpoints within an epoch")
+    checkpoint_seconds: float = option(300.0, "time between two checkpoints within an epoch", type=above_zero)
     weights: str = option("", "folder with pretrained weights (see README)")
     offline: bool = option(False, "never download weights")
     kaggle: bool = option(False, "download the competition's archive")
-    demo_size: int = option(0, "number of phantom series")
-    show: int = option(0, "draw the steps of N pictures of each split", metavar="N")
+    demo_size: int = option(0, "number of phantom series", type=at_least(0))
+    show: int = option(0, "draw the steps of N pictures of each split", metavar="N", type=at_least(0))
     push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")
     scores: bool = option(False, "only fill the ledger of pushed files with the leaderboard's scores")
     check: str = option("", "only check a submission file", metavar="FILE")
@@ -161,6 +189,12 @@ class Context:
         return [recipe for name, recipe in everyone.items() if not wanted or name in wanted]
 
 
+NAME = re.compile(r"\w[\w.+-]{0,79}")
+"""Of a variant: it is a folder below ``weights/`` and ``oof/``."""
+TAKEN = ("constant", "floor")
+"""Rows of the score table that are no models."""
+
+
 def variants_file(paths: Paths) -> Path:
     """Where named variants of the command line are kept, so that later stages know them."""
     return paths.weights / "variants.json"
@@ -183,8 +217,10 @@ def add_variant(context: Context, base: str, name: str, edits: dict[str, Any], k
     Raises:
         UserError: the name is taken by another recipe, the base is unknown, or an edit does not fit.
     """
+    if not NAME.fullmatch(name):
+        raise UserError(f"--name {name!r} cannot name a folder; take up to 80 letters, digits, and . _ + - behind the first")
     known, entry = read_variants(context.paths), {"base": base, "edits": edits}
-    taken = {recipe.name for recipe in context.competition.recipes}
+    taken = {*TAKEN, *(recipe.name for recipe in context.competition.recipes)}
     if name in taken or known.get(name, entry) != entry:
         raise UserError(f"--name {name} is taken by another recipe; choose a new name")
     recipe = variant(context.competition, name, entry)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import manifest_of
+from radstack.core.errors import UserError
 from radstack.core.files import read_json, read_table
 from radstack.core.folds import check_folds, fold_of
 from radstack.running.context import Context
@@ -15,8 +16,23 @@ def read_index(context: Context) -> pd.DataFrame:
 
 
 def read_folds(context: Context) -> pd.DataFrame:
-    """The fold table of stage 01: columns group, fold."""
-    return read_table(context.paths.folds / "folds.csv", context.command("01_make_folds")).astype({"group": str})
+    """The fold table of stage 01: columns group, fold.
+
+    UserError where it deals another number of folds than the recipe has: what is trained on it would miss some rows.
+    """
+    file, count = context.paths.folds / "folds.csv", context.competition.folds.count
+    folds = read_table(file, context.command("01_make_folds"))
+    dealt = int(folds["fold"].max()) + 1 if len(folds) else 0
+    if dealt != count:
+        raise UserError(f"{file} deals {dealt} folds, the recipe has {count}; add --set folds.count={dealt} to each "
+                        f"command, or deal again with: {context.command('01_make_folds')}")
+    return folds
+
+
+def check_folds_fit(context: Context) -> None:
+    """Refuse a fold table that does not fit the recipe, before any work; what has none (pictures elsewhere) needs none."""
+    if (context.paths.folds / "folds.csv").exists():
+        read_folds(context)
 
 
 def raw_files(context: Context) -> dict[str, str]:
@@ -32,6 +48,6 @@ def read_rows(context: Context, split: str = "") -> tuple[pd.DataFrame, np.ndarr
         rows = rows[rows["split"] == split].reset_index(drop=True)
         return rows, np.full(len(rows), -1)
     folds = read_folds(context)
-    check_folds(folds, rows, list(context.competition.targets))
+    check_folds(folds, rows, list(context.competition.targets), context.command("01_make_folds"))
     rows = rows[rows["split"] == split].reset_index(drop=True) if split else rows
     return rows, fold_of(rows, folds).to_numpy()

@@ -19,6 +19,7 @@ from radstack.core.parallel import Killed, outcomes
 from radstack.core.say import Report, saying_to, to_stdout
 from radstack.running.context import Context
 from radstack.running.device import has_gpu
+from radstack.running.tables import check_folds_fit
 
 SHOWN = 3
 """Failed tasks that the last error describes; each has already said why in its own lines."""
@@ -59,8 +60,16 @@ def make_all(context: Context, makers: list[tuple[Artifact, Task]]) -> None:
 
 def per_fold(context: Context, verb: str, recipes: list[Any], artifact_of: Callable[..., Artifact],
              function: Callable[..., None]) -> list[tuple[Artifact, Task]]:
-    """For each of ``recipes`` and each of its folds the artifact, and ``function(context, recipe, fold)`` as task."""
+    """For each of ``recipes`` and each of its folds the artifact, and ``function(context, recipe, fold)`` as task.
+
+    UserError where the fold table does not fit, or none of ``recipes`` works on any of ``--folds``.
+    """
+    check_folds_fit(context)
     calls = [(context, recipe, fold) for recipe in recipes for fold in context.folds_of(recipe)]
+    if recipes and not calls and not context.options.all_stages:
+        known = sorted({fold for recipe in recipes for fold in recipe.folds})
+        raise UserError(f"--folds {','.join(map(str, context.options.folds))}: {', '.join(one.name for one in recipes)} "
+                        f"works on fold {', '.join(map(str, known))} alone")
     return [(artifact_of(*call), Task(f"{verb} {call[1].name} fold {call[2]}", function, call)) for call in calls]
 
 

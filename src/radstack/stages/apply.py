@@ -21,7 +21,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, split_digests
-from radstack.core.files import read_table, write_table
+from radstack.core.files import as_text, read_table, write_table
+from radstack.core.passing import check_passing
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
 from radstack.core.unpack import unpack
@@ -143,13 +144,15 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
             if not may_be_empty:
                 raise
             quarantine = error.quarantine[QUARANTINE_COLUMNS]
-        rows = rows.assign(split="test")
+        rows = as_text(rows.assign(split="test"))
         parts = [quarantine, strangers(folder, rows, quarantine)]
         if refused.exists():
             parts.append(read_table(refused, "").assign(id="", split="test")[QUARANTINE_COLUMNS])
+        aside = pd.concat([piece for piece in parts if len(piece)] or parts[:1], ignore_index=True)
+        again = check_passing(aside, len(rows) + len(aside), folder, print, strict=False)
         write_table(files[0], rows)
-        write_table(files[1], pd.concat([piece for piece in parts if len(piece)] or parts[:1], ignore_index=True))
-        return {"rows": len(rows), "quarantined": sum(map(len, parts)), "splits": split_digests(rows)}
+        write_table(files[1], aside)
+        return {"rows": len(rows), "quarantined": len(aside), "passing": again, "splits": split_digests(rows)}
 
     facts = {"raw files": listing_digest(paths.input), "given": digest(given.to_csv())}
     there.make(Artifact("apply", 2, files, {}, facts=facts), build)

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, split_digests
+from radstack.core.errors import UserError
 from radstack.core.files import need_disk, read_table, sweep, write_table
 from radstack.core.parallel import in_processes
 from radstack.core.paths import Paths
 from radstack.core.progress import track
 from radstack.core.recipe import digest
+from radstack.images.dicom import Unreadable
 from radstack.images.shards import shard_path, write_shard
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
@@ -72,4 +74,8 @@ def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, p
     artifact, piece = task
     recipe = competition.cache
     pictures = [partial(competition.data.picture, paths, row, recipe) for row in piece.itertuples()]
-    artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype))
+    try:
+        artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype))
+    except Unreadable as error:
+        raise UserError(f"a picture of {artifact.files[0].name} could be read in stage 02 and cannot be now ({error}); see "
+                        f"to {paths.input}, and run the same command again") from error

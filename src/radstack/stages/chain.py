@@ -17,6 +17,7 @@ from radstack.core.artifact import Artifact, split_digests
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, replacing, sweep, write_table
 from radstack.core.parallel import in_processes
+from radstack.core.passing import passing
 from radstack.core.paths import Paths
 from radstack.core.progress import track
 from radstack.core.recipe import digest
@@ -91,12 +92,13 @@ def _prepare_shard(chain: Chain, folder: Path, piece: tuple[Artifact, pd.DataFra
     """Write the shard of the index rows, and its facts."""
     artifact, rows = piece
 
-    def build() -> None:
+    def build() -> dict[str, Any]:
         made, facts = zip(*(_prepare_file(chain, folder, own) for _, own in rows.groupby("path", sort=False)))
         pictures = [one.copy for file in made for one in file]
         write_shard(artifact.files[1], pictures, (chain.side, chain.side), "uint8")
-        write_table(artifact.files[0], pd.concat(facts, ignore_index=True).assign(
-            shard=int(rows["shard"].iloc[0]), slot=np.arange(len(rows))))
+        table = pd.concat(facts, ignore_index=True)
+        write_table(artifact.files[0], table.assign(shard=int(rows["shard"].iloc[0]), slot=np.arange(len(rows))))
+        return {"passing": int(passing(table["reason"]).sum())}
 
     artifact.make(build)
 

@@ -15,6 +15,7 @@ from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.files import read_table, stamp, write_table
 from radstack.core.folds import fold_of
 from radstack.core.parallel import mapped_rows
+from radstack.core.passing import check_passing
 from radstack.core.recipe import digest
 from radstack.images.dicom import Unreadable
 from radstack.running.context import Context
@@ -48,7 +49,8 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         # Kept, and named by the version: when some pictures change, the others are not decoded again.
         parts = paths.cache / f"parts-{digest(version, recipe)}"
         rows = read_index(context).join(facts(parts))
-        bad = rows["reason"] != ""
+        bad, strict = rows["reason"] != "", paths.home is None  # elsewhere, what can be answered is answered
+        again = check_passing(rows[bad], len(rows), paths.input, print, strict)
         table = rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True)
         table = then(table) if then and len(table) else table
         write_table(file, table)
@@ -56,7 +58,7 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         for old in set(paths.cache.glob("parts-*")) - {parts}:
             shutil.rmtree(old)
         print(f"  {len(table):,} pictures decoded, {bad.sum():,} cannot be ({quarantine})")
-        return {"rows": len(table), "quarantined": int(bad.sum()), "splits": split_digests(table, recipe)}
+        return {"rows": len(table), "quarantined": int(bad.sum()), "passing": again, "splits": split_digests(table, recipe)}
 
     context.make(artifact, build)
 

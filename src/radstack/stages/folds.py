@@ -8,8 +8,9 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.errors import UserError
-from radstack.core.files import walk, write_table
+from radstack.core.files import as_text, walk, write_table
 from radstack.core.folds import check_folds, make_folds, patients_on_both_sides
+from radstack.core.passing import check_passing
 from radstack.core.progress import track
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
@@ -27,11 +28,13 @@ def make_index(context: Context) -> None:
 
     def build() -> dict[str, Any]:
         index, quarantine = competition.data.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
-        index = first_groups(index, context.options.limit)
+        again = check_passing(quarantine, len(index) + len(quarantine), paths.input, print)
+        index = first_groups(as_text(index), context.options.limit)
         write_table(files[0], index)
         write_table(files[1], quarantine)
         print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
-        return {"rows": len(index), "quarantined": len(quarantine), "splits": split_digests(index)}
+        return {"rows": len(index), "quarantined": len(quarantine), "passing": again,
+                "splits": split_digests(index)}
 
     context.make(artifact, build)
 
@@ -52,7 +55,7 @@ def deal_folds(context: Context) -> None:
         return {"patients": len(folds)}
 
     context.make(artifact, build)
-    if path.exists():
+    if path.exists() and not (context.options.dry_run and context.why(artifact)):
         report_folds(context)
 
 
@@ -60,7 +63,8 @@ def report_folds(context: Context) -> None:
     """Print rows and positives of every fold, and what is worth knowing; raise on a leak."""
     index, folds = read_index(context), read_folds(context)
     spread = balanced(context.competition, index)
-    notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread))
+    notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread),
+                        context.command("01_make_folds"))
     train = index.loc[index["split"] == "train", ["group"]].join(spread).merge(folds, on="group")
     counts = train.groupby("fold")[list(spread)].sum().astype(int)
     counts.insert(0, "rows", train.groupby("fold").size())

@@ -12,6 +12,7 @@ from radstack.core.progress import titled
 from radstack.recipes.localizer import Chain, Classical, Detection, Localizer
 from radstack.running.context import Context
 from radstack.running.device import device_of
+from radstack.running.tables import check_folds_fit
 from radstack.running.tasks import Task, make_all, shared
 from radstack.stages import chain, detect
 from radstack.stages.decode import decode_all, prepared_rows, set_aside
@@ -61,6 +62,7 @@ def localize(context: Context) -> None:
     if isinstance(localizer, Classical):
         _by_rules(context, localizer)
         return
+    check_folds_fit(context)
     kind, folds = KINDS[type(localizer)], folds_of(context)
     kind.prepare(context, localizer)
     found = [kind.found_artifact(context, localizer, fold) for fold in folds]

@@ -10,7 +10,7 @@ from radstack.core.files import write_table
 from radstack.core.recipe import code_digest
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
-from radstack.running.tables import read_folds, read_rows
+from radstack.running.tables import check_folds_fit, read_folds, read_rows
 from radstack.scoring.task import Task
 from radstack.stack.predictions import fitted_files, fold_file, read_member, read_tests
 from radstack.stack.rows import Member
@@ -21,6 +21,7 @@ VERSION = 2
 
 def stack(context: Context, stacker: Stacker) -> None:
     """Fit ``stacker`` out of fold, then apply it to the test rows, each unless that is done and unchanged."""
+    check_folds_fit(context)
     context.make(fitted_artifact(context, stacker), lambda: _fit(context, stacker))
     apply_stack(context, stacker)
 

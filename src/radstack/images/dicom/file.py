@@ -315,7 +315,7 @@ def fault(header: Header) -> Unreadable | None:
     if header.pixel_representation not in (0, 1):
         return Unreadable("bad-header", "pixel_representation is missing or neither 0 nor 1")
     if not decodable(header.transfer_syntax):
-        return Unreadable("unsupported-transfer-syntax", header.transfer_syntax)
+        return _no_decoder(header.transfer_syntax)
     if header.frames != 1:
         return Unreadable("multi-frame", f"{header.frames} frames; split it into files of one")
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -339,6 +339,15 @@ def decodable(transfer_syntax: str) -> bool:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
         return transfer_syntax in _NATIVE
+
+
+def _no_decoder(transfer_syntax: str) -> Unreadable:
+    """Whether nobody decodes this transfer syntax, or only nobody here: then it is the machine that wants mending."""
+    try:
+        missing = get_decoder(UID(transfer_syntax)).missing_dependencies
+    except NotImplementedError:
+        return Unreadable("unsupported-transfer-syntax", transfer_syntax)
+    return Unreadable("no-decoder", f"{UID(transfer_syntax).name}: {'; '.join(missing)}")
 
 
 def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
