@@ -324,3 +324,26 @@ def test_the_femur_of_the_real_label_volume_is_above_the_tibia(sample):
     rows = [np.average(np.arange(labels.shape[1]), weights=(labels == bone).sum(axis=(0, 2))) for bone in (5, 6)]
     assert sorted(np.bincount(labels.astype(np.uint8).ravel())[1:].argsort()[-2:] + 1) == [5, 6]
     assert rows[0] + 100 < rows[1]
+
+
+def test_a_pipe_instead_of_voxels_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.nii")
+    refused(tmp_path / "a.nii", "not-a-file")
+    path = write(tmp_path / "b.mhd", knee())
+    (tmp_path / "b.raw").unlink()
+    os.mkfifo(tmp_path / "b.raw")
+    refused(path, "not-a-file")
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nrrd", "a.nii"])
+def test_a_header_of_billions_of_voxels_is_refused_before_there_is_room_for_them(tmp_path, name, monkeypatch):
+    path = write(tmp_path / name, knee())
+    data = path.read_bytes()
+    for old, new in ((b"DimSize = ", b"DimSize = 9"), (b"sizes: ", b"sizes: 9")):
+        data = data.replace(old, new)
+    if name == "a.nii":
+        data = data[:42] + (30_000).to_bytes(2, "little") + data[44:]
+    path.write_bytes(data)
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("room was made"))
+    with pytest.raises(Unreadable, match="truncated: .* bytes of voxels"):
+        read_volume(path)

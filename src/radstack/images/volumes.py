@@ -2,8 +2,11 @@
 
 import gzip
 import itertools
+import math
+import re
 import zlib
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import numpy as np
 import pandas as pd
 import pydicom
 
+from radstack.core.files import HEADERS
 from radstack.images.dicom import Unreadable, fault
 from radstack.images.dicom import read_header as read_dicom_header
 from radstack.images.dicom.scan import ORIENTATION, POSITION, order
+from radstack.images.unreadable import read_start
 
 CORONAL = "LIP"
 """Columns run to the patient's left, rows to the feet, slices to the back: the code of sitk.DICOMOrient."""
@@ -24,6 +29,14 @@ ISOTROPIC = 1.01
 UNEVEN = 0.1
 """Share by which the distance of neighboring DICOM slices may differ from the median; 0.5 more and one is missing."""
 
+HEAD_BYTES = 1 << 16  # Of a text header
+DATA_FILE = re.compile(rb"(?im)^\s*(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$")
+"""Where a MetaImage or NRRD header says that its voxels lie."""
+IN_OTHERS = (b"LOCAL", b"LIST")
+"""What stands there where the voxels follow the header, or lie in files that it lists."""
+PACKED = re.compile(rb"(?im)^\s*(?:CompressedData\s*=\s*true|encoding:\s*(?:gz|bz))")
+"""Where such a header says that they are compressed."""
+MOST_DEFLATED = 1032  # Bytes for which one of a deflated stream can stand (RFC 1951)
 NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # Codes of the NIfTI field datatype that can hold NaN
 
 
@@ -62,6 +75,8 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
     import SimpleITK as sitk
 
     reader, grid = _open(path, echo)
+    if not path.is_dir():
+        _check_size(path, reader)
     _check_nifti(path, reader)
     reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
@@ -107,6 +122,8 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
     if not path.exists():
         raise Unreadable("no-access", f"{path.name} does not exist")
     files = _series(path, echo) if path.is_dir() else None
+    if files is None:
+        _check_files(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(files["file"].iloc[0] if files is not None else path))
     try:
@@ -129,6 +146,38 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
         size[2], spacing[2] = len(files), float(np.linalg.norm(step))
         direction[:, 2] = step / spacing[2]
     return series, _oriented(size, spacing, origin, direction)
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what ITK would wait for: a pipe, or a header whose voxels are said to be in one."""
+    for file in _files_of(path):
+        if file == path or file.exists():  # voxels that are not there are told by ITK
+            read_start(file, 1)
+
+
+def _files_of(path: Path) -> set[Path]:
+    """A file, those of its name where it is a header, and the one that the header names."""
+    if path.suffix not in HEADERS:
+        return {path}
+    named = DATA_FILE.search(read_start(path, HEAD_BYTES)[0])
+    own = {path.parent / named[1].decode("utf-8", "replace").strip()} if named and named[1] not in IN_OTHERS else set()
+    return own | set(path.parent.glob(f"{escape(path.name.partition('.')[0])}.*"))
+
+
+def _check_size(path: Path, reader: Any) -> None:
+    """Refuse a header that says more voxels than its files can hold, before ITK makes room for them."""
+    import SimpleITK as sitk
+
+    head = read_start(path, HEAD_BYTES)[0]
+    named = DATA_FILE.search(head) if path.suffix in HEADERS else None
+    if named and (named[1] == b"LIST" or b"%" in named[1]):  # a file a slice
+        return
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    needed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * (int(bits[1]) if bits else 8) // 8
+    there = sum(file.stat().st_size for file in _files_of(path) if file.is_file())
+    packed = path.name.endswith((".gz", ".zraw")) or PACKED.search(head)
+    if needed > there * (MOST_DEFLATED if packed else 1):
+        raise Unreadable("truncated", f"{path.name}: the header says {needed:,} bytes of voxels, the files hold {there:,}")
 
 
 def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, direction: np.ndarray) -> Grid:
@@ -156,12 +205,15 @@ def _check_nifti(path: Path, reader: Any) -> None:
     """Refuse a NIfTI file that ends early or holds NaN: ITK makes both into zeros and says nothing."""
     if not path.name.endswith((".nii", ".nii.gz")):
         return
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, zlib.error) as error:
-        raise Unreadable("truncated", f"{path.name}: {error}") from error
     start, count = int(float(reader.GetMetaData("vox_offset"))), int(np.prod(reader.GetSize()))
     needed = start + count * int(reader.GetMetaData("bitpix")) // 8
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(needed)
+            while file.read(HEAD_BYTES):  # to the end, where the check sum is
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise Unreadable("truncated", f"{path.name}: {error}") from error
     if len(data) < needed:
         raise Unreadable("truncated", f"{path.name} holds {len(data)} bytes, {needed} are declared")
     if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
