@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_files import make_dicom
+from dicom_files import compress, make_dicom
+from pydicom import uid
 
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Grid, read_header, read_volume, same_geometry
@@ -347,3 +348,20 @@ def test_a_header_of_billions_of_voxels_is_refused_before_there_is_room_for_them
     monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("room was made"))
     with pytest.raises(Unreadable, match="truncated: .* bytes of voxels"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless])
+def test_a_compressed_series_is_the_volume_that_it_was(tmp_path, syntax):
+    elements = {"RescaleSlope": "2.5", "RescaleIntercept": "-7", "SOPInstanceUID": "1.2.3"}
+    pixels = np.kron(knee().astype(np.uint16), np.ones((1, 8, 8), np.uint16))  # an encoder wants some size
+    plain = read_volume(write_series(tmp_path / "plain", pixels, **elements))
+    folder = write_series(tmp_path / "packed", pixels, **elements)
+    for file in folder.iterdir():
+        compress(file, syntax)
+    packed = read_volume(folder)
+    assert np.array_equal(packed.pixels, plain.pixels) and same_geometry(packed, plain)
+    assert packed.spacing == plain.spacing and np.allclose(packed.direction, plain.direction)
+    cut = sorted(folder.iterdir())[2]
+    cut.write_bytes(cut.read_bytes()[:-30])
+    with pytest.raises(Unreadable, match=f"truncated: {cut.name}"):
+        read_volume(folder)

@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 
 from radstack.core.files import HEADERS
-from radstack.images.dicom import Unreadable, fault
+from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
 from radstack.images.dicom import read_header as read_dicom_header
 from radstack.images.dicom.scan import ORIENTATION, POSITION, order
 from radstack.images.unreadable import read_start
@@ -145,7 +145,39 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
         step = (files[POSITION].iloc[-1] - files[POSITION].iloc[0]).to_numpy(float) / (len(files) - 1)
         size[2], spacing[2] = len(files), float(np.linalg.norm(step))
         direction[:, 2] = step / spacing[2]
+    if files["compressed"].any():
+        return _Decoded(files["file"].tolist(), spacing, origin, direction), _oriented(size, spacing, origin, direction)
     return series, _oriented(size, spacing, origin, direction)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What stands for ITK's reader of a series where slices are compressed: its decoders would die in this process."""
+
+    files: list[str]  # In order along the normal
+    spacing: list[float]
+    origin: np.ndarray
+    direction: np.ndarray
+
+    def SetOutputPixelType(self, kind: int) -> None:
+        """Nothing: it is float32, as what is asked for."""
+
+    def Execute(self) -> Any:
+        """The slices as one image; Unreadable with the name of the slice that is damaged."""
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(np.stack([self._slice(Path(file)) for file in self.files]))
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin.tolist())
+        image.SetDirection(self.direction.ravel().tolist())
+        return image
+
+    def _slice(self, file: Path) -> np.ndarray:
+        try:
+            stored, header = read_stored(file)
+        except Unreadable as error:
+            raise Unreadable(error.reason, f"{file.name}: {error.detail}") from error
+        return (stored * header.slope + header.intercept).astype(np.float32)
 
 
 def _check_files(path: Path) -> None:
@@ -251,7 +283,8 @@ def _slice(path: Path) -> list[dict[str, Any]]:
     if found := fault(header):
         raise Unreadable(found.reason, f"{path.name}: {found.detail}")
     echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"])
-    return [{"id": path.name, "file": str(path), "series": header.series, "shape": f"{header.rows} x {header.columns}",
+    return [{"id": path.name, "file": str(path), "compressed": header.transfer_syntax not in NATIVE,
+             "series": header.series, "shape": f"{header.rows} x {header.columns}",
              "echo": echo.get("EchoNumbers"), "time": echo.get("EchoTime"),
              **dict(zip(POSITION, header.position or (np.nan,) * 3)),
              **dict(zip(ORIENTATION, header.orientation or (np.nan,) * 6))}]

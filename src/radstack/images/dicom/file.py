@@ -41,7 +41,8 @@ SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EX
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
 DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
-_NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+"""Transfer syntaxes whose pixels are not compressed picture by picture."""
 WHOLE = 32 << 20
 """Bytes up to which a file is read at once; of a longer one, the header first, then the pixels alone."""
 FACTS = ("transfer_syntax", "rows", "columns", "bits_allocated", "bits_stored", "pixel_representation", "photometric")
@@ -259,7 +260,7 @@ def fault(header: Header) -> Unreadable | None:
         return Unreadable("multi-frame", f"{header.frames} frames; split it into files of one")
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return Unreadable("not-gray", f"{header.samples} samples, {header.photometric}")
-    if header.transfer_syntax not in _NATIVE:
+    if header.transfer_syntax not in NATIVE:
         return None
     needed = (header.rows * header.columns * header.bits_allocated + 7) // 8
     if header.pixel_length not in (needed, needed + needed % 2):
@@ -277,7 +278,7 @@ def decodable(transfer_syntax: str) -> bool:
     try:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
-        return transfer_syntax in _NATIVE
+        return transfer_syntax in NATIVE
 
 
 def read_stored(path: Path | str) -> tuple[np.ndarray, Header]:
@@ -310,7 +311,7 @@ def _read_other(path: Path | str, size: int) -> tuple[np.ndarray, Header]:
         header, get = _parsed(lambda at, count: read_at(handle, count, at), size)
         if found := fault(header):
             raise found
-        stored = _unpacked(get, header) if header.transfer_syntax in _NATIVE else _decode(get, header)
+        stored = _unpacked(get, header) if header.transfer_syntax in NATIVE else _decode(get, header)
     if stored.ndim != 2 or stored.dtype.itemsize > 2:
         raise Unreadable("not-gray", f"decoded to {stored.dtype} {stored.shape}")
     return stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False), header
