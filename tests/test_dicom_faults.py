@@ -124,7 +124,7 @@ def test_seven_files_that_ended_processes_have_their_reason(name):
 def test_a_decoder_that_dies_costs_its_own_picture_alone(tmp_path, monkeypatch):
     path = packed(tmp_path / "1.2.dcm", uid.JPEG2000Lossless)
     decoder.HELPER.close()
-    monkeypatch.setattr(decoder, "START", "import os; os.abort()")
+    monkeypatch.setattr(decoder.HELPER, "start", "import os; os.abort()")
     with pytest.raises(Unreadable, match="SIGABRT") as caught:
         read_stored(path)
     assert caught.value.reason == "undecodable"

@@ -50,6 +50,7 @@ def budget(decoded: int) -> int:
 class Helper:
     """The process that decodes for this one."""
 
+    start: str = START  # What its interpreter runs
     process: subprocess.Popen[bytes] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,7 +73,7 @@ class Helper:
         if self.process is None or self.process.poll() is not None:
             self._end()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, SOURCE], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-P", "-c", self.start, SOURCE], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env=os.environ | QUIET)
         return self.process
 

@@ -9,6 +9,7 @@ undefined lengths, a header longer than what was read. Bytes become values by DI
 import math
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -213,6 +214,8 @@ def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callab
         raise
     except InvalidDicomError as error:
         raise Unreadable("not-dicom", "no DICM mark at byte 128") from error
+    except zlib.error as error:
+        raise Unreadable("undecodable", f"the deflated data set is damaged ({error})") from error
     except Exception as error:  # pydicom meets broken bytes with whatever the parsing step happened to raise
         raise Unreadable("truncated" if source.cut else "bad-header", f"{type(error).__name__}: {error}") from error
 
