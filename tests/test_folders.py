@@ -143,6 +143,26 @@ def test_a_png_that_says_more_pixels_than_it_can_hold_is_refused_unread(tmp_path
         read(path)
 
 
+def test_a_jpeg_that_says_more_pixels_than_it_can_hold_is_refused_unread(tmp_path):
+    path = tmp_path / "a.jpg"
+    assert cv2.imwrite(str(path), picture())
+    data = path.read_bytes()
+    at = data.index(b"\xff\xc0")
+    path.write_bytes(data[:at + 5] + struct.pack(">HH", 60_000, 17_000) + data[at + 9:])
+    with pytest.raises(Unreadable, match="wrong-size"):
+        read_picture(path)
+
+
+def test_a_chunk_of_gigabytes_is_refused_before_there_is_room_for_it(tmp_path):
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), picture())
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    path.write_bytes(data[:at] + struct.pack(">I", 0x7FFFFFF0) + data[at + 4:])
+    with pytest.raises(Unreadable, match="truncated"):
+        read(path)
+
+
 def test_a_strip_is_cropped_without_the_square_around_it(monkeypatch):
     made = []
     real = np.full

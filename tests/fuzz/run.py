@@ -214,6 +214,7 @@ def main() -> int:
         said.append(child.ask(kinds[place % len(kinds)], options.first + place // len(kinds)))
         if said[-1]["peak"] > MOST_MEMORY and not said[-1]["wrong"]:
             said[-1]["wrong"] = f"{said[-1]['peak'] >> 20} MB"
+            child.end()  # the peak of a process is never less again
         if options.verbose or said[-1]["wrong"]:
             print(said[-1], file=sys.stderr, flush=True)
     child.process.kill()

@@ -27,6 +27,10 @@ JPEG, JPEG_END, JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", b"\xda"
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
 """Bytes at the end of the file in which the closing chunk is looked for first: some writers append a few bytes."""
+JPEG_HEAD, JPEG_FRAMES = 1 << 20, (0xC0, 0xC1, 0xC2)
+"""Bytes in which the size of a JPEG is looked for, and the codes of the markers before it (T.81, table B.1)."""
+JPEG_MOST = 4096
+"""Pixels for which a byte of a JPEG stands at most: a block of 64 takes two bits, less where runs of blank ones are coded."""
 MOST_DEFLATED = 1032
 """Bytes for which one byte of a deflated stream can stand (RFC 1951: 258 by two codes of one bit)."""
 STRETCH = (0.5, 99.5)
@@ -105,6 +109,9 @@ def read(path: Path) -> np.ndarray:
     ``STRETCH``. Exposure and polarity stay as they are. Unreadable as :func:`read_header` says, and as ``undecodable``.
     """
     read_header(path)
+    with opened(path) as (handle, length):
+        if not _png_ends(handle):  # a chunk's length is believed, and room made for it
+            raise Unreadable("truncated", f"a part of the PNG is said to end behind its {length} bytes: fetch it again")
     gray = _gray(_decoded(path))
     if gray.dtype != np.uint16:
         return gray
@@ -123,6 +130,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, int]:
     if not head.startswith(JPEG):
         return read(path), read_header(path).channels
     _check_end(path, JPEG_END, tail, length)
+    _check_jpeg_size(path, length)
     pixels = _decoded(path)
     return _gray(pixels), 1 if pixels.ndim == 2 else pixels.shape[2]
 
@@ -150,6 +158,19 @@ def _png_ends(handle: int) -> bool:
             return True
         at += 12 + int.from_bytes(chunk[:4], "big")
     return False
+
+
+def _check_jpeg_size(path: Path, length: int) -> None:
+    """``wrong-size`` where a JPEG says far more pixels than its bytes can hold: a decoder would fill them in."""
+    with opened(path) as (handle, _):
+        data, at = read_at(handle, JPEG_HEAD), 2
+    while data[at:at + 1] == b"\xff" and at + 9 <= len(data) and data[at + 1:at + 2] != JPEG_SCAN:
+        if data[at + 1] in JPEG_FRAMES:
+            height, width = int.from_bytes(data[at + 5:at + 7], "big"), int.from_bytes(data[at + 7:at + 9], "big")
+            if height * width > JPEG_MOST * length:
+                raise Unreadable("wrong-size", f"{height} x {width} pixels cannot be in {length} bytes")
+            return
+        at += 2 + int.from_bytes(data[at + 2:at + 4], "big")
 
 
 def _jpeg_ends(data: bytes) -> bool:
