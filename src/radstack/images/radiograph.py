@@ -30,7 +30,7 @@ TAIL = 1024
 JPEG_HEAD, JPEG_FRAMES = 1 << 20, (0xC0, 0xC1, 0xC2)
 """Bytes in which the size of a JPEG is looked for, and the codes of the markers before it (T.81, table B.1)."""
 JPEG_MOST = 4096
-"""Pixels for which a byte of a JPEG stands at most: a block of 64 takes two bits, less where runs of blank ones are coded."""
+"""Pixels for which a byte of a JPEG stands at most: a block of 64 takes two bits, less in runs of blank ones."""
 MOST_DEFLATED = 1032
 """Bytes for which one byte of a deflated stream can stand (RFC 1951: 258 by two codes of one bit)."""
 STRETCH = (0.5, 99.5)
