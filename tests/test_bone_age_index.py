@@ -76,6 +76,14 @@ def add_label(folder: Path, row: str) -> None:
     path.write_text(path.read_text() + row + "\n")
 
 
+def test_a_refused_file_whose_label_cannot_be_used_has_one_row(tmp_path):
+    folder = kaggle(tmp_path / "input")
+    add_label(folder, "1500,old,True")
+    write_png(folder / KAGGLE / "1500.png", noise(3)).write_bytes(b"cut")
+    _, quarantine = build(folder)
+    assert quarantined(quarantine) == {"train:1500": "not-png"} and len(quarantine) == 1
+
+
 # -- label tables ---------------------------------------------------------------------------------------------------
 
 

@@ -145,6 +145,16 @@ def test_every_unusable_file_is_in_quarantine_with_its_reason(tmp_path):
     assert "train: 1 quarantined as truncated" in lines and len(lines) == 8
 
 
+def test_a_refused_file_with_a_damaged_uid_has_one_row(tmp_path):
+    folder = archive(tmp_path / "input")
+    file = folder / "stage_2_train" / "ID_7.dcm"
+    data = file.read_bytes()
+    at = data.index(b"ID_7")
+    file.write_bytes(data[:at] + b"JD_7" + data[at + 4:-9])
+    index, quarantine = build(folder, [])
+    assert quarantined(quarantine) == {"train:ID_7": "truncated"} and len(quarantine) == 1 and "ID_7" not in set(index["id"])
+
+
 def test_every_id_of_the_tables_is_somewhere(tmp_path):
     folder = archive(tmp_path / "input")
     (folder / "stage_2_test" / "ID_t0.dcm").unlink()

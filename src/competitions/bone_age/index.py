@@ -67,8 +67,8 @@ def _pictures(files: pd.DataFrame) -> pd.DataFrame:
     """Add ``id`` and ``split`` (by the names of the folders) to the scanned files; twins are marked."""
     name, place = files["path"].str.rsplit("/", n=1).str[-1], files["path"].str.rpartition("/")[0].str.lower()
     split = np.where(place.str.contains("(?<![a-z])test", regex=True), "test", "train")
-    files = files.assign(id=name.str[:-len(".png")].astype("str"), split=split, depth=place.str.count("/"),
-                         bad=files["reason"] != "")
+    stem = name.str.replace(r"(?i)\.png$", "", regex=True).astype("str")
+    files = files.assign(id=stem, split=split, depth=place.str.count("/"), bad=files["reason"] != "")
     # Archives were packed with copies of themselves inside: the shallowest readable one is kept.
     files = files.sort_values(["bad", "depth", "path"], ignore_index=True)
     twin = files.duplicated(["id", "split"]) & ~files["bad"]
@@ -112,7 +112,9 @@ def _judge_loss(split: str, listed: int, lost: pd.Series, report: Report) -> Non
 def _locate(quarantine: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
     """The quarantined labels with the paths of their pictures."""
     usable = files.loc[files["reason"] == "", ["id", "split", "path"]]
-    found = quarantine.drop(columns="path").merge(usable, on=["id", "split"], how="left")
+    refused = pd.MultiIndex.from_frame(files.loc[files["reason"] != "", ["id", "split"]].drop_duplicates())
+    twice = pd.MultiIndex.from_frame(quarantine[["id", "split"]]).isin(refused)  # these have a row as files
+    found = quarantine[~twice].drop(columns="path").merge(usable, on=["id", "split"], how="left")
     return found.fillna({"path": ""})[QUARANTINE_COLUMNS]
 
 

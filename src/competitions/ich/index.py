@@ -48,6 +48,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     files = pd.concat([_scan(input_folder, split, workers, parts_folder) for split in FOLDERS])
     files = _identify(files.reset_index(drop=True))
     wanted = {"train": labels.table["id"], "test": sample}
+    _name_refused(files, wanted)
     _quarantine_strangers(files, wanted)
     usable = files["reason"] == ""
     if not usable.any():
@@ -71,7 +72,7 @@ def _identify(files: pd.DataFrame, anonymous: bool = False) -> pd.DataFrame:
 
     Where files may be ``anonymous``, a series (and a study) without a PatientID stays one, and stands for its patient.
     """
-    stem = files["path"].str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
+    stem = _stems(files["path"])
     files["id"] = files["sop"].where(files["sop"] != "", stem)
     files["renamed"] = files["id"] != stem
     # The file of the right name wins, then the test copy: a slice that is scored must not be trained on as well.
@@ -85,6 +86,23 @@ def _identify(files: pd.DataFrame, anonymous: bool = False) -> pd.DataFrame:
             files[name] = files[name].where(files[name] != "", files[other])
     names = [files[name].where(files[name] != "", files["id"]) for name in ("patient", "study", "series_uid")]
     return files.assign(group=names[0], series=names[0] + "-" + names[1] + "-" + names[2])
+
+
+def _name_refused(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
+    """Let a refused file go by its name where that is listed and its SOPInstanceUID, perhaps damaged, is not.
+
+    Else it would have a row for itself, and a row of the listed id for a file that is not there.
+    """
+    stem = _stems(files["path"])
+    for split, ids in wanted.items():
+        refused = (files["split"] == split) & (files["reason"] != "") & (files["reason"] != "duplicate-sop")
+        named = refused & ~_among(files["id"], ids) & _among(stem, ids) & ~stem.isin(files.loc[~refused, "id"])
+        files.loc[named, "id"] = stem[named]
+
+
+def _stems(path: pd.Series) -> pd.Series:
+    """Names of files without ``.dcm``."""
+    return path.str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
 
 
 def _quarantine_strangers(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
