@@ -109,6 +109,16 @@ def test_the_strict_decoder_is_the_only_one_that_is_asked(tmp_path):
     assert caught.value.reason == "undecodable" and "pylibjpeg" not in caught.value.detail
 
 
+def test_a_lossy_stream_that_one_decoder_refuses_is_not_filled_with_gray(tmp_path):
+    pixels = scene((64, 64), 8)
+    path = compress(make_dicom(tmp_path / "1.2.dcm", pixels), uid.JPEGBaseline8Bit)
+    assert np.abs(read_stored(path)[0].astype(int) - pixels).max() < 30
+    frame = frame_in(path)
+    middle = (frame.index(b"\xff\xda") + len(frame)) // 2
+    dropped = changed(path, "dropped.dcm", frame[:middle] + frame[-2:])  # its end mark is there
+    assert reason(dropped) == "undecodable"
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("name", FAULTS)
 def test_seven_files_that_ended_processes_have_their_reason(name):
