@@ -17,6 +17,7 @@ import pytest
 from dicom_files import compress, make_dicom, noise, scene
 from pydicom import uid
 
+from radstack.commands.needs import closure
 from radstack.images.dicom import Unreadable, decoder, fault, read_header, read_stored, stream
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
@@ -185,6 +186,11 @@ def test_the_helper_ends_with_the_process_that_it_works_for(tmp_path):
     parent.communicate()
     assert select.select([watched], [], [], 60)[0], "the helper outlived its parent"
     os.close(watched)
+
+
+def test_a_bundle_takes_the_helper_along():
+    modules, foreign = closure(["radstack.images.dicom"])
+    assert "radstack.images.dicom.child" in modules and "rle" in foreign
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ TRIES = 2
 PIECE = 1 << 20
 """Bytes read from a pipe at once."""
 SOURCE = str(Path(__file__).parents[3])
-START = "import sys; sys.path.insert(0, sys.argv[1]); from radstack.images.dicom.child import serve; serve()"
+START = "import sys; sys.path.insert(0, sys.argv[1]); from radstack.images.dicom import decoder; decoder.help_others()"
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -126,6 +126,13 @@ def decode(facts: dict[str, Any], frame: bytes) -> np.ndarray:
             raise Unreadable("undecodable", answer["error"])
         return np.frombuffer(pixels, answer["dtype"]).reshape(answer["shape"])
     raise Unreadable("undecodable", f"the decoder died of it ({ends[-1]})")
+
+
+def help_others() -> None:
+    """What the interpreter of a helper runs; imported here, so that whoever reads imports knows of it."""
+    from radstack.images.dicom.child import serve
+
+    serve()
 
 
 def _how(code: int) -> str:
