@@ -228,6 +228,19 @@ def test_a_scan_without_a_patient_is_one_patient(tmp_path):
     assert lines[0] == ("slices without a PatientID: 5; taken for one patient a study: 3, a series: 2, a slice: 0")
 
 
+def test_faulty_fields_are_counted_and_cost_no_slice(tmp_path):
+    folder = archive(tmp_path / "input")
+    for name, elements in {"ID_9": {"PixelSpacing": [0.5]}, "ID_8": {"PixelSpacing": [0.5], "WindowCenter": None},
+                           "ID_4": {"ImagePositionPatient": [1, 2]}}.items():
+        make_dicom(folder / "stage_2_train" / f"{name}.dcm", noise(), **elements)
+    lines: list[str] = []
+    index, quarantine = build(folder, lines)
+    assert len(index) == 8 and quarantine.empty
+    assert {"files with a faulty position, which was taken for absent: 1",
+            "files with a faulty spacing, which was taken for absent: 2"} <= set(lines)
+    assert index.set_index("id").loc["ID_4", "order_flag"] == "no-position"
+
+
 @pytest.mark.real
 def test_real_slices_are_all_indexed_in_order(tmp_path):
     if "RADSTACK_REAL_DATA" not in os.environ:

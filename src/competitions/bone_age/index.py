@@ -12,7 +12,7 @@ from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.formats import stem_of
-from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_faulty, tell_reasons
 from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
@@ -61,6 +61,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     index, bad_landmarks = _add_landmarks(index, folder, report)
     quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, bad_masks, bad_landmarks],
                            ignore_index=True)
+    tell_faulty(index["faulty"], report)
     tell_reasons(quarantine, report)
     return _arrange(index), quarantine
 

@@ -9,7 +9,7 @@ from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels,
 from radstack.core.errors import Missing
 from radstack.core.say import Report
 from radstack.images.dicom.scan import ORIENTATION, order, scan
-from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import nothing_usable, set_aside, tell_faulty, tell_reasons
 
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
 """Both names under which the organizer shipped the pictures."""
@@ -53,6 +53,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     if not usable.any():
         raise nothing_usable("slice", input_folder, set_aside(files))
     index = _arrange(order(files[usable]), labels.table)
+    tell_faulty(files.loc[usable, "faulty"], report)
     quarantine = pd.concat([set_aside(files), _without_file(files, wanted)], ignore_index=True)
     _summarize(index, quarantine, report)
     return index, quarantine

@@ -36,7 +36,7 @@ IEND, JPEG_END = b"IEND", b"\xff\xd9"
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
 """Bytes at the end of the file in which the closing chunk is looked for: some writers append a few bytes."""
-NOBODY = {"patient": "", "sex": ""}
+NOBODY = {"patient": "", "sex": "", "faulty": ""}
 VERSION = 2  # Part of the folder of the parts of a scan; raise it when the columns change
 CHUNK = 500  # Pictures in one piece of work
 
@@ -78,12 +78,12 @@ def _png_header(head: bytes, tail: bytes, length: int) -> Header:
 
 
 def owner(path: Path) -> dict[str, str]:
-    """``patient`` and ``sex`` (M, F, O or "") of a readable picture, "" where it is no DICOM file or does not say."""
+    """``patient``, ``sex`` (M, F, O) and ``faulty`` fields of a readable DICOM file, else ""."""
     with path.open("rb") as file:
         if kind_of(path, file.read(START)) != "DICOM":
             return NOBODY
     header = radiograph_header(path)
-    return {"patient": person(header), "sex": header.sex}
+    return {"patient": person(header), "sex": header.sex, "faulty": header.faulty}
 
 
 def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
