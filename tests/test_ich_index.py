@@ -72,6 +72,12 @@ def test_a_missing_or_empty_label_file_is_refused(tmp_path):
         read_labels(tmp_path / "empty.csv")
 
 
+def test_other_columns_and_another_order_do_no_harm(tmp_path):
+    rows = [f"{number},{row.split(',')[1]},x,{row.split(',')[0]}" for number, row in enumerate(GOOD)]
+    pd.testing.assert_frame_equal(read_labels(write_csv(tmp_path / "a.csv", rows, ",Label,note,ID")).table,
+                                  read_labels(write_csv(tmp_path / "b.csv", GOOD)).table)
+
+
 def test_ids_are_split_at_the_last_underscore(tmp_path):
     path = write_csv(tmp_path / "s.csv", [f"ID_a_b_{target},0.5" for target in TARGETS] * 2)
     assert read_sample_ids(path).tolist() == ["ID_a_b"]
