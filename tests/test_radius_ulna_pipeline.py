@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dicom_files import make_dicom
 from scripts import run_script
 
 from competitions import load
@@ -156,6 +157,10 @@ def test_a_picture_is_annotated_as_stage_05_predicts_it(trained, tmp_path):
     table = pd.read_csv(trained.paths.submissions / "final.csv").set_index("file").loc[row["path"]]
     assert f"radius {table['radius_phase']} (" in line and f"ulna {table['ulna_phase']} (" in line and "UNSURE" in line
     assert cv2.imread(str(tmp_path / "out.png")).shape[0] > row["height"]
+    stored = 255 - cv2.imread(str(trained.paths.input / row["path"]), cv2.IMREAD_GRAYSCALE).astype(np.uint16)
+    dicom = make_dicom(tmp_path / "IM1", stored, Modality="DX", PhotometricInterpretation="MONOCHROME1", WindowCenter="128",
+                       WindowWidth="256", RescaleIntercept="0", BitsStored=8, HighBit=7)
+    assert annotate(trained, dicom, tmp_path / "out.png").partition(": ")[2] == line.partition(": ")[2]
     (tmp_path / "empty.png").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read: empty"):
         annotate(trained, tmp_path / "empty.png", tmp_path / "out.png")

@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import compress, make_dicom
 from pydicom import uid
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Grid, read_header, read_volume, same_geometry
@@ -237,7 +239,8 @@ def test_echoes_without_numbers_are_told_by_their_time(tmp_path):
 
 @pytest.mark.parametrize("elements, pixels, reason", [
     ({"SeriesInstanceUID": "1.2"}, knee()[2], "two-series"), ({"Rows": 6}, knee()[2, :, :5], "mixed-size"),
-    ({"ImagePositionPatient": None}, knee()[2], "no-position"),
+    ({"ImagePositionPatient": None}, knee()[2], "no-position"), ({"PixelSpacing": [0.6]}, knee()[2], "no-spacing"),
+    ({"PixelSpacing": None}, knee()[2], "no-spacing"), ({"PixelSpacing": [0.6, 0.6]}, knee()[2], "mixed-spacing"),
     ({"ImageOrientationPatient": [1, 0, 0, 0, 0.1, -0.995]}, knee()[2], "mixed-orientation"),
     ({}, None, "no-pixels"),
 ])  # fmt: skip
@@ -247,6 +250,31 @@ def test_a_folder_with_one_odd_slice_is_refused(tmp_path, elements, pixels, reas
              "PixelSpacing": [0.6, 0.5]}  # fmt: skip
     make_dicom(folder / "s97.dcm", None if pixels is None else np.ascontiguousarray(pixels), **(usual | elements))
     refused(folder, reason)
+
+
+def test_a_dicomdir_among_the_slices_is_passed_over(tmp_path):
+    folder = write_series(tmp_path / "s", knee())
+    dataset = pydicom.dcmread(make_dicom(tmp_path / "DICOMDIR", None))
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    for name in ("DICOMDIR", "other"):
+        dataset.save_as(folder / name)
+    check(read_volume(folder))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_slices_without_a_head_are_read(tmp_path, syntax):
+    folder = write_series(tmp_path / "s", knee(), syntax=syntax, SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+    for path in folder.iterdir():
+        whole = path.read_bytes()
+        path.write_bytes(whole[144 + int.from_bytes(whole[140:144], "little"):])  # neither preamble nor meta group
+    check(read_volume(folder))
+
+
+def test_slices_of_no_known_kind_are_refused_and_not_placed_wrong(tmp_path):
+    folder = write_series(tmp_path / "s", knee())
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2", b"1.2.840.10008.5.1.4.9.9.9"))
+    refused(folder, "bad-header")
 
 
 def test_a_cut_off_slice_is_refused_by_name(tmp_path):

@@ -25,8 +25,8 @@ SYNTAXES = {
     "JPEG baseline": uid.JPEGBaseline8Bit,
 }  # fmt: skip
 NATIVE = list(SYNTAXES)[:4]
-FILES = {"PNG": "a.png", "JPEG": "a.jpg", "MHD": "a.mhd", "MHA": "a.mha", "NIfTI": "a.nii", "NIfTI gz": "a.nii.gz",
-         "NRRD": "a.nrrd", "CSV": "a.csv"}
+FILES = {"PNG": "a.png", "JPEG": "a.jpg", "TIFF": "a.tif", "MHD": "a.mhd", "MHA": "a.mha", "NIfTI": "a.nii",
+         "NIfTI gz": "a.nii.gz", "NRRD": "a.nrrd", "CSV": "a.csv"}
 KINDS = [*SYNTAXES, *FILES]
 NUMBERS = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
 OTHERS = (0, 1, 2, 3, 7, 8, 12, 16, 32, 33, 47, 63, 65, 96, 255, 4096, 65535)
@@ -54,7 +54,7 @@ def sound(kind: str, folder: Path) -> Path:
 
 
 def _plain_file(path: Path) -> Path:
-    if path.suffix in (".png", ".jpg"):
+    if path.suffix in (".png", ".jpg", ".tif"):
         assert cv2.imwrite(str(path), scene((64, 80), 8))
     elif path.suffix == ".csv":
         path.write_text("id,age,sex\n" + "".join(f"p{row},{row}.5,M\n" for row in range(40)))

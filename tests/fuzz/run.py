@@ -69,7 +69,7 @@ def read(kind: str, path: Path) -> np.ndarray:
     """The pixels of any kind of file, or the numbers of a table."""
     if kind not in FILES:
         return read_stored(path)[0]
-    if kind in ("PNG", "JPEG"):
+    if kind in ("PNG", "JPEG", "TIFF"):
         return read_picture(path)[0]
     if kind == "CSV":
         table = read_text_table(path, ("id", "age", "sex"))

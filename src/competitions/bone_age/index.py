@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
-from competitions.bone_age.labels import read_labels, sexes
+from competitions.bone_age.labels import MALE, read_labels, sexes
 from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
-from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_reasons
+from radstack.images.formats import stem_of
+from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_faulty, tell_reasons
 from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
@@ -31,9 +32,10 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
                 report: Report = lambda line: None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every picture and every labeled id is in the index or in the quarantine.
 
-    Pictures lie in folders nested at will; only headers are read. Files with the same bytes are one child: they share a
-    ``group``. A faulty annotation costs the annotation, not the hand: it is in the quarantine under the hand's id, and the
-    hand is in the index. The arguments are those of :class:`radstack.recipes.competition.Index`.
+    Pictures (PNG, JPEG, TIFF, DICOM) lie in folders nested at will; only headers are read. Files with the same bytes or one
+    PatientID are one child: they share a ``group``. A faulty annotation costs the annotation, not the hand: it is in the
+    quarantine under the hand's id, and the hand is in the index. The arguments are those of
+    :class:`radstack.recipes.competition.Index`.
 
     Returns:
         The index: ``COLUMNS``, train first, then by id; ``boneage`` months (NaN in test), ``male`` 0 or 1, ``mask`` below
@@ -59,6 +61,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     index, bad_landmarks = _add_landmarks(index, folder, report)
     quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, bad_masks, bad_landmarks],
                            ignore_index=True)
+    tell_faulty(index["faulty"], report)
     tell_reasons(quarantine, report)
     return _arrange(index), quarantine
 
@@ -67,8 +70,8 @@ def _pictures(files: pd.DataFrame) -> pd.DataFrame:
     """Add ``id`` and ``split`` (by the names of the folders) to the scanned files; twins are marked."""
     name, place = files["path"].str.rsplit("/", n=1).str[-1], files["path"].str.rpartition("/")[0].str.lower()
     split = np.where(place.str.contains("(?<![a-z])test", regex=True), "test", "train")
-    stem = name.str.replace(r"(?i)\.png$", "", regex=True).astype("str")
-    files = files.assign(id=stem, split=split, depth=place.str.count("/"), bad=files["reason"] != "")
+    files = files.assign(id=name.map(stem_of).astype("str"), split=split, depth=place.str.count("/"),
+                         bad=files["reason"] != "")
     # Archives were packed with copies of themselves inside: the shallowest readable one is kept.
     files = files.sort_values(["bad", "depth", "path"], ignore_index=True)
     twin = files.duplicated(["id", "split"]) & ~files["bad"]
@@ -87,7 +90,7 @@ def _quarantine_strangers(files: pd.DataFrame, listed: pd.DataFrame) -> None:
 def _without_file(labels: pd.DataFrame, files: pd.DataFrame, report: Report) -> pd.DataFrame:
     """Quarantine rows of the labels that no file, usable or not, answers to."""
     there = pd.MultiIndex.from_frame(labels[["id", "split"]]).isin(pd.MultiIndex.from_frame(files[["id", "split"]]))
-    lost = labels.loc[~there, ["id", "split"]].assign(path="", reason="no-file", detail="listed, but there is no such PNG")
+    lost = labels.loc[~there, ["id", "split"]].assign(path="", reason="no-file", detail="it is listed, but not there")
     for split, listed in labels.groupby("split"):
         _judge_loss(str(split), len(listed), lost.loc[lost["split"] == split, "id"], report)
     return lost
@@ -103,7 +106,7 @@ def _judge_loss(split: str, listed: int, lost: pd.Series, report: Report) -> Non
     share = len(lost) / listed
     if LOSS < share <= PART:
         raise UserError(f"{split}: {len(lost)} of {listed} listed pictures are missing ({share:.0%}, {LOSS:.0%} may be), "
-                        f"the first is {lost.iloc[0]}.png; unpack the archive again, or delete those rows from the table")
+                        f"the first is {lost.iloc[0]}; unpack the archive again, or delete those rows from the table")
     if share > PART:
         report(f"{split}: only {listed - len(lost)} of {listed} listed pictures are here; taken for a chosen part, "
                "not for a damaged archive")
@@ -119,13 +122,18 @@ def _locate(quarantine: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataFrame:
-    """Add ``group``: the id, or for files with the same bytes the id among them that the tables list first."""
-    index = index.assign(group=index["id"])
+    """Add ``group``: the id, or for files of one patient or with the same bytes the one of them that the tables list first.
+
+    Only DICOM files name a patient.
+    """
+    known = index["patient"] != ""
+    first = index["id"].groupby(index["patient"]).transform("first")
+    index = index.assign(group=first.where(known, index["id"]))
     # Equal files have equal lengths: of 20 GB only a few files are read.
     alike = index[index["bytes"].duplicated(keep=False)]
     crc = pd.Series([content_crc(folder / path) for path in alike["path"]], index=alike.index, dtype="int64")
-    group = alike["id"].groupby([alike["bytes"], crc]).transform("first")
-    copies = group[group != alike["id"]]
+    group = alike["group"].groupby([alike["bytes"], crc]).transform("first")
+    copies = group[group != alike["group"]]
     index.loc[copies.index, "group"] = copies
     if len(copies):
         report(f"copies of another picture: {len(copies)} (the first: {alike.loc[copies.index[0], 'id']} of "
@@ -182,6 +190,8 @@ def _arrange(index: pd.DataFrame) -> pd.DataFrame:
 def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index any folder of radiographs as test rows; ``given`` is text with an id and a sex, in the organizer's spellings.
 
+    Of a DICOM file that it does not name, the header's sex counts.
+
     Returns:
         The index and the quarantine as :func:`build_index` makes them; beside its reasons ``no-sex``.
 
@@ -191,7 +201,9 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     files = _pictures(scan(folder, workers, parts_folder))
     again = (files["reason"] == "") & files.duplicated("id")  # the folders' names, which tell splits, mean nothing here
     files.loc[again, "reason"], files.loc[again, "detail"] = "duplicate-picture", "another file has this name"
-    files = files.assign(split="test", group=files["id"], mask="", boneage=np.nan, male=files["id"].map(sexes(given)))
+    male = files["id"].map(sexes(given)).fillna(files["sex"].str.lower().map(MALE))
+    group = files["patient"].where(files["patient"] != "", files["id"])
+    files = files.assign(split="test", group=group, mask="", boneage=np.nan, male=male)
     unknown = (files["reason"] == "") & files["male"].isna()
     files.loc[unknown, "reason"] = "no-sex"
     files.loc[unknown, "detail"] = "bone ages are read by sex: give a table with id and male by --columns"

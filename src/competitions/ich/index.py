@@ -9,7 +9,7 @@ from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels,
 from radstack.core.errors import Missing
 from radstack.core.say import Report
 from radstack.images.dicom.scan import ORIENTATION, order, scan
-from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import nothing_usable, set_aside, tell_faulty, tell_reasons
 
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
 """Both names under which the organizer shipped the pictures."""
@@ -29,7 +29,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
 
     The id of a slice is its SOPInstanceUID, which is the file's stem in the archive (so a renamed file is found);
     for a file without a header the stem. A patient is one PatientID; a series is PatientID, StudyInstanceUID and
-    SeriesInstanceUID together. Blanks in these stand for the slice alone.
+    SeriesInstanceUID together. A blank PatientID is the study, then the series, then the slice alone.
 
     Returns:
         The index: ``id``, ``split``, ``group``, ``series``, ``position``, ``z``, ``path``, the targets (float32, NaN in
@@ -46,7 +46,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     if labels.repeated:
         report(f"{TRAIN_CSV}: {labels.repeated} rows that repeat another were dropped")
     files = pd.concat([_scan(input_folder, split, workers, parts_folder) for split in FOLDERS])
-    files = _identify(files.reset_index(drop=True))
+    files = _identify(files.reset_index(drop=True), report)
     wanted = {"train": labels.table["id"], "test": sample}
     _name_refused(files, wanted)
     _quarantine_strangers(files, wanted)
@@ -54,6 +54,7 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     if not usable.any():
         raise nothing_usable("slice", input_folder, set_aside(files))
     index = _arrange(order(files[usable]), labels.table)
+    tell_faulty(files.loc[usable, "faulty"], report)
     quarantine = pd.concat([set_aside(files), _without_file(files, wanted)], ignore_index=True)
     _summarize(index, quarantine, report)
     return index, quarantine
@@ -67,10 +68,10 @@ def _scan(input_folder: Path, split: str, workers: int, parts_folder: Path) -> p
     return files.assign(split=split, path=folder.name + "/" + files["path"])
 
 
-def _identify(files: pd.DataFrame, anonymous: bool = False) -> pd.DataFrame:
+def _identify(files: pd.DataFrame, report: Report = lambda line: None) -> pd.DataFrame:
     """Add ``id``, ``group`` and ``series``; all but one of the files with the same SOPInstanceUID are quarantined.
 
-    Where files may be ``anonymous``, a series (and a study) without a PatientID stays one, and stands for its patient.
+    A study, or a series, without a PatientID stays one, and stands for its patient: no scan is dealt to several folds.
     """
     stem = _stems(files["path"])
     files["id"] = files["sop"].where(files["sop"] != "", stem)
@@ -81,9 +82,9 @@ def _identify(files: pd.DataFrame, anonymous: bool = False) -> pd.DataFrame:
     files.loc[twins, "reason"] = "duplicate-sop"
     files.loc[twins, "detail"] = "another file has the SOPInstanceUID " + files.loc[twins, "id"]
     files.loc[twins, "id"] = stem[twins]
-    if anonymous:
-        for name, other in (("study", "series_uid"), ("patient", "study")):
-            files[name] = files[name].where(files[name] != "", files[other])
+    _tell_nameless(files[files["reason"] == ""], report)
+    for name, other in (("study", "series_uid"), ("patient", "study")):
+        files[name] = files[name].where(files[name] != "", files[other])
     names = [files[name].where(files[name] != "", files["id"]) for name in ("patient", "study", "series_uid")]
     return files.assign(group=names[0], series=names[0] + "-" + names[1] + "-" + names[2])
 
@@ -103,6 +104,16 @@ def _name_refused(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
 def _stems(path: pd.Series) -> pd.Series:
     """Names of files without ``.dcm``."""
     return path.str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
+
+
+def _tell_nameless(files: pd.DataFrame, report: Report) -> None:
+    """Say how many slices have no PatientID, and what stands for it."""
+    nameless = files[files["patient"] == ""]
+    by_study = nameless["study"] != ""
+    by_series = ~by_study & (nameless["series_uid"] != "")
+    if len(nameless):
+        report(f"slices without a PatientID: {len(nameless)}; taken for one patient a study: {by_study.sum()}, a series: "
+               f"{by_series.sum()}, a slice: {(~by_study & ~by_series).sum()}")
 
 
 def _quarantine_strangers(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
@@ -151,7 +162,7 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     Raises:
         UserError: no slice is usable.
     """
-    files = _identify(scan(folder, workers, parts_folder).assign(split="test"), anonymous=True)
+    files = _identify(scan(folder, workers, parts_folder).assign(split="test"))
     axes = files[ORIENTATION].to_numpy(float)
     upright = np.abs(np.cross(axes[:, :3], axes[:, 3:])[:, 2])  # NaN without an orientation, which is taken for axial
     turned = (files["reason"] == "") & (upright < np.cos(np.radians(MOST_TILT)))

@@ -5,6 +5,7 @@ pixels of the raw picture, x to the right, y down, as edges: a box is ``x2 - x1`
 1. LabelImg writes edges as drawn; the first VOC sets counted pixels from 1, which would be half a pixel off.
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from radstack.core.errors import UserError
 from radstack.core.files import existing, read_text_table
 from radstack.images.boxes import CORNERS, GOOD, center_errors, iou
 from radstack.images.dicom import Unreadable
+from radstack.images.formats import stem_of
 from radstack.images.quarantine import judge
 
 TABLE, FOLDER, NAMES = "boxes.csv", "boxes", "boxes/classes.txt"
@@ -136,7 +138,7 @@ def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 def _names(table: pd.DataFrame) -> pd.Series:
     """File names without folder and ending."""
-    return pd.Series([Path(file).stem for file in table["file"]], table.index, dtype="str")
+    return pd.Series([stem_of(re.sub(r"\.(xml|txt)$", "", file)) for file in table["file"]], table.index, dtype="str")
 
 
 def _parted(table: pd.DataFrame, wrong: dict[str, pd.Series | np.ndarray], detail: pd.Series) -> Boxes:

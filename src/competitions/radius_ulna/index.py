@@ -16,15 +16,24 @@ from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.boxes import CORNERS
 from radstack.images.dicom import Unreadable
-from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, mark_copies, nothing_usable, set_aside, tell_reasons
-from radstack.images.radiograph import read_picture
+from radstack.images.formats import is_picture, stem_of
+from radstack.images.quarantine import (
+    QUARANTINE_COLUMNS,
+    examine,
+    mark_copies,
+    nothing_usable,
+    set_aside,
+    tell_faulty,
+    tell_reasons,
+)
+from radstack.images.radiograph import owner, read_picture
 
 BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
 """``radius_x1`` .. ``ulna_y2``: edges in raw pixels, x to the right, y down."""
 COLUMNS = ["id", "split", "group", "series", "position", "path", "height", "width", "channels", "radius_stage", "ulna_stage",
            "sex", "age", *ALL_TARGETS, *BOX_COLUMNS]
 """Of the index."""
-VERSION = 1
+VERSION = 2
 """Part of the folder of the parts; raise it when the columns change."""
 CHUNK = 100
 """Pictures in one piece of work: some seconds."""
@@ -39,8 +48,8 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     of :class:`radstack.recipes.competition.Index`.
 
     Returns:
-        The index: ``COLUMNS``, train first, then by id; ``group`` is the child, or the id where no child is named; stages
-        are -1, ``ALL_TARGETS`` and boxes NaN in test, boxes also where nobody drew them. The quarantine:
+        The index: ``COLUMNS``, train first, then by id; ``group`` is the child, else a DICOM file's patient, else the id;
+        stages are -1, ``ALL_TARGETS`` and boxes NaN in test, boxes also where nobody drew them. The quarantine:
         ``QUARANTINE_COLUMNS``; reasons are those of :func:`read_labels`, :func:`read_picture`, those of :func:`read_boxes`
         after ``box-``, ``flat`` (all pixels alike) and ``duplicate-picture`` (a train picture with the pixels of another).
 
@@ -58,6 +67,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     quarantine = pd.concat([labels.quarantine, faulty])
     lost = bad_boxes["id"].isin(quarantine["id"]) & (bad_boxes["reason"] == "box-no-picture")
     quarantine = pd.concat([quarantine, bad_boxes[~lost]], ignore_index=True)
+    tell_faulty(pictures["faulty"], report)
     _summarize(index, quarantine, report)
     return index, quarantine
 
@@ -68,7 +78,8 @@ def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Pat
     items = [[key, file, stat.st_size, stat.st_mtime_ns] for key, file, stat in zip(table["id"], table["file"], stats)]
     if not items:
         return table.assign(reason="", detail="")
-    look = partial(examine, partial(_look, folder), "id", {"height": 0, "width": 0, "channels": 0, "content": ""})
+    blank = {"height": 0, "width": 0, "channels": 0, "content": "", "patient": "", "faulty": ""}
+    look = partial(examine, partial(_look, folder), "id", blank)
     found = mapped_rows(look, items, parts_folder / f"pictures-v{VERSION}", workers, "pictures", CHUNK)
     pictures = table.merge(found, on="id", validate="one_to_one")
     mark_copies(pictures, "content", "id", "duplicate-picture", "another file has the same pixels")
@@ -76,18 +87,21 @@ def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Pat
 
 
 def _look(folder: Path, key: str, file: str, *stamp: int) -> dict[str, Any]:
-    """The size of a picture and a digest of its pixels."""
+    """The size of a picture, a digest of its pixels; of a DICOM file whose it is, and which optional fields are faulty."""
     pixels, channels = read_picture(folder / file)
     if pixels.min() == pixels.max():
         raise Unreadable("flat", f"all pixels are {pixels.flat[0]}")
+    whose = owner(folder / file)
     content = blake2b(pixels.tobytes() + bytes(str(pixels.shape), "ascii"), digest_size=8).hexdigest()
-    return {"height": pixels.shape[0], "width": pixels.shape[1], "channels": channels, "content": content}
+    return {"height": pixels.shape[0], "width": pixels.shape[1], "channels": channels, "content": content,
+            "patient": whose["patient"], "faulty": whose["faulty"]}
 
 
 def _add_labels(pictures: pd.DataFrame) -> pd.DataFrame:
     hot = {bone: one_hot(bone, pictures[f"{bone}_stage"].to_numpy()) for bone in BONES}
     columns = {name: hot[bone][:, place] for bone in BONES for place, name in enumerate(TARGETS[bone])}
-    group = pictures["child"].where(pictures["child"] != "", pictures["id"])
+    child = pictures["child"].where(pictures["child"] != "", pictures["patient"])
+    group = child.where(child != "", pictures["id"])
     return pictures.rename(columns={"file": "path"}).assign(**columns, group=group, series=pictures["id"], position=0)
 
 
@@ -128,9 +142,8 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     Raises:
         UserError: no picture is usable.
     """
-    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder)
-                   if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
-    table = pd.DataFrame({"id": [Path(file).stem for file in files], "file": files, "split": "test", "child": "",
+    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder) if is_picture(path))
+    table = pd.DataFrame({"id": [stem_of(file) for file in files], "file": files, "split": "test", "child": "",
                           "radius_stage": -1, "ulna_stage": -1, "sex": "", "age": np.nan})
     again = table.duplicated("id")
     table.loc[again, "id"] = [file.replace("/", "_") for file in table.loc[again, "file"]]

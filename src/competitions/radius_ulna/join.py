@@ -16,6 +16,7 @@ from competitions.radius_ulna.phases import LETTER, stage_number
 from radstack.core.errors import UserError
 from radstack.core.files import files_below, write_table
 from radstack.core.say import Report
+from radstack.images.formats import is_picture, stem_of
 
 SPELLINGS = {
     "date": ("date", "examdate", "studydate"), "serial": ("serial", "serialnumber", "serialno", "number", "no"),
@@ -25,8 +26,6 @@ SPELLINGS = {
 """Our name of a column and how it may be spelled in a sheet, without case, blanks and signs."""
 NEEDED = ("date", "serial", "radius_stage", "ulna_stage")
 KEY = ["date", "serial"]
-PICTURES = (".png", ".jpg", ".jpeg")
-"""Endings of pictures, lower case."""
 YEAR_FIRST = re.compile(r"(\d{4})([-/.]?)(\d{1,2})\2(\d{1,2})")
 YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
 PICTURE_NAME = re.compile(r"(?<!\d)(\d{4}-?\d{2}-?\d{2})[-_ ]+(\w+)")
@@ -73,9 +72,8 @@ def read_sheet(path: Path) -> pd.DataFrame:
 
 def list_pictures(folder: Path) -> pd.DataFrame:
     """Pictures below ``folder``: ``file``, and ``date`` (2014-03-05) and ``serial`` of its name, "" where it says none."""
-    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder)
-                   if path.suffix.lower() in PICTURES and not path.name.startswith("."))
-    found = [PICTURE_NAME.search(Path(file).stem) for file in files]
+    files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder) if is_picture(path))
+    found = [PICTURE_NAME.search(stem_of(file)) for file in files]
     dates = plain_dates([match[1] if match else None for match in found])
     serials = [plain_serial(match[2]) if match else "" for match in found]
     return pd.DataFrame({"file": files, "date": dates, "serial": serials}, dtype="str")

@@ -9,6 +9,7 @@ from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.phases import LEARNED, LETTER, stage_number
 from radstack.core.errors import Missing
 from radstack.core.files import existing, needed, read_text_table
+from radstack.images.formats import stem_of
 from radstack.images.quarantine import Labels, judge
 
 TABLE, SAMPLE = "labels.csv", "sample_submission.csv"
@@ -66,7 +67,7 @@ def sample_files(folder: Path) -> list[str]:
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Values as numbers; added ``id``, ``reason`` and ``detail``, the last two "" where usable."""
-    train, name = rows["split"] == "train", pd.Series([Path(file).stem for file in rows["file"]], rows.index, dtype="str")
+    train, name = rows["split"] == "train", pd.Series([stem_of(file) for file in rows["file"]], rows.index, dtype="str")
     there = pd.Series([bool(file) and (folder / file).is_file() for file in rows["file"]], rows.index, dtype=bool)
     sex, age = rows["sex"].str.lower().map(SEX), pd.to_numeric(rows["age"], errors="coerce")
     wrong = {

@@ -1,10 +1,10 @@
-"""Radiographs as PNG (or JPEG): the header alone, all pixels, a small square copy for networks that find things."""
+"""Radiographs (PNG, JPEG, TIFF, DICOM): the header alone, all pixels, a small square copy for networks that find things."""
 
 import struct
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,16 +14,29 @@ from radstack.core.errors import Missing
 from radstack.core.files import walk
 from radstack.core.parallel import mapped_rows
 from radstack.images.dicom import Unreadable
+from radstack.images.dicom.display import inside, person, radiograph_header, read_display, stretch
 from radstack.images.dicom.scan import Found
+from radstack.images.formats import (
+    START,
+    Header,
+    is_picture,
+    jpeg_header,
+    kind_of,
+    promised,
+    read_tiff,
+    stem_of,
+    tiff_header,
+)
 from radstack.images.quarantine import nothing_usable, set_aside
 from radstack.images.shards import squared
 from radstack.images.unreadable import opened, read_at
 
 HEAD = struct.Struct(">8s4x4sIIBB")
-"""Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
-SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
-JPEG, JPEG_END, JPEG_SCAN = b"\xff\xd8", b"\xff\xd9", b"\xda"
-"""Start and end of a JPEG file, and the code of the marker before its coded pixels (ITU-T T.81, B.1.1.3)."""
+"""Start of the IHDR chunk after the signature (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
+SIGNATURE, IEND = 8, b"IEND"
+"""Bytes of the signature of a PNG; name of its closing chunk."""
+JPEG_END, JPEG_SCAN = b"\xff\xd9", b"\xda"
+"""End of a JPEG file, and the code of the marker before its coded pixels (ITU-T T.81, B.1.1.3)."""
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
 """Bytes at the end of the file in which the closing chunk is looked for first: some writers append a few bytes."""
@@ -33,35 +46,44 @@ JPEG_MOST = 4096
 """Pixels for which a byte of a JPEG stands at most: a block of 64 takes two bits, less in runs of blank ones."""
 MOST_DEFLATED = 1032
 """Bytes for which one byte of a deflated stream can stand (RFC 1951: 258 by two codes of one bit)."""
-STRETCH = (0.5, 99.5)
-"""Percentiles that become 0 and 255 where a picture has 16 bits: detectors use a part of the range, a lead marker or a
-dead pixel must not set the scale."""
-VERSION = 1  # Part of the folder of the parts of a scan; raise it when the columns change
+NOBODY = {"patient": "", "sex": "", "faulty": ""}
+VERSION = 2  # Part of the folder of the parts of a scan; raise it when the columns change
 CHUNK = 500  # Pictures in one piece of work
 
 
-class Header(NamedTuple):
-    """What the header of a PNG says."""
-
-    height: int
-    width: int
-    bits: int  # Per channel: 1, 2, 4, 8 or 16
-    channels: int
-
-
 def read_header(path: Path) -> Header:
-    """Size and kind of a PNG without its pixels: two short reads.
+    """Size and kind of a radiograph without its pixels. What a file is, its first bytes tell.
 
-    Unreadable as ``no-access``, ``not-a-file``, ``empty``, ``not-png``, ``truncated`` (no closing chunk), ``wrong-size``
-    (more pixels than the file can hold).
+    Unreadable as ``no-access``, ``not-a-file``, ``empty``, ``truncated`` (no closing chunk), ``wrong-size`` (more pixels
+    than the file can hold), ``not-png``, ``not-jpeg`` and so on by the ending where it is no picture, ``undecodable``, and
+    as :func:`tiff_header` and :func:`radiograph_header` say.
     """
+    return _open(path)[1]
+
+
+def _open(path: Path) -> tuple[str, Header]:
+    """The kind of a file and its header."""
     head, tail, length = _ends(path)
     if not length:
         raise Unreadable("empty", "the file has no bytes")
-    if len(head) < HEAD.size or not head.startswith(SIGNATURE):
-        raise Unreadable("not-png", f"it starts with {head[:8]!r}")
+    kind = kind_of(path, head)
+    if kind == "DICOM":
+        header = radiograph_header(path)
+        return kind, Header(header.rows, header.columns, header.bits_stored, header.samples)
+    if kind == "TIFF":
+        return kind, tiff_header(path)
+    if kind == "JPEG":
+        _check_end(path, JPEG_END, tail, length)
+        _check_jpeg_size(path, length)
+        return kind, jpeg_header(path)
+    if not kind or len(head) < HEAD.size:
+        raise Unreadable(f"not-{promised(path).lower() or 'a-picture'}", f"it starts with {head[:8]!r}")
     _check_end(path, IEND, tail, length)
-    _, kind, width, height, bits, color = HEAD.unpack(head)
+    return kind, _png_header(head, length)
+
+
+def _png_header(head: bytes, length: int) -> Header:
+    _, kind, width, height, bits, color = HEAD.unpack_from(head)
     if kind != b"IHDR" or color not in CHANNELS or not width * height:
         raise Unreadable("not-png", "its first chunk is not a header")
     if height * width * bits * CHANNELS[color] > 8 * MOST_DEFLATED * length:
@@ -69,21 +91,30 @@ def read_header(path: Path) -> Header:
     return Header(height, width, bits, CHANNELS[color])
 
 
+def owner(path: Path) -> dict[str, str]:
+    """``patient``, ``sex`` (M, F, O) and ``faulty`` fields of a readable DICOM file, else ""."""
+    with path.open("rb") as file:
+        if kind_of(path, file.read(START)) != "DICOM":
+            return NOBODY
+    header = radiograph_header(path)
+    return {"patient": person(header), "sex": header.sex, "faulty": header.faulty}
+
+
 def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
-    """Read the header of every PNG below ``folder`` but those in ``annotations`` and hidden ones.
+    """Read the header of every radiograph below ``folder`` but those in ``annotations`` and hidden ones.
 
     The parts are kept as :func:`radstack.core.parallel.mapped_rows` does. One row a file sorted by ``path`` (below the
-    folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where unreadable), ``reason`` and ``detail`` ("" if
-    readable). UserError where there is no PNG.
+    folder): ``path``, ``bytes``, the fields of :class:`Header` (0 where unreadable), those of :func:`owner`, ``reason``
+    and ``detail`` ("" if readable). UserError where there is none.
     """
     found = _list(folder)
     if not found:
-        raise Missing(folder, f"{folder} holds no PNG")
+        raise Missing(folder, f"{folder} holds no radiograph (PNG, JPEG, TIFF or DICOM)")
     return mapped_rows(partial(_headers, folder), found, parts_folder / f"headers-v{VERSION}", workers, "headers", CHUNK)
 
 
 def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index any folder of PNG files as test rows, each a picture of its own: :class:`radstack.recipes.competition.IndexNew`.
+    """Index a folder of radiographs as test rows, each a picture of its own: :class:`radstack.recipes.competition.IndexNew`.
 
     Further columns of ``given`` are those of the row with its ``id``.
 
@@ -91,54 +122,48 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
         UserError: no picture is usable.
     """
     files = scan(folder, workers, parts_folder)
-    name = pd.Series([Path(path).stem for path in files["path"]], files.index, dtype="str")
+    name = pd.Series([stem_of(path) for path in files["path"]], files.index, dtype="str")
     files = files.assign(id=name.where(~name.duplicated(), files["path"].str.replace("/", "_")), split="test")
     usable = files["reason"] == ""
     if not usable.any():
         raise nothing_usable("picture", folder, set_aside(files))
-    index = files.loc[usable, ["id", "split", "path"]].assign(group=files["id"], series=files["id"], position=0)
+    index = files.loc[usable, ["id", "split", "path"]].assign(
+        group=files["patient"].where(files["patient"] != "", files["id"]), series=files["id"], position=0)
     if "id" in given:
         index = index.merge(given.drop_duplicates("id"), on="id", how="left", suffixes=("", "_given"))
     return index.reset_index(drop=True), set_aside(files)
 
 
 def read(path: Path) -> np.ndarray:
-    """Gray values of a PNG of 8 or 16 bits and one to four channels, uint8 [height, width].
+    """Gray values of a radiograph of any bits and one to four channels, uint8 [height, width].
 
-    Equal channels collapse, color becomes luminance (ITU-R BT.601), transparency is dropped, 16 bits are stretched by
-    ``STRETCH``. Exposure and polarity stay as they are. Unreadable as :func:`read_header` says, and as ``undecodable``.
+    Equal channels collapse, color becomes luminance (ITU-R BT.601), transparency is dropped, more than 8 bits are
+    stretched (:func:`radstack.images.dicom.display.stretch`) by what lies inside of a burned border. Exposure and polarity
+    stay as they are, but a DICOM file is shown by :func:`read_display`. A turn that a JPEG's metadata ask for is not made,
+    since boxes are drawn on stored pixels. Unreadable as :func:`read_header` says, and as ``undecodable``.
     """
-    read_header(path)
-    with opened(path) as (handle, length):
-        if not _png_ends(handle):  # a chunk's length is believed, and room made for it
-            raise Unreadable("truncated", f"a part of the PNG is said to end behind its {length} bytes: fetch it again")
-    gray = _gray(_decoded(path))
-    if gray.dtype != np.uint16:
+    kind = _open(path)[0]
+    if kind == "DICOM":
+        return read_display(path)
+    if kind == "PNG":
+        _check_chunks(path)
+    gray = _gray(read_tiff(path) if kind == "TIFF" else _decoded(path))
+    if gray.dtype == np.uint8:
         return gray
-    low, high = np.percentile(gray, STRETCH)
-    # A picture of one value has no range; it becomes 0.
-    scaled = (gray.astype(np.float32) - low) * (255 / max(high - low, 1))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    counted = np.zeros(gray.shape, bool)
+    counted[inside(gray)] = True
+    return stretch(gray, counted)
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int]:
-    """Gray values of a PNG or JPEG as :func:`read` makes them, uint8 [height, width], and the channels of the file (1 to 4).
-
-    A turn that a JPEG's metadata ask for is not made, since boxes are drawn on stored pixels. Unreadable as in :func:`read`.
-    """
-    head, tail, length = _ends(path)
-    if not head.startswith(JPEG):
-        return read(path), read_header(path).channels
-    _check_end(path, JPEG_END, tail, length)
-    _check_jpeg_size(path, length)
-    pixels = _decoded(path)
-    return _gray(pixels), 1 if pixels.ndim == 2 else pixels.shape[2]
+    """Gray values of a radiograph as :func:`read` makes them, and the channels of the file (1 to 4)."""
+    return read(path), read_header(path).channels
 
 
 def _ends(path: Path) -> tuple[bytes, bytes, int]:
     """The first and the last bytes of a file, and its length."""
     with opened(path) as (handle, length):
-        return read_at(handle, HEAD.size), read_at(handle, TAIL, max(0, length - TAIL)), length
+        return read_at(handle, START), read_at(handle, TAIL, max(0, length - TAIL)), length
 
 
 def _check_end(path: Path, end: bytes, tail: bytes, length: int) -> None:
@@ -150,9 +175,16 @@ def _check_end(path: Path, end: bytes, tail: bytes, length: int) -> None:
             raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
 
 
+def _check_chunks(path: Path) -> None:
+    """``truncated`` where a chunk's length leads behind the file: a decoder would believe it, and make room for it."""
+    with opened(path) as (handle, length):
+        if not _png_ends(handle):
+            raise Unreadable("truncated", f"a part of the PNG is said to end behind its {length} bytes: fetch it again")
+
+
 def _png_ends(handle: int) -> bool:
     """Whether the chunks of a PNG, gone through by their lengths, come to the closing one."""
-    at = len(SIGNATURE)
+    at = SIGNATURE
     while len(chunk := read_at(handle, 8, at)) == 8:
         if chunk[4:] == IEND:
             return True
@@ -216,10 +248,9 @@ def _list(folder: Path) -> list[Found]:
     found = []
     for name, size, time in walk(folder):
         path = Path(name)
-        # Archives packed on a Mac hold a hidden twin of every file. A folder here is one that cannot be listed.
-        if path.parts[0] == "annotations" or path.name.startswith("."):
+        if path.parts[0] == "annotations":
             continue
-        if path.suffix.lower() == ".png" or (not size and (folder / path).is_dir()):
+        if is_picture(folder / path) or (not size and (folder / path).is_dir()):  # a folder that cannot be listed
             # A name that is not UTF-8 fits no table; written out like this it is quarantined as no-access.
             found.append((name.encode("utf-8", "backslashreplace").decode(), size, time))
     return sorted(found)
@@ -232,9 +263,9 @@ def _headers(folder: Path, chunk: list[Found]) -> pd.DataFrame:
 
 def _header_row(path: Path) -> dict[str, Any]:
     try:
-        return {"reason": "", "detail": "", **read_header(path)._asdict()}
+        return {"reason": "", "detail": "", **read_header(path)._asdict(), **owner(path)}
     except Unreadable as error:
-        return {"reason": error.reason, "detail": error.detail, **dict.fromkeys(Header._fields, 0)}
+        return {"reason": error.reason, "detail": error.detail, **dict.fromkeys(Header._fields, 0), **NOBODY}
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pydicom
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from radstack.core.files import HEADERS
 from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
@@ -94,8 +95,8 @@ def read_header(path: Path, echo: int | None = None) -> Grid:
     Raises:
         Unreadable: ``no-access``, ``bad-header``, ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
             :func:`radstack.images.dicom.fault` and ``not-dicom``, ``two-series``, ``two-echoes``, ``no-such-echo``,
-            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``repeated-position``, ``missing-slice``,
-            ``uneven-slices``.
+            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``repeated-position``,
+            ``missing-slice``, ``uneven-slices``.
     """
     return _open(path, echo)[1]
 
@@ -138,6 +139,7 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
     origin, direction = np.array(reader.GetOrigin()), np.array(reader.GetDirection()).reshape(3, 3)
     if files is None:
         return reader, _oriented(size, spacing, origin, direction)
+    _check_axes(files.iloc[0], direction, spacing)
     series = sitk.ImageSeriesReader()
     series.SetFileNames(files["file"].tolist())
     series.SetSpacingWarningRelThreshold(UNEVEN)  # judged already; ITK would print a warning over micrometers
@@ -212,6 +214,15 @@ def _check_size(path: Path, reader: Any) -> None:
         raise Unreadable("truncated", f"{path.name}: the header says {needed:,} bytes of voxels, the files hold {there:,}")
 
 
+def _check_axes(first: pd.Series, direction: np.ndarray, spacing: list[float]) -> None:
+    """Refuse a series whose first slice ITK places otherwise than its header says: of some kinds it ignores the place."""
+    said = first[ORIENTATION].to_numpy(float).reshape(2, 3).T
+    steps = [float(step) for step in first["spacing"].removesuffix(" mm").split(" x ")][::-1]
+    if not (np.allclose(direction[:, :2], said, atol=1e-2) and np.allclose(spacing[:2], steps, rtol=1e-3)):
+        raise Unreadable("bad-header", f"{first['id']}: ITK reads other axes or spacings than its header has, as of a file "
+                         "without SOPClassUID")
+
+
 def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, direction: np.ndarray) -> Grid:
     """The grid of a file (x, y, z order) after sitk.DICOMOrient, which is asked with a single voxel."""
     import SimpleITK as sitk
@@ -281,13 +292,23 @@ def _slice(path: Path) -> list[dict[str, Any]]:
             return []
         raise Unreadable(error.reason, f"{path.name}: {error.detail}") from error
     if found := fault(header):
+        if found.reason == "no-pixels" and _is_directory(path):
+            return []
         raise Unreadable(found.reason, f"{path.name}: {found.detail}")
-    echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"])
+    if not header.spacing:  # ITK would take it for 1 mm
+        raise Unreadable("no-spacing", f"{path.name}: its PixelSpacing is absent or faulty")
+    echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"], force=True)
     return [{"id": path.name, "file": str(path), "compressed": header.transfer_syntax not in NATIVE,
              "series": header.series, "shape": f"{header.rows} x {header.columns}",
+             "spacing": f"{header.spacing[0]:g} x {header.spacing[1]:g} mm",
              "echo": echo.get("EchoNumbers"), "time": echo.get("EchoTime"),
              **dict(zip(POSITION, header.position or (np.nan,) * 3)),
              **dict(zip(ORIENTATION, header.orientation or (np.nan,) * 6))}]
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a DICOM file is a DICOMDIR: the table of contents that lies beside the slices on a disk from a hospital."""
+    return pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
 def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFrame:
@@ -306,8 +327,9 @@ def _check_order(table: pd.DataFrame, folder: Path) -> None:
     """Refuse slices that are not evenly spaced pictures of one stack."""
     if len(flagged := table[table["order_flag"] != ""]):
         raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
-    if table["shape"].nunique() > 1:
-        raise Unreadable("mixed-size", f"{folder.name} holds pictures of {' and '.join(table['shape'].unique()[:2])}")
+    for name, reason in (("shape", "mixed-size"), ("spacing", "mixed-spacing")):
+        if table[name].nunique() > 1:
+            raise Unreadable(reason, f"{folder.name} holds pictures of {' and '.join(table[name].unique()[:2])}")
     step = np.diff(table["z"])
     if not len(step):
         return

@@ -148,7 +148,7 @@ class Data:
     a_series: int = 1
     """Pictures of a series, on average."""
     index_new: IndexNew | None = None
-    """None for PNG files, each a picture of its own, with the columns that the user's table has."""
+    """None for radiographs, each a picture of its own, with the columns that the user's table has."""
 
 
 @dataclass(frozen=True)

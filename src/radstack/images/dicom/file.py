@@ -18,13 +18,15 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, TEXT_VR_DELIMS
 
 from radstack.images.dicom import stream
 from radstack.images.dicom.decoder import decode
@@ -33,6 +35,7 @@ from radstack.images.unreadable import Unreadable, opened, read_at, read_start
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
+CHARSET = 0x00080005
 EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
 IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
 HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
@@ -42,6 +45,8 @@ SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EX
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
 DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
+GUESSED = {(True, True): IMPLICIT, (False, True): EXPLICIT, (False, False): BIG_ENDIAN}
+"""Implicit, little endian: transfer syntax of a file that names none and is not compressed."""
 NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
 """Transfer syntaxes whose pixels are not compressed picture by picture."""
 WHOLE = 32 << 20
@@ -59,8 +64,11 @@ def _element(keyword: str, default: Any) -> Any:
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
+    charset: str = _element("SpecificCharacterSet", "")  # of ``patient``
     sop: str = _element("SOPInstanceUID", "")
+    modality: str = _element("Modality", "")  # CT, MR, CR, DX and so on
     patient: str = _element("PatientID", "")
+    sex: str = _element("PatientSex", "")  # M, F, O (other) or absent
     study: str = _element("StudyInstanceUID", "")
     series: str = _element("SeriesInstanceUID", "")
     position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
@@ -86,6 +94,15 @@ class Header:
     pixel_length: int = 0
     """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated."""
     size: int = 0  # bytes of the file
+    faulty: str = ""
+    """Comma-joined names of the fields of ``OPTIONAL`` whose value is none; they are as if absent."""
+
+
+OPTIONAL = {"position": 3, "orientation": 6, "spacing": 2, "window_center": 0, "window_width": 0, "padding": 0,
+            "padding_limit": 0}
+"""Fields without which the pixels are as good, and how many numbers they have; 0 for any. A faulty one costs no picture."""
+FAULTY = object()
+"""The value of an element of ``OPTIONAL`` that does not parse."""
 
 
 _TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
@@ -93,10 +110,11 @@ FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag
 """Tag -> field of :class:`Header`, and the value representations it may have."""
 
 
-def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
+def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
     """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
 
-    Unreadable (``bad-header``) where the bytes do not parse as their value representation.
+    ``charset`` is the SpecificCharacterSet of the file. Where the bytes do not parse as their value representation, it is
+    ``FAULTY`` for a field of ``OPTIONAL``, else Unreadable (``bad-header``).
     """
     try:
         if vr in (b"DS", b"IS"):
@@ -105,19 +123,37 @@ def from_bytes(name: str, vr: bytes, raw: bytes) -> Any:
         if vr in (b"US", b"SS"):
             return struct.unpack("<H" if vr == b"US" else "<h", raw)[0] if raw else None
     except (ValueError, struct.error) as error:
+        if name in OPTIONAL:
+            return FAULTY
         raise Unreadable("bad-header", f"{name} is {raw[:32]!r}") from error
-    return raw.decode("ascii", "replace").strip(" \0")
+    if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
+        return _bare(_spelled(raw, charset))
+    return _bare(raw.decode("latin-1"))  # what other representations hold is ASCII, or wrong
+
+
+def _spelled(raw: bytes, charset: str) -> str:
+    """A text in the character sets that the file names (PS3.3 C.12.1.1.2)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        text = decode_bytes(raw, convert_encodings(charset.split("\\")), TEXT_VR_DELIMS)
+    # Where the file names the wrong set, two people must not become one.
+    return raw.decode("latin-1") if "\ufffd" in text else text
+
+
+def _bare(text: str) -> str:
+    """A text without the padding around its values."""
+    return "\\".join(value.strip(" \0") for value in text.split("\\"))
 
 
 def make_header(values: dict[str, Any], **where: int) -> Header:
-    """Build a header from decoded ``values`` by field name; None and () count as absent.
+    """Build a header from decoded ``values`` by field name; None and () count as absent, as do faulty ones of ``OPTIONAL``.
 
-    Unreadable (``bad-header``) where a number that must be finite is not, or a vector has the wrong length.
+    Unreadable (``bad-header``) where a number that must be finite is not.
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
-    for name, length in (("position", 3), ("orientation", 6), ("spacing", 2)):
-        if name in given and len(given[name]) != length:
-            raise Unreadable("bad-header", f"{name} has {len(given[name])} values, not {length}")
+    faulty = [name for name in OPTIONAL if name in given and _is_faulty(name, given[name])]
+    for name in faulty:
+        del given[name]
     for name, value in given.items():
         if isinstance(value, tuple) and not all(map(math.isfinite, value)):
             raise Unreadable("bad-header", f"{name} is {value}")
@@ -129,7 +165,15 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
         if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
             value = given[name] & 0xFFFF
             given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
-    return Header(**(given | where))
+    return Header(**(given | where), faulty=",".join(faulty))
+
+
+def _is_faulty(name: str, value: Any) -> bool:
+    """Whether the value of a field of ``OPTIONAL`` is none: it does not parse, is not finite, or has another length."""
+    if not isinstance(value, tuple):
+        return value is FAULTY
+    return (len(value) != (OPTIONAL[name] or len(value)) or not all(map(math.isfinite, value))
+            or (name == "spacing" and min(value) <= 0))
 
 
 def read_header(path: Path | str) -> Header:
@@ -177,7 +221,7 @@ def walk(data: bytes, size: int) -> Header | None:
         if tag > PIXEL_DATA or at + length > len(data):
             return None
         if name:
-            values[name] = from_bytes(name, vr, data[at : at + length])
+            values[name] = from_bytes(name, vr, data[at : at + length], values.get("charset", ""))
         at, last = at + length, tag
     return None
 
@@ -193,20 +237,24 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
 
 def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callable[[int, int], bytes]]:
     """The header of the file of which ``get(at, count)`` gives bytes, and where its pixels are read by offset."""
-    source = Source(get)
+    source, headless = Source(get), _is_headless(get(0, 132))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset: pydicom.Dataset
             try:
-                dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(FIELDS))
+                dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(FIELDS), force=headless)
                 syntax, order = str(dataset.file_meta.get("TransferSyntaxUID", "")), dataset.original_encoding
             except Deflated as found:
                 get = Inflating(get, found.at)
                 source, syntax, order = Source(get), DEFLATED, (False, True)
                 dataset = read_dataset(cast(BinaryIO, source), False, True, stop_when=_at_pixels, specific_tags=list(FIELDS))
-            values = {name: _value(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
+            values = {name: _tried(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
         place = _pixel_place(order, source.tell(), get(source.tell(), 12))
+        if headless and not (values["sop"] or values["rows"]):
+            raise InvalidDicomError
+        if not syntax and place["pixel_length"] != UNDEFINED:
+            syntax = GUESSED.get((bool(order[0]), bool(order[1])), "")
         if source.cut and not place["pixel_length"]:
             raise Unreadable("truncated", f"the file ends within its header, after {size} bytes")
         return make_header(values | {"transfer_syntax": syntax}, **place, size=size), get
@@ -220,18 +268,41 @@ def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callab
         raise Unreadable("truncated" if source.cut else "bad-header", f"{type(error).__name__}: {error}") from error
 
 
+def _is_headless(start: bytes) -> bool:
+    """Whether a file without a mark may still be DICOM: it begins with an element of group 2 or 8, as data sets do."""
+    group, element = struct.unpack("<HH", start[:4].ljust(4, b"\xff"))
+    return start[128:132] != b"DICM" and group in (2, 8) and element < 0x100
+
+
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
     return tag >= PIXEL_DATA
 
 
+def _tried(dataset: pydicom.Dataset, tag: int) -> Any:
+    """:func:`_value`; ``FAULTY`` where a field of ``OPTIONAL`` does not parse."""
+    try:
+        return _value(dataset, tag)
+    except Exception as error:  # as in _parsed
+        if FIELDS[tag][0] not in OPTIONAL or isinstance(error, MemoryError):
+            raise
+        return FAULTY
+
+
 def _value(dataset: pydicom.Dataset, tag: int) -> Any:
     """One field of a pydicom data set in the types of :func:`from_bytes`."""
-    value, vr = dataset[tag].value if tag in dataset else None, FIELDS[tag][1][0]
+    if tag not in dataset:
+        return None
+    name, (vr, *_) = FIELDS[tag]
+    if vr == b"LO" and isinstance(item := dataset.get_item(tag), RawDataElement):
+        return from_bytes(name, vr, item.value or b"", _value(dataset, CHARSET) or "")
+    value = dataset[tag].value
     if value in (None, ""):
         return None
     if vr in (b"DS", b"IS"):
         return tuple(map(float, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else (float(value),)
-    return int(value) if vr == b"US" else str(value).strip(" \0")
+    if vr == b"US":
+        return int(value)
+    return _bare("\\".join(map(str, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value))
 
 
 def _pixel_place(encoding: tuple[bool | None, bool | None], at: int, element: bytes) -> dict[str, int]:
@@ -240,6 +311,8 @@ def _pixel_place(encoding: tuple[bool | None, bool | None], at: int, element: by
     order = "<" if little else ">"
     if len(element) < 12 or struct.unpack(order + "HH", element[:4]) != (PIXEL_DATA >> 16, PIXEL_DATA & 0xFFFF):
         return {"pixel_offset": 0, "pixel_length": 0}
+    if not implicit and element[4:6] not in (b"OB", b"OW", b"UN"):
+        raise Unreadable("bad-header", f"PixelData has the value representation {element[4:6]!r}")
     length = struct.unpack(order + "I", element[4:8] if implicit else element[8:12])[0]
     return {"pixel_offset": at + (8 if implicit else 12), "pixel_length": length}
 
@@ -373,4 +446,4 @@ def _decode(get: Callable[[int, int], bytes], header: Header) -> np.ndarray:
     at, most = header.pixel_offset, max(WHOLE, 4 * decoded)
     frame = stream.frame_of(get(at, min(most, header.size - at)), 0, header.size - at <= most)
     stream.check(frame, header)
-    return decode({name: getattr(header, name) for name in FACTS}, frame)
+    return decode({name: getattr(header, name) for name in FACTS}, stream.mended(frame, header.transfer_syntax))
