@@ -393,3 +393,11 @@ def test_a_compressed_series_is_the_volume_that_it_was(tmp_path, syntax):
     cut.write_bytes(cut.read_bytes()[:-30])
     with pytest.raises(Unreadable, match=f"truncated: {cut.name}"):
         read_volume(folder)
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.mha"])
+@pytest.mark.parametrize("axes", [b"93", b"-3", b"11"])
+def test_more_axes_than_there_is_room_for_are_refused_before_itk_dies_of_them(tmp_path, name, axes):
+    path = write(tmp_path / name, knee())
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = " + axes))
+    refused(path, "bad-header")

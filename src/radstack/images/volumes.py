@@ -37,6 +37,8 @@ IN_OTHERS = (b"LOCAL", b"LIST")
 """What stands there where the voxels follow the header, or lie in files that it lists."""
 PACKED = re.compile(rb"(?im)^\s*(?:CompressedData\s*=\s*true|encoding:\s*(?:gz|bz))")
 """Where such a header says that they are compressed."""
+AXES_SAID = re.compile(rb"(?im)^\s*NDims\s*=\s*(-?\d+)")
+"""Where a MetaImage header says its number of axes; ITK's reader writes beyond its arrays of ten."""
 MOST_DEFLATED = 1032  # Bytes for which one of a deflated stream can stand (RFC 1951)
 NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # Codes of the NIfTI field datatype that can hold NaN
 
@@ -183,10 +185,13 @@ class _Decoded:
 
 
 def _check_files(path: Path) -> None:
-    """Refuse what ITK would wait for: a pipe, or a header whose voxels are said to be in one."""
+    """Refuse what ITK would wait for or die of: a pipe, voxels said to be in one, more axes than MetaIO has room for."""
     for file in _files_of(path):
         if file == path or file.exists():  # voxels that are not there are told by ITK
             read_start(file, 1)
+    axes = AXES_SAID.search(read_start(path, HEAD_BYTES)[0]) if path.suffix in (".mhd", ".mha") else None
+    if axes and len(axes[1]) > 1:
+        raise Unreadable("bad-header", f"{path.name} has {axes[1][:9].decode()} dimensions")
 
 
 def _files_of(path: Path) -> set[Path]:
