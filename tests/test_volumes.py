@@ -12,6 +12,7 @@ from dicom_files import compress, make_dicom
 from pydicom import uid
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from radstack.images import trial
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Grid, read_header, read_volume, same_geometry
 
@@ -401,3 +402,13 @@ def test_more_axes_than_there_is_room_for_are_refused_before_itk_dies_of_them(tm
     path = write(tmp_path / name, knee())
     path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = " + axes))
     refused(path, "bad-header")
+
+
+def test_a_header_that_itk_dies_of_costs_its_own_volume_alone(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.nii", knee())
+    read_volume(path)
+    trial.HELPER.close()
+    monkeypatch.setattr(trial.HELPER, "start", "import os; os.abort()")
+    assert "SIGABRT" in refused(path, "bad-header")
+    monkeypatch.undo()
+    assert np.array_equal(np.sort(read_volume(path).pixels.ravel()), np.arange(knee().size))

@@ -19,6 +19,7 @@ from radstack.core.files import HEADERS
 from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
 from radstack.images.dicom import read_header as read_dicom_header
 from radstack.images.dicom.scan import ORIENTATION, POSITION, order
+from radstack.images.trial import try_header
 from radstack.images.unreadable import read_start
 
 CORONAL = "LIP"
@@ -192,6 +193,7 @@ def _check_files(path: Path) -> None:
     axes = AXES_SAID.search(read_start(path, HEAD_BYTES)[0]) if path.suffix in (".mhd", ".mha") else None
     if axes and len(axes[1]) > 1:
         raise Unreadable("bad-header", f"{path.name} has {axes[1][:9].decode()} dimensions")
+    try_header(path)
 
 
 def _files_of(path: Path) -> set[Path]:
