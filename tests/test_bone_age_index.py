@@ -76,6 +76,14 @@ def add_label(folder: Path, row: str) -> None:
     path.write_text(path.read_text() + row + "\n")
 
 
+def test_a_refused_file_whose_label_cannot_be_used_has_one_row(tmp_path):
+    folder = kaggle(tmp_path / "input")
+    add_label(folder, "1500,old,True")
+    write_png(folder / KAGGLE / "1500.png", noise(3)).write_bytes(b"cut")
+    _, quarantine = build(folder)
+    assert quarantined(quarantine) == {"train:1500": "not-png"} and len(quarantine) == 1
+
+
 # -- label tables ---------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +117,38 @@ def test_the_three_layouts(tmp_path):
     assert index.loc[index["id"] == "1386", ["boneage", "male"]].to_numpy().tolist() == [[165, 0]]
     assert [path.name for path in label_files(rsna)] == ["boneage-training-dataset.csv", "Validation Dataset.csv",
                                                          "boneage-test-dataset.csv"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [
+    "boneage,who,male,id\n120,a,True,7\n96,b,False,8\n", ",id,boneage,male\n0,7,120,True\n1,8,96,False\n",
+    "\ufeff\"id\",\"boneage\",\"male\"\r\n\"7\",\"120\",\"True\"\r\n\r\n\"8\",\"96\",\"False\"\r\n",
+    "id,boneage,male\n\n7,120,True\n ,, \n8,96,False\n\n", "id,boneage,male,,\n7,120,True,,\n8,96,False\n",
+    "id,boneage,male\n7,120,True,\n8,96,False,,\n", "id;boneage;male\n7;120;True\n8;96;False\n",
+    "id\tboneage\tmale\r7\t120\tTrue\r8\t96\tFalse\r", "id,boneage,male,sex\n7,120,True,M\n8,96,False,F\n",
+    " id , boneage,male,id\n7,120,True,7\n8, 96.0 ,False,8\n", '\n\nid,boneage,male\n7,120,"True"\n8,96,False\n',
+])  # fmt: skip
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+def test_what_spreadsheets_do_to_a_table_is_read(tmp_path, text, coding):
+    (tmp_path / "train.csv").write_bytes(text.lstrip("\ufeff").encode(coding) if coding == "utf-16" else text.encode())
+    labels = read_labels(tmp_path)
+    assert labels.quarantine.empty
+    assert labels.table.to_dict("list") == {"id": ["7", "8"], "split": ["train"] * 2, "boneage": [120, 96], "male": [1, 0]}
+
+
+@pytest.mark.parametrize("text, message", [
+    ("id,boneage,male\n7,120,True\n\n0,8,96,False\n", "line 4 has 4 fields, the header 3"),
+    ("id,boneage,male\n0,7,120,True\n1,8,96,False\n", "line 2 has 4 fields, the header 3"),
+    ("id,boneage,male\n7,120,True\n8,96\n", "line 3 has 2 fields, the header 3"),
+    ("id,boneage,male\n7,120,True\n8,\"96,False\n", "line 3: unexpected end of data"),
+    ("id,boneage,male,id\n7,120,True,7\n8,96,False,9\n", "line 1 has two columns id, which differ"),
+    ("id,boneage,male,sex\n7,120,True,M\n8,96,False,M\n", "columns male and sex differ in row 2"),
+    ("id,boneage,male,bone age (months)\n7,120,True,120.0\n8,96,False,97\n", "boneage and bone age .* differ in row 2"),
+    ("id,boneage,m\xe4le\n7,120,True\n", "not a CSV file in UTF-8"),
+])  # fmt: skip
+def test_what_is_ambiguous_is_refused_with_its_line(tmp_path, text, message):
+    (tmp_path / "train.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=f"train.csv.*{message}"):
+        read_labels(tmp_path)
 
 
 def test_test_ages_are_no_labels(tmp_path):
@@ -292,6 +332,29 @@ def test_via_csv_named_and_unnamed(tmp_path):
     table = read_landmarks(tmp_path)
     assert table["id"].tolist() == ["1377", "1378"] and list(table.columns) == ["id", *LANDMARKS]
     assert table[list(LANDMARKS)].to_numpy().tolist() == [[5, 2.5, 12, 9, 15, 25], [0, 1, 1, 2, 2, 3]]
+
+
+@pytest.mark.parametrize("head, rows", [
+    ("id,p1x,p1y,p2x,p2y,p3x,p3y", ["1377,5,2.5,12,9,15,25", "1380,,,,,,"]),
+    ("P3y,P3x,P1x,P1y,P2x,P2y,reader,file", ["25,15,5,2.5,12,9,me,x/1377.png", ",,,,,,me,x/1380.png"]),
+])  # fmt: skip
+def test_landmarks_of_a_plain_table_are_those_of_via(tmp_path, head, rows):
+    write_csv(tmp_path / "a" / "annotations" / "landmarks.csv", VIA_HEAD, HAND)
+    write_csv(tmp_path / "b" / "annotations" / "landmarks.csv", head, rows)
+    pd.testing.assert_frame_equal(read_landmarks(tmp_path / "a"), read_landmarks(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("head, rows, message", [
+    ("id,p1x,p1y,p2x,p2y,p3x,p3y", ["1,1,1,1,1,1,1", "7,1,2,x,4,5,6"], "row 2: 7 has the landmarks 1, 2, x, 4, 5, 6"),
+    ("id,p1x,p1y,p2x,p2y,p3x,p3y", ["7,1,2,,,5,6"], "row 1: 7 has the landmarks"),
+    ("id,p1x,p1y,p2x,p2y,p3x,p3y", [",1,2,3,4,5,6"], "row 1: a hand without an id"),
+    ("id,p1x,p1y,p2x,p2y,p3x,p3y", ["7,1,2,3,4,5,6", "7.png,1,2,3,4,5,7"], "7 has the points P1, P2, P3, P1, P2, P3"),
+    ("who,p1x,p1y,p2x,p2y,p3x,p3y", ["7,1,2,3,4,5,6"], "has no column id; it needs id,p1x"),
+])  # fmt: skip
+def test_faulty_plain_landmarks_name_file_and_row(tmp_path, head, rows, message):
+    path = write_csv(tmp_path / "annotations" / "landmarks.csv", head, rows)
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
+        read_landmarks(tmp_path)
 
 
 @pytest.mark.parametrize("wrap", [lambda pictures: pictures,

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from dicom_files import make_dicom, noise
 from pydicom import uid
+from pydicom.data import get_testdata_file
 
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable, fault, invert, read_header, read_stored
@@ -94,6 +95,50 @@ def test_other_fields_outside_ascii_are_the_same_in_both_ways(tmp_path):
     assert header.study == "1.ä2\\3" and header.series == "1. 4 ÿ5"
 
 
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("kind", ["no preamble", "no meta group", "neither"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_files_without_a_head_are_read(tmp_path, syntax, kind, dtype):
+    pixels = noise(high=256).astype(dtype)
+    path = make_dicom(tmp_path / "a.dcm", pixels, syntax=syntax)
+    expected, whole = read_header(path), path.read_bytes()
+    data_set = 132 + 12 + int.from_bytes(whole[140:144], "little")  # behind (0002,0000), which says how long the rest is
+    path.write_bytes({"no preamble": whole[132:], "no meta group": whole[:132] + whole[data_set:],
+                      "neither": whole[data_set:]}[kind])
+    stored, header = read_stored(path)
+    assert np.array_equal(stored, pixels) and stored.dtype == (np.int16 if dtype == np.int16 else np.uint16)
+    fields = ("sop", "patient", "rows", "intercept", "position", "transfer_syntax")
+    assert [getattr(header, name) for name in fields] == [getattr(expected, name) for name in fields]
+    assert header == read_header(path) and fault(header) is None
+
+
+def test_what_only_begins_like_a_data_set_is_no_dicom_file(tmp_path):
+    for start in (b"\x08\0\x05\0", b"\x08\0\x16\0UI\4\0", b"\2\0\0\0UL\4\0"):
+        (tmp_path / "a.dcm").write_bytes(start + b"words, words, words" * 30)
+        assert reason(tmp_path / "a.dcm") in ("not-dicom", "truncated", "bad-header")
+
+
+@pytest.mark.parametrize("old, new, field", [
+    (b"00040\\00040", b"foo  \\00040", "window_center"), (b"00040\\00040", b"40\\        ", "window_center"),
+    (b"00040\\00040", b"nan        ", "window_center"), (b"00080\\00080", b"inf\\1      ", "window_width"),
+    (b"0.5\\0.5 ", b"0.5     ", "spacing"), (b"0.5\\0.5 ", b"0.5\\0   ", "spacing"),
+    (b"0.5\\0.5 ", b"0.5\\-.5 ", "spacing"), (b"-125.0\\-120.5\\", b"-125.0  -120.5\\", "position"),
+    (b"-125.0\\-120.5\\10.0", b"-125.0\\-120.5     ", "position"), (b"-125.0\\", b"-1\\5.0\\", "position"),
+    (b"1.0\\0.0\\0.0\\0.0\\1.0\\0.0", b"1.0\\0.0\\0.0\\0.0\\1.0    ", "orientation"),
+])  # fmt: skip
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_a_faulty_field_that_pixels_do_not_need_is_absent_and_named(tmp_path, syntax, old, new, field):
+    pixels = noise()
+    path = make_dicom(tmp_path / "a.dcm", pixels, syntax=syntax)
+    old = old.strip() if old not in path.read_bytes() else old
+    new = new[:len(old)]
+    assert path.read_bytes().count(old) == 1
+    path.write_bytes(path.read_bytes().replace(old, new))
+    stored, header = read_stored(path)
+    assert np.array_equal(stored, pixels) and header.faulty == field and getattr(header, field) == ()
+    assert header == read_header(path) == reader.ask_pydicom(path, path.stat().st_size)
+
+
 def test_padding_takes_the_sign_of_the_pixels(tmp_path):
     padding = pydicom.DataElement(0x00280120, "US", 63536)
     path = make_dicom(tmp_path / "a.dcm", noise(low=-9, high=9), PixelPaddingValue=padding)
@@ -128,6 +173,14 @@ def test_plugins_decode_the_syntaxes_of_scanners():
     lossless = [uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless]
     assert all(map(reader.decodable, [*lossless, uid.JPEGExtended12Bit, uid.DeflatedExplicitVRLittleEndian]))
     assert not reader.decodable(uid.MPEG2MPML)
+
+
+def test_twelve_bits_of_jpeg_are_read_also_where_the_scan_says_that_it_has_no_coefficients():
+    # Two files of pydicom with one picture: the scan header of the first says Se = 0, the second was mended by hand.
+    files = [get_testdata_file(name, download=False) for name in ("JPEG-lossy.dcm", "JPGExtended.dcm")]
+    (faulty, header), (sound, _) = (read_stored(file) for file in files)
+    assert header.bits_stored == 12 and faulty.shape == (1024, 256) and (faulty.min(), faulty.max()) == (0, 264)
+    assert np.array_equal(faulty, sound)
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian])

@@ -17,6 +17,7 @@ import pytest
 from dicom_files import compress, make_dicom, noise, scene
 from pydicom import uid
 
+from radstack.commands.needs import closure
 from radstack.images.dicom import Unreadable, decoder, fault, read_header, read_stored, stream
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
@@ -109,6 +110,16 @@ def test_the_strict_decoder_is_the_only_one_that_is_asked(tmp_path):
     assert caught.value.reason == "undecodable" and "pylibjpeg" not in caught.value.detail
 
 
+def test_a_lossy_stream_that_one_decoder_refuses_is_not_filled_with_gray(tmp_path):
+    pixels = scene((64, 64), 8)
+    path = compress(make_dicom(tmp_path / "1.2.dcm", pixels), uid.JPEGBaseline8Bit)
+    assert np.abs(read_stored(path)[0].astype(int) - pixels).max() < 30
+    frame = frame_in(path)
+    middle = (frame.index(b"\xff\xda") + len(frame)) // 2
+    dropped = changed(path, "dropped.dcm", frame[:middle] + frame[-2:])  # its end mark is there
+    assert reason(dropped) == "undecodable"
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("name", FAULTS)
 def test_seven_files_that_ended_processes_have_their_reason(name):
@@ -124,7 +135,7 @@ def test_seven_files_that_ended_processes_have_their_reason(name):
 def test_a_decoder_that_dies_costs_its_own_picture_alone(tmp_path, monkeypatch):
     path = packed(tmp_path / "1.2.dcm", uid.JPEG2000Lossless)
     decoder.HELPER.close()
-    monkeypatch.setattr(decoder, "START", "import os; os.abort()")
+    monkeypatch.setattr(decoder.HELPER, "start", "import os; os.abort()")
     with pytest.raises(Unreadable, match="SIGABRT") as caught:
         read_stored(path)
     assert caught.value.reason == "undecodable"
@@ -175,6 +186,11 @@ def test_the_helper_ends_with_the_process_that_it_works_for(tmp_path):
     parent.communicate()
     assert select.select([watched], [], [], 60)[0], "the helper outlived its parent"
     os.close(watched)
+
+
+def test_a_bundle_takes_the_helper_along():
+    modules, foreign = closure(["radstack.images.dicom"])
+    assert "radstack.images.dicom.child" in modules and "rle" in foreign
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------

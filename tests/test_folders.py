@@ -77,7 +77,7 @@ def test_a_subfolder_without_rights_is_a_row_and_the_others_are_read(folder, tmp
     assert table.loc["locked", "reason"] == "no-access" and table.loc["one.dcm", "reason"] == ""
     (folder / "picture.png").write_bytes(b"")
     radiographs = scan_radiographs(folder, 1, tmp_path / "more").set_index("path")["reason"]
-    assert radiographs.to_dict() == {"locked": "no-access", "picture.png": "empty"}
+    assert radiographs[["locked", "picture.png", "one.dcm"]].tolist() == ["no-access", "empty", "not-a-radiograph"]
 
 
 def test_what_lies_behind_a_link_is_watched(folder, tmp_path):
@@ -140,6 +140,26 @@ def test_a_png_that_says_more_pixels_than_it_can_hold_is_refused_unread(tmp_path
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
     with pytest.raises(Unreadable, match="wrong-size"):
+        read(path)
+
+
+def test_a_jpeg_that_says_more_pixels_than_it_can_hold_is_refused_unread(tmp_path):
+    path = tmp_path / "a.jpg"
+    assert cv2.imwrite(str(path), picture())
+    data = path.read_bytes()
+    at = data.index(b"\xff\xc0")
+    path.write_bytes(data[:at + 5] + struct.pack(">HH", 60_000, 17_000) + data[at + 9:])
+    with pytest.raises(Unreadable, match="wrong-size"):
+        read_picture(path)
+
+
+def test_a_chunk_of_gigabytes_is_refused_before_there_is_room_for_it(tmp_path):
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), picture())
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    path.write_bytes(data[:at] + struct.pack(">I", 0x7FFFFFF0) + data[at + 4:])
+    with pytest.raises(Unreadable, match="truncated"):
         read(path)
 
 

@@ -72,6 +72,12 @@ def test_a_missing_or_empty_label_file_is_refused(tmp_path):
         read_labels(tmp_path / "empty.csv")
 
 
+def test_other_columns_and_another_order_do_no_harm(tmp_path):
+    rows = [f"{number},{row.split(',')[1]},x,{row.split(',')[0]}" for number, row in enumerate(GOOD)]
+    pd.testing.assert_frame_equal(read_labels(write_csv(tmp_path / "a.csv", rows, ",Label,note,ID")).table,
+                                  read_labels(write_csv(tmp_path / "b.csv", GOOD)).table)
+
+
 def test_ids_are_split_at_the_last_underscore(tmp_path):
     path = write_csv(tmp_path / "s.csv", [f"ID_a_b_{target},0.5" for target in TARGETS] * 2)
     assert read_sample_ids(path).tolist() == ["ID_a_b"]
@@ -143,6 +149,16 @@ def test_every_unusable_file_is_in_quarantine_with_its_reason(tmp_path):
         "test:ID_new2": "not-in-sample",
     }  # fmt: skip
     assert "train: 1 quarantined as truncated" in lines and len(lines) == 8
+
+
+def test_a_refused_file_with_a_damaged_uid_has_one_row(tmp_path):
+    folder = archive(tmp_path / "input")
+    file = folder / "stage_2_train" / "ID_7.dcm"
+    data = file.read_bytes()
+    at = data.index(b"ID_7")
+    file.write_bytes(data[:at] + b"JD_7" + data[at + 4:-9])
+    index, quarantine = build(folder, [])
+    assert quarantined(quarantine) == {"train:ID_7": "truncated"} and len(quarantine) == 1 and "ID_7" not in set(index["id"])
 
 
 def test_every_id_of_the_tables_is_somewhere(tmp_path):
@@ -226,6 +242,19 @@ def test_a_scan_without_a_patient_is_one_patient(tmp_path):
     assert group[["ID_9", "ID_8", "ID_7"]].tolist() == ["ID_s"] * 3 and group[["ID_6", "ID_5"]].tolist() == ["ID_r"] * 2
     assert index.loc[index["id"].isin(["ID_9", "ID_8"]), "series"].nunique() == 1
     assert lines[0] == ("slices without a PatientID: 5; taken for one patient a study: 3, a series: 2, a slice: 0")
+
+
+def test_faulty_fields_are_counted_and_cost_no_slice(tmp_path):
+    folder = archive(tmp_path / "input")
+    for name, elements in {"ID_9": {"PixelSpacing": [0.5]}, "ID_8": {"PixelSpacing": [0.5], "WindowCenter": None},
+                           "ID_4": {"ImagePositionPatient": [1, 2]}}.items():
+        make_dicom(folder / "stage_2_train" / f"{name}.dcm", noise(), **elements)
+    lines: list[str] = []
+    index, quarantine = build(folder, lines)
+    assert len(index) == 8 and quarantine.empty
+    assert {"files with a faulty position, which was taken for absent: 1",
+            "files with a faulty spacing, which was taken for absent: 2"} <= set(lines)
+    assert index.set_index("id").loc["ID_4", "order_flag"] == "no-position"
 
 
 @pytest.mark.real

@@ -270,9 +270,10 @@ def test_a_patient_without_an_id_is_the_study_then_the_series(tmp_path):
     gray = hand(top=4000)
     for elements, patient in (({}, "ID_p"), ({"PatientID": ""}, "ID_s"),
                               ({"PatientID": " ", "StudyInstanceUID": None}, "ID_r")):
-        assert owner(xray(tmp_path / "a.dcm", gray, PatientSex="F", **elements)) == {"patient": patient, "sex": "F"}
+        path = xray(tmp_path / "a.dcm", gray, PatientSex="F", PixelSpacing=[0.1], **elements)
+        assert owner(path) == {"patient": patient, "sex": "F", "faulty": "spacing"}
     cv2.imwrite(str(tmp_path / "a.png"), hand())
-    assert owner(tmp_path / "a.png") == {"patient": "", "sex": ""}
+    assert owner(tmp_path / "a.png") == {"patient": "", "sex": "", "faulty": ""}
 
 
 # -- competitions -------------------------------------------------------------------------------------------------------

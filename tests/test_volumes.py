@@ -5,10 +5,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import make_dicom
+from dicom_files import compress, make_dicom
+from pydicom import uid
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from radstack.images import trial
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Grid, read_header, read_volume, same_geometry
 
@@ -236,7 +240,8 @@ def test_echoes_without_numbers_are_told_by_their_time(tmp_path):
 
 @pytest.mark.parametrize("elements, pixels, reason", [
     ({"SeriesInstanceUID": "1.2"}, knee()[2], "two-series"), ({"Rows": 6}, knee()[2, :, :5], "mixed-size"),
-    ({"ImagePositionPatient": None}, knee()[2], "no-position"),
+    ({"ImagePositionPatient": None}, knee()[2], "no-position"), ({"PixelSpacing": [0.6]}, knee()[2], "no-spacing"),
+    ({"PixelSpacing": None}, knee()[2], "no-spacing"), ({"PixelSpacing": [0.6, 0.6]}, knee()[2], "mixed-spacing"),
     ({"ImageOrientationPatient": [1, 0, 0, 0, 0.1, -0.995]}, knee()[2], "mixed-orientation"),
     ({}, None, "no-pixels"),
 ])  # fmt: skip
@@ -246,6 +251,31 @@ def test_a_folder_with_one_odd_slice_is_refused(tmp_path, elements, pixels, reas
              "PixelSpacing": [0.6, 0.5]}  # fmt: skip
     make_dicom(folder / "s97.dcm", None if pixels is None else np.ascontiguousarray(pixels), **(usual | elements))
     refused(folder, reason)
+
+
+def test_a_dicomdir_among_the_slices_is_passed_over(tmp_path):
+    folder = write_series(tmp_path / "s", knee())
+    dataset = pydicom.dcmread(make_dicom(tmp_path / "DICOMDIR", None))
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    for name in ("DICOMDIR", "other"):
+        dataset.save_as(folder / name)
+    check(read_volume(folder))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_slices_without_a_head_are_read(tmp_path, syntax):
+    folder = write_series(tmp_path / "s", knee(), syntax=syntax, SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+    for path in folder.iterdir():
+        whole = path.read_bytes()
+        path.write_bytes(whole[144 + int.from_bytes(whole[140:144], "little"):])  # neither preamble nor meta group
+    check(read_volume(folder))
+
+
+def test_slices_of_no_known_kind_are_refused_and_not_placed_wrong(tmp_path):
+    folder = write_series(tmp_path / "s", knee())
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2", b"1.2.840.10008.5.1.4.9.9.9"))
+    refused(folder, "bad-header")
 
 
 def test_a_cut_off_slice_is_refused_by_name(tmp_path):
@@ -324,3 +354,61 @@ def test_the_femur_of_the_real_label_volume_is_above_the_tibia(sample):
     rows = [np.average(np.arange(labels.shape[1]), weights=(labels == bone).sum(axis=(0, 2))) for bone in (5, 6)]
     assert sorted(np.bincount(labels.astype(np.uint8).ravel())[1:].argsort()[-2:] + 1) == [5, 6]
     assert rows[0] + 100 < rows[1]
+
+
+def test_a_pipe_instead_of_voxels_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.nii")
+    refused(tmp_path / "a.nii", "not-a-file")
+    path = write(tmp_path / "b.mhd", knee())
+    (tmp_path / "b.raw").unlink()
+    os.mkfifo(tmp_path / "b.raw")
+    refused(path, "not-a-file")
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nrrd", "a.nii"])
+def test_a_header_of_billions_of_voxels_is_refused_before_there_is_room_for_them(tmp_path, name, monkeypatch):
+    path = write(tmp_path / name, knee())
+    data = path.read_bytes()
+    for old, new in ((b"DimSize = ", b"DimSize = 9"), (b"sizes: ", b"sizes: 9")):
+        data = data.replace(old, new)
+    if name == "a.nii":
+        data = data[:42] + (30_000).to_bytes(2, "little") + data[44:]
+    path.write_bytes(data)
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("room was made"))
+    with pytest.raises(Unreadable, match="truncated: .* bytes of voxels"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless])
+def test_a_compressed_series_is_the_volume_that_it_was(tmp_path, syntax):
+    elements = {"RescaleSlope": "2.5", "RescaleIntercept": "-7", "SOPInstanceUID": "1.2.3"}
+    pixels = np.kron(knee().astype(np.uint16), np.ones((1, 8, 8), np.uint16))  # an encoder wants some size
+    plain = read_volume(write_series(tmp_path / "plain", pixels, **elements))
+    folder = write_series(tmp_path / "packed", pixels, **elements)
+    for file in folder.iterdir():
+        compress(file, syntax)
+    packed = read_volume(folder)
+    assert np.array_equal(packed.pixels, plain.pixels) and same_geometry(packed, plain)
+    assert packed.spacing == plain.spacing and np.allclose(packed.direction, plain.direction)
+    cut = sorted(folder.iterdir())[2]
+    cut.write_bytes(cut.read_bytes()[:-30])
+    with pytest.raises(Unreadable, match=f"truncated: {cut.name}"):
+        read_volume(folder)
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.mha"])
+@pytest.mark.parametrize("axes", [b"93", b"-3", b"11"])
+def test_more_axes_than_there_is_room_for_are_refused_before_itk_dies_of_them(tmp_path, name, axes):
+    path = write(tmp_path / name, knee())
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = " + axes))
+    refused(path, "bad-header")
+
+
+def test_a_header_that_itk_dies_of_costs_its_own_volume_alone(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.nii", knee())
+    read_volume(path)
+    trial.HELPER.close()
+    monkeypatch.setattr(trial.HELPER, "start", "import os; os.abort()")
+    assert "SIGABRT" in refused(path, "bad-header")
+    monkeypatch.undo()
+    assert np.array_equal(np.sort(read_volume(path).pixels.ravel()), np.arange(knee().size))

@@ -1,4 +1,4 @@
-"""Hand-made annotations: masks as PNG, landmarks as written by the VGG Image Annotator (VIA) 1 and 2.
+"""Hand-made annotations: masks as PNG; landmarks as a table, or by the VGG Image Annotator (VIA) 1 and 2.
 
 VIA: Dutta & Zisserman, ACM Multimedia 2019. P1 is the tip of the third distal phalanx, P2 the tip of the thumb's, P3 the
 center of the capitate (Iglovikov et al. 2018).
@@ -15,6 +15,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
 from radstack.images.dicom import Unreadable
+from radstack.images.formats import stem_of
 from radstack.images.radiograph import read
 
 FOLDER, MASKS = "annotations", "annotations/masks"
@@ -59,6 +60,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 def read_landmarks(folder: Path) -> pd.DataFrame:
     """Landmarks of ``annotations/landmarks.csv`` and ``landmarks.json`` (export or project), if there are any.
 
+    The CSV is VIA's, or a plain table of ``id`` and ``LANDMARKS`` (``id,p1x,p1y,p2x,p2y,p3x,p3y``), one row a hand.
     Points are named P1, P2, P3 by any region attribute, or stand in that order without names. Pictures without regions
     are not annotated. One row a hand: ``id`` (the picture's name without its ending) and ``LANDMARKS`` (float64).
 
@@ -79,6 +81,10 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
 
 def _csv(path: Path) -> Iterator[Region]:
     table = read_text_table(path, ()).rename(columns=lambda name: str(name).lstrip("# "))
+    plain = table.rename(columns=str.lower)
+    if set(LANDMARKS) <= set(plain):
+        yield from _plain(path, plain)
+        return
     missing = [name for name in VIA_COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} has no column {missing[0]}; export it from VIA as CSV again")
@@ -87,6 +93,23 @@ def _csv(path: Path) -> Iterator[Region]:
         # VIA writes one row with an empty shape for a picture without regions.
         if shape:
             yield f"{path} row {number}", Path(cells[0]).stem, shape, attributes
+
+
+def _plain(path: Path, table: pd.DataFrame) -> Iterator[Region]:
+    """Of a table with one row a hand: an id, or the picture's file, and ``LANDMARKS``; rows without numbers are left out."""
+    key = next((name for name in ("id", "file", "filename") if name in table), "")
+    if not key:
+        raise UserError(f"{path} has no column id; it needs id,{','.join(LANDMARKS)}")
+    for number, (name, *cells) in enumerate(table[[key, *LANDMARKS]].itertuples(index=False), start=1):
+        where, values = f"{path} row {number}", pd.to_numeric(pd.Series(cells), errors="coerce")
+        if not any(cells):
+            continue
+        if not name or not np.isfinite(values).all():
+            raise UserError(f"{where}: {name or 'a hand without an id'} has the landmarks {', '.join(cells)}; "
+                            "give six numbers, or none")
+        for place, point in enumerate(POINTS):
+            yield (where, stem_of(name), {"name": "point", "cx": values[2 * place], "cy": values[2 * place + 1]},
+                   {"point": point})
 
 
 def _cell(where: str, text: str) -> Any:

@@ -12,7 +12,7 @@ from radstack.core.errors import UserError
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.formats import stem_of
-from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usable, set_aside, tell_faulty, tell_reasons
 from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
@@ -61,6 +61,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     index, bad_landmarks = _add_landmarks(index, folder, report)
     quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, bad_masks, bad_landmarks],
                            ignore_index=True)
+    tell_faulty(index["faulty"], report)
     tell_reasons(quarantine, report)
     return _arrange(index), quarantine
 
@@ -114,7 +115,9 @@ def _judge_loss(split: str, listed: int, lost: pd.Series, report: Report) -> Non
 def _locate(quarantine: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
     """The quarantined labels with the paths of their pictures."""
     usable = files.loc[files["reason"] == "", ["id", "split", "path"]]
-    found = quarantine.drop(columns="path").merge(usable, on=["id", "split"], how="left")
+    refused = pd.MultiIndex.from_frame(files.loc[files["reason"] != "", ["id", "split"]].drop_duplicates())
+    twice = pd.MultiIndex.from_frame(quarantine[["id", "split"]]).isin(refused)  # these have a row as files
+    found = quarantine[~twice].drop(columns="path").merge(usable, on=["id", "split"], how="left")
     return found.fillna({"path": ""})[QUARANTINE_COLUMNS]
 
 

@@ -80,13 +80,23 @@ def _read(path: Path, split: str) -> pd.DataFrame:
 
 
 def _column(path: Path, table: pd.DataFrame, name: str) -> str:
-    """The column that is our ``name``."""
+    """The column that is our ``name``; of several they must agree."""
     spelled = {_plain(str(column)): column for column in table.columns}
-    found = next((spelled[spelling] for spelling in COLUMNS[name] if spelling in spelled), None)
+    found, *others = [spelled[spelling] for spelling in COLUMNS[name] if spelling in spelled] or [None]
+    for other in others:
+        for row in np.flatnonzero(_meant(name, table[found]) != _meant(name, table[other]))[:1]:
+            raise UserError(f"{path}: the columns {found} and {other} differ in row {row + 1}; delete one")
     if found is None:
         raise UserError(f"{path} has the columns {', '.join(map(str, table.columns))}, none of which is "
                         f"{' or '.join(COLUMNS[name])}; rename one")
     return found
+
+
+def _meant(name: str, cells: pd.Series) -> pd.Series:
+    """Cells of a column that is our ``name``, such that those that say the same are equal; blank for what says nothing."""
+    if name == "male":
+        return cells.str.lower().map(MALE).fillna(-1)
+    return pd.to_numeric(cells, errors="coerce").fillna(-1) if name == "boneage" else cells
 
 
 def _judge(rows: pd.DataFrame) -> pd.DataFrame:

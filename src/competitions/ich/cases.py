@@ -9,7 +9,7 @@ from competitions.ich import head, hu
 from competitions.ich.labels import TARGETS
 from radstack.core.paths import Paths
 from radstack.images import windows
-from radstack.images.dicom import read_stored
+from radstack.images.dicom import Unreadable, read_stored
 from radstack.images.shards import Shards, crop_square
 from radstack.recipes.competition import Cases
 from radstack.report.blocks import Block, Picture, Slices
@@ -68,13 +68,14 @@ def _stack(case: Case, cases: Cases, paths: Paths, target: str, start: int) -> S
 
 
 def pixels(paths: Paths, cache: Shards, row: Any, side: int) -> np.ndarray:
-    """A slice as it is cached, HU int16 [side, side]; cut from the file itself where that is still there, as the cache of
+    """A slice as it is cached, HU int16 [side, side]; cut from the file itself where that can still be read, as the cache of
     small networks is too coarse to read.
     """
-    file = paths.input / row.path
-    if not file.exists():
+    try:
+        stored, header = read_stored(paths.input / row.path)
+    except Unreadable:
         return cv2.resize(cache(row.shard, row.slot), (side, side), interpolation=cv2.INTER_LINEAR)
-    whole = head.remove_head_rest(hu.to_hu(*read_stored(file)))
+    whole = head.remove_head_rest(hu.to_hu(stored, header))
     return crop_square(whole, row.top, row.left, row.side, side, hu.LOWEST)
 
 

@@ -9,7 +9,7 @@ from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels,
 from radstack.core.errors import Missing
 from radstack.core.say import Report
 from radstack.images.dicom.scan import ORIENTATION, order, scan
-from radstack.images.quarantine import nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import nothing_usable, set_aside, tell_faulty, tell_reasons
 
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
 """Both names under which the organizer shipped the pictures."""
@@ -48,11 +48,13 @@ def build_index(input_folder: Path, workers: int, parts_folder: Path,
     files = pd.concat([_scan(input_folder, split, workers, parts_folder) for split in FOLDERS])
     files = _identify(files.reset_index(drop=True), report)
     wanted = {"train": labels.table["id"], "test": sample}
+    _name_refused(files, wanted)
     _quarantine_strangers(files, wanted)
     usable = files["reason"] == ""
     if not usable.any():
         raise nothing_usable("slice", input_folder, set_aside(files))
     index = _arrange(order(files[usable]), labels.table)
+    tell_faulty(files.loc[usable, "faulty"], report)
     quarantine = pd.concat([set_aside(files), _without_file(files, wanted)], ignore_index=True)
     _summarize(index, quarantine, report)
     return index, quarantine
@@ -71,7 +73,7 @@ def _identify(files: pd.DataFrame, report: Report = lambda line: None) -> pd.Dat
 
     A study, or a series, without a PatientID stays one, and stands for its patient: no scan is dealt to several folds.
     """
-    stem = files["path"].str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
+    stem = _stems(files["path"])
     files["id"] = files["sop"].where(files["sop"] != "", stem)
     files["renamed"] = files["id"] != stem
     # The file of the right name wins, then the test copy: a slice that is scored must not be trained on as well.
@@ -85,6 +87,23 @@ def _identify(files: pd.DataFrame, report: Report = lambda line: None) -> pd.Dat
         files[name] = files[name].where(files[name] != "", files[other])
     names = [files[name].where(files[name] != "", files["id"]) for name in ("patient", "study", "series_uid")]
     return files.assign(group=names[0], series=names[0] + "-" + names[1] + "-" + names[2])
+
+
+def _name_refused(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
+    """Let a refused file go by its name where that is listed and its SOPInstanceUID, perhaps damaged, is not.
+
+    Else it would have a row for itself, and a row of the listed id for a file that is not there.
+    """
+    stem = _stems(files["path"])
+    for split, ids in wanted.items():
+        refused = (files["split"] == split) & (files["reason"] != "") & (files["reason"] != "duplicate-sop")
+        named = refused & ~_among(files["id"], ids) & _among(stem, ids) & ~stem.isin(files.loc[~refused, "id"])
+        files.loc[named, "id"] = stem[named]
+
+
+def _stems(path: pd.Series) -> pd.Series:
+    """Names of files without ``.dcm``."""
+    return path.str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
 
 
 def _tell_nameless(files: pd.DataFrame, report: Report) -> None:

@@ -55,9 +55,9 @@ def read_sample_ids(path: Path) -> pd.Series:
 
 def _read(path: Path) -> pd.DataFrame:
     rows = read_text_table(path, ())
-    if list(rows.columns) != ["ID", "Label"]:
+    if not {"ID", "Label"} <= set(rows):
         raise UserError(f"{path} has the columns {', '.join(map(str, rows.columns))}, not ID, Label; fetch it again")
-    return rows
+    return rows[["ID", "Label"]]
 
 
 def _split(path: Path, keys: pd.Series) -> tuple[pd.Series, np.ndarray, np.ndarray]:

@@ -17,7 +17,15 @@ from radstack.core.say import Report
 from radstack.images.boxes import CORNERS
 from radstack.images.dicom import Unreadable
 from radstack.images.formats import is_picture, stem_of
-from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, mark_copies, nothing_usable, set_aside, tell_reasons
+from radstack.images.quarantine import (
+    QUARANTINE_COLUMNS,
+    examine,
+    mark_copies,
+    nothing_usable,
+    set_aside,
+    tell_faulty,
+    tell_reasons,
+)
 from radstack.images.radiograph import owner, read_picture
 
 BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
@@ -59,6 +67,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     quarantine = pd.concat([labels.quarantine, faulty])
     lost = bad_boxes["id"].isin(quarantine["id"]) & (bad_boxes["reason"] == "box-no-picture")
     quarantine = pd.concat([quarantine, bad_boxes[~lost]], ignore_index=True)
+    tell_faulty(pictures["faulty"], report)
     _summarize(index, quarantine, report)
     return index, quarantine
 
@@ -69,7 +78,7 @@ def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Pat
     items = [[key, file, stat.st_size, stat.st_mtime_ns] for key, file, stat in zip(table["id"], table["file"], stats)]
     if not items:
         return table.assign(reason="", detail="")
-    blank = {"height": 0, "width": 0, "channels": 0, "content": "", "patient": ""}
+    blank = {"height": 0, "width": 0, "channels": 0, "content": "", "patient": "", "faulty": ""}
     look = partial(examine, partial(_look, folder), "id", blank)
     found = mapped_rows(look, items, parts_folder / f"pictures-v{VERSION}", workers, "pictures", CHUNK)
     pictures = table.merge(found, on="id", validate="one_to_one")
@@ -78,13 +87,14 @@ def _read_all(folder: Path, table: pd.DataFrame, workers: int, parts_folder: Pat
 
 
 def _look(folder: Path, key: str, file: str, *stamp: int) -> dict[str, Any]:
-    """The size of a picture, a digest of its pixels, and whose it is, where it is a DICOM file."""
+    """The size of a picture, a digest of its pixels; of a DICOM file whose it is, and which optional fields are faulty."""
     pixels, channels = read_picture(folder / file)
     if pixels.min() == pixels.max():
         raise Unreadable("flat", f"all pixels are {pixels.flat[0]}")
+    whose = owner(folder / file)
     content = blake2b(pixels.tobytes() + bytes(str(pixels.shape), "ascii"), digest_size=8).hexdigest()
     return {"height": pixels.shape[0], "width": pixels.shape[1], "channels": channels, "content": content,
-            "patient": owner(folder / file)["patient"]}
+            "patient": whose["patient"], "faulty": whose["faulty"]}
 
 
 def _add_labels(pictures: pd.DataFrame) -> pd.DataFrame:

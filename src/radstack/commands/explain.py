@@ -17,7 +17,7 @@ from radstack.images.shards import shard_path
 from radstack.recipes.stacker import Stacker
 from radstack.report.stage import boxes_of, made_folds, models
 from radstack.running.context import Context
-from radstack.running.tables import read_folds, read_index
+from radstack.running.tables import quarantines, read_folds, read_index
 from radstack.stack.predictions import fold_files, read_member
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.stack import stack_folds
@@ -169,7 +169,7 @@ def _learned(context: Context, step: Stacker, folds: list[str]) -> list[str]:
 def _quarantined(context: Context, index: pd.DataFrame, name: str) -> str:
     """Why a picture is in no table, and what is submitted for it; a UserError with the nearest names if nobody knows it."""
     column, paths = context.competition.submission.row, context.paths
-    for file in (file for file in (paths.folds / "quarantine.csv", paths.cache / "quarantine.csv") if file.exists()):
+    for file in quarantines(paths).values():
         table = read_table(file)
         own = table[table["id"] == name]
         if len(own):

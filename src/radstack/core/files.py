@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import pandas as pd
 
+from radstack.core.cells import read_cells
 from radstack.core.disk import TOLD, disk_error, elsewhere, size_in_words, unwritable
 from radstack.core.errors import Missing, UserError
 
@@ -164,17 +165,17 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV written by people, all values as text without blanks around them; UserError unless it has ``columns``."""
+    """A CSV written by people as text (:func:`radstack.core.cells.read_cells`); UserError unless it has ``columns``."""
     if not path.exists():
         raise Missing(path)
     try:
-        raw = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        raw = read_cells(path)
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(f"{path} is not a CSV file in UTF-8 ({' '.join(str(error).split())}); save it again") from error
     missing = [name for name in columns if name not in raw.columns]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; it needs {','.join(columns)}")
-    return raw.apply(lambda column: column.str.strip()).astype("str")
+    return raw
 
 
 def existing(folder: Path, *names: str) -> tuple[Path, ...]:

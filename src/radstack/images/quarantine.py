@@ -88,6 +88,12 @@ def nothing_usable(what: str, folder: Path, quarantine: pd.DataFrame) -> Nothing
     return error
 
 
+def tell_faulty(faulty: pd.Series, report: Report) -> None:
+    """Report how often which optional field was faulty and counted as absent; ``faulty``: comma-joined names."""
+    for name, count in faulty[faulty != ""].str.split(",").explode().value_counts().sort_index().items():
+        report(f"files with a faulty {name}, which was taken for absent: {count}")
+
+
 def tell_reasons(quarantine: pd.DataFrame, report: Report) -> None:
     """Report how many rows of each split were quarantined for which reason."""
     for (split, reason), count in quarantine.groupby(["split", "reason"]).size().items():

@@ -32,16 +32,21 @@ from radstack.images.shards import squared
 from radstack.images.unreadable import opened, read_at
 
 HEAD = struct.Struct(">8s4x4sIIBB")
-"""Signature and start of the IHDR chunk (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
-SIGNATURE, IEND = b"\x89PNG\r\n\x1a\n", b"IEND"
+"""Start of the IHDR chunk after the signature (PNG, W3C 2003, 5.2 and 11.2.1): width, height, bits, color type."""
+SIGNATURE, IEND = 8, b"IEND"
+"""Bytes of the signature of a PNG; name of its closing chunk."""
 JPEG_END, JPEG_SCAN = b"\xff\xd9", b"\xda"
 """End of a JPEG file, and the code of the marker before its coded pixels (ITU-T T.81, B.1.1.3)."""
 CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # Channels of each color type; a palette counts as color
 TAIL = 1024
 """Bytes at the end of the file in which the closing chunk is looked for first: some writers append a few bytes."""
+JPEG_HEAD, JPEG_FRAMES = 1 << 20, (0xC0, 0xC1, 0xC2)
+"""Bytes in which the size of a JPEG is looked for, and the codes of the markers before it (T.81, table B.1)."""
+JPEG_MOST = 4096
+"""Pixels for which a byte of a JPEG stands at most: a block of 64 takes two bits, less in runs of blank ones."""
 MOST_DEFLATED = 1032
 """Bytes for which one byte of a deflated stream can stand (RFC 1951: 258 by two codes of one bit)."""
-NOBODY = {"patient": "", "sex": ""}
+NOBODY = {"patient": "", "sex": "", "faulty": ""}
 VERSION = 2  # Part of the folder of the parts of a scan; raise it when the columns change
 CHUNK = 500  # Pictures in one piece of work
 
@@ -49,9 +54,9 @@ CHUNK = 500  # Pictures in one piece of work
 def read_header(path: Path) -> Header:
     """Size and kind of a radiograph without its pixels. What a file is, its first bytes tell.
 
-    Unreadable as ``no-access``, ``not-a-file``, ``empty``, ``truncated`` (no closing chunk), ``not-png``, ``not-jpeg`` and
-    so on by the ending where it is no picture, ``wrong-size`` (more pixels than the file can hold), ``undecodable``, and as
-    :func:`tiff_header` and :func:`radiograph_header` say.
+    Unreadable as ``no-access``, ``not-a-file``, ``empty``, ``truncated`` (no closing chunk), ``wrong-size`` (more pixels
+    than the file can hold), ``not-png``, ``not-jpeg`` and so on by the ending where it is no picture, ``undecodable``, and
+    as :func:`tiff_header` and :func:`radiograph_header` say.
     """
     return _open(path)[1]
 
@@ -69,14 +74,15 @@ def _open(path: Path) -> tuple[str, Header]:
         return kind, tiff_header(path)
     if kind == "JPEG":
         _check_end(path, JPEG_END, tail, length)
+        _check_jpeg_size(path, length)
         return kind, jpeg_header(path)
     if not kind or len(head) < HEAD.size:
         raise Unreadable(f"not-{promised(path).lower() or 'a-picture'}", f"it starts with {head[:8]!r}")
-    return kind, _png_header(path, head, tail, length)
-
-
-def _png_header(path: Path, head: bytes, tail: bytes, length: int) -> Header:
     _check_end(path, IEND, tail, length)
+    return kind, _png_header(head, length)
+
+
+def _png_header(head: bytes, length: int) -> Header:
     _, kind, width, height, bits, color = HEAD.unpack_from(head)
     if kind != b"IHDR" or color not in CHANNELS or not width * height:
         raise Unreadable("not-png", "its first chunk is not a header")
@@ -86,12 +92,12 @@ def _png_header(path: Path, head: bytes, tail: bytes, length: int) -> Header:
 
 
 def owner(path: Path) -> dict[str, str]:
-    """``patient`` and ``sex`` (M, F, O or "") of a readable picture, "" where it is no DICOM file or does not say."""
+    """``patient``, ``sex`` (M, F, O) and ``faulty`` fields of a readable DICOM file, else ""."""
     with path.open("rb") as file:
         if kind_of(path, file.read(START)) != "DICOM":
             return NOBODY
     header = radiograph_header(path)
-    return {"patient": person(header), "sex": header.sex}
+    return {"patient": person(header), "sex": header.sex, "faulty": header.faulty}
 
 
 def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
@@ -139,6 +145,8 @@ def read(path: Path) -> np.ndarray:
     kind = _open(path)[0]
     if kind == "DICOM":
         return read_display(path)
+    if kind == "PNG":
+        _check_chunks(path)
     gray = _gray(read_tiff(path) if kind == "TIFF" else _decoded(path))
     if gray.dtype == np.uint8:
         return gray
@@ -167,14 +175,34 @@ def _check_end(path: Path, end: bytes, tail: bytes, length: int) -> None:
             raise Unreadable("truncated", f"{length} bytes without an end: the file was cut, fetch it again")
 
 
+def _check_chunks(path: Path) -> None:
+    """``truncated`` where a chunk's length leads behind the file: a decoder would believe it, and make room for it."""
+    with opened(path) as (handle, length):
+        if not _png_ends(handle):
+            raise Unreadable("truncated", f"a part of the PNG is said to end behind its {length} bytes: fetch it again")
+
+
 def _png_ends(handle: int) -> bool:
     """Whether the chunks of a PNG, gone through by their lengths, come to the closing one."""
-    at = len(SIGNATURE)
+    at = SIGNATURE
     while len(chunk := read_at(handle, 8, at)) == 8:
         if chunk[4:] == IEND:
             return True
         at += 12 + int.from_bytes(chunk[:4], "big")
     return False
+
+
+def _check_jpeg_size(path: Path, length: int) -> None:
+    """``wrong-size`` where a JPEG says far more pixels than its bytes can hold: a decoder would fill them in."""
+    with opened(path) as (handle, _):
+        data, at = read_at(handle, JPEG_HEAD), 2
+    while data[at:at + 1] == b"\xff" and at + 9 <= len(data) and data[at + 1:at + 2] != JPEG_SCAN:
+        if data[at + 1] in JPEG_FRAMES:
+            height, width = int.from_bytes(data[at + 5:at + 7], "big"), int.from_bytes(data[at + 7:at + 9], "big")
+            if height * width > JPEG_MOST * length:
+                raise Unreadable("wrong-size", f"{height} x {width} pixels cannot be in {length} bytes")
+            return
+        at += 2 + int.from_bytes(data[at + 2:at + 4], "big")
 
 
 def _jpeg_ends(data: bytes) -> bool:
@@ -219,9 +247,10 @@ def content_crc(path: Path) -> int:
 def _list(folder: Path) -> list[Found]:
     found = []
     for name, size, time in walk(folder):
-        path = folder / name
-        # A folder here is one that cannot be listed.
-        if Path(name).parts[0] != "annotations" and (is_picture(path) or (not size and path.is_dir())):
+        path = Path(name)
+        if path.parts[0] == "annotations":
+            continue
+        if is_picture(folder / path) or (not size and (folder / path).is_dir()):  # a folder that cannot be listed
             # A name that is not UTF-8 fits no table; written out like this it is quarantined as no-access.
             found.append((name.encode("utf-8", "backslashreplace").decode(), size, time))
     return sorted(found)

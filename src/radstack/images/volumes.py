@@ -2,6 +2,8 @@
 
 import gzip
 import itertools
+import math
+import re
 import zlib
 from dataclasses import dataclass
 from glob import escape
@@ -11,10 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pydicom
+from pydicom.uid import MediaStorageDirectoryStorage
 
-from radstack.images.dicom import Unreadable, fault
+from radstack.core.files import HEADERS
+from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
 from radstack.images.dicom import read_header as read_dicom_header
 from radstack.images.dicom.scan import ORIENTATION, POSITION, order
+from radstack.images.trial import try_header
+from radstack.images.unreadable import read_start
 
 CORONAL = "LIP"
 """Columns run to the patient's left, rows to the feet, slices to the back: the code of sitk.DICOMOrient."""
@@ -25,6 +31,16 @@ ISOTROPIC = 1.01
 UNEVEN = 0.1
 """Share by which the distance of neighboring DICOM slices may differ from the median; 0.5 more and one is missing."""
 
+HEAD_BYTES = 1 << 16  # Of a text header
+DATA_FILE = re.compile(rb"(?im)^\s*(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$")
+"""Where a MetaImage or NRRD header says that its voxels lie."""
+IN_OTHERS = (b"LOCAL", b"LIST")
+"""What stands there where the voxels follow the header, or lie in files that it lists."""
+PACKED = re.compile(rb"(?im)^\s*(?:CompressedData\s*=\s*true|encoding:\s*(?:gz|bz))")
+"""Where such a header says that they are compressed."""
+AXES_SAID = re.compile(rb"(?im)^\s*NDims\s*=\s*(-?\d+)")
+"""Where a MetaImage header says its number of axes; ITK's reader writes beyond its arrays of ten."""
+MOST_DEFLATED = 1032  # Bytes for which one of a deflated stream can stand (RFC 1951)
 NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # Codes of the NIfTI field datatype that can hold NaN
 
 
@@ -63,6 +79,8 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
     import SimpleITK as sitk
 
     reader, grid = _open(path, echo)
+    if not path.is_dir():
+        _check_size(path, reader)
     _check_nifti(path, reader)
     reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
@@ -80,8 +98,8 @@ def read_header(path: Path, echo: int | None = None) -> Grid:
     Raises:
         Unreadable: ``no-access``, ``bad-header``, ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
             :func:`radstack.images.dicom.fault` and ``not-dicom``, ``two-series``, ``two-echoes``, ``no-such-echo``,
-            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``repeated-position``, ``missing-slice``,
-            ``uneven-slices``.
+            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``repeated-position``,
+            ``missing-slice``, ``uneven-slices``.
     """
     return _open(path, echo)[1]
 
@@ -107,9 +125,9 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
 
     if not path.exists():
         raise Unreadable("no-access", f"{path.name} does not exist")
-    if not path.is_dir():
-        _check_access(path)
     files = _series(path, echo) if path.is_dir() else None
+    if files is None:
+        _check_files(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(files["file"].iloc[0] if files is not None else path))
     try:
@@ -124,6 +142,7 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
     origin, direction = np.array(reader.GetOrigin()), np.array(reader.GetDirection()).reshape(3, 3)
     if files is None:
         return reader, _oriented(size, spacing, origin, direction)
+    _check_axes(files.iloc[0], direction, spacing)
     series = sitk.ImageSeriesReader()
     series.SetFileNames(files["file"].tolist())
     series.SetSpacingWarningRelThreshold(UNEVEN)  # judged already; ITK would print a warning over micrometers
@@ -131,17 +150,84 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
         step = (files[POSITION].iloc[-1] - files[POSITION].iloc[0]).to_numpy(float) / (len(files) - 1)
         size[2], spacing[2] = len(files), float(np.linalg.norm(step))
         direction[:, 2] = step / spacing[2]
+    if files["compressed"].any():
+        return _Decoded(files["file"].tolist(), spacing, origin, direction), _oriented(size, spacing, origin, direction)
     return series, _oriented(size, spacing, origin, direction)
 
 
-def _check_access(path: Path) -> None:
-    """Open the file, and those of its name (.mhd and .raw): ITK calls what it may not read a damaged header."""
-    try:
-        for one in (path, *(other for other in path.parent.glob(f"{escape(path.stem)}.*") if other.is_file())):
-            with one.open("rb"):
-                pass
-    except OSError as error:
-        raise Unreadable("no-access", f"{one.name}: {error.strerror or error}") from error
+@dataclass(frozen=True)
+class _Decoded:
+    """What stands for ITK's reader of a series where slices are compressed: its decoders would die in this process."""
+
+    files: list[str]  # In order along the normal
+    spacing: list[float]
+    origin: np.ndarray
+    direction: np.ndarray
+
+    def SetOutputPixelType(self, kind: int) -> None:
+        """Nothing: it is float32, as what is asked for."""
+
+    def Execute(self) -> Any:
+        """The slices as one image; Unreadable with the name of the slice that is damaged."""
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(np.stack([self._slice(Path(file)) for file in self.files]))
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin.tolist())
+        image.SetDirection(self.direction.ravel().tolist())
+        return image
+
+    def _slice(self, file: Path) -> np.ndarray:
+        try:
+            stored, header = read_stored(file)
+        except Unreadable as error:
+            raise Unreadable(error.reason, f"{file.name}: {error.detail}") from error
+        return (stored * header.slope + header.intercept).astype(np.float32)
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what ITK would wait for or die of: a pipe, voxels said to be in one, more axes than MetaIO has room for."""
+    for file in _files_of(path):
+        if file == path or file.exists():  # voxels that are not there are told by ITK
+            read_start(file, 1)
+    axes = AXES_SAID.search(read_start(path, HEAD_BYTES)[0]) if path.suffix in (".mhd", ".mha") else None
+    if axes and len(axes[1]) > 1:
+        raise Unreadable("bad-header", f"{path.name} has {axes[1][:9].decode()} dimensions")
+    try_header(path)
+
+
+def _files_of(path: Path) -> set[Path]:
+    """A file, those of its name where it is a header, and the one that the header names."""
+    if path.suffix not in HEADERS:
+        return {path}
+    named = DATA_FILE.search(read_start(path, HEAD_BYTES)[0])
+    own = {path.parent / named[1].decode("utf-8", "replace").strip()} if named and named[1] not in IN_OTHERS else set()
+    return own | set(path.parent.glob(f"{escape(path.name.partition('.')[0])}.*"))
+
+
+def _check_size(path: Path, reader: Any) -> None:
+    """Refuse a header that says more voxels than its files can hold, before ITK makes room for them."""
+    import SimpleITK as sitk
+
+    head = read_start(path, HEAD_BYTES)[0]
+    named = DATA_FILE.search(head) if path.suffix in HEADERS else None
+    if named and (named[1] == b"LIST" or b"%" in named[1]):  # a file a slice
+        return
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    needed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * (int(bits[1]) if bits else 8) // 8
+    there = sum(file.stat().st_size for file in _files_of(path) if file.is_file())
+    packed = path.name.endswith((".gz", ".zraw")) or PACKED.search(head)
+    if needed > there * (MOST_DEFLATED if packed else 1):
+        raise Unreadable("truncated", f"{path.name}: the header says {needed:,} bytes of voxels, the files hold {there:,}")
+
+
+def _check_axes(first: pd.Series, direction: np.ndarray, spacing: list[float]) -> None:
+    """Refuse a series whose first slice ITK places otherwise than its header says: of some kinds it ignores the place."""
+    said = first[ORIENTATION].to_numpy(float).reshape(2, 3).T
+    steps = [float(step) for step in first["spacing"].removesuffix(" mm").split(" x ")][::-1]
+    if not (np.allclose(direction[:, :2], said, atol=1e-2) and np.allclose(spacing[:2], steps, rtol=1e-3)):
+        raise Unreadable("bad-header", f"{first['id']}: ITK reads other axes or spacings than its header has, as of a file "
+                         "without SOPClassUID")
 
 
 def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, direction: np.ndarray) -> Grid:
@@ -169,12 +255,15 @@ def _check_nifti(path: Path, reader: Any) -> None:
     """Refuse a NIfTI file that ends early or holds NaN: ITK makes both into zeros and says nothing."""
     if not path.name.endswith((".nii", ".nii.gz")):
         return
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, zlib.error) as error:
-        raise Unreadable("truncated", f"{path.name}: {error}") from error
     start, count = int(float(reader.GetMetaData("vox_offset"))), int(np.prod(reader.GetSize()))
     needed = start + count * int(reader.GetMetaData("bitpix")) // 8
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(needed)
+            while file.read(HEAD_BYTES):  # to the end, where the check sum is
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise Unreadable("truncated", f"{path.name}: {error}") from error
     if len(data) < needed:
         raise Unreadable("truncated", f"{path.name} holds {len(data)} bytes, {needed} are declared")
     if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
@@ -210,12 +299,23 @@ def _slice(path: Path) -> list[dict[str, Any]]:
             return []
         raise Unreadable(error.reason, f"{path.name}: {error.detail}") from error
     if found := fault(header):
+        if found.reason == "no-pixels" and _is_directory(path):
+            return []
         raise Unreadable(found.reason, f"{path.name}: {found.detail}")
-    echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"])
-    return [{"id": path.name, "file": str(path), "series": header.series, "shape": f"{header.rows} x {header.columns}",
+    if not header.spacing:  # ITK would take it for 1 mm
+        raise Unreadable("no-spacing", f"{path.name}: its PixelSpacing is absent or faulty")
+    echo = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoNumbers", "EchoTime"], force=True)
+    return [{"id": path.name, "file": str(path), "compressed": header.transfer_syntax not in NATIVE,
+             "series": header.series, "shape": f"{header.rows} x {header.columns}",
+             "spacing": f"{header.spacing[0]:g} x {header.spacing[1]:g} mm",
              "echo": echo.get("EchoNumbers"), "time": echo.get("EchoTime"),
              **dict(zip(POSITION, header.position or (np.nan,) * 3)),
              **dict(zip(ORIENTATION, header.orientation or (np.nan,) * 6))}]
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a DICOM file is a DICOMDIR: the table of contents that lies beside the slices on a disk from a hospital."""
+    return pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
 def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFrame:
@@ -234,8 +334,9 @@ def _check_order(table: pd.DataFrame, folder: Path) -> None:
     """Refuse slices that are not evenly spaced pictures of one stack."""
     if len(flagged := table[table["order_flag"] != ""]):
         raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
-    if table["shape"].nunique() > 1:
-        raise Unreadable("mixed-size", f"{folder.name} holds pictures of {' and '.join(table['shape'].unique()[:2])}")
+    for name, reason in (("shape", "mixed-size"), ("spacing", "mixed-spacing")):
+        if table[name].nunique() > 1:
+            raise Unreadable(reason, f"{folder.name} holds pictures of {' and '.join(table[name].unique()[:2])}")
     step = np.diff(table["z"])
     if not len(step):
         return

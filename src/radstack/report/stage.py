@@ -21,7 +21,7 @@ from radstack.report.provenance import provenance
 from radstack.report.result import result
 from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
-from radstack.running.tables import raw_files, read_index, read_rows
+from radstack.running.tables import quarantines, raw_files, read_index, read_rows
 from radstack.stack.predictions import fold_files, read_member
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
@@ -108,11 +108,9 @@ def boxes_of(context: Context) -> pd.DataFrame:
 
 
 def quarantined(context: Context) -> pd.DataFrame:
-    """What stages 01 and 02 set aside: ``stage``, ``split``, ``path``, ``reason``, ``detail``."""
+    """What stages 01 to 03 set aside: ``stage``, ``split``, ``path``, ``reason``, ``detail``."""
     tables = [pd.DataFrame(columns=["stage", "split", "path", "reason", "detail"])]
-    tables += [read_table(folder / "quarantine.csv").assign(stage=stage)
-               for stage, folder in (("01", context.paths.folds), ("02", context.paths.cache))
-               if (folder / "quarantine.csv").exists()]
+    tables += [read_table(file).assign(stage=stage) for stage, file in quarantines(context.paths).items()]
     return pd.concat(tables, ignore_index=True)[list(tables[0])]
 
 

@@ -101,7 +101,7 @@ class Options:
 
 MAKERS = {"index.parquet": "01_make_folds", "folds/*/*.csv": "01_make_folds", "boxes.parquet": "02_localize",
           "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "cache/*/quarantine.csv": "02_localize",
-          "rows.parquet": "03_cache", "submissions/*/*.csv": "08_submit",
+          "quarantine-03.csv": "03_cache", "rows.parquet": "03_cache", "submissions/*/*.csv": "08_submit",
           "reports/*/*": "09_report"}
 """End of a path -> the stage that makes it; weights and prediction tables are made by the stage of their recipe."""
 

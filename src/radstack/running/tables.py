@@ -1,5 +1,7 @@
 """The tables that later stages read."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -7,7 +9,17 @@ from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, read_table
 from radstack.core.folds import check_folds, fold_of
+from radstack.core.paths import Paths
 from radstack.running.context import Context
+
+LOST = "quarantine-03.csv"
+"""What stage 03 could no longer read of the pictures that stage 02 had decoded; there only if it is not empty."""
+
+
+def quarantines(paths: Paths) -> dict[str, Path]:
+    """Stage -> the table of what it set aside, of those that are there."""
+    files = {"01": paths.folds / "quarantine.csv", "02": paths.cache / "quarantine.csv", "03": paths.cache / LOST}
+    return {stage: file for stage, file in files.items() if file.exists()}
 
 
 def read_index(context: Context) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from radstack.images.strangers import strangers
 from radstack.recipes.submission import Layout
 from radstack.running.context import Context
 from radstack.running.device import working_device
-from radstack.running.tables import read_index
+from radstack.running.tables import LOST, quarantines, read_index
 from radstack.running.tasks import make_all, per_fold
 from radstack.stack.predictions import fold_file
 from radstack.stack.rows import mean_over_folds
@@ -202,7 +202,7 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
     def build() -> None:
         done = answer(one, deadline, rows_later)
         write_table(files[0], answers(done))
-        write_table(files[1], read_table(one.paths.cache / "quarantine.csv", ""))
+        write_table(files[1], _concat((one.paths.cache / "quarantine.csv", one.paths.cache / LOST)))
         for file, make in zip(files[2:], keep.values()):
             write_table(file, make(done))
 
@@ -307,7 +307,7 @@ def write_answers(there: Context, out: Path, sample: Path | None) -> pd.DataFram
         filled = write_predictions(out, predicted, listed, targets, layout, prior_of(there))
     lost = pd.DataFrame({"id": filled.iloc[:, 0], "split": "test", "path": "", "reason": "no-picture",
                          "detail": "listed, without a usable picture: it got the prior"})
-    quarantine = _concat((paths.folds / "quarantine.csv", paths.cache / "quarantine.csv"))
+    quarantine = _concat(quarantines(paths).values())
     parts = (quarantine, _unanswered(there, predicted, quarantine, sample is not None), lost)
     quarantine = pd.concat([part for part in parts if len(part)] or [quarantine], ignore_index=True)
     write_table(out.with_name(f"{out.stem}_quarantine.csv"), quarantine)

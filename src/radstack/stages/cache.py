@@ -2,28 +2,34 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact, split_digests
+from radstack.core.artifact import Artifact, manifest_of, split_digests
 from radstack.core.errors import UserError
-from radstack.core.files import need_disk, read_table, sweep, write_table
+from radstack.core.files import need_disk, read_json, read_table, sweep, write_table
 from radstack.core.parallel import in_processes
 from radstack.core.paths import Paths
 from radstack.core.progress import track
 from radstack.core.recipe import digest
 from radstack.images.dicom import Unreadable
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.shards import shard_path, write_shard
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
+from radstack.running.tables import LOST
 
 VERSION = 1
 
 
 def cache(context: Context) -> None:
-    """Write ``cache/<comp>/shard-*.npy`` (restarts at the first missing shard), then ``rows.parquet``."""
+    """Write ``cache/<comp>/shard-*.npy`` (restarts at the first missing shard), then ``rows.parquet``.
+
+    A picture that can no longer be read is blank in its shard, in no row, and in ``LOST``; each run tries it again.
+    """
     paths, recipe = context.paths, context.competition.cache
     boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     boxes = boxes.query(recipe.keep).reset_index(drop=True) if recipe.keep else boxes
@@ -37,13 +43,34 @@ def cache(context: Context) -> None:
             one = partial(_build_shard, context.competition, paths)
             for number, _ in in_processes(one, todo, context.options.workers):
                 steps.step(len(todo[number][1]), images=len(todo[number][1]))
-    artifact = Artifact("03_cache", VERSION, (paths.cache / "rows.parquet",), recipe, (paths.cache / "boxes.parquet",))
+    _write_rows(context, rows)
+
+
+def _write_rows(context: Context, rows: pd.DataFrame) -> None:
+    """Write the rows whose pictures are in the shards, and the quarantine of those that could no longer be read."""
+    paths, recipe = context.paths, context.competition.cache
+    lost = pd.DataFrame([one for shard in rows["shard"].unique() for one in lost_of(shard_path(paths.cache, int(shard)))],
+                        columns=["id", "path", "reason", "detail"], dtype="str")
+    files = (paths.cache / "rows.parquet", *([paths.cache / LOST] if len(lost) else []))
+    facts = {"lost": digest(lost.to_numpy().tolist())} if len(lost) else {}
+    artifact = Artifact("03_cache", VERSION, files, recipe, (paths.cache / "boxes.parquet",), facts)
 
     def build() -> dict[str, Any]:
-        write_table(paths.cache / "rows.parquet", rows)
-        return {"splits": split_digests(rows, recipe)}
+        read = rows[~rows["id"].isin(lost["id"])].reset_index(drop=True)
+        (paths.cache / LOST).unlink(missing_ok=True)
+        if len(lost):
+            write_table(files[1], lost.merge(rows[["id", "split"]], on="id")[QUARANTINE_COLUMNS])
+            print(f"  {len(lost):,} pictures could be read in stage 02 and cannot be now ({files[1]})")
+        write_table(files[0], read)
+        return {"splits": split_digests(read, recipe)}
 
     context.make(artifact, build)
+
+
+def lost_of(shard: Path) -> list[list[str]]:
+    """Id, path, reason and detail of each picture that could not be read when ``shard`` was written."""
+    manifest = manifest_of(shard)
+    return read_json(manifest).get("lost", []) if manifest.exists() else []
 
 
 def placed(split: np.ndarray, per_shard: int) -> dict[str, np.ndarray]:
@@ -64,7 +91,7 @@ def _shards(context: Context, rows: pd.DataFrame) -> Iterator[tuple[Artifact, pd
 
 
 def _wanted(context: Context, artifact: Artifact) -> bool:
-    why = context.why(artifact)
+    why = context.why(artifact) or ("pictures could not be read" if lost_of(artifact.files[0]) else "")
     if why and context.options.dry_run:
         print(f"  would make {artifact.files[0].name}: {why}")
     return bool(why)
@@ -73,9 +100,26 @@ def _wanted(context: Context, artifact: Artifact) -> bool:
 def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, pd.DataFrame]) -> None:
     artifact, piece = task
     recipe = competition.cache
-    pictures = [partial(competition.data.picture, paths, row, recipe) for row in piece.itertuples()]
+    lost: list[list[str]] = []
+    pictures = [partial(_picture, competition, paths, row, lost) for row in piece.itertuples()]
+
+    def build() -> dict[str, Any]:
+        write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype)
+        return {"lost": lost} if lost else {}
+
+    artifact.make(build)
+
+
+def _picture(competition: Competition, paths: Paths, row: Any, lost: list[list[str]]) -> np.ndarray:
+    """The picture of one row; a blank one, and an entry of ``lost``, if its file was damaged since stage 02.
+
+    UserError if it cannot be opened now: a mount or rights come back, and the picture with them.
+    """
     try:
-        artifact.make(lambda: write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype))
+        return competition.data.picture(paths, row, competition.cache)
     except Unreadable as error:
-        raise UserError(f"a picture of {artifact.files[0].name} could be read in stage 02 and cannot be now ({error}); see "
-                        f"to {paths.input}, and run the same command again") from error
+        if error.reason == "no-access":
+            raise UserError(f"{paths.input / row.path} could be read in stage 02 and cannot be now ({error.detail}); see to "
+                            "it, and run the same command again") from error
+        lost.append([row.id, row.path, error.reason, error.detail])
+        return np.full(competition.cache.size, competition.cache.fill, competition.cache.dtype)

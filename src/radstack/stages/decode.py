@@ -48,10 +48,12 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
     def build() -> dict[str, Any]:
         # Kept, and named by the version: when some pictures change, the others are not decoded again.
         parts = paths.cache / f"parts-{digest(version, recipe)}"
-        rows = read_index(context).join(facts(parts))
+        index = read_index(context)
+        rows = index.join(facts(parts))
         bad, strict = rows["reason"] != "", paths.home is None  # elsewhere, what can be answered is answered
         again = check_passing(rows[bad], len(rows), paths.input, print, strict)
         table = rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True)
+        table = table.astype(_whole(table.drop(columns=list(index)))) if bad.any() else table
         table = then(table) if then and len(table) else table
         write_table(file, table)
         write_table(quarantine, rows.loc[bad, ["id", "split", "path", "reason", "detail"]])
@@ -61,6 +63,12 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         return {"rows": len(table), "quarantined": int(bad.sum()), "passing": again, "splits": split_digests(table, recipe)}
 
     context.make(artifact, build)
+
+
+def _whole(facts: pd.DataFrame) -> dict[str, str]:
+    """Columns of whole numbers: beside the rows of unreadable pictures, which lack them, they became fractions."""
+    floats = facts.select_dtypes("float64")
+    return {name: "int64" for name in floats if np.isfinite(floats[name]).all() and (floats[name] % 1 == 0).all()}
 
 
 def decode_all(context: Context, read: Read, parts: Path, look: Look | None = None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import write_table
+from radstack.core.files import read_text_table, write_table
 from radstack.core.registry import pick
 from radstack.recipes.submission import LONG, Layout
 from radstack.scoring.metrics import TOLERANCE, by_group, coarse
@@ -23,7 +23,7 @@ DECIMALS = 8
 
 def read_ids(sample_path: Path, layout: Layout = LONG) -> pd.Series:
     """Row names of the organizer's sample file, in its order; UserError without such a column, or for a name twice."""
-    table = _read(sample_path)
+    table = read_text_table(sample_path, ())
     names = (*layout.sample_ids, layout.id_column)
     column = next((name for name in names if set(name.split(",")) <= set(table)), "")
     if not column:

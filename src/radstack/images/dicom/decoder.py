@@ -33,7 +33,7 @@ TRIES = 2
 PIECE = 1 << 20
 """Bytes read from a pipe at once."""
 SOURCE = str(Path(__file__).parents[3])
-START = "import sys; sys.path.insert(0, sys.argv[1]); from radstack.images.dicom.child import serve; serve()"
+START = "import sys; sys.path.insert(0, sys.argv[1]); from radstack.images.dicom import decoder; decoder.help_others()"
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -50,6 +50,7 @@ def budget(decoded: int) -> int:
 class Helper:
     """The process that decodes for this one."""
 
+    start: str = START  # What its interpreter runs
     process: subprocess.Popen[bytes] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,7 +73,7 @@ class Helper:
         if self.process is None or self.process.poll() is not None:
             self._end()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, SOURCE], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-P", "-c", self.start, SOURCE], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env=os.environ | QUIET)
         return self.process
 
@@ -125,6 +126,13 @@ def decode(facts: dict[str, Any], frame: bytes) -> np.ndarray:
             raise Unreadable("undecodable", answer["error"])
         return np.frombuffer(pixels, answer["dtype"]).reshape(answer["shape"])
     raise Unreadable("undecodable", f"the decoder died of it ({ends[-1]})")
+
+
+def help_others() -> None:
+    """What the interpreter of a helper runs; imported here, so that whoever reads imports knows of it."""
+    from radstack.images.dicom.child import serve
+
+    serve()
 
 
 def _how(code: int) -> str:

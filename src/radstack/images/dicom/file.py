@@ -9,6 +9,7 @@ undefined lengths, a header longer than what was read. Bytes become values by DI
 import math
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -44,7 +45,10 @@ SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EX
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
 DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
-_NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+GUESSED = {(True, True): IMPLICIT, (False, True): EXPLICIT, (False, False): BIG_ENDIAN}
+"""Implicit, little endian: transfer syntax of a file that names none and is not compressed."""
+NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+"""Transfer syntaxes whose pixels are not compressed picture by picture."""
 WHOLE = 32 << 20
 """Bytes up to which a file is read at once; of a longer one, the header first, then the pixels alone."""
 FACTS = ("transfer_syntax", "rows", "columns", "bits_allocated", "bits_stored", "pixel_representation", "photometric")
@@ -233,13 +237,13 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
 
 def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callable[[int, int], bytes]]:
     """The header of the file of which ``get(at, count)`` gives bytes, and where its pixels are read by offset."""
-    source = Source(get)
+    source, headless = Source(get), _is_headless(get(0, 132))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset: pydicom.Dataset
             try:
-                dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(FIELDS))
+                dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(FIELDS), force=headless)
                 syntax, order = str(dataset.file_meta.get("TransferSyntaxUID", "")), dataset.original_encoding
             except Deflated as found:
                 get = Inflating(get, found.at)
@@ -247,6 +251,10 @@ def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callab
                 dataset = read_dataset(cast(BinaryIO, source), False, True, stop_when=_at_pixels, specific_tags=list(FIELDS))
             values = {name: _tried(dataset, tag) for tag, (name, _) in FIELDS.items() if tag != TRANSFER_SYNTAX}
         place = _pixel_place(order, source.tell(), get(source.tell(), 12))
+        if headless and not (values["sop"] or values["rows"]):
+            raise InvalidDicomError
+        if not syntax and place["pixel_length"] != UNDEFINED:
+            syntax = GUESSED.get((bool(order[0]), bool(order[1])), "")
         if source.cut and not place["pixel_length"]:
             raise Unreadable("truncated", f"the file ends within its header, after {size} bytes")
         return make_header(values | {"transfer_syntax": syntax}, **place, size=size), get
@@ -254,8 +262,16 @@ def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callab
         raise
     except InvalidDicomError as error:
         raise Unreadable("not-dicom", "no DICM mark at byte 128") from error
+    except zlib.error as error:
+        raise Unreadable("undecodable", f"the deflated data set is damaged ({error})") from error
     except Exception as error:  # pydicom meets broken bytes with whatever the parsing step happened to raise
         raise Unreadable("truncated" if source.cut else "bad-header", f"{type(error).__name__}: {error}") from error
+
+
+def _is_headless(start: bytes) -> bool:
+    """Whether a file without a mark may still be DICOM: it begins with an element of group 2 or 8, as data sets do."""
+    group, element = struct.unpack("<HH", start[:4].ljust(4, b"\xff"))
+    return start[128:132] != b"DICM" and group in (2, 8) and element < 0x100
 
 
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -320,7 +336,7 @@ def fault(header: Header) -> Unreadable | None:
         return Unreadable("multi-frame", f"{header.frames} frames; split it into files of one")
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return Unreadable("not-gray", f"{header.samples} samples, {header.photometric}")
-    if header.transfer_syntax not in _NATIVE:
+    if header.transfer_syntax not in NATIVE:
         return None
     needed = (header.rows * header.columns * header.bits_allocated + 7) // 8
     if header.pixel_length not in (needed, needed + needed % 2):
@@ -338,7 +354,7 @@ def decodable(transfer_syntax: str) -> bool:
     try:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
-        return transfer_syntax in _NATIVE
+        return transfer_syntax in NATIVE
 
 
 def _no_decoder(transfer_syntax: str) -> Unreadable:
@@ -380,7 +396,7 @@ def _read_other(path: Path | str, size: int) -> tuple[np.ndarray, Header]:
         header, get = _parsed(lambda at, count: read_at(handle, count, at), size)
         if found := fault(header):
             raise found
-        stored = _unpacked(get, header) if header.transfer_syntax in _NATIVE else _decode(get, header)
+        stored = _unpacked(get, header) if header.transfer_syntax in NATIVE else _decode(get, header)
     if stored.ndim != 2 or stored.dtype.itemsize > 2:
         raise Unreadable("not-gray", f"decoded to {stored.dtype} {stored.shape}")
     return stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False), header
@@ -439,4 +455,4 @@ def _decode(get: Callable[[int, int], bytes], header: Header) -> np.ndarray:
     at, most = header.pixel_offset, max(WHOLE, 4 * decoded)
     frame = stream.frame_of(get(at, min(most, header.size - at)), 0, header.size - at <= most)
     stream.check(frame, header)
-    return decode({name: getattr(header, name) for name in FACTS}, frame)
+    return decode({name: getattr(header, name) for name in FACTS}, stream.mended(frame, header.transfer_syntax))

@@ -8,7 +8,14 @@ ITU-T T.81 annex B; JPEG-LS: T.87 annex C; JPEG 2000: T.800 annex A; RLE: PS3.5 
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import (
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
 from radstack.images.unreadable import Unreadable
 
@@ -116,6 +123,25 @@ def _jpeg(frame: bytes) -> Frame:
         raise Unreadable("undecodable" if at + 4 <= len(frame) else "truncated", "the JPEG stream has no frame header")
     # FF D9 is not to be met within the coded data: FF is followed there by 00, by a bit 0, or by a restart marker.
     return said._replace(ended=EOI in frame[at:])
+
+
+def mended(frame: bytes, syntax: str) -> bytes:
+    """A JPEG stream of sequential DCT whose scan says that it ends at coefficient 63, as it must (T.81 B.2.3).
+
+    Some writers of 12 bits say 0, which the strict decoder takes for a scan of nothing. Other streams are as they are.
+    """
+    if syntax not in (JPEGBaseline8Bit, JPEGExtended12Bit):
+        return frame
+    at, sequential = 2, False
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
+        marker, length = frame[at + 1], int.from_bytes(frame[at + 2:at + 4], "big")
+        sequential |= marker in (0xC0, 0xC1)
+        if marker == SOS:
+            last = at + length  # the second of the three bytes that end the segment
+            empty = sequential and frame[last - 1:last + 2] == bytes(3)
+            return frame[:last] + b"\x3f" + frame[last + 1:] if empty else frame
+        at += 1 if marker == 0xFF else 2 + length
+    return frame
 
 
 def _j2k(frame: bytes) -> Frame:

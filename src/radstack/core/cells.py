@@ -1,0 +1,84 @@
+"""CSV files that people and spreadsheets write: what is clear is read, what is not is refused with the line's number."""
+
+import codecs
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+SEPARATORS = ",;\t"
+"""The first of them that is in the header; spreadsheets of some countries write ``;``, since their decimals have a comma."""
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """A CSV file with a header as text, without blanks around names and values.
+
+    A byte order mark, any ends of lines, quotes, blank lines, blank cells at the ends of lines, and columns without a name
+    (which spreadsheets and pandas write as an index) do no harm. Of two equal columns of one name the first is kept.
+
+    Raises:
+        ValueError: it is no text in UTF-8 (or UTF-16 with its mark), a line has more or fewer fields than the header, a
+            quote is not closed, or two columns of one name differ; with the line.
+    """
+    coding = _coding(path)
+    names, separator = _header(path, coding)
+    most = _count_fields(path, coding, separator, len(names))
+    raw = pd.read_csv(path, sep=separator, names=list(range(most)), header=None, index_col=False, dtype="str",
+                      keep_default_na=False, encoding=coding)
+    cells = raw.apply(lambda column: column.str.strip()).iloc[:, :len(names)].set_axis(names, axis=1)
+    cells = cells[(cells != "").any(axis=1)].iloc[1:]
+    return _once(cells.loc[:, [bool(name) for name in names]]).reset_index(drop=True).astype("str")
+
+
+def _coding(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(2)
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _rows(path: Path, coding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line and fields of each line that is not blank."""
+    with path.open(encoding=coding, newline="") as file:
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        try:
+            for row in reader:
+                if row and (row[0] or any(cell.strip() for cell in row)):
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from error
+
+
+def _header(path: Path, coding: str) -> tuple[list[str], str]:
+    """Names of the columns up to the last that has one, and what stands between them."""
+    with path.open(encoding=coding) as file:
+        line = next((line for line in file if line.strip(" \t\r\n,;")), "")
+    separator = next((one for one in SEPARATORS if one in line), ",")
+    names = [cell.strip() for cell in next((row for _, row in _rows(path, coding, separator)), [])]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise ValueError("it has no line with the names of the columns")
+    return names, separator
+
+
+def _count_fields(path: Path, coding: str, separator: str, width: int) -> int:
+    """The most fields of a line; each line must have ``width``, and blank ones after them."""
+    most = width
+    for number, row in _rows(path, coding, separator):
+        if len(row) == width:
+            continue
+        if len(row) < width or any(cell.strip() for cell in row[width:]):
+            raise ValueError(f"line {number} has {len(row)} fields, the header {width}")
+        most = max(most, len(row))
+    return most
+
+
+def _once(cells: pd.DataFrame) -> pd.DataFrame:
+    """The columns without repeats of a name."""
+    for name in cells.columns[cells.columns.duplicated()].unique():
+        columns = cells.loc[:, cells.columns == name]
+        unlike = columns.ne(columns.iloc[:, 0], axis=0).any(axis=1)
+        if unlike.any():
+            raise ValueError(f"line 1 has two columns {name}, which differ")
+    return cells.loc[:, ~cells.columns.duplicated()]
