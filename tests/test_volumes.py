@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,43 @@ def test_a_header_without_direction_cosines_is_read_as_axial(tmp_path):
     lines = [line for line in path.read_text().splitlines() if not line.startswith(("TransformMatrix", "Anatomical"))]
     path.write_text("\n".join(lines) + "\n")
     assert read_volume(path).plane == "axial"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_axis_of_negative_spacing_runs_the_other_way(tmp_path, axis):
+    path = write(tmp_path / "a.mhd", knee())
+    steps = [0.5, 0.6, 4.0]
+    steps[axis] *= -1
+    lines = [line if not line.startswith("ElementSpacing") else f"ElementSpacing = {' '.join(map(str, steps))}"
+             for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.pixels, np.flip(knee(), 2 - axis))
+    np.testing.assert_allclose(volume.spacing, SPACING)
+    np.testing.assert_allclose(volume.direction, AXES, atol=1e-6)
+    corner = ORIGIN - AXES[:, 2 - axis] * SPACING[2 - axis] * (knee().shape[2 - axis] - 1)  # it ends where it began
+    np.testing.assert_allclose(volume.origin, corner, atol=1e-4)
+    path.write_text(path.read_text().replace(f"{steps[axis]}", "0"))
+    refused(path, "bad-header")
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("codes", [(1, 1), (0, 1), (1, 0)])
+def test_a_negative_pixdim_does_not_turn_a_nifti_file_around(tmp_path, axis, codes):
+    path = write(tmp_path / "a.nii", knee())
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<hh", data, 252, *codes)  # qform_code and sform_code
+    struct.pack_into("<f", data, 76 + 4 * axis, -struct.unpack_from("<f", data, 76 + 4 * axis)[0])
+    path.write_bytes(data)
+    check(read_volume(path))
+
+
+def test_a_nifti_file_without_orientation_is_refused(tmp_path):
+    path = write(tmp_path / "a.nii", knee())
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<hh", data, 252, 0, 0)
+    path.write_bytes(data)
+    assert "left and right" in refused(path, "no-orientation")
 
 
 # -- two grids -------------------------------------------------------------------------------------------------------

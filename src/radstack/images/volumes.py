@@ -83,8 +83,12 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
         _check_size(path, reader)
     _check_nifti(path, reader)
     reader.SetOutputPixelType(sitk.sitkFloat32)
+    axes = reader.GetDirection() if _is_nifti(path) else None
     try:
-        image = sitk.DICOMOrient(reader.Execute(), CORONAL)
+        image = reader.Execute()
+        if axes is not None:
+            image.SetDirection(axes)  # ITK turns an axis of negative pixdim around, against the sform
+        image = sitk.DICOMOrient(image, CORONAL)
     except RuntimeError as error:
         raise Unreadable("truncated", f"{path.name}: the voxels are missing or cut off ({_last_line(error)})") from error
     pixels = sitk.GetArrayFromImage(image)
@@ -96,7 +100,8 @@ def read_header(path: Path, echo: int | None = None) -> Grid:
     """The grid that :func:`read_volume` gives, without reading voxels; of a DICOM folder every header is read.
 
     Raises:
-        Unreadable: ``no-access``, ``bad-header``, ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
+        Unreadable: ``no-access``, ``bad-header``, ``no-orientation`` (NIfTI without qform and sform),
+            ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
             :func:`radstack.images.dicom.fault` and ``not-dicom``, ``two-series``, ``two-echoes``, ``no-such-echo``,
             ``no-position``, ``mixed-orientation``, ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``repeated-position``,
             ``missing-slice``, ``uneven-slices``.
@@ -140,6 +145,14 @@ def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
         raise Unreadable("not-gray", f"{path.name} has {reader.GetNumberOfComponents()} values a voxel")
     size, spacing = list(reader.GetSize()), list(reader.GetSpacing())
     origin, direction = np.array(reader.GetOrigin()), np.array(reader.GetDirection()).reshape(3, 3)
+    if not all(spacing):
+        raise Unreadable("bad-header", f"{path.name} has a spacing of 0")
+    if _is_nifti(path):
+        if reader.GetMetaData("qform_code") == "0" and reader.GetMetaData("sform_code") == "0":
+            raise Unreadable("no-orientation", f"{path.name} has neither qform nor sform: left and right cannot be told")
+    else:
+        direction = direction * np.sign(spacing)  # an axis of negative spacing runs the other way, as ITK reads it
+    spacing = [abs(step) for step in spacing]
     if files is None:
         return reader, _oriented(size, spacing, origin, direction)
     _check_axes(files.iloc[0], direction, spacing)
@@ -251,9 +264,13 @@ def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, directi
                 PLANES[across])
 
 
+def _is_nifti(path: Path) -> bool:
+    return path.name.endswith((".nii", ".nii.gz"))
+
+
 def _check_nifti(path: Path, reader: Any) -> None:
     """Refuse a NIfTI file that ends early or holds NaN: ITK makes both into zeros and says nothing."""
-    if not path.name.endswith((".nii", ".nii.gz")):
+    if not _is_nifti(path):
         return
     start, count = int(float(reader.GetMetaData("vox_offset"))), int(np.prod(reader.GetSize()))
     needed = start + count * int(reader.GetMetaData("bitpix")) // 8
