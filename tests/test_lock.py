@@ -106,3 +106,28 @@ def test_what_another_run_is_writing_stays(tmp_path):
         os.utime(gone[2], (1, 1))
         sweep(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted(alive)
+
+
+NAMES = "abcdef"
+NAMING = """
+import sys
+from radstack.running.context import Options, add_variant
+from radstack.running.cli import make_context
+from competitions import load
+context = make_context(load("ich", True), Options(out_dir=sys.argv[1], data_dir=sys.argv[1]))
+print("here", flush=True)
+sys.stdin.readline()
+add_variant(context, "resnet", sys.argv[2], {"optim__lr": 0.1})
+"""
+
+
+def test_of_six_variants_named_at_once_none_is_lost(tmp_path):
+    command = [sys.executable, "-c", NAMING, str(tmp_path)]
+    with watchdog(120):
+        runs = [subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                 env={**os.environ, "PYTHONPATH": PATHS}) for name in NAMES]
+        assert all(run.stdout.readline() == "here\n" for run in runs)
+        for run in runs:
+            print("go", file=run.stdin, flush=True)
+        assert not any(run.wait() for run in runs)
+    assert set(json.loads((tmp_path / "weights" / "ich-demo" / "variants.json").read_text())) == set(NAMES)
