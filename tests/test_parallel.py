@@ -68,7 +68,9 @@ def test_no_process_is_left_and_ctrl_c_prints_one_line(tmp_path, whom, name):
     writing = os.open(door, os.O_WRONLY)  # so that the pipe does not end before the workers come
     os.set_blocking(reading, True)
     stage = subprocess.Popen([sys.executable, "-c", STAGE.format(door=str(door))], stderr=subprocess.PIPE, text=True,
-                             env={**os.environ, "PYTHONPATH": PATHS}, start_new_session=True)
+                             env={**os.environ, "PYTHONPATH": PATHS}, start_new_session=True,
+                             # As behind the & of a script, in whose programs SIGINT is ignored.
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     try:
         with watchdog(120):
             assert os.read(reading, 1) + os.read(reading, 1) == b"++"

@@ -43,8 +43,10 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 def disk_error(error: OSError) -> UserError | None:
     """``error`` of a disk or a folder in one line; None where it is of another kind."""
-    if error.errno not in TOLD or not isinstance(error.filename, str | os.PathLike):
+    if error.errno not in TOLD:
         return None
+    if not isinstance(error.filename, str | os.PathLike):
+        return UserError(f"a file cannot be read or written: {_words(error)}; mend it and run the same command again")
     path = Path(error.filename)
     # Raw data are only read; elsewhere a file that is there and keeps its bytes to itself was to be read.
     reading = "input" in path.parts or (os.path.isfile(path) and not os.access(path, os.R_OK))  # noqa: PTH113
