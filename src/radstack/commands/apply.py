@@ -1,11 +1,13 @@
 """The command ``apply``: pictures in, answers and quarantine out, and on wish scores, pseudonyms and a deadline."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
+from radstack.core.lock import working_on
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 from radstack.stages.apply import PART, apply, write_answers
@@ -43,13 +45,14 @@ def run_apply(context: Context, wish: Wish) -> None:
     """
     _check(wish)
     work = wish.work or wish.out.with_name(f"{wish.out.stem}_work")
-    new = not work.exists()
-    there = apply(context, wish.folder, work, read_text_table(wish.columns, ()) if wish.columns else None, wish.hours,
-                  wish.part)
-    if not context.options.dry_run:
-        _write(there, wish, work)
-    if not wish.work and (new or not context.options.dry_run):
-        shutil.rmtree(work)
+    with nullcontext() if context.options.dry_run else working_on(work):
+        new = not work.exists()
+        there = apply(context, wish.folder, work, read_text_table(wish.columns, ()) if wish.columns else None, wish.hours,
+                      wish.part)
+        if not context.options.dry_run:
+            _write(there, wish, work)
+        if not wish.work and (new or not context.options.dry_run):
+            shutil.rmtree(work)
 
 
 def _check(wish: Wish) -> None:

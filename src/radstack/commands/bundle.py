@@ -17,6 +17,7 @@ from radstack.commands.products import size_of
 from radstack.core.artifact import Artifact, check_unedited, manifest_of
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import need_disk, read_json, replacing, sha256, write_json, write_text
+from radstack.core.lock import working_on
 from radstack.core.recipe import as_dict
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
@@ -51,17 +52,18 @@ def make_bundle(context: Context, half: bool = False) -> Path:
         print(f"  would make {bundle}: {len(weights)} files of {len(members)} models, {size / 1e6:,.1f} MB")
         return bundle
     need_disk(context.paths.out, 2 * size, "the bundle")
-    part = bundle.with_name(f".{bundle.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for file in weights:
-        copy_weights(context, file, part, half)
-    imports = write_sources(context, part)
-    names = distributions(imports)
-    write_text(part / "apply.txt", "".join(f"{line}\n" for line in lock_lines(names)))
-    write_json(part / "recipes.json", recipes_of(context))
-    write_json(part / "manifest.json", manifest(context, part, members, names, half))
-    shutil.rmtree(bundle, ignore_errors=True)
-    part.rename(bundle)
+    with working_on(bundle):
+        part = bundle.with_name(f".{bundle.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for file in weights:
+            copy_weights(context, file, part, half)
+        imports = write_sources(context, part)
+        names = distributions(imports)
+        write_text(part / "apply.txt", "".join(f"{line}\n" for line in lock_lines(names)))
+        write_json(part / "recipes.json", recipes_of(context))
+        write_json(part / "manifest.json", manifest(context, part, members, names, half))
+        shutil.rmtree(bundle, ignore_errors=True)
+        part.rename(bundle)
     print(f"  {bundle}: {len(members)} models, {size_of(bundle) / 1e6:,.1f} MB; "
           f"predict with: python {bundle / 'predict.py'} FOLDER OUT.csv")
     return bundle
