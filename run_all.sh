@@ -7,7 +7,7 @@ source setup.sh
 case "${1:-}" in ""|-*) set -- ich --demo "$@" ;; esac
 
 # A lost ssh or a closed notebook ends nothing: what cannot be said then goes to lost_output.log beside the weights.
-trap '' HUP
+trap '' HUP PIPE
 
 # With --all-stages a stage passes over the options that only other stages read; what none reads, the first refuses.
 stage() {

@@ -130,13 +130,14 @@ def nobody_left(run: Run, what: str) -> float:
     return time.monotonic() - start
 
 
-def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random, tally: Tally) -> None:
-    """Start a stage and kill it, or a part of it, at an instant within ``seconds``."""
+def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random, tally: Tally) -> float:
+    """Start a stage and kill it, or a part of it, at an instant within ``seconds``; how long it takes, as known then."""
     name, whom, instant = dice.choice(SIGNALS), dice.choice(TARGETS), dice.uniform(0, seconds)
-    child = run.start(stage, log)
+    start, child = time.monotonic(), run.start(stage, log)
     try:
         child.wait(instant)
         tally.late += 1
+        seconds = time.monotonic() - start
     except subprocess.TimeoutExpired:
         whom = _send(run, child, signal.Signals[name], whom, dice)
         tally.kills[f"{whom} {name}"] += 1
@@ -151,6 +152,7 @@ def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random
         raise Fault(f"{run.name} {what}: a traceback, see {log}")
     if status > 0 and whom == "worker" and "error: " not in said:
         raise Fault(f"{run.name} {what}: no word why it failed, see {log}")
+    return seconds
 
 
 def _send(run: Run, child: subprocess.Popen, number: signal.Signals, whom: str, dice: random.Random) -> str:
@@ -199,7 +201,7 @@ def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally
     for stage in STAGES:
         for _ in range(kills):
             if time.monotonic() < until:
-                disturb(cut, stage, log, seconds[stage], dice, tally)
+                seconds[stage] = disturb(cut, stage, log, seconds[stage], dice, tally)
         finish(cut, stage, log)
         compare(products[stage], cut, stage)
     ends = [Path("submissions", f"{PREFIX}{name}-demo", "final.csv")]
