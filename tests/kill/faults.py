@@ -112,7 +112,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", default="radius_ulna", help="competitions")
     arguments.add_argument("--samples", type=int, default=4, help="writes that fail of each stage and kind of error")
-    arguments.add_argument("--stages", default=",".join(one[:2] for one in STAGES), help="numbers of those that are disturbed")
+    arguments.add_argument("--stages", default=",".join(one[:2] for one in STAGES), help="those that are disturbed: 02,04")
     arguments.add_argument("--every", action="store_true", help="each write in turn")
     args = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
