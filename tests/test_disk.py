@@ -117,6 +117,13 @@ def test_modes_follow_the_umask(tmp_path, mask):
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
+def test_what_is_private_stays_so(tmp_path):
+    with replacing(tmp_path / "key", private=True) as part:
+        assert stat.S_IMODE(part.stat().st_mode) == 0o600
+        part.write_text("secret")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
 def test_sizes_in_words():
     assert [size_in_words(one) for one in (2.5e12, 20e6, 3000)] == ["2,500.0 GB", "20.0 MB", "3 kB"]
     with pytest.raises(UserError, match=r"point --out-dir at another folder"):

@@ -23,17 +23,20 @@ from radstack.core.errors import Missing, UserError
 
 
 @contextmanager
-def replacing(path: Path, needed: int = 0) -> Iterator[Path]:
+def replacing(path: Path, needed: int = 0, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it over ``path``, on failure delete it.
 
     ``needed`` bytes are what it will hold, for the message, where that is known. The file may be read by whom the umask
-    lets, also where a library makes its files private. UserError where the disk is full or the folder cannot be written;
-    whatever ``path`` held before is untouched.
+    lets, also where a library makes its files private; with ``private`` by its owner alone, from its first byte on.
+    UserError where the disk is full or the folder cannot be written; whatever ``path`` held before is untouched.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}@{HOST}.part")
     try:
         with writing(path, needed):
             mode = _usual_mode(part)
+            if private:
+                mode = 0o600
+                os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode))
             yield part
             with part.open("rb") as handle:
                 os.fsync(handle.fileno())
