@@ -225,6 +225,7 @@ def main() -> None:
     until = time.monotonic() + (args.minutes * 60 if args.minutes else float("inf"))
     each = max(1, -(-args.kills // (len(names) * len(STAGES))))
     tally, dice = Tally(), random.Random(args.seed)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # behind nohup the stages would ignore it as well
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if time.monotonic() < until:
