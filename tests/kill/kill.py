@@ -137,13 +137,13 @@ def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random
     try:
         child.wait(instant)
         tally.late += 1
-        seconds = time.monotonic() - start
+        seconds, whom = time.monotonic() - start, "nobody, it was late,"
     except subprocess.TimeoutExpired:
         whom = _send(run, child, signal.Signals[name], whom, dice)
         tally.kills[f"{whom} {name}"] += 1
     what = f"{stage}, {name} to {whom} after {instant:.1f} s"
     # A worker's death is its parent's to deal with: it ends in its own time.
-    status = child.wait(STAGE_SECONDS if whom in ("worker", "none") or name == "SIGHUP" else WATCHDOG_SECONDS)
+    status = child.wait(STAGE_SECONDS if whom in ("worker", "nobody") or name == "SIGHUP" else WATCHDOG_SECONDS)
     tally.longest = max(tally.longest, nobody_left(run, what))
     said = log.read_text(encoding="utf-8", errors="replace")
     tally.ends[f"{whom}: {status}"] += 1
@@ -166,7 +166,7 @@ def _send(run: Run, child: subprocess.Popen, number: signal.Signals, whom: str, 
         else:
             os.kill(dice.choice(workers) if whom == "worker" else child.pid, number)
     except ProcessLookupError:
-        return "none"
+        return "nobody"
     return whom
 
 
@@ -225,7 +225,8 @@ def main() -> None:
     until = time.monotonic() + (args.minutes * 60 if args.minutes else float("inf"))
     each = max(1, -(-args.kills // (len(names) * len(STAGES))))
     tally, dice = Tally(), random.Random(args.seed)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # behind nohup the stages would ignore it as well
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # behind nohup and the & of a script the stages would ignore these, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if time.monotonic() < until:
