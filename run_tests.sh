@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
-python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+python -m pytest -n auto --maxprocesses 4 --max-worker-restart 2 --dist loadfile --no-loadscope-reorder "$@"

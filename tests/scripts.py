@@ -6,6 +6,7 @@ Run as a program this file is that process.
 """
 
 import atexit
+import faulthandler
 import functools
 import gc
 import importlib
@@ -23,6 +24,8 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 LARGE = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.ndimage", "sklearn.ensemble", "cv2",
          "torch", "torchvision", "timm", "torch.utils.tensorboard", "albumentations", "pydicom", "SimpleITK", "lightgbm",
          "matplotlib.pyplot", "safetensors.torch", "rich.progress", "jinja2")
+HANGS_SECONDS = 600
+"""Far beyond any script of a test on a slow machine: one that hangs ends then, and its standard error has its stacks."""
 
 
 def run_script(script: str | Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,6 +71,7 @@ def _become(command: list[str], environment: dict[str, str], folder: str, out: s
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    faulthandler.dump_traceback_later(HANGS_SECONDS, exit=True, file=2)
     sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
     runpy.run_path(command[0], run_name="__main__")
 
