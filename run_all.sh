@@ -6,10 +6,12 @@ cd "$(dirname "$0")"
 source setup.sh
 case "${1:-}" in ""|-*) set -- ich --demo "$@" ;; esac
 
+# A lost ssh or a closed notebook ends nothing: what cannot be said then goes to lost_output.log beside the weights.
+trap '' HUP PIPE
+
 # With --all-stages a stage passes over the options that only other stages read; what none reads, the first refuses.
 stage() {
-  echo
-  echo "== $1"
+  printf '\n== %s\n' "$1" 2> /dev/null || true
   python "src/$1.py" --all-stages "${@:2}"
 }
 

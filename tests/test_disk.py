@@ -117,6 +117,13 @@ def test_modes_follow_the_umask(tmp_path, mask):
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
+def test_what_is_private_stays_so(tmp_path):
+    with replacing(tmp_path / "key", private=True) as part:
+        assert stat.S_IMODE(part.stat().st_mode) == 0o600
+        part.write_text("secret")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
 def test_sizes_in_words():
     assert [size_in_words(one) for one in (2.5e12, 20e6, 3000)] == ["2,500.0 GB", "20.0 MB", "3 kB"]
     with pytest.raises(UserError, match=r"point --out-dir at another folder"):
@@ -149,17 +156,26 @@ def test_a_foreign_folder_and_an_unreadable_table_are_one_line_each(open_to_all)
     secret = tmp_path / "input" / "x" / "labels.csv"
     secret.write_text("a\n1\n")
     secret.chmod(0o600)
+    table = tmp_path / "oof.parquet"
+    warm = tmp_path / "warm.parquet"
+    for path in (table, warm):
+        pd.DataFrame({"a": [1]}).to_parquet(path)
+    table.chmod(0o600)
     code = ("import os\n"
             "from pathlib import Path\n"
             "from radstack.running.cli import run\n"
-            "from radstack.core.files import write_text, read_text_table\n"
+            "from radstack.core.files import read_table, read_text_table, write_text\n"
+            "from radstack.core.artifact import content_hash\n"
             # What libraries import late they may find in a folder that only root can read.
             f"write_text(Path({str(tmp_path / 'a.csv')!r}), 'a')\n"
             f"read_text_table(Path({str(tmp_path / 'a.csv')!r}), ())\n"
+            f"read_table(Path({str(warm)!r}), '')\n"
             f"os.setuid({NOBODY})\n"
             "{}")
     tried = {f"run(lambda: write_text(Path({str(tmp_path / 'oof' / 'a')!r}), 'x'))": "you may not write into ",
-             f"run(lambda: read_text_table(Path({str(secret)!r}), ()))": "cannot read "}
+             f"run(lambda: read_text_table(Path({str(secret)!r}), ()))": "cannot read ",
+             f"run(lambda: content_hash(Path({str(secret)!r})))": "chmod a+r",
+             f"run(lambda: read_table(Path({str(table)!r}), ''))": f"cannot read {table}: Permission denied"}
     for line, words in tried.items():
         done = subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, text=True,
                               env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "HOME": "/"})

@@ -40,9 +40,9 @@ def sleeper(parent, kernel):
         signal.pause()
 
 
-@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "thread"])
-@pytest.mark.parametrize("how", ["spawn", "fork", "subprocess"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@pytest.mark.parametrize(("how", "kernel", "number"), [
+    ("spawn", True, signal.SIGKILL), ("spawn", False, signal.SIGKILL), ("fork", True, signal.SIGTERM),
+    ("fork", False, signal.SIGKILL), ("subprocess", True, signal.SIGKILL), ("subprocess", False, signal.SIGTERM)])
 def test_a_child_ends_with_its_parent(how, kernel, number):
     """The child holds the writing end of the pipe, which is read to its end: that comes when no process is left."""
     if kernel and sys.platform != "linux":

@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from events import watchdog
 
+from competitions import load
 from radstack.core.artifact import Artifact
 from radstack.core.files import HOST, replacing, sweep, write_text
 from radstack.core.lock import working_on
 from radstack.core.say import saying_to
+from radstack.running.cli import make_context
+from radstack.running.context import Options, add_variant
 
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join(map(str, (HERE, HERE.parent / "src")))
@@ -106,3 +110,26 @@ def test_what_another_run_is_writing_stays(tmp_path):
         os.utime(gone[2], (1, 1))
         sweep(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted(alive)
+
+
+NAMES = "abcdef"
+
+
+def add(place, name, barrier):
+    context = make_context(load("ich", True), Options(out_dir=str(place), data_dir=str(place)))
+    barrier.wait()
+    add_variant(context, "resnet", name, {"optim__lr": 0.1})
+
+
+def test_of_six_variants_named_at_once_none_is_lost(tmp_path):
+    load("ich", True)  # once, not in each process
+    fork = get_context("fork")
+    barrier = fork.Barrier(len(NAMES))
+    runs = [fork.Process(target=add, args=(tmp_path, name, barrier)) for name in NAMES]
+    with watchdog(120):
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+    assert [run.exitcode for run in runs] == [0] * len(NAMES)
+    assert set(json.loads((tmp_path / "weights" / "ich-demo" / "variants.json").read_text())) == set(NAMES)

@@ -11,7 +11,7 @@ from events import watchdog
 from workers import die, fail, square
 
 from radstack.core.errors import Missing, UserError
-from radstack.core.parallel import in_processes
+from radstack.core.parallel import in_processes, outcomes
 from radstack.running.tasks import Task, run_tasks
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ def test_only_the_job_of_a_killed_process_fails():
 @pytest.mark.parametrize(("kind", "error"), [("missing", Missing), ("odd", RuntimeError)])
 def test_an_error_comes_back_as_what_it_is(kind, error):
     with pytest.raises(error) as caught:
-        list(in_processes(fail, [kind, kind], 2))
+        list(outcomes(fail, [kind], 1))
     assert kind == "odd" or "workers.py" in caught.value.__notes__[0]
 
 
@@ -68,7 +68,9 @@ def test_no_process_is_left_and_ctrl_c_prints_one_line(tmp_path, whom, name):
     writing = os.open(door, os.O_WRONLY)  # so that the pipe does not end before the workers come
     os.set_blocking(reading, True)
     stage = subprocess.Popen([sys.executable, "-c", STAGE.format(door=str(door))], stderr=subprocess.PIPE, text=True,
-                             env={**os.environ, "PYTHONPATH": PATHS}, start_new_session=True)
+                             env={**os.environ, "PYTHONPATH": PATHS}, start_new_session=True,
+                             # As behind the & of a script, in whose programs SIGINT is ignored.
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     try:
         with watchdog(120):
             assert os.read(reading, 1) + os.read(reading, 1) == b"++"

@@ -102,8 +102,8 @@ def _digest(path: Path) -> str:
     if path.suffix == ".json":
         known = json.loads(content)
         if "files" in known:
-            hashes = {name: one["sha256"] for name, one in known["files"].items()}
-            content = json.dumps([known["key"], hashes]).encode()
+            # Not the key: in it are the times of the raw files, which each run drew for itself.
+            content = json.dumps({name: one["sha256"] for name, one in known["files"].items()}).encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -130,19 +130,20 @@ def nobody_left(run: Run, what: str) -> float:
     return time.monotonic() - start
 
 
-def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random, tally: Tally) -> None:
-    """Start a stage and kill it, or a part of it, at an instant within ``seconds``."""
+def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random, tally: Tally) -> float:
+    """Start a stage and kill it, or a part of it, at an instant within ``seconds``; how long it takes, as known then."""
     name, whom, instant = dice.choice(SIGNALS), dice.choice(TARGETS), dice.uniform(0, seconds)
-    child = run.start(stage, log)
+    start, child = time.monotonic(), run.start(stage, log)
     try:
         child.wait(instant)
         tally.late += 1
+        seconds, whom = time.monotonic() - start, "nobody, it was late,"
     except subprocess.TimeoutExpired:
         whom = _send(run, child, signal.Signals[name], whom, dice)
         tally.kills[f"{whom} {name}"] += 1
     what = f"{stage}, {name} to {whom} after {instant:.1f} s"
     # A worker's death is its parent's to deal with: it ends in its own time.
-    status = child.wait(STAGE_SECONDS if whom in ("worker", "none") or name == "SIGHUP" else WATCHDOG_SECONDS)
+    status = child.wait(STAGE_SECONDS if whom in ("worker", "nobody") or name == "SIGHUP" else WATCHDOG_SECONDS)
     tally.longest = max(tally.longest, nobody_left(run, what))
     said = log.read_text(encoding="utf-8", errors="replace")
     tally.ends[f"{whom}: {status}"] += 1
@@ -151,6 +152,7 @@ def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random
         raise Fault(f"{run.name} {what}: a traceback, see {log}")
     if status > 0 and whom == "worker" and "error: " not in said:
         raise Fault(f"{run.name} {what}: no word why it failed, see {log}")
+    return seconds
 
 
 def _send(run: Run, child: subprocess.Popen, number: signal.Signals, whom: str, dice: random.Random) -> str:
@@ -164,7 +166,7 @@ def _send(run: Run, child: subprocess.Popen, number: signal.Signals, whom: str, 
         else:
             os.kill(dice.choice(workers) if whom == "worker" else child.pid, number)
     except ProcessLookupError:
-        return "none"
+        return "nobody"
     return whom
 
 
@@ -199,7 +201,7 @@ def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally
     for stage in STAGES:
         for _ in range(kills):
             if time.monotonic() < until:
-                disturb(cut, stage, log, seconds[stage], dice, tally)
+                seconds[stage] = disturb(cut, stage, log, seconds[stage], dice, tally)
         finish(cut, stage, log)
         compare(products[stage], cut, stage)
     ends = [Path("submissions", f"{PREFIX}{name}-demo", "final.csv")]
@@ -223,6 +225,8 @@ def main() -> None:
     until = time.monotonic() + (args.minutes * 60 if args.minutes else float("inf"))
     each = max(1, -(-args.kills // (len(names) * len(STAGES))))
     tally, dice = Tally(), random.Random(args.seed)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # behind nohup and the & of a script the stages would ignore these, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if time.monotonic() < until:

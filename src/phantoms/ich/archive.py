@@ -20,7 +20,7 @@ from phantoms.ich.head import Slices
 from phantoms.ich.law import NOISE, draw_labels, majority, marked, with_any
 from phantoms.ich.render import Series, draw_series, draw_study
 from radstack.core.errors import UserError
-from radstack.core.files import write_table
+from radstack.core.files import write_table, writing
 
 TRUNCATED = "ID_6431af929"
 """The file of the real archive whose pixels end early."""
@@ -210,15 +210,12 @@ def _write_slices(folder: Path, seed: int, entry: Entry, drawn: Series, ids: lis
     """The DICOM files of one series. They become whole with their mark: without that, all are drawn again."""
     data = header(seed, entry, drawn.slices, several_windows)
     middle, place = len(ids) // 2, folder / f"stage_2_{entry.split}"
-    place.mkdir(parents=True, exist_ok=True)
-    try:
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
         for position, name in enumerate(ids):
             stored, intercept = store(drawn.pixels[position], entry, wrong[position])
             write_slice(place / f"{name}.dcm", data, drawn.slices.positions[position],
                               stored, intercept, truncated=entry.truncated and position == middle)
-    except OSError as error:
-        raise UserError(f"cannot write below {folder}: {error.strerror or error}; free some disk and run it again"
-                        ) from error
 
 
 def write_tables(folder: Path, truth: dict[str, np.ndarray], seed: int) -> None:

@@ -19,7 +19,7 @@ from phantoms.archive import read_truth as read_truth_arrays
 from phantoms.knee_age.law import Person, best_age, draw_person
 from phantoms.knee_age.render import Drawn, draw_volume
 from radstack.core.errors import UserError
-from radstack.core.files import write_table
+from radstack.core.files import need_disk, write_table, writing
 
 TEST_EVERY = 6
 """One person in six is test, with all visits."""
@@ -109,15 +109,17 @@ def write_volume(folder: Path, entry: Entry, person: Person, drawn: Drawn) -> No
     if entry.defect == "absent":
         return
     try:
-        _write(path, drawn.pixels, drawn, flipped, compressed=False)
-        if entry.defect == "truncated":
-            os.truncate(path.with_suffix(".raw"), drawn.pixels.nbytes * 2 // 3)
-        if entry.annotated:
-            labels = np.max([mask * np.int16(value) for mask, value in zip(drawn.outlined, INTENSITY)], axis=0)
-            _write(folder / label_path(name), labels, drawn, flipped, compressed=True)
-    except (OSError, RuntimeError) as error:
+        with writing(path, 2 * drawn.pixels.nbytes):
+            _write(path, drawn.pixels, drawn, flipped, compressed=False)
+            if entry.defect == "truncated":
+                os.truncate(path.with_suffix(".raw"), drawn.pixels.nbytes * 2 // 3)
+            if entry.annotated:
+                labels = np.max([mask * np.int16(value) for mask, value in zip(drawn.outlined, INTENSITY)], axis=0)
+                _write(folder / label_path(name), labels, drawn, flipped, compressed=True)
+    except RuntimeError as error:  # SimpleITK does not say why
+        need_disk(path.parent, 2 * drawn.pixels.nbytes, str(path))
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"cannot write {path}: {reason}; free some disk and run it again") from error
+        raise UserError(f"cannot write {path}: {reason}; check the disk and run it again") from error
 
 
 def _write(path: Path, array: np.ndarray, drawn: Drawn, flipped: bool, compressed: bool) -> None:

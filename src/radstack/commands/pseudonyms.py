@@ -6,7 +6,6 @@ key file, so that the same command gives the same pseudonyms again, also after i
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
@@ -44,8 +43,7 @@ class Pseudonyms:
     def write(self) -> None:
         """Write the key file, which its owner alone may read."""
         rows = [("secret", "", self.secret), *((*key, value) for key, value in sorted(self.known.items()))]
-        with replacing(self.file) as part:
-            os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
+        with replacing(self.file, private=True) as part:
             pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(part, index=False)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from radstack.core.disk import need_readable
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, sha256, write_json
 from radstack.core.lock import working_on
@@ -165,6 +166,7 @@ def content_hash(path: Path) -> str:
     """
     if not path.exists():
         raise Missing(path)
+    need_readable(path)
     manifest = manifest_of(path)
     recorded = read_json(manifest)["files"].get(path.name, {}) if manifest.exists() else {}
     return check_unedited(path, recorded) if recorded else sha256(path)

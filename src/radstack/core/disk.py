@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -43,12 +44,29 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 def disk_error(error: OSError) -> UserError | None:
     """``error`` of a disk or a folder in one line; None where it is of another kind."""
-    if error.errno not in TOLD or not isinstance(error.filename, str | os.PathLike):
+    if error.errno not in TOLD:
         return None
-    path = Path(error.filename)
-    # Raw data are only read; elsewhere a file that is there and keeps its bytes to itself was to be read.
-    reading = "input" in path.parts or (os.path.isfile(path) and not os.access(path, os.R_OK))  # noqa: PTH113
-    return unreadable(path, error) if reading else unwritable(path, error)
+    name = error.filename
+    if not isinstance(name, str | os.PathLike):
+        found = re.search("'([^']+)'", str(error))  # pyarrow has it in its text alone
+        if found is None:
+            return UserError(f"a file cannot be read or written: {_words(error)}; mend it and run the same command again")
+        name = found[1]
+    path = Path(name)
+    return unreadable(path, error) if _was_read(path) else unwritable(path, error)
+
+
+def need_readable(path: Path) -> None:
+    """UserError where a file that is there may not be read: some libraries call it missing."""
+    if not os.access(path, os.R_OK):
+        raise unreadable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _was_read(path: Path) -> bool:
+    """Whether an error tells of reading: raw data are only read; so was a file or folder that may not be looked into."""
+    closed = os.path.isfile(path) and not os.access(path, os.R_OK)  # noqa: PTH113
+    shut = os.path.isdir(path.parent) and not os.access(path.parent, os.X_OK)  # noqa: PTH112
+    return "input" in path.parts or closed or shut
 
 
 def elsewhere(path: Path) -> str:

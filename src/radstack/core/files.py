@@ -24,32 +24,43 @@ from radstack.core.errors import Missing, UserError
 
 
 @contextmanager
-def replacing(path: Path, needed: int = 0) -> Iterator[Path]:
+def replacing(path: Path, needed: int = 0, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it over ``path``, on failure delete it.
 
     ``needed`` bytes are what it will hold, for the message, where that is known. The file may be read by whom the umask
-    lets, also where a library makes its files private. UserError where the disk is full or the folder cannot be written;
-    whatever ``path`` held before is untouched.
+    lets, also where a library makes its files private; with ``private`` by its owner alone, from its first byte on.
+    UserError where the disk is full or the folder cannot be written; whatever ``path`` held before is untouched.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}@{HOST}.part")
     try:
-        mode = _usual_mode(part)
-        yield part
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        if stat.S_IMODE(part.stat().st_mode) != mode:
-            part.chmod(mode)
-        part.replace(path)
+        with writing(path, needed):
+            mode = _usual_mode(part)
+            if private:
+                mode = 0o600
+                os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode))
+            yield part
+            with part.open("rb") as handle:
+                os.fsync(handle.fileno())
+            if stat.S_IMODE(part.stat().st_mode) != mode:
+                part.chmod(mode)
+            part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn what disk and rights answer in the block, which writes ``path`` (or below it), into a UserError that names it."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:
         cause = _os_error(error)
         if cause is None:
             raise
-        raise _told(path, part, cause, needed) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        raise _told(path, cause, needed) from error
 
 
 def _usual_mode(part: Path) -> int:
@@ -72,10 +83,10 @@ def _os_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def _told(path: Path, part: Path, error: OSError, needed: int) -> UserError:
+def _told(path: Path, error: OSError, needed: int) -> UserError:
     """``error``, met while ``path`` was written, perhaps by reading another file."""
-    other = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else part
-    if other in (path, part, *path.parents):
+    other = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else path
+    if other in (path, *path.parents) or other.parent == path.parent or path in other.parents:
         return unwritable(path, error, needed)
     return disk_error(error) or UserError(f"cannot write {path}: {error}")
 

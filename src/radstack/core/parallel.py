@@ -103,22 +103,22 @@ def outcomes(function: Callable[[Any], Any], items: list[Any], workers: int, ret
         while todo or crew:
             while todo and len(crew) < workers:
                 crew.append(_Worker(function, items, todo.popleft()))
-            for worker in [one for one in crew if one.pipe in wait([one.pipe for one in crew])]:
+            ready = wait([worker.pipe for worker in crew])
+            for worker in [one for one in crew if one.pipe in ready]:
                 number, (kind, value) = worker.number, worker.answer()
-                if kind == DIED and deaths[number] < retries:
-                    deaths[number] += 1
-                    todo.appendleft(number)
-                if kind == DIED:
-                    crew.remove(worker)
-                elif todo and kind == DONE:
-                    worker.give(todo.popleft())
-                elif kind == DONE:
-                    crew.remove(worker)
-                    worker.end(patient=True)
                 if kind == RAISED:
                     patient = True
                     raise value
-                if kind == DONE or number not in todo:
+                again = kind == DIED and deaths[number] < retries
+                if again:
+                    deaths[number] += 1
+                    todo.appendleft(number)
+                if kind == DONE and todo:
+                    worker.give(todo.popleft())
+                else:
+                    crew.remove(worker)
+                    worker.end(patient=True)
+                if not again:
                     yield number, value
     finally:
         for worker in crew:

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from radstack.core.files import replacing
+from radstack.core.files import replacing, writing
 from radstack.core.say import Report, say
 
 T = TypeVar("T")
@@ -67,15 +67,17 @@ class Log:
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Append ``figures`` of ``step``; on disk when this returns."""
-        with self._table.open("a", newline="", encoding="utf-8") as handle:
-            csv.writer(handle).writerows((step, f"{time.time():.1f}", name, value) for name, value in figures.items())
-        for name, value in figures.items():
-            self._events.add_scalar(name, value, step)
-        self._events.flush()
+        with writing(self._table):
+            with self._table.open("a", newline="", encoding="utf-8") as handle:
+                csv.writer(handle).writerows((step, f"{time.time():.1f}", name, value) for name, value in figures.items())
+            for name, value in figures.items():
+                self._events.add_scalar(name, value, step)
+            self._events.flush()
 
     def close(self) -> None:
         """Close the event file."""
-        self._events.close()
+        with writing(self._table):
+            self._events.close()
 
     def _keep(self, done: int) -> None:
         text = self._table.read_text(encoding="utf-8") if done and self._table.exists() else ""
@@ -173,7 +175,9 @@ class Bar(Track):
         self._bar.update(self._task, total=self.total, completed=self.done, words=self._words())
 
     def _line(self, ending: str = "") -> None:
-        """The bar already shows it."""
+        """The bar already shows it, unless its terminal is lost: then the lines are what remains."""
+        if not sys.stderr.isatty():
+            super()._line(ending)
 
 
 def track(total: int | None, what: str, *, done: int = 0, report: Report | None = None,

@@ -51,7 +51,7 @@ def lost_file() -> Path | None:
     return _lost
 
 
-class Steady(io.TextIOBase):
+class Steady:
     """A text stream that never fails: from the first line that cannot be written on, all goes to the file of `lost_to`."""
 
     def __init__(self, stream: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
+from radstack.core.lock import working_on
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
 from radstack.recipes.competition import Competition
@@ -219,14 +220,24 @@ def add_variant(context: Context, base: str, name: str, edits: dict[str, Any], k
     """
     if not NAME.fullmatch(name):
         raise UserError(f"--name {name!r} cannot name a folder; take up to 80 letters, digits, and . _ + - behind the first")
-    known, entry = read_variants(context.paths), {"base": base, "edits": edits}
+    entry = {"base": base, "edits": edits}
+    recipe = variant(context.competition, name, entry)
+    _refuse_taken(context, name, entry)
+    if keep:
+        with working_on(variants_file(context.paths)):  # what others add is read before it is written again
+            known = _refuse_taken(context, name, entry)
+            if name not in known:
+                write_json(variants_file(context.paths), {**known, name: entry})
+    return recipe
+
+
+def _refuse_taken(context: Context, name: str, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The variants that there are; a UserError where ``name`` is that of another recipe than ``entry`` says."""
+    known = read_variants(context.paths)
     taken = {*TAKEN, *(recipe.name for recipe in context.competition.recipes)}
     if name in taken or known.get(name, entry) != entry:
         raise UserError(f"--name {name} is taken by another recipe; choose a new name")
-    recipe = variant(context.competition, name, entry)
-    if keep:
-        write_json(variants_file(context.paths), {**known, name: entry})
-    return recipe
+    return known
 
 
 def variant(competition: Competition, name: str, entry: dict[str, Any]) -> Any:

@@ -1,9 +1,13 @@
 """Stage 00: raw data."""
 
+from pathlib import Path
+
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
+from radstack.core.lock import working_on
 from radstack.core.say import say
+from radstack.recipes.competition import Phantoms
 from radstack.running.context import Context
 
 
@@ -19,15 +23,27 @@ def get_demo(context: Context, size: int) -> None:
                    f"; your own belong into {context.paths.input}")
         raise UserError(f"say which data: --demo draws phantoms{archive}")
     folder, size = context.paths.input, size or competition.phantoms.size
-    done = manifest_of(folder)
-    if folder.exists() and done.exists() and read_json(done) == {"series": size}:
+    if _is_drawn(folder, size):
         print(f"  kept {folder}: {size} series")
     elif context.options.dry_run:
         print(f"  would draw {size} series into {folder}")
     else:
-        done.unlink(missing_ok=True)
-        competition.phantoms.draw(folder, series=size, workers=context.options.workers)
-        write_json(done, {"series": size})
+        _draw(competition.phantoms, folder, size, context.options.workers)
+
+
+def _is_drawn(folder: Path, size: int) -> bool:
+    done = manifest_of(folder)
+    return folder.exists() and done.exists() and read_json(done) == {"series": size}
+
+
+def _draw(phantoms: Phantoms, folder: Path, size: int, workers: int) -> None:
+    with working_on(folder) as waited:
+        if waited and _is_drawn(folder, size):
+            print(f"  kept {folder}: that run has drawn it")
+            return
+        manifest_of(folder).unlink(missing_ok=True)
+        phantoms.draw(folder, series=size, workers=workers)
+        write_json(manifest_of(folder), {"series": size})
 
 
 def get_kaggle(context: Context) -> None:
@@ -41,4 +57,5 @@ def get_kaggle(context: Context) -> None:
     if context.options.dry_run:
         print(f"  would download {competition.data.kaggle} into {folder}")
         return
-    download(competition.data.kaggle, folder, report=say, needed_bytes=competition.data.disk)
+    with working_on(folder):
+        download(competition.data.kaggle, folder, report=say, needed_bytes=competition.data.disk)
