@@ -28,7 +28,7 @@ from radstack.commands.predict import faults, other_versions, read_manifest, sou
 from radstack.commands.rehearse import check_modules, compared, link_pictures, make_environment, rehearse, timed
 from radstack.core.artifact import content_hash
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import sha256
+from radstack.core.files import alone, sha256
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Train
 from radstack.running.cli import make_context
@@ -259,6 +259,8 @@ def test_what_is_missing_stale_or_edited_is_not_bundled(context, trained, tmp_pa
     assert "would make" in capsys.readouterr().out and not (tmp_path / "bundles").exists()
     short = change(there.competition.recipe("resnet"), train=Train(epochs=3))
     others = tuple(short if one.name == "resnet" else one for one in there.competition.models.experiments)
+    with alone(there.paths.bundle), pytest.raises(UserError, match="another run is writing .*lumps-demo"):
+        make_bundle(there)
     with pytest.raises(UserError, match="resnet/fold0.safetensors is stale: the recipe changed"):
         make_bundle(make_context(change(there.competition, models__experiments=others), there.options))
     there = make_context(there.competition, there.options)
@@ -473,3 +475,39 @@ def test_a_gpu_that_computes_is_used(card):
     zeros = torch.zeros
     card(lambda shape, device: zeros(shape))
     assert has_gpu()
+
+
+# -- what a changed label costs ---------------------------------------------------------------------------------------
+
+
+def test_a_changed_label_costs_the_networks_that_learned_from_it_and_what_follows(trained, tmp_path):
+    for name in ("input", "folds", "cache", "weights", "oof", "submissions"):
+        shutil.copytree(trained / name, tmp_path / name, copy_function=shutil.copy2)
+    folds = pd.read_csv(tmp_path / "folds/lumps-demo/folds.csv", dtype={"group": str})
+    table = pd.read_csv(tmp_path / "input/lumps-demo/train.csv", dtype=str)
+    row = table.index[0]
+    own = int(folds.set_index("group").loc[table.loc[row, "patient"], "fold"])
+    others = [fold for fold in range(3) if fold != own]
+    table.loc[row, "diameter"] = str(float(table.loc[row, "diameter"]) + 0.25)
+    table.to_csv(tmp_path / "input/lumps-demo/train.csv", index=False)
+
+    def made(script):
+        done = run_script(script, "lumps", "--demo", "--data-dir", tmp_path, "--out-dir", tmp_path,
+                          RADSTACK_COMPETITIONS=str(trained / "mine"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return set(re.findall(r"^  (?:making|to make) (.*?): ", done.stdout, re.MULTILINE))
+
+    before = (tmp_path / "folds/lumps-demo/folds.csv").read_bytes()
+    made("01_make_folds")
+    assert (tmp_path / "folds/lumps-demo/folds.csv").read_bytes() == before  # dealt alike
+    made("02_localize")
+    assert not [name for name in made("03_cache") if "shard" in name]
+    networks = ("resnet", "byobnet")
+    assert made("04_train") == {f"train {name} fold {fold}" for name in networks for fold in others}
+    told = made("05_predict")
+    assert {name for name in told if name.startswith("predict test")} == {
+        f"predict test with {name} fold {fold}" for name in networks for fold in others}
+    assert {name for name in told if name.startswith("predict ") and "test" not in name} == {
+        f"predict {name} fold {fold}" for name in networks for fold in range(3)}  # with the score of the changed row
+    assert made("07_stack") == {"final/fold0.parquet", "final/fold0_test.parquet"}
+    assert all(not made(script) for script in ("04_train", "05_predict", "07_stack"))

@@ -17,7 +17,7 @@ from radstack.commands.needs import closure, distributions, lock_lines
 from radstack.commands.products import size_of
 from radstack.core.artifact import Artifact, check_unedited, manifest_of
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import need_disk, read_json, replacing, sha256, write_json, write_text
+from radstack.core.files import alone, need_disk, read_json, replacing, sha256, write_json, write_text
 from radstack.core.recipe import as_dict
 from radstack.recipes.stacker import Stacker
 from radstack.report.known import known_of, write_known
@@ -54,6 +54,15 @@ def make_bundle(context: Context, half: bool = False) -> Path:
         print(f"  would make {bundle}: {len(weights)} files of {len(members)} models, {size / 1e6:,.1f} MB")
         return bundle
     need_disk(context.paths.out, 2 * size, "the bundle")
+    with alone(bundle):
+        _write_bundle(context, members, weights, half)
+    print(f"  {bundle}: {len(members)} models, {size_of(bundle) / 1e6:,.1f} MB; "
+          f"predict with: python {bundle / 'predict.py'} FOLDER OUT.csv")
+    return bundle
+
+
+def _write_bundle(context: Context, members: dict[str, list[int]], weights: list[Path], half: bool) -> None:
+    bundle = context.paths.bundle
     part = bundle.with_name(f".{bundle.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for file in weights:
@@ -69,9 +78,6 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     write_json(part / "manifest.json", manifest(context, part, members, names, half))
     shutil.rmtree(bundle, ignore_errors=True)
     part.rename(bundle)
-    print(f"  {bundle}: {len(members)} models, {size_of(bundle) / 1e6:,.1f} MB; "
-          f"predict with: python {bundle / 'predict.py'} FOLDER OUT.csv")
-    return bundle
 
 
 def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "", image: Path | None = None,

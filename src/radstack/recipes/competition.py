@@ -147,6 +147,8 @@ class Data:
     """Training and test pictures of the whole data set, for a plan before stage 01 counts them; 0 where data are private."""
     a_series: int = 1
     """Pictures of a series, on average."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of the index that say the labels in other words; where one changes, only what learns from labels is old."""
     needs_columns: bool = False
     """Whether new pictures need the user's table of what stands beside them; the list of test pictures has it."""
     index_new: IndexNew | None = None
