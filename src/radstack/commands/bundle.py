@@ -81,12 +81,15 @@ def _write_bundle(context: Context, members: dict[str, list[int]], weights: list
 
 
 def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "", image: Path | None = None,
-               columns: str = "", hours: float = 0.0) -> None:
+               columns: str = "", hours: float = 0.0) -> Path:
     """Make ``bundle`` a data set and an offline notebook of ``user`` at Kaggle, and send them if ``push``.
 
     ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze),
     ``columns`` the name of a table there of what stands beside the pictures (the list of the test pictures, where a
     competition needs one and none is named), ``hours`` a deadline for the prediction there.
+
+    Returns:
+        The folder that holds both.
 
     Raises:
         UserError: this copy has no ``radstack/submission/kernel.py``, or Kaggle would refuse it.
@@ -100,9 +103,11 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     index, data = read_index(context), context.competition.data
     marker = data.sample_file(context.paths.input).name
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
-    kernel.kaggle(bundle, user, push, competition=test_data or data.kaggle, marker=marker,
-                  pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
-                  columns=columns or marker * data.needs_columns, hours=hours, dry_run=context.options.dry_run)
+    made: Path = kernel.kaggle(
+        bundle, user, push, competition=test_data or data.kaggle, marker=marker,
+        pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
+        columns=columns or marker * data.needs_columns, hours=hours, dry_run=context.options.dry_run)
+    return made
 
 
 def members_of(context: Context) -> dict[str, list[int]]:
