@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
     shutil.copytree(TEMPLATE, place / "mine" / "lumps", ignore=shutil.ignore_patterns("__pycache__"))
     for file in (place / "mine" / "lumps").glob("*.py"):
         file.write_text(file.read_text(encoding="utf-8").replace("_template", "lumps").replace(
-            "epochs=10", "epochs=1"), encoding="utf-8")
+            "epochs=10", "epochs=3").replace("scale=7.0", "scale=7.0, squared=True"), encoding="utf-8")
     command(place, "00_get_data", "--demo-size", "16")
     for script in ("01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "07_stack", "08_submit"):
         command(place, script)
@@ -308,9 +308,9 @@ def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, mo
     assert told.pop() == ((bundle, "me", True), usual)
     for_kaggle(context, bundle, "me", True, columns="sexes.csv", hours=8.5)
     assert told.pop()[1] == usual | {"columns": "sexes.csv", "hours": 8.5}
-    needy = make_context(change(context.competition, data__needs_columns=True), context.options)
+    needy = make_context(change(context.competition, data__columns_file=lambda folder: folder / "test.csv"), context.options)
     for_kaggle(needy, bundle, "me", True)
-    assert told.pop()[1] == usual | {"columns": "test.csv"} and load("bone_age").data.needs_columns
+    assert told.pop()[1] == usual | {"columns": "test.csv"} and load("bone_age").data.columns_file
     with pytest.raises(UserError, match="--hours must be above 0"):
         for_kaggle(context, bundle, "me", True, hours=-1)
 

@@ -85,8 +85,8 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     """Make ``bundle`` a data set and an offline notebook of ``user`` at Kaggle, and send them if ``push``.
 
     ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze),
-    ``columns`` the name of a table there of what stands beside the pictures (the list of the test pictures, where a
-    competition needs one and none is named), ``hours`` a deadline for the prediction there.
+    ``columns`` the name of a table there of what stands beside the pictures (the organizer's, where a competition needs
+    one and none is named), ``hours`` a deadline for the prediction there.
 
     Returns:
         The folder that holds both.
@@ -101,12 +101,13 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     if hours < 0:
         raise UserError("--hours must be above 0, for example --hours 8.5")
     index, data = read_index(context), context.competition.data
-    marker = data.sample_file(context.paths.input).name
+    marker, told = (find(context.paths.input) if find else None for find in (data.sample_file, data.columns_file))
+    assert marker is not None
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
     made: Path = kernel.kaggle(
-        bundle, user, push, competition=test_data or data.kaggle, marker=marker,
+        bundle, user, push, competition=test_data or data.kaggle, marker=marker.name,
         pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
-        columns=columns or marker * data.needs_columns, hours=hours, dry_run=context.options.dry_run)
+        columns=columns or (told.name if told else ""), hours=hours, dry_run=context.options.dry_run)
     return made
 
 

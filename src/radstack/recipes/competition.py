@@ -149,8 +149,9 @@ class Data:
     """Pictures of a series, on average."""
     label_columns: tuple[str, ...] = ()
     """Columns of the index that say the labels in other words; where one changes, only what learns from labels is old."""
-    needs_columns: bool = False
-    """Whether new pictures need the user's table of what stands beside them; the list of test pictures has it."""
+    columns_file: Callable[[Path], Path | None] | None = None
+    """The organizer's table, below ``input/<name>``, of what must be known of new pictures beside their pixels; None, or
+    gives None, where there is none."""
     index_new: IndexNew | None = None
     """None for PNG files, each a picture of its own, with the columns that the user's table has."""
 
