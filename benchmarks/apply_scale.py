@@ -58,7 +58,7 @@ def peak() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
 
 
-def copies(drawn: Path, folder: Path, count: int) -> None:
+def copies(drawn: Path, folder: Path, count: int, a_series: int = A_SERIES) -> None:
     """Write ``count`` slices: one drawn slice with other ids and positions, each of the length of the old."""
     import pydicom
 
@@ -70,7 +70,7 @@ def copies(drawn: Path, folder: Path, count: int) -> None:
     one.save_as(drawn / "template", enforce_file_format=True)
     template = (drawn / "template").read_bytes()
     for number in range(count):
-        series, place = divmod(number, A_SERIES)
+        series, place = divmod(number, a_series)
         where = folder / f"{series:06d}"
         where.mkdir(parents=True, exist_ok=True)
         ids = template.replace(b"P@@@@@@@", b"P%07d" % series).replace(b"S@@@@@@@", b"S%07d" % series)

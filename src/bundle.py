@@ -6,11 +6,13 @@ writes   bundles/<competition>/: weights, sources, apply.txt, report.txt (packag
 command  python src/bundle.py ich [--half]          (--half: networks as float16, half the size, answers a little otherwise)
          python src/bundle.py ich --rehearse        (then predicts the test set from the bundle alone, and compares)
          python src/bundle.py ich --demo --rehearse --times 5       (and a drawn test set of five times the size)
-         python src/bundle.py ich --kaggle USER [--push]            (data set and offline notebook for Kaggle)
+         python src/bundle.py ich --kaggle USER [--push]            (data set and offline notebook for Kaggle;
+                                                                     with --rehearse the notebook is run first)
 then     python bundles/ich/predict.py FOLDER OUT.csv
 takes    seconds; --rehearse as long as the test set takes
 """
 
+from functools import partial
 from pathlib import Path
 
 from competitions import load
@@ -38,14 +40,16 @@ def main() -> None:
     context = open_context(args, load)
     from radstack.commands.bundle import for_kaggle, make_bundle
 
-    bundle = make_bundle(context, args.half)
-    if args.rehearse and not context.options.dry_run:
+    bundle, rehearsed = make_bundle(context, args.half), args.rehearse and not context.options.dry_run
+    at_kaggle = partial(for_kaggle, context, bundle, args.kaggle, test_data=args.test_data, image=args.image,
+                        columns=args.columns, hours=args.hours)
+    kernel = at_kaggle(push=args.push and not rehearsed) if args.kaggle else None
+    if rehearsed:
         from radstack.commands.rehearse import rehearse
 
-        rehearse(context, bundle, args.times)
-    if args.kaggle:
-        for_kaggle(context, bundle, args.kaggle, args.push, args.test_data, args.image, args.columns,
-                   args.hours)
+        rehearse(context, bundle, args.times, kernel)
+        if args.kaggle and args.push:
+            at_kaggle(push=True)  # only what was rehearsed is sent
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from competitions import load
 from phantoms.ich import draw
 from radstack.commands.apply import Wish, run_apply
 from radstack.core.errors import UserError
-from radstack.core.files import stamp
+from radstack.core.files import alone, stamp
 from radstack.core.recipe import change
 from radstack.core.unpack import unpack
 from radstack.images.strangers import strangers
@@ -447,6 +447,13 @@ def test_a_device_that_does_not_work_is_the_cpu_in_one_line(solution, slices, an
     works.cache_clear()
     said = capsys.readouterr().out
     assert len(answers) == 1 and "cuda does not work here (RuntimeError: no kernel image" in said
+
+
+def test_a_second_run_into_the_same_table_or_work_is_refused(solution, inbox, tmp_path):
+    for held in (tmp_path / "out.csv", tmp_path / "out_work"):
+        with alone(held), pytest.raises(UserError, match=f"another run is writing {held}"):
+            run_apply(solution, Wish(inbox, tmp_path / "out.csv"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_makes_nothing(solution, inbox, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A bundle of a trained copy of the template: complete, moved, spoiled, halved, rehearsed."""
 
+import filecmp
 import functools
 import json
 import os
@@ -25,10 +26,18 @@ from radstack.commands.bundle import for_kaggle, make_bundle, write_half
 from radstack.commands.environment import canonical
 from radstack.commands.needs import LEFT_OUT, closure, distributions, lock_lines, with_needs
 from radstack.commands.predict import faults, other_versions, read_manifest, sound
-from radstack.commands.rehearse import check_modules, compared, link_pictures, make_environment, rehearse, timed
+from radstack.commands.rehearse import (
+    check_modules,
+    compared,
+    link_pictures,
+    make_environment,
+    rehearse,
+    rehearse_notebook,
+    timed,
+)
 from radstack.core.artifact import content_hash
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import sha256
+from radstack.core.files import alone, sha256
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Train
 from radstack.running.cli import make_context
@@ -36,6 +45,7 @@ from radstack.running.context import Options
 from radstack.running.device import has_gpu, works
 from radstack.stack.registry import method_of
 from radstack.stack.store import read_fitted
+from radstack.submission.kernel import write_kernel
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +57,7 @@ def trained(tmp_path_factory):
     shutil.copytree(TEMPLATE, place / "mine" / "lumps", ignore=shutil.ignore_patterns("__pycache__"))
     for file in (place / "mine" / "lumps").glob("*.py"):
         file.write_text(file.read_text(encoding="utf-8").replace("_template", "lumps").replace(
-            "epochs=10", "epochs=1"), encoding="utf-8")
+            "epochs=10", "epochs=3").replace("scale=7.0", "scale=7.0, squared=True"), encoding="utf-8")
     command(place, "00_get_data", "--demo-size", "16")
     for script in ("01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "07_stack", "08_submit"):
         command(place, script)
@@ -271,6 +281,13 @@ def test_what_is_missing_stale_or_edited_is_not_bundled(context, trained, tmp_pa
     assert not (tmp_path / "bundles").exists()
 
 
+def test_a_second_run_that_bundles_is_told(context, trained, tmp_path):
+    there = elsewhere(context, tmp_path, trained)
+    with alone(there.paths.bundle), pytest.raises(UserError, match="another run is writing .*lumps-demo"):
+        make_bundle(there)
+    assert not list((tmp_path / "bundles").iterdir())
+
+
 def test_weights_alone_are_enough_for_a_bundle(context, trained, tmp_path):
     for name in ("weights", "oof"):
         shutil.copytree(trained / name, tmp_path / name, copy_function=shutil.copy2)
@@ -291,9 +308,9 @@ def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, mo
     assert told.pop() == ((bundle, "me", True), usual)
     for_kaggle(context, bundle, "me", True, columns="sexes.csv", hours=8.5)
     assert told.pop()[1] == usual | {"columns": "sexes.csv", "hours": 8.5}
-    needy = make_context(change(context.competition, data__needs_columns=True), context.options)
+    needy = make_context(change(context.competition, data__columns_file=lambda folder: folder / "test.csv"), context.options)
     for_kaggle(needy, bundle, "me", True)
-    assert told.pop()[1] == usual | {"columns": "test.csv"} and load("bone_age").data.needs_columns
+    assert told.pop()[1] == usual | {"columns": "test.csv"} and load("bone_age").data.columns_file
     with pytest.raises(UserError, match="--hours must be above 0"):
         for_kaggle(context, bundle, "me", True, hours=-1)
 
@@ -473,3 +490,54 @@ def test_a_gpu_that_computes_is_used(card):
     zeros = torch.zeros
     card(lambda shape, device: zeros(shape))
     assert has_gpu()
+
+
+def test_the_notebook_is_rehearsed_as_it_would_run_at_kaggle(context, bundle, trained, tmp_path):
+    def written(name, **more):
+        write_kernel(bundle, tmp_path / name, "me", "radstack-lumps", "me/lumps", "test.csv", pictures=("pictures",), **more)
+        return tmp_path / name
+
+    python = make_environment(bundle / "apply.txt", tmp_path / "environment")
+    found = rehearse_notebook(context, written("good"), python, tmp_path / "run")
+    assert found["equal"] and found["seconds"] > 0
+    with pytest.raises(UserError, match="the notebook failed in the rehearsal: .*sexes.csv is not below"):
+        rehearse_notebook(context, written("bad", columns="sexes.csv"), python, tmp_path / "again")
+
+
+# -- what a changed label costs ---------------------------------------------------------------------------------------
+
+
+def test_a_changed_label_costs_the_networks_that_learned_from_it_and_what_follows(trained, tmp_path):
+    for name in ("input", "folds", "cache", "weights", "oof", "submissions"):
+        shutil.copytree(trained / name, tmp_path / name, copy_function=shutil.copy2)
+    folds = pd.read_csv(tmp_path / "folds/lumps-demo/folds.csv", dtype={"group": str})
+    table = pd.read_csv(tmp_path / "input/lumps-demo/train.csv", dtype=str)
+    row = table["diameter"].astype(float).idxmax()
+    own = int(folds.set_index("group").loc[table.loc[row, "patient"], "fold"])
+    others = [fold for fold in range(3) if fold != own]
+    table.loc[row, "diameter"] = "13.0"  # far below what it was, and large still, so that folds are dealt alike
+    table.to_csv(tmp_path / "input/lumps-demo/train.csv", index=False)
+
+    def made(script):
+        done = run_script(script, "lumps", "--demo", "--data-dir", tmp_path, "--out-dir", tmp_path,
+                          RADSTACK_COMPETITIONS=str(trained / "mine"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return set(re.findall(r"^  (?:making|to make) (.*?): ", done.stdout, re.MULTILINE))
+
+    before = (tmp_path / "folds/lumps-demo/folds.csv").read_bytes()
+    made("01_make_folds")
+    assert (tmp_path / "folds/lumps-demo/folds.csv").read_bytes() == before
+    made("02_localize")
+    assert not [name for name in made("03_cache") if "shard" in name]
+    networks = ("resnet", "byobnet")
+    assert made("04_train") == {f"train {name} fold {fold}" for name in networks for fold in others}
+    other = [f"{name}/fold{fold}" for name in networks for fold in range(3)
+             if not filecmp.cmp(*(place / f"weights/lumps-demo/{name}/fold{fold}.safetensors"
+                                  for place in (trained, tmp_path)), shallow=False)]
+    told = made("05_predict")
+    assert other and {name for name in told if name.startswith("predict test")} == {
+        f"predict test with {name.replace('/fold', ' fold ')}" for name in other}
+    assert {name for name in told if name.startswith("predict ") and "test" not in name} == {
+        f"predict {name} fold {fold}" for name in networks for fold in range(3)}  # with the score of the changed row
+    made("07_stack")
+    assert all(not made(script) for script in ("04_train", "05_predict", "07_stack"))

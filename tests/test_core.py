@@ -3,16 +3,19 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from competitions import load
-from radstack.core.artifact import Artifact, content_hash
+from radstack.core.artifact import Artifact, Lesson, Part, content_hash
 from radstack.core.errors import LeakError, UserError
-from radstack.core.files import need_disk, replacing, sweep, write_table, write_text
+from radstack.core.files import alone, need_disk, replacing, sweep, write_table, write_text
 from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
 from radstack.core.recipe import as_dict, change, code_digest, digest, parse_edits
 from radstack.recipes.competition import FoldRecipe
@@ -232,3 +235,59 @@ def test_a_competition_deals_its_own_folds_and_its_edit_deals_anew(tmp_path, cap
         deal_folds(context)
     assert read_folds(context).set_index("group")["fold"].to_dict() == dict(zip("pqrstu", [0, 1, 2, 0, 1, 2]))
     assert capsys.readouterr().out.count("making") == 1
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from radstack.core.files import alone
+with alone(Path(sys.argv[2])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_of_two_runs_at_one_file_the_second_is_told_and_a_killed_one_is_no_hindrance(tmp_path):
+    file = tmp_path / "made" / "out.csv"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(Path(__file__).parents[1] / "src"), str(file)],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another run is writing .*out.csv; wait until it ends"), alone(file):
+        pass
+    with alone(file.with_name("other.csv")):
+        pass
+    holder.kill()
+    holder.communicate()
+    with alone(file), pytest.raises(UserError, match="another run"), alone(file):
+        pass
+    assert not list(file.parent.iterdir())
+
+
+def test_a_lesson_is_the_rows_and_labels_that_a_network_meets(tmp_path):
+    table = pd.DataFrame({"split": ["train"] * 4 + ["test"], "group": list("abcde"), "male": [0, 1, 0, 1, 1],
+                          "left": [0.0, 1, 0, 1, np.nan], "right": [1.0, 1, 0, 0, np.nan]})
+    pd.DataFrame({"group": list("abcd"), "fold": [0, 0, 1, 1]}).to_csv(tmp_path / "folds.csv", index=False)
+    whole = Lesson(("left", "right"), ("left",), folds=tmp_path / "folds.csv", fold=1)
+    lessons = {"left": whole, "both": change(whole, learned=("left", "right")), "other fold": change(whole, fold=0),
+               "men": change(whole, keep="male == 1"), "none": Lesson(("left", "right"))}
+
+    def digests(row=None, **values):
+        written = table.copy()
+        for name, value in values.items():
+            written.loc[row, name] = value
+        written.to_parquet(tmp_path / "rows.parquet")
+        return {name: Part(tmp_path / "rows.parquet", "train", lesson).digest() for name, lesson in lessons.items()}
+
+    before = digests()
+
+    def moved(row, **values):
+        after = digests(row, **values)
+        return {name for name in lessons if after[name] != before[name]}
+
+    assert len(set(before.values())) == len(lessons) and digests() == before
+    assert moved(0, left=1.0) == {"left", "both"}  # a woman of fold 0
+    assert moved(1, left=0.0) == {"left", "both", "men"}
+    assert moved(2, left=1.0) == {"other fold"}
+    assert moved(1, right=0.0) == {"both"}
+    assert moved(0, male=1) == set(lessons) - {"other fold"}
+    assert moved(4, male=0) == set()
+    assert Part(tmp_path / "rows.parquet", "train", whole).name.endswith("rows.parquet: train rows but fold 1")

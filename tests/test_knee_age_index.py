@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from dicom_files import make_dicom
 
 from competitions import load
-from competitions.knee_age.index import COLUMNS, build_index
+from competitions.knee_age.index import COLUMNS, build_index, index_new
 from competitions.knee_age.labels import read_labels, sample_file
 from competitions.knee_age.volume import (
     BONES,
@@ -407,3 +407,24 @@ def test_the_real_knees_are_read_and_refused_for_what_they_are(tmp_path):
     tables(folder, ROWS + rows)
     found = reasons(build(folder)[1])
     assert sorted(found.values()) == ["not-coronal"] * 3 + ["two-echoes"]
+
+
+def test_new_volumes_get_their_source_and_name_from_the_table_or_their_folder(tmp_path):
+    """By the source a volume is cropped; the folder that is given may lie within that of the table."""
+    files = ["Epi_Study/MHD/a.mha", "Other/MHD/b.mha", "Jopp_Study/MHD/c.mha", "d.mha"]
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 60, 40), np.uint8)
+    for file in files:
+        volume = sitk.GetImageFromArray(pixels)
+        volume.SetSpacing((0.5, 0.5, 3.0))
+        volume.SetDirection((1, 0, 0, 0, 0, 1, 0, -1, 0))
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(volume, str(tmp_path / file))
+    given = pd.DataFrame({"subject": ["A", "B", "D", "E"], "visit": "1", "source": ["JOPP", "epi", "", "epi"],
+                          "file": ["data/Epi_Study/MHD/a.mha", "data/Other/MHD/b.mha", "x/d.mha", "y/d.mha"]})
+
+    def known(table):
+        rows, _ = index_new(tmp_path, 1, tmp_path / "parts", table)
+        return rows.drop_duplicates("path").set_index("path")[["series", "source"]].apply(tuple, axis=1).to_dict()
+
+    assert known(pd.DataFrame()) == dict(zip(files, [("a_1", "epi"), ("b_1", ""), ("c_1", "jopp"), ("d_1", "")]))
+    assert known(given) == dict(zip(files, [("A_1", "jopp"), ("B_1", "epi"), ("c_1", "jopp"), ("d_1", "")]))

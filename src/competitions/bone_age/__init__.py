@@ -35,7 +35,7 @@ COMPETITION = Competition(
     targets=("boneage",),
     metric=Metric("mean absolute error", (1,), "months"),
     data=Data(build_index, label_files, sample_file, localizer.registered_hand, balance, kaggle="kmader/rsna-bone-age",
-              disk=20_000_000_000, rows=(14_036, 200), needs_columns=True, index_new=index_new),
+              disk=20_000_000_000, rows=(14_036, 200), columns_file=sample_file, index_new=index_new),
     localizer=localizer.chain(512),
     cache=CacheRecipe(size=(round(FRAME[0] * SCALE), round(FRAME[1] * SCALE)), fill=0,
                       by=("map_crc", "inverted", *localizer.MATRIX), dtype="uint8"),

@@ -14,7 +14,7 @@ from competitions.knee_age import localizer
 from competitions.knee_age.cases import view
 from competitions.knee_age.experiments import ATTENTION, EXPERIMENTS, SIDE, STACKERS
 from competitions.knee_age.index import build_index, index_new
-from competitions.knee_age.labels import label_files, sample_file
+from competitions.knee_age.labels import columns_file, label_files, sample_file
 from competitions.knee_age.localizer import MASKS
 from competitions.knee_age.report import PUBLISHED, bones, decision, strata, volumes
 from competitions.knee_age.volume import CENTRAL, MOST
@@ -49,7 +49,8 @@ COMPETITION = Competition(
     title="Age of young men from knee MRI",
     targets=("age_years",),
     metric=Metric("mean absolute error", (1,), "years"),
-    data=Data(build_index, label_files, sample_file, localizer.planes, balance, disk=5_000_000_000, index_new=index_new),
+    data=Data(build_index, label_files, sample_file, localizer.planes, balance, disk=5_000_000_000, index_new=index_new,
+              columns_file=columns_file),
     localizer=localizer.chain(SIDE),
     cache=CacheRecipe(size=(SIDE, SIDE * (1 + len(MASKS))), fill=0, by=("map_crc",), dtype="uint8",
                       per_shard=CENTRAL * 16, keep="central"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels
-from competitions.knee_age.volume import central, read_masks
+from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels, source_of
+from competitions.knee_age.volume import SHARE, central, read_masks
 from radstack.core.files import files_below
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
@@ -152,7 +152,8 @@ def _summarize(folder: Path, table: pd.DataFrame, volumes: pd.DataFrame, quarant
 def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index every volume below a folder as test rows: files of ``SUFFIXES``, and folders of DICOM slices.
 
-    ``given`` may name them, as ``volumes.csv`` does (``subject``, ``visit``, ``file``); else a volume is called as its file.
+    ``given`` may name them and their source, as ``volumes.csv`` does (``subject``, ``visit``, ``file``, ``source``); else a
+    volume is called as its file, and its source is that of its study's folder. By the source a volume is cropped.
 
     Returns:
         The index and the quarantine as :func:`build_index` makes them.
@@ -162,15 +163,14 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     """
     files = sorted(path.relative_to(folder).as_posix() for path in files_below(folder) if path.name.endswith(SUFFIXES))
     files += sorted({path.parent.relative_to(folder).as_posix() for path in files_below(folder) if path.suffix == ".dcm"})
-    named = given[["file"]].assign(series=given["subject"] + "_" + given["visit"]) if {"file", "subject", "visit"} <= set(
-        given) else pd.DataFrame({"file": [], "series": []})
-    named = dict(zip(named["file"], named["series"]))
+    named = _named(given, files)
     # A folder that is itself one DICOM series is called ".". A submission names a volume by subject and visit.
     plain = [(Path(file).name or folder.resolve().name).partition(".")[0] for file in files]
     plain = [name if "_" in name else f"{name}_1" for name in plain]
-    series = [named.get(file, name) for file, name in zip(files, plain)]
-    table = pd.DataFrame({"series": series, "subject": series, "visit": 1, "split": "test", "file": files, "source": "",
-                          "age_years": np.nan})
+    series = named["series"].where(named["series"] != "", plain)
+    by_folder = [source if (source := source_of(Path(file))) in SHARE else "" for file in files]
+    table = pd.DataFrame({"series": series, "subject": series, "visit": 1, "split": "test", "file": files,
+                          "source": named["source"].where(named["source"] != "", by_folder), "age_years": np.nan})
     again = table.duplicated("series")
     table.loc[again, "series"] = [file.replace("/", "_") for file in table.loc[again, "file"]]
     volumes = _read(folder, table, workers, parts_folder)
@@ -178,3 +178,26 @@ def index_new(folder: Path, workers: int, parts_folder: Path, given: pd.DataFram
     if not (volumes["reason"] == "").any():
         raise nothing_usable("volume", folder, faulty)
     return _slices(volumes[volumes["reason"] == ""]), faulty
+
+
+def _named(given: pd.DataFrame, files: list[str]) -> pd.DataFrame:
+    """``series`` and ``source`` of each of ``files`` by the user's table, "" where it does not say.
+
+    A file is found by its path in the table, or by the one path there that ends in it: the folder may lie within the
+    table's.
+    """
+    blank = dict.fromkeys(("series", "source"), "")
+    if not {"file", "subject", "visit"} <= set(given):
+        return pd.DataFrame([blank] * len(files), columns=list(blank), dtype="str")
+    source = given["source"].str.lower() if "source" in given else ""
+    told = given.assign(series=given["subject"] + "_" + given["visit"], source=source)
+    rows = told[list(blank)].to_dict("records")
+    ends: dict[str, set[int]] = {}
+    for row, name in enumerate(given["file"]):
+        parts = Path(name).parts
+        for start in range(len(parts)):
+            ends.setdefault("/".join(parts[start:]), set()).add(row)
+    exact = {name: {row} for row, name in enumerate(given["file"])}
+    found = [exact.get(file) or ends.get(file, set()) for file in files]
+    chosen = [rows[min(places)] if len(places) == 1 else blank for places in found]
+    return pd.DataFrame(chosen, columns=list(blank), dtype="str")

@@ -64,6 +64,16 @@ def sample_file(folder: Path) -> Path:
     return needed(folder / SAMPLE, "write one with the columns subject,visit,age_years")
 
 
+def columns_file(folder: Path) -> Path | None:
+    """The table that names volumes and sources; None where these are taken from the names of the files."""
+    return next(iter(existing(folder, TABLE)), None)
+
+
+def source_of(path: Path) -> str:
+    """The source of a volume by the folder of its study, as ``epi`` of ``data/Epi_Study/MHD``; "" where it lies higher."""
+    return path.parts[-3].lower().removesuffix("_study") if len(path.parts) > 2 else ""
+
+
 def _from_names(folder: Path) -> pd.DataFrame:
     """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men."""
     files = sorted(path for path in folder.glob("data/*/MHD/*") if path.name.endswith(SUFFIXES))
@@ -82,7 +92,7 @@ def _name(path: Path, folder: Path) -> dict[str, str | float]:
         raise UserError(f"{path.name}: tokens {YEARS_TOKEN} and {MONTHS_TOKEN} (from 0, between _) are not years, months; "
                         f"write {folder / TABLE} with {','.join(COLUMNS)}") from error
     return {"subject": "_".join(tokens[:SUBJECT_TOKENS]), "file": path.relative_to(folder).as_posix(),
-            "source": path.parts[-3].lower().removesuffix("_study"), "age_years": age}
+            "source": source_of(path), "age_years": age}
 
 
 def _sample_series(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.core.files import read_text_table, write_text
+from radstack.core.files import alone, read_text_table, write_text
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 from radstack.stages.apply import PART, answers, apply, write_answers
@@ -53,10 +53,16 @@ def run_apply(context: Context, wish: Wish) -> None:
     """Answer, and write what is wished.
 
     Raises:
-        UserError: a file of ``wish`` is missing or wrong, no picture is usable, or the competition is not trained.
+        UserError: a file of ``wish`` is missing or wrong, another run writes it, no picture is usable, or the competition is
+            not trained.
     """
     _check(wish)
     work = wish.work or wish.out.with_name(f"{wish.out.stem}_work")
+    with alone(wish.out), alone(work):
+        _answer(context, wish, work)
+
+
+def _answer(context: Context, wish: Wish, work: Path) -> None:
     new = not work.exists()
     there = apply(context, wish.folder, work, read_text_table(wish.columns, ()) if wish.columns else None, wish.hours,
                   wish.part, _keep(wish), wish.sample is not None and prior_of(context) is not None)

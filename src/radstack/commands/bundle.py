@@ -17,7 +17,7 @@ from radstack.commands.needs import closure, distributions, lock_lines
 from radstack.commands.products import size_of
 from radstack.core.artifact import Artifact, check_unedited, manifest_of
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import need_disk, read_json, replacing, sha256, write_json, write_text
+from radstack.core.files import alone, need_disk, read_json, replacing, sha256, write_json, write_text
 from radstack.core.recipe import as_dict
 from radstack.recipes.stacker import Stacker
 from radstack.report.known import known_of, write_known
@@ -54,6 +54,15 @@ def make_bundle(context: Context, half: bool = False) -> Path:
         print(f"  would make {bundle}: {len(weights)} files of {len(members)} models, {size / 1e6:,.1f} MB")
         return bundle
     need_disk(context.paths.out, 2 * size, "the bundle")
+    with alone(bundle):
+        _write_bundle(context, members, weights, half)
+    print(f"  {bundle}: {len(members)} models, {size_of(bundle) / 1e6:,.1f} MB; "
+          f"predict with: python {bundle / 'predict.py'} FOLDER OUT.csv")
+    return bundle
+
+
+def _write_bundle(context: Context, members: dict[str, list[int]], weights: list[Path], half: bool) -> None:
+    bundle = context.paths.bundle
     part = bundle.with_name(f".{bundle.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for file in weights:
@@ -69,18 +78,18 @@ def make_bundle(context: Context, half: bool = False) -> Path:
     write_json(part / "manifest.json", manifest(context, part, members, names, half))
     shutil.rmtree(bundle, ignore_errors=True)
     part.rename(bundle)
-    print(f"  {bundle}: {len(members)} models, {size_of(bundle) / 1e6:,.1f} MB; "
-          f"predict with: python {bundle / 'predict.py'} FOLDER OUT.csv")
-    return bundle
 
 
 def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data: str = "", image: Path | None = None,
-               columns: str = "", hours: float = 0.0) -> None:
+               columns: str = "", hours: float = 0.0) -> Path:
     """Make ``bundle`` a data set and an offline notebook of ``user`` at Kaggle, and send them if ``push``.
 
     ``test_data`` is a data set there that holds the test pictures, ``image`` a list of the packages there (pip freeze),
-    ``columns`` the name of a table there of what stands beside the pictures (the list of the test pictures, where a
-    competition needs one and none is named), ``hours`` a deadline for the prediction there.
+    ``columns`` the name of a table there of what stands beside the pictures (the organizer's, where a competition needs
+    one and none is named), ``hours`` a deadline for the prediction there.
+
+    Returns:
+        The folder that holds both.
 
     Raises:
         UserError: this copy has no ``radstack/submission/kernel.py``, or Kaggle would refuse it.
@@ -92,11 +101,14 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     if hours < 0:
         raise UserError("--hours must be above 0, for example --hours 8.5")
     index, data = read_index(context), context.competition.data
-    marker = data.sample_file(context.paths.input).name
+    marker, told = (find(context.paths.input) if find else None for find in (data.sample_file, data.columns_file))
+    assert marker is not None
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
-    kernel.kaggle(bundle, user, push, competition=test_data or data.kaggle, marker=marker,
-                  pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
-                  columns=columns or marker * data.needs_columns, hours=hours, dry_run=context.options.dry_run)
+    made: Path = kernel.kaggle(
+        bundle, user, push, competition=test_data or data.kaggle, marker=marker.name,
+        pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
+        columns=columns or (told.name if told else ""), hours=hours, dry_run=context.options.dry_run)
+    return made
 
 
 def members_of(context: Context) -> dict[str, list[int]]:

@@ -23,7 +23,7 @@ import pandas as pd
 from radstack.commands.environment import ROOT, canonical, locked
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import read_json, read_table, write_json, write_table
+from radstack.core.files import read_json, read_table, write_json, write_table, write_text
 from radstack.core.say import say
 from radstack.running.context import Context
 from radstack.running.tables import read_index
@@ -44,7 +44,7 @@ import sys
 
 def note():
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
-    with open(os.environ["REHEARSAL_MODULES"], "w", encoding="utf-8") as out:
+    with open(os.environ["REHEARSAL_MODULES"], "a", encoding="utf-8") as out:
         out.writelines(f"{name}\\t{file}\\n" for name, file in sorted(files.items()) if file)
 
 
@@ -64,10 +64,11 @@ COMPANIONS = (".mhd", ".hdr", ".img")
 """Suffixes of pictures that have a second file of the same stem."""
 
 
-def rehearse(context: Context, bundle: Path, times: int = 1) -> dict[str, Any]:
+def rehearse(context: Context, bundle: Path, times: int = 1, kernel: Path | None = None) -> dict[str, Any]:
     """Predict the test set by ``bundle`` alone and compare with ``submissions/<name>/<final>.csv``.
 
     With ``times`` above 1 a test set so many times as large is drawn and predicted as well, for its time and memory.
+    ``kernel`` is what was written for Kaggle: its notebook is run as well.
 
     Returns:
         Seconds, peak memory and the comparison, as written to ``bundles/<name>_rehearsal.json``.
@@ -88,13 +89,53 @@ def rehearse(context: Context, bundle: Path, times: int = 1) -> dict[str, Any]:
         index, quarantine = read_index(context), read_table(context.paths.folds / "quarantine.csv", "")
         found = predict_set(context, bundle, python, (index, quarantine), context.paths.input, place / "test")
         found |= compared(place / "test" / "out.csv", submission, context.competition.submission.id_columns)
+        if kernel:
+            found["notebook"] = rehearse_notebook(context, kernel, python, place / "notebook")
         if times > 1:
             found["larger"] = predict_larger(context, bundle, python, times, place)
     write_json(bundle.with_name(f"{bundle.name}_rehearsal.json"), found)
-    if not found["equal"] and not read_json(bundle / "manifest.json")["half"]:
-        raise UserError(f"the bundle answers otherwise than stage 08: {found['difference']}; was stage 08 run after the "
-                        f"last change? {context.command('08_submit')}")
+    for what, one in (("bundle", found), ("notebook", found.get("notebook", {"equal": True}))):
+        if not one["equal"] and not read_json(bundle / "manifest.json")["half"]:
+            raise UserError(f"the {what} answers otherwise than stage 08: {one['difference']}; was stage 08 run after the "
+                            f"last change? {context.command('08_submit')}")
     return found
+
+
+def rehearse_notebook(context: Context, kernel: Path, python: Path, place: Path) -> dict[str, Any]:
+    """Run the notebook of ``kernel``, as it was written for Kaggle, on the test set, and compare its submission.
+
+    Below ``place`` it finds the data set and the pictures as Kaggle mounts them, read-only; it has ``python``, an
+    environment with the bundle's packages, and neither network nor repository.
+
+    Raises:
+        UserError: it fails, or reads from elsewhere.
+    """
+    from radstack.submission.kernel import DATASET, KERNEL, KERNEL_JSON, NOTEBOOK, code_of
+
+    source, index, inputs = context.paths.input, read_index(context), place / "there"
+    metadata = read_json(kernel / KERNEL / KERNEL_JSON)
+    link_pictures(kernel / DATASET, [path.name for path in (kernel / DATASET).iterdir()],
+                  inputs / "datasets" / metadata["dataset_sources"][0])
+    home = inputs / "competitions" / (*metadata["competition_sources"], "pictures")[0]
+    sample = context.competition.data.sample_file(source).relative_to(source)
+    tests = {str(name) for rows in (index, read_table(context.paths.folds / "quarantine.csv", ""))
+             for name in rows.loc[rows["split"] == "test", "path"].dropna()}
+    link_pictures(source, sorted({*tests, str(sample)}), home)
+    write_text(place / "notebook.py", code_of(kernel / KERNEL / NOTEBOOK))
+    seen, working, scratch = (place / name for name in ("input", "working", "scratch"))
+    for folder in (seen, working, scratch):
+        folder.mkdir()
+    prefix = apart(inputs, seen)
+    more = {"RADSTACK_KAGGLE_INPUT": str(seen if prefix else inputs), "RADSTACK_KAGGLE_WORKING": str(working),
+            "TMPDIR": str(scratch), "KAGGLE_IS_COMPETITION_RERUN": "1"}
+    before = listing(inputs)
+    found = timed([*prefix, str(python), "-I", str(place / "notebook.py")], place, not prefix, "the notebook", more)
+    if listing(inputs) != before:
+        raise UserError("the notebook changed its inputs, which it may only read")
+    check_modules(place / "modules.txt", (python.parents[1], place))
+    print(f"  the notebook: {found['seconds']:.1f} s, {found['share']:.2%} of {HOURS:g} hours", flush=True)
+    submitted = context.paths.submissions / f"{context.competition.models.final}.csv"
+    return found | compared(working / "submission.csv", submitted, context.competition.submission.id_columns)
 
 
 def make_environment(lock: Path, place: Path) -> Path:
@@ -215,14 +256,15 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.relative_to(folder).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def timed(command: list[str], place: Path, refuse: bool) -> dict[str, Any]:
+def timed(command: list[str], place: Path, refuse: bool, what: str = "predict.py",
+          more: dict[str, str] | None = None) -> dict[str, Any]:
     """Run ``command`` in ``place``; its seconds, start included, their share of ``HOURS`` and the peak memory in MB.
 
     Raises:
         UserError: it failed; ends in the last line that it wrote.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RADSTACK"))}
-    environment |= {"REHEARSAL_MODULES": str(place / "modules.txt"), "REHEARSAL_REFUSE": "1" * refuse}
+    environment |= {"REHEARSAL_MODULES": str(place / "modules.txt"), "REHEARSAL_REFUSE": "1" * refuse, **(more or {})}
     start = time.monotonic()
     with (place / "said.txt").open("w", encoding="utf-8") as said:
         running = subprocess.Popen(command, cwd=place, env=environment, stdout=said, stderr=subprocess.STDOUT)
@@ -231,7 +273,7 @@ def timed(command: list[str], place: Path, refuse: bool) -> dict[str, Any]:
     seconds = time.monotonic() - start
     if running.returncode:
         lines = (place / "said.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"predict.py failed in the rehearsal: {(lines or ['it said nothing'])[-1].removeprefix('error: ')}")
+        raise UserError(f"{what} failed in the rehearsal: {(lines or ['it said nothing'])[-1].removeprefix('error: ')}")
     unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024
     return {"seconds": round(seconds, 1), "share": seconds / 3600 / HOURS, "peak_mb": round(usage.ru_maxrss / unit)}
 

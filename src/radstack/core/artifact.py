@@ -4,6 +4,7 @@ The key is a hash of recipe, stage version and the inputs' content. Work whose k
 made again, and a file that no longer matches its manifest is an error that names it.
 """
 
+import functools
 import hashlib
 import sys
 import time
@@ -28,12 +29,36 @@ PACKAGES = ("torch", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "alb
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a network learns from the training rows: a label that it never meets must not cost its training."""
+
+    labels: tuple[str, ...]
+    """All label columns of the table."""
+    learned: tuple[str, ...] = ()
+    """Those that it learns from."""
+    keep: str = ""
+    """A pandas query for the rows whose labels it learns from; "" for all."""
+    folds: Path | None = None
+    """Table of ``group`` and ``fold``; None where rows of all folds count."""
+    fold: int = -1
+    """The fold whose rows it is kept from."""
+
+
+@dataclass(frozen=True)
 class Part:
     """The rows of one split of a table, as an input: what learns must not change with the test set."""
 
     path: Path
     split: str
     """``train`` or ``test``."""
+    lesson: Lesson | None = None
+    """None where all columns of all these rows count."""
+
+    @property
+    def name(self) -> str:
+        """What it is called among the inputs."""
+        own = f" but fold {self.lesson.fold}" if self.lesson and self.lesson.folds else ""
+        return "/".join(self.path.parts[-2:]) + f": {self.split} rows{own}"
 
     def digest(self) -> str:
         """Digest of these rows, from the table's manifest (:func:`split_digests`), or of the rows where it has none.
@@ -44,8 +69,48 @@ class Part:
         """
         content_hash(self.path)
         manifest = manifest_of(self.path)
-        noted = read_json(manifest).get("splits") if manifest.exists() else None
-        return (noted or split_digests(pd.read_parquet(self.path)))[self.split]
+        known = read_json(manifest) if manifest.exists() else {}
+        if self.lesson:
+            if self.lesson.folds:
+                content_hash(self.lesson.folds)
+            return digest(_learned(self, _seen(self.path), _seen(self.lesson.folds)), known.get("recipe"))
+        return (known.get("splits") or split_digests(pd.read_parquet(self.path)))[self.split]
+
+
+def _seen(path: Path | None) -> tuple[int, int]:
+    stat = path.stat() if path else None
+    return (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
+
+
+@functools.lru_cache(maxsize=256)
+def _learned(part: Part, table_seen: tuple[int, int], folds_seen: tuple[int, int]) -> str:
+    """Digest of a lesson: the rows without labels (pixels of any of them may be looked at), and the labels that count."""
+    lesson = part.lesson
+    assert lesson is not None
+    table, columns = _hashed(part.path, lesson.labels, lesson.keep, table_seen)
+    own = table["split"] == part.split
+    if lesson.folds:
+        folds = pd.read_csv(lesson.folds, dtype={"group": str})
+        own &= ~table["group"].astype(str).isin(folds.loc[folds["fold"] == lesson.fold, "group"])
+    taught = table.loc[own & table["kept"], ["bare", *lesson.learned]]
+    return digest(columns, _bytes(table.loc[own, "bare"]), list(lesson.learned),
+                  _bytes(pd.util.hash_pandas_object(taught, index=False)))
+
+
+def _bytes(values: pd.Series) -> str:
+    return hashlib.sha256(values.to_numpy().tobytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=4)
+def _hashed(path: Path, labels: tuple[str, ...], keep: str, seen: tuple[int, int]) -> tuple[pd.DataFrame, list[str]]:
+    """``split``, ``group``, the labels, ``kept`` (bool), and ``bare``, the hash of a row without its labels; its columns."""
+    table = pd.read_parquet(path)
+    bare = table.drop(columns=[*labels], errors="ignore")
+    bare = bare.astype(dict.fromkeys(bare.select_dtypes("object"), str))  # mixed values cannot be hashed
+    kept = table.eval(keep).to_numpy(bool) if keep else True
+    known = [name for name in labels if name in table]
+    return (table[["split", "group", *known]].assign(kept=kept, bare=pd.util.hash_pandas_object(bare, index=False)),
+            list(bare))
 
 
 def split_digests(table: pd.DataFrame, *settings: Any) -> dict[str, str]:
@@ -85,7 +150,7 @@ class Artifact:
         hashes = {}
         for one in self.inputs:
             if isinstance(one, Part):
-                hashes["/".join(one.path.parts[-2:]) + f": {one.split} rows"] = one.digest()
+                hashes[one.name] = one.digest()
             else:
                 hashes["/".join(one.parts[-2:])] = content_hash(one)
         return hashes | self.facts

@@ -178,8 +178,11 @@ class Data:
     """Training and test pictures of the whole data set, for a plan before stage 01 counts them; 0 where data are private."""
     a_series: int = 1
     """Pictures of a series, on average."""
-    needs_columns: bool = False
-    """Whether new pictures need the user's table of what stands beside them; the list of test pictures has it."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of the index that say the labels in other words; where one changes, only what learns from labels is old."""
+    columns_file: Callable[[Path], Path | None] | None = None
+    """The organizer's table, below ``input/<name>``, of what must be known of new pictures beside their pixels; None, or
+    gives None, where there is none."""
     index_new: IndexNew | None = None
     """None for radiographs, each a picture of its own, with the columns that the user's table has."""
 

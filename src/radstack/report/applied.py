@@ -81,14 +81,20 @@ def found(one: Context) -> pd.DataFrame:
     """
     targets, rows, readable = list(one.competition.targets), localized(one), any_readable(one)
     final = answers(one, by_picture=True).set_index("id")
-    networks = (test_means(one, network.name).reindex(final.index)[targets].to_numpy()
-                for network in one.experiments if readable)
+    networks = (test_means(one, name).reindex(final.index)[targets].to_numpy() for name in voices(one) if readable)
     doubt = disagreement(networks, (len(final), len(targets)))
     flags = [name for name in rows if name == "flag" or str(name).endswith("_flag")]
     words = rows[flags].fillna("").agg(lambda own: ", ".join(filter(None, own)), axis=1) if flags else ""
     row = one.competition.submission.row
     names = rows[list(dict.fromkeys(("id", "series", "group", row)))].assign(flag=words)
     return names.merge(final.assign(disagreement=doubt).reset_index(), on="id", how="left")
+
+
+def voices(one: Context) -> list[str]:
+    """The models whose disagreement counts: the networks; where there is only one, all that the final model is made of."""
+    networks = [network.name for network in one.experiments]
+    final = one.competition.models.final
+    return networks if len(networks) > 1 else [name for name in one.options.only if name != final] or [final]
 
 
 def test_means(one: Context, name: str) -> pd.DataFrame:
@@ -222,7 +228,8 @@ def all_answers(applied: Applied, pictures: pd.DataFrame) -> Table:
     table = table.assign(id=[applied.renamed(row, str(one)) for one in table["id"]])
     more = f" (the first {LISTED:,} of {len(applied.answers):,})" if len(applied.answers) > LISTED else ""
     return Table(table, f"All answers{more}", dict.fromkeys((*applied.targets, "disagreement"), ".3f"),
-                 "Disagreement: standard deviation between the networks, the largest over targets.", folded=True)
+                 "Disagreement: standard deviation between the networks (where there is one: between the models), the "
+                 "largest over targets.", folded=True)
 
 
 def _joined(words: pd.Series) -> str:
@@ -237,6 +244,9 @@ def found_section(applied: Applied, pictures: pd.DataFrame) -> Section:
                             "no shift is measured."))
     else:
         new = kept(applied.there, KEEP, "facts")
+        unknown = [name for name in new if new[name].isna().all() or (new[name] == "").all()]
+        new = new.drop(columns=unknown)  # a column that nobody filled says nothing of how a picture was taken
+        blocks += [Words(f"Not known of these pictures: {', '.join(unknown)}.")] if unknown else []
         blocks += blocks_of(applied.known.facts, new.assign(group="new " + new["group"].astype(str)), SET)
     return Section("found", "Pictures", "What was found, what was set aside, and whether these pictures are like those of "
                    "training.", tuple(blocks))
@@ -433,7 +443,7 @@ def make_cases(applied: Applied, one: Context, reasons: dict[str, list[str]]) ->
     rows = rows.drop(columns=targets, errors="ignore").merge(_labels(applied), how="left",
                                                              left_on=one.competition.submission.row, right_on="labels of")
     said = {name: aligned(rows, test_means(one, name).reset_index(), one.competition.targets) for name in one.options.only}
-    doubt = disagreement((said[network.name] for network in one.experiments), (len(rows), len(targets)))
+    doubt = disagreement((said[name] for name in voices(one)), (len(rows), len(targets)))
     places = rows.groupby(by, sort=False).indices
     losses = losses_of(applied, kept(one, KEEP, "found")) if applied.labeled is not None else pd.Series(dtype=float)
     shown = rows.assign(**{name: [applied.renamed(name, str(value)) for value in rows[name]]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
-from radstack.core.files import existing, read_table, write_table, write_text
+from radstack.core.files import alone, existing, read_table, write_table, write_text
 from radstack.core.progress import track
 from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
@@ -35,7 +35,8 @@ def report(context: Context) -> None:
     paths, competition = context.paths, context.competition
     artifact = report_artifact(context)
     files = {path.name: path for path in artifact.files}
-    context.make(artifact, lambda: _build(context, files))
+    with alone(files["index.html"]):
+        context.make(artifact, lambda: _build(context, files))
     if files["scores.csv"].exists():
         if competition.pages.localization_score:
             print("\n".join(localization_lines(read_table(files["localization.csv"]))))

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, split_digests
-from radstack.core.files import as_text, read_table, write_table
+from radstack.core.files import as_text, read_table, walk, write_table
 from radstack.core.passing import check_passing
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
@@ -138,7 +138,7 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
         folder = paths.input.resolve()  # as the user knows it, for messages
         rows, quarantine = pd.DataFrame(columns=NAMES, dtype="str"), pd.DataFrame(columns=QUARANTINE_COLUMNS)
         try:
-            if not may_be_empty or any(path.is_file() for path in folder.rglob("*")):
+            if not may_be_empty or any(True for _ in walk(folder)):
                 rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
         except NothingUsable as error:
             if not may_be_empty:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact, Part, split_digests
+from radstack.core.artifact import Artifact, Lesson, Part, split_digests
 from radstack.core.files import read_table, stamp, write_table
 from radstack.core.folds import fold_of
 from radstack.core.parallel import mapped_rows
@@ -121,7 +121,9 @@ def fold_artifact(context: Context, version: int, files: tuple[Path, ...], recip
     """``files`` of stage 02 that are learned from the readable training pictures, their masks and folds, and ``more``."""
     rows = prepared_rows(context, "train")[0] if rows_file(context).exists() else pd.DataFrame()
     masks = digest(stamps(context.paths.input, rows["mask"][rows["mask"] != ""])) if "mask" in rows else ""
-    inputs: tuple[Path | Part, ...] = (Part(rows_file(context), "train"), context.paths.folds / "folds.csv", *more)
+    competition = context.competition
+    lesson = Lesson((*competition.targets, *competition.data.label_columns))  # they learn from masks, landmarks and boxes
+    inputs: tuple[Path | Part, ...] = (Part(rows_file(context), "train", lesson), context.paths.folds / "folds.csv", *more)
     return Artifact("02_localize", version, files, recipe, inputs, {"masks": masks} if masks else {})
 
 

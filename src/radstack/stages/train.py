@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from radstack.core.artifact import Artifact, Part
+from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.progress import titled
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment
@@ -26,8 +26,18 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
     paths = context.paths
     recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
-                    (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
-                     *started_from(context, experiment, fold)))
+                    (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
+                     paths.folds / "folds.csv", *started_from(context, experiment, fold)))
+
+
+def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
+    """What the network of a fold learns from: its own targets, and those by which its rows are drawn, of the other folds."""
+    competition, sampling = context.competition, experiment.sampling
+    named = {sampling.rare_class, *(name for names in sampling.balance for name in names), *experiment.head.columns}
+    labels = (*competition.targets, *competition.data.label_columns)
+    learned = {*experiment.targets_of(competition.targets), *named}
+    return Lesson(labels, tuple(name for name in labels if name in learned), sampling.keep,
+                  context.paths.folds / "folds.csv", fold)
 
 
 def train_fold(context: Context, experiment: Experiment, fold: int) -> None:
