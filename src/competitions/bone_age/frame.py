@@ -46,7 +46,7 @@ SLACK = 0.01
 """How far beyond the edge a landmark may lie, as a share of the longer side: a tip at the very edge, found with an error."""
 SHORTEST = 0.1
 """Fingertip to capitate over the longer side of the picture: an infant on a 35 x 43 cm cassette has 0.14."""
-THUMB = (0.55, 0.9)
+THUMB = (0.45, 0.9)
 """Thumb tip to capitate over fingertip to capitate: 0.65 to 0.79 in 100 real hands of all ages, 0.87 where a capitate was
 found between the knuckles."""
 ON_AXIS, BACKWARD = 12.0, 100.0
