@@ -108,6 +108,7 @@ def moved(row, to) -> np.ndarray:
     (moved(1, (960, 1100)), "thumb too short"),
     (moved(0, (850, 1000)), "thumb too long"),
     (moved(1, (1500, 1650)), "thumb points backward"),
+    (moved(1, (1100, 350)), "thumb too long"),
     (moved(0, (np.nan, 100)), "no landmarks"),
     (np.full((3, 2), 500.0), "no landmarks"),
 ])  # fmt: skip

@@ -159,6 +159,9 @@ def blob(*boxes):
     (HAND * 0 + 150, blob((20, 40, 180, 120)), "no landmarks"),
     (HAND, blob((25, 10, 190, 195)), "thumb inside the hand"),
     (HAND + [0, 100], blob((20, 40, 190, 118)), "fingertip inside the hand"),
+    (HAND, blob((26, 40, 180, 90)), "thumb outside the hand"),
+    (HAND, blob((60, 40, 180, 120)), "fingertip outside the hand"),
+    (HAND, blob((26, 40, 152, 120)), "capitate at the edge of the hand"),
     ((HAND - 200) * 0.4 + 200, blob((71, 70, 180, 108), (100, 0, 180, 70)), "hand beyond the frame"),
 ])
 def test_what_cannot_be_registered_is_flagged_and_passed_on(points, probability, flag):

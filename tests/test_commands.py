@@ -365,14 +365,15 @@ def test_an_unknown_row_names_the_nearest(whole):
 # -- the scripts ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain"])
+@pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain", "propose"])
 def test_a_script_is_short_and_says_what_it_does(name):
     text = (ROOT / "src" / f"{name}.py").read_text()
     doc = ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) <= 40 and all(word in doc for word in ("reads", "writes", "command", "takes"))
 
 
-@pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain", "leak_audit", "annotate", "join_labels"])
+@pytest.mark.parametrize("name", ["doctor", "verify", "clean", "explain", "leak_audit", "annotate", "propose",
+                                  "join_labels"])
 def test_a_command_has_no_option_of_a_stage_that_nothing_would_read(name):
     said = run_script(name, "--help")
     assert said.returncode == 0 and "--demo" in said.stdout and "--limit" in said.stdout

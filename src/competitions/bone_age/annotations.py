@@ -69,14 +69,28 @@ def read_landmarks(folder: Path) -> pd.DataFrame:
             annotated twice; each names file and row.
     """
     rows = []
-    for path, regions in ((folder / FOLDER / "landmarks.csv", _csv), (folder / FOLDER / "landmarks.json", _json)):
-        points = [_point(*region) for region in regions(path)] if path.exists() else []
+    for path in (folder / FOLDER / "landmarks.csv", folder / FOLDER / "landmarks.json"):
+        points = [_point(*region) for region in read_regions(path)] if path.exists() else []
         rows += [_hand(hand) for _, hand in pd.DataFrame(points, columns=["where", "id", "name", "x", "y"]).groupby("id")]
     table = pd.DataFrame(rows, columns=["where", "id", *LANDMARKS])
     twice = table[table["id"].duplicated()]
     if len(twice):
         raise UserError(f"{twice['where'].iloc[0]}: {twice['id'].iloc[0]} is annotated twice; delete one of them")
     return table.drop(columns="where").astype({"id": "str"} | dict.fromkeys(LANDMARKS, float))
+
+
+def read_regions(path: Path) -> Iterator[Region]:
+    """Every region of a VIA file, a CSV or a JSON (export or project): shapes of any kind, as VIA keeps them.
+
+    A UserError where the file is not VIA's.
+    """
+    return _csv(path) if path.suffix.lower() == ".csv" else _json(path)
+
+
+def region_point(where: str, hand: str, shape: Any, attributes: Any) -> tuple[str, float, float]:
+    """A region that is to be a landmark: its name of ``POINTS`` ("" for none), x, y in pixels; UserError for another."""
+    _, _, name, x, y = _point(where, hand, shape, attributes)
+    return name, x, y
 
 
 def _csv(path: Path) -> Iterator[Region]:

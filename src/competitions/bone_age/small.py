@@ -24,8 +24,8 @@ HEADS = {"regression": Regression(), "expectation": Expectation()}
 
 MASK = change(
     HAND_MASK,
-    view=Whole((160, 160)),
-    backbone__args={"widths": (16, 24, 32, 48, 64)},
+    view=Whole((128, 128)),
+    backbone__args={"widths": (8, 16, 24, 32, 48)},
     augment=(
         Op("HorizontalFlip", {"p": 0.5}),
         Op("Affine", {"translate_percent": (-0.1, 0.1), "scale": (0.8, 1.2), "rotate": (-30, 30), "mask_interpolation": 1,
