@@ -34,7 +34,7 @@ def fitted_artifact(context: Context, stacker: Stacker) -> Artifact:
     paths, rivals = context.paths, rivals_of(context, stacker)
     return Artifact("07_stack", VERSION, (*_tables(context, stacker, "train"), *_fits(context, stacker)), stacker,
                     (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
-                     *_member_files(context, stacker, "train")), {"rivals": rivals} if rivals else {})
+                     *_member_files(context, stacker, "train")), {"rivals": ", ".join(rivals)} if rivals else {})
 
 
 def applied_artifact(context: Context, stacker: Stacker) -> Artifact:
