@@ -337,6 +337,12 @@ def test_alignment_is_fitted_without_the_scored_fold_and_the_test_rows():
     torch.testing.assert_close(SPACES["procrustes"](arrays, "net", 1, CPU).rotations[0].matrix, before)
 
 
+def test_rows_that_are_all_new_are_read_without_rotation():
+    arrays = made(rotate=True)
+    arrays.fold[:] = -1
+    assert not SPACES["procrustes"](arrays, "net", 1, CPU).rotations
+
+
 def test_logits_are_appended_to_embeddings():
     arrays = made()
     feed = make_feed(change(BASE, logits=True), arrays, 0, CPU)

@@ -37,8 +37,10 @@ WINDOWS = change(
 NEIGHBORS = change(WINDOWS, name="neighbors", view=change(neighbors(SIDE), mean=HALF, std=HALF))
 EXPERIMENTS = (WINDOWS, NEIGHBORS)
 
-BILSTM = Sequence("bilstm", ("neighbors",), DeltasBilstm(hidden=64, dropout=0.5), space="procrustes", lr=1e-3, gamma=0.8,
-                  epochs=8, bag=4, batch_size=4, precision="fp32")
+BILSTM = Sequence("bilstm", ("neighbors",), DeltasBilstm(hidden=16, dropout=0.5), space="procrustes", logits=True, lr=1e-3,
+                  gamma=0.8, epochs=5, bag=3, batch_size=4, precision="fp32",
+                  note="on 62 real heads out of fold, constant .194, its network .159: this one .152; without logits .153, "
+                       "64 units and 8 epochs .169; space own .223, with label smoothing of .02 .172")
 TWO_LEVEL = Sequence(
     "two_level", tuple(experiment.name for experiment in EXPERIMENTS),
     TwoLevel(project=(96, 48), hidden=48, layers=1, filters=(64, 48, 48, 48)), space="procrustes", lr=2e-3, gamma=0.3,

@@ -20,7 +20,7 @@ import pandas as pd
 
 from radstack.core.disk import need_readable
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import read_json, sha256, write_json
+from radstack.core.files import read_json, read_table, sha256, write_json
 from radstack.core.lock import working_on
 from radstack.core.recipe import as_dict, digest
 from radstack.core.say import say
@@ -90,7 +90,7 @@ def _learned(part: Part, table_seen: tuple[int, int], folds_seen: tuple[int, int
     table, columns = _hashed(part.path, lesson.labels, lesson.keep, table_seen)
     own = table["split"] == part.split
     if lesson.folds:
-        folds = pd.read_csv(lesson.folds, dtype={"group": str})
+        folds = read_table(lesson.folds)
         own &= ~table["group"].astype(str).isin(folds.loc[folds["fold"] == lesson.fold, "group"])
     taught = table.loc[own & table["kept"], ["bare", *lesson.learned]]
     return digest(columns, _bytes(table.loc[own, "bare"]), list(lesson.learned),

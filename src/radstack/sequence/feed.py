@@ -133,7 +133,7 @@ def aligned(arrays: Arrays, member: str, fold: int, device: torch.device) -> Spa
     """
     embeddings, nets = arrays.embeddings[member], arrays.nets(fold)
     train = np.flatnonzero((arrays.fold != fold) & ~arrays.is_test)
-    rows = train[:: -(-len(train) // SAMPLE)]
+    rows = train[:: max(-(-len(train) // SAMPLE), 1)]  # of rows that are all new, none is rotated
     rotations = {}
     for net in np.unique(nets[nets != fold]).tolist():
         if net not in embeddings:

@@ -37,7 +37,7 @@ class Calibrate(Method):
         lines, notes = np.tile([1.0, 0.0], (len(rows.task.targets), 1)), {}
         for place, name in enumerate(rows.task.targets):
             z, y = rows.blend[:, place], rows.truth[:, place]
-            paid, line = pays(self.margin, _calibrated, z, y, rows.group, partial(log_losses, y), sigmoid(z)), platt(z, y)
+            paid, line = pays(self.margin, calibrated, z, y, rows.group, partial(log_losses, y), sigmoid(z)), platt(z, y)
             lines[place] = line if paid["kept"] else (1.0, 0.0)
             notes[name] = {**paid, "scale": line[0], "bias": line[1]}
         return Fitted(self, lines, notes)
@@ -65,7 +65,8 @@ def platt(z: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(scale), float(bias)
 
 
-def _calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+def calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Probabilities of the log odds ``new``, by scale and bias that are fitted to ``z`` and labels ``y``, all [rows]."""
     scale, bias = platt(z, y)
     return sigmoid(scale * new + bias)
 
@@ -78,14 +79,20 @@ def pays(margin: float, predict: Callable[[np.ndarray, np.ndarray, np.ndarray], 
     ``predict`` takes x ([rows] or [rows, columns]) and labels y [rows] to fit, and x to predict; ``losses`` turns
     predictions [rows] into losses [rows]; ``group`` holds patient numbers [rows].
     """
-    gain, error, parts = 0.0, float("inf"), min(PARTS, group.max() + 1)
-    if parts > 1:
-        fitted = np.empty(len(y))
-        for rest, part in GroupKFold(parts).split(x, groups=group):
-            fitted[part] = predict(x[rest], y[rest], x[part])
-        gains = losses(plain) - losses(fitted)
+    gain, error = 0.0, float("inf")
+    if group.max() > 0:
+        gains = losses(plain) - losses(crossfitted(predict, x, y, group))
         gain, error = float(gains.mean()), standard_error(gains, group)
     return {"kept": bool(gain > margin * error), "gain": gain, "error": error}
+
+
+def crossfitted(predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
+                group: np.ndarray) -> np.ndarray:
+    """Predictions float64 [rows], each patient's by a fit to others; two patients or more. Arguments as for :func:`pays`."""
+    fitted = np.empty(len(y))
+    for rest, part in GroupKFold(min(PARTS, group.max() + 1)).split(x, groups=group):
+        fitted[part] = predict(x[rest], y[rest], x[part])
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Smooth(Method):
     """Weighted mean over neighboring slices of a series; the weights of absent neighbors are shared among the rest."""
 
     learns: ClassVar[bool] = False
+    guarded: ClassVar[bool] = False
     kernel: tuple[float, ...] = (0.6, 1.8, 0.6)
     """An odd number of weights, centered; divided by their sum. Default of the second place of RSNA 2019."""
 
@@ -122,6 +130,7 @@ def smoothed(p: np.ndarray, series: np.ndarray, kernel: np.ndarray) -> np.ndarra
 class RaiseAny(Method):
     """Raise the union's probability to the highest of its parts, where the training rows say that it pays."""
 
+    guarded: ClassVar[bool] = False
     union: str = "any"
     """Target that is the OR of all others."""
 

@@ -48,6 +48,10 @@ class ClassMean(Method):
         """The pool in each group of the sizes ``state``; an unknown pool is a UserError."""
         return pooled(rows.predicted, state, self.pool, rows.task.metric.clip)
 
+    def plain(self, rows: Rows) -> np.ndarray:
+        """The pool."""
+        return self.predict(rows, group_sizes(self.groups, len(rows.task.targets)))
+
 
 @dataclass(frozen=True)
 class ClassLightGBM(Boosting):
@@ -85,6 +89,10 @@ class ClassLightGBM(Boosting):
         x, sizes = self._features(rows), group_sizes(self.groups, len(rows.task.targets))
         raw = [self._raw(booster, factor, x, start) for (booster, factor), start in zip(state, _blends(rows, sizes))]
         return shares(np.concatenate(raw, axis=1), sizes)
+
+    def plain(self, rows: Rows) -> np.ndarray:
+        """The opinion pool of the members."""
+        return ClassMean(self.groups).plain(rows)
 
     def _fit_group(self, rows: Rows, x: np.ndarray, blend: np.ndarray,
                    truth: np.ndarray) -> tuple[lgb.Booster | None, float, Any]:

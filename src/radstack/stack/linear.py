@@ -26,6 +26,8 @@ class Route(Method):
     """Each row takes the prediction of the one member whose value its column holds, e.g. that of its sex's network."""
 
     learns: ClassVar[bool] = False
+    guarded: ClassVar[bool] = False
+    screened: ClassVar[bool] = False
     handles: ClassVar[tuple[str, ...]] = (PROBABILITIES, NUMBERS, CLASSES)
     column: str = ""
     """Column of the index."""

@@ -7,6 +7,10 @@ import numpy as np
 
 from radstack.scoring.task import PROBABILITIES
 from radstack.stack.rows import Rows
+from radstack.stack.screen import Screen
+
+MEAN, CONSTANT = "the plain mean of its members", "the constant predictor"
+"""What may stand in for a stack."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,15 @@ class Method:
     """Whether ``fit`` looks at labels; then at least two folds are needed."""
     handles: ClassVar[tuple[str, ...]] = (PROBABILITIES,)
     """Which predictions it can work on: ``PROBABILITIES``, ``NUMBERS``, ``CLASSES``."""
+
+    guarded: ClassVar[bool] = True
+    """Whether something simpler stands in where it is worse; not for what only picks or measures."""
+    screened: ClassVar[bool] = True
+    """Whether it works without some of its members."""
+
+    def plain(self, rows: Rows) -> np.ndarray:
+        """What the method must not be worse than: the members' plain mean, float [rows, targets]."""
+        return rows.task.metric.unlink(rows.blend)
 
     def fit(self, rows: Rows) -> "Fitted":
         """Learn from ``rows``, which hold whole patients of other folds than those to be scored; here nothing."""
@@ -37,6 +50,18 @@ class Fitted:
     notes: dict[str, Any]
     """What was learned or decided, as JSON values for the manifest."""
 
+    screen: Screen | None = None
+    """What is taken of the members; None for all as they are."""
+    instead: str = ""
+    """What stands in for the method: ``MEAN`` of the members, ``CONSTANT``, or a member's number; empty for nothing."""
+    constant: np.ndarray | None = None
+    """The best constant of the rows that were fitted, float64 [targets], where it stands in."""
+
     def predict(self, rows: Rows) -> np.ndarray:
         """Predictions of ``rows`` (whole series), float [rows, targets]."""
-        return self.method.predict(rows, self.state)
+        if self.instead == CONSTANT:
+            return np.broadcast_to(self.constant, (len(rows), len(rows.task.targets)))  # type: ignore[arg-type]
+        if self.instead.isdigit():
+            return rows.predicted[int(self.instead)]
+        rows = self.screen(rows) if self.screen else rows
+        return self.method.plain(rows) if self.instead == MEAN else self.method.predict(rows, self.state)

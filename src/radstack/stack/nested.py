@@ -7,7 +7,7 @@ folds^2 times.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.intervals import Interval, difference, interval
 from radstack.scoring.task import Task
-from radstack.stack.method import Fitted
+from radstack.stack.guard import constant_of, screen, stand_in
+from radstack.stack.method import CONSTANT, Fitted, Method
 from radstack.stack.predictions import prediction_table
 from radstack.stack.registry import check_handles, method_of
 from radstack.stack.rows import Member, Rows, join
@@ -43,17 +44,22 @@ class StackResult:
     """``fold0`` ... -> weights, importances or decisions of that fit."""
     fits: dict[int, Fitted]
     """Fold -> what was fitted without it."""
+    lines: list[str]
+    """What was left out, shrunk or replaced since something simpler is better, a line each."""
 
     def facts(self) -> dict[str, Any]:
         """The numbers as JSON values, for the manifest."""
         return {"score": vars(self.score), "class_scores": self.class_scores, "best_member": self.best_member,
                 "gain": vars(self.gain), "gain_is_noise": not self.gain.excludes_zero, "learned": self.learned,
-                "folds_hash": self.member.folds_hash}
+                "folds_hash": self.member.folds_hash, **({"guard": self.lines} if self.lines else {})}
 
 
 def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame,
-              task: Task) -> StackResult:
+              task: Task, rivals: tuple[str, ...] | None = None) -> StackResult:
     """Fit ``stacker`` once a fold and predict everything out of fold; its members are looked up by name in ``members``.
+
+    Unless ``rivals`` is None, members are screened as :mod:`radstack.stack.guard` says. With ``rivals`` (``MEAN`` of its
+    members, or names of members), the best of them and of the constant stands in where the stack is worse out of fold.
 
     A LeakError where a member does not fit the index and the fold table; a UserError where one is missing, the method does
     not work on what the metric scores, or one that learns has only one fold.
@@ -68,15 +74,51 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     if method.learns and len(numbers) < 2:
         raise UserError(f"stacker {stacker.name} learns from other folds, but its members share fold {numbers[0]} alone; "
                         "train and predict another fold")
-    tables, fits = list[pd.DataFrame](), dict[int, Fitted]()
+    fits, lines = dict[int, Fitted](), list[str]()
     with track(len(numbers), f"{stacker.name}, folds", brief=True) as steps:
         for number in numbers:
-            # What learns nothing may see every row: a mean needs no second fold.
-            fits[number] = method.fit(train.take(train.fold != number) if method.learns else train)
-            tables.append(_answered(fits[number], train.take(train.fold == number), number))
+            fits[number], words = _fit_without(number, method, train, stacker.members,
+                                                rivals is not None and len(numbers) > 1)
+            lines += [f"fold {number}: {line}" for line in words]
             steps.step()
+    if rivals and len(numbers) > 1 and method.guarded:
+        fits, words = _guarded(fits, train, (*rivals, CONSTANT), stacker.members)
+        lines += words
+    tables = [_answered(fitted, train.take(train.fold == number), number) for number, fitted in fits.items()]
     stacked = Member(pd.concat(tables, ignore_index=True), apply_fits(fits, test), fold_hash(folds))
-    return _result(stacker, stacked, train, fits)
+    return _result(stacker, stacked, train, fits, lines)
+
+
+def _fit_without(number: int, method: Method, train: Rows, names: tuple[str, ...],
+                 screened: bool) -> tuple[Fitted, list[str]]:
+    """The fit on the other folds' rows, with the members that these rows speak for; and what was left out."""
+    others = train.take(train.fold != number)
+    chosen, words = screen(others, names) if screened and method.screened else (None, [])
+    # What learns nothing may see every row: a mean needs no second fold.
+    rows = others if method.learns else train
+    fitted = method.fit(chosen(rows) if chosen else rows)
+    return replace(fitted, screen=chosen), words
+
+
+def _guarded(fits: dict[int, Fitted], train: Rows, rivals: tuple[str, ...],
+             names: tuple[str, ...]) -> tuple[dict[int, Fitted], list[str]]:
+    """The fits, or what stands in for all of them, and a line on it."""
+    simpler = {what: {number: replace(fitted, instead=str(names.index(what)) if what in names else what,
+                                      constant=constant_of(train.take(train.fold != number)))
+                      for number, fitted in fits.items()} for what in rivals}
+    nested = {what: _nested(each, train) for what, each in simpler.items()}
+    best = stand_in(train.task.metric, train.truth, _nested(fits, train), nested)
+    if not best:
+        return fits, []
+    return simpler[best.what], [f"{best.what} stands in: {best.score:.4f} out of fold, without it {best.own:.4f}"]
+
+
+def _nested(fits: dict[int, Fitted], train: Rows) -> np.ndarray:
+    """What each fold's fit says of its fold, float32 [rows, targets] as it would be stored."""
+    out = np.empty(train.truth.shape, np.float32)
+    for number, fitted in fits.items():
+        out[train.fold == number] = fitted.predict(train.take(train.fold == number))
+    return out
 
 
 def apply_fits(fits: Mapping[int, Fitted], rows: Rows) -> pd.DataFrame:
@@ -88,7 +130,7 @@ def _answered(fitted: Fitted, rows: Rows, number: int) -> pd.DataFrame:
     return prediction_table(rows.table["id"].to_numpy(), number, fitted.predict(rows), rows.task.targets)
 
 
-def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitted]) -> StackResult:
+def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitted], lines: list[str]) -> StackResult:
     targets, metric = train.task.targets, train.task.metric
     predicted = stacked.oof.set_index("id").loc[train.table["id"], list(targets)].to_numpy()
     losses = metric.row_losses(train.truth, predicted)
@@ -99,4 +141,4 @@ def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitt
         stacked, interval(losses, train.group),
         dict(zip(metric.scored(targets), map(float, metric.target_losses(train.truth, predicted)), strict=True)),
         stacker.members[best], difference(rivals[best], losses, train.group),
-        {f"fold{number}": fitted.notes for number, fitted in fits.items()}, fits)
+        {f"fold{number}": fitted.notes for number, fitted in fits.items()}, fits, lines)

@@ -42,6 +42,10 @@ class SeriesMean(Method):
                             f"{slices}; predict as many of each volume")
         return np.repeat(self.answer(values, learned), slices, axis=0)
 
+    def plain(self, rows: Rows) -> np.ndarray:
+        """The mean over members and slices."""
+        return SeriesMean().predict(rows, (by_volume(rows).shape[2], None))
+
     def learn(self, rows: Rows, values: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """What the answers depend on, and notes of it."""
         return None, {}

@@ -13,16 +13,19 @@ from radstack.core.files import read_json, replacing, write_json
 from radstack.stack.forests import Trees
 from radstack.stack.method import Fitted, Method
 from radstack.stack.predictions import fitted_files
+from radstack.stack.screen import Screen
 
 
 def write_fitted(folder: Path, fold: int, fitted: Fitted) -> None:
     """Write :func:`radstack.stack.predictions.fitted_files`, from which :func:`read_fitted` answers to the same bits."""
     arrays: dict[str, np.ndarray] = {}
     state = _plain(fitted.state, arrays)
+    guard = {"screen": _plain([fitted.screen.kept, fitted.screen.lines], arrays)} if fitted.screen else {}
+    guard |= {"instead": fitted.instead, "constant": _plain(fitted.constant, arrays)} if fitted.instead else {}
     files = fitted_files(folder, fold)
     with replacing(files[0]) as part:
         save_file(arrays, part)
-    write_json(files[1], {"state": state, "notes": fitted.notes})
+    write_json(files[1], {"state": state, "notes": fitted.notes, **guard})
 
 
 def read_fitted(folder: Path, fold: int, method: Method) -> Fitted:
@@ -34,7 +37,10 @@ def read_fitted(folder: Path, fold: int, method: Method) -> Fitted:
     files = fitted_files(folder, fold)
     stored = read_json(files[1]) if files[1].exists() else {}
     try:
-        return Fitted(method, _restored(stored["state"], load_file(files[0])), stored["notes"])
+        arrays = load_file(files[0])
+        chosen = Screen(*_restored(stored["screen"], arrays)) if "screen" in stored else None
+        return Fitted(method, _restored(stored["state"], arrays), stored["notes"], chosen, stored.get("instead", ""),
+                      _restored(stored.get("constant"), arrays))
     except (OSError, KeyError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
         raise UserError(f"{files[1]} holds no fitted stacker ({error}); run 07_stack.py again, or get the "
                         "files anew") from error

@@ -21,6 +21,7 @@ class Vote(Method):
     """Every slice of a series gets the series' voted 0/1 vector."""
 
     learns: ClassVar[bool] = False
+    guarded: ClassVar[bool] = False
     union: str = "any"
     """Target that is the OR of all others."""
     threshold: float = 0.5

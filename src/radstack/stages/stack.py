@@ -16,7 +16,7 @@ from radstack.stack.predictions import fitted_files, fold_file, read_member, rea
 from radstack.stack.rows import Member
 from radstack.stages.sequence import member_folds
 
-VERSION = 2
+VERSION = 3
 
 
 def stack(context: Context, stacker: Stacker) -> None:
@@ -35,11 +35,12 @@ def fitted_artifact(context: Context, stacker: Stacker) -> Artifact:
     """The fit and the out-of-fold table of each fold, from the members' out-of-fold tables."""
     from radstack.stack.registry import method_of
 
-    paths = context.paths
+    paths, rivals = context.paths, rivals_of(context, stacker)
+    facts = {"code of the method": code_digest(type(method_of(stacker)))} | (
+        {"rivals": ", ".join(rivals)} if rivals else {})
     return Artifact("07_stack", VERSION, (*_tables(context, stacker, "train"), *_fits(context, stacker)), stacker,
                     (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
-                     *_member_files(context, stacker, "train")),
-                    {"code of the method": code_digest(type(method_of(stacker)))})
+                     *_member_files(context, stacker, "train")), facts)
 
 
 def applied_artifact(context: Context, stacker: Stacker) -> Artifact:
@@ -79,6 +80,25 @@ def task_of(context: Context) -> Task:
     return Task(context.competition.targets, context.competition.metric)
 
 
+def rivals_of(context: Context, stacker: Stacker) -> tuple[str, ...]:
+    """What stands in for a stack where it is better; only for what is submitted, or is all that the submitted one reads.
+
+    An earlier stack may lose to the plain mean of its members and still add to a later one.
+    """
+    from radstack.stack.method import MEAN
+    from radstack.stack.registry import method_of
+
+    stackers = {item.name: item for item in context.competition.models.stackers}
+    submitted = [context.competition.models.final]
+    while submitted[-1] in stackers and len(stackers[submitted[-1]].members) == 1:
+        submitted += stackers[submitted[-1]].members
+    if stacker.name not in submitted:
+        return ()
+    plain = [name for name in stacker.members if name in stackers and (other := method_of(stackers[name])).guarded
+             and not other.learns]
+    return (*plain, *([MEAN] if method_of(stacker).learns else []))
+
+
 def members_of(context: Context, names: tuple[str, ...], tests: bool = True) -> dict[str, Member]:
     """Read the tables of models and stacks by name; without ``tests`` those of training rows alone."""
     return {name: read_member(context.paths.oof / name, stack_folds(context, name), tests) for name in names}
@@ -90,12 +110,13 @@ def _fit(context: Context, stacker: Stacker) -> dict[str, Any]:
 
     rows, _ = read_rows(context, "train")
     members = members_of(context, stacker.members, tests=False)
-    result = fit_stack(stacker, members, rows, read_folds(context), task_of(context))
+    result = fit_stack(stacker, members, rows, read_folds(context), task_of(context), rivals_of(context, stacker))
     for fold, fitted in result.fits.items():
         table = result.member.oof
         write_table(fold_file(context.paths.oof / stacker.name, fold, "train"),
                     table[table["fold"] == fold].reset_index(drop=True))
         write_fitted(context.paths.weights / stacker.name, fold, fitted)
+    print("".join(f"  {stacker.name}: {line}\n" for line in result.lines), end="")
     print(f"  {stacker.name}: nested {result.score}, gain over {result.best_member} {result.gain}", flush=True)
     return result.facts() | {"fold_hash": result.member.folds_hash}
 
