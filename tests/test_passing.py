@@ -1,6 +1,7 @@
 """A file that cannot be opened now is no bad file: it is tried again by each run, and many of them stop the run."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -49,15 +50,17 @@ def test_stage_01_tries_again_what_it_could_not_open(draw, tmp_path, monkeypatch
         monkeypatch.setattr(passing, "MOST", 0.5)
         make_index(context)
         assert reasons(context.paths.folds / "quarantine.csv") == ["no-access"]
-        assert "NA" not in set(read_index(context)["group"]) and "each run tries them again" in capsys.readouterr().out
+        few = len(read_index(context))
+        assert few < (32 if draw is ich else 16 * (20 if draw is knee_age else 1)) and "each run tries them again" in capsys.readouterr().out
     make_index(context)
-    assert "1 files could not be opened" in capsys.readouterr().out and "NA" in set(read_index(context)["group"])
+    assert "1 files could not be opened" in capsys.readouterr().out and len(read_index(context)) > few
     make_index(context)
     assert "kept" in capsys.readouterr().out and reasons(context.paths.folds / "quarantine.csv") == []
 
 
 @DRAW
 def test_stage_02_tries_again_what_it_could_not_open(draw, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("competitions.knee_age.volume.n4", lambda pixels, *how: pixels)  # half a minute for 16 volumes
     context = small(draw.__name__, tmp_path)
     draw(context.paths.input)
     make_index(context)
@@ -108,13 +111,12 @@ def test_a_volume_that_may_not_be_read_is_not_called_damaged(tmp_path, raw):
 
 
 def test_a_missing_decoder_is_the_machines_fault(tmp_path, monkeypatch):
-    path = make_dicom(tmp_path / "a.dcm", noise(), syntax=JPEG2000Lossless)
-    header = read_header(path)
+    header = read_header(make_dicom(tmp_path / "a.dcm", noise()))
     monkeypatch.setattr(dicom_file, "decodable", lambda syntax: False)
-    assert fault(header).reason == "no-decoder"
-    unknown = make_dicom(tmp_path / "b.dcm", noise(), syntax="1.2.840.10008.1.2.4.103")  # MPEG-4
-    assert fault(read_header(unknown)).reason == "unsupported-transfer-syntax"
+    assert fault(replace(header, transfer_syntax=JPEG2000Lossless)).reason == "no-decoder"
+    assert fault(replace(header, transfer_syntax="1.2.840.10008.1.2.4.103")).reason == "unsupported-transfer-syntax"
     rows = pd.DataFrame([{"path": "a.dcm", "reason": "no-decoder", "detail": "JPEG 2000: needs gdcm"}])
+    others = pd.DataFrame({"path": [f"{number}.dcm" for number in range(199)]})
     with pytest.raises(UserError, match=r"1 of 50 files .* need a package .*pip install -r requirements\.txt"):
-        check_passing(rows, 50, tmp_path, print)
-    assert check_passing(rows, 200, tmp_path, print) == 1 and check_passing(rows, 2, tmp_path, print, strict=False) == 1
+        check_passing(others[:49], rows, tmp_path, print)
+    assert check_passing(others, rows, tmp_path, print) == check_passing(others[:1], rows, tmp_path, print, False) == 1

@@ -28,13 +28,14 @@ def holds_passing(table: pd.DataFrame) -> bool:
     return any(passing(table[name]).any() for name in table if str(name).endswith("reason"))
 
 
-def check_passing(quarantine: pd.DataFrame, total: int, folder: Path, report: Report, strict: bool = True) -> int:
-    """The number of rows of ``quarantine`` (``path`` below ``folder``) that are to be tried again; reports it.
+def check_passing(usable: pd.DataFrame, quarantine: pd.DataFrame, folder: Path, report: Report, strict: bool = True) -> int:
+    """The number of files of ``quarantine`` (``path`` below ``folder``) that are to be tried again; reports it.
 
     Raises:
-        UserError: they are more than ``MOST`` of the ``total`` rows, and ``strict``; names their folder and what to do.
+        UserError: they are more than ``MOST`` of all files, and ``strict``; names their folder and what to do.
     """
-    rows = quarantine[passing(quarantine["reason"])]
+    rows = quarantine[passing(quarantine["reason"])].drop_duplicates("path")
+    total = len({*usable["path"], *quarantine["path"]})
     if rows.empty:
         return 0
     first = rows.iloc[0]

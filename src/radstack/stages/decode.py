@@ -51,7 +51,7 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         index = read_index(context)
         rows = index.join(facts(parts))
         bad, strict = rows["reason"] != "", paths.home is None  # elsewhere, what can be answered is answered
-        again = check_passing(rows[bad], len(rows), paths.input, print, strict)
+        again = check_passing(rows[~bad], rows[bad], paths.input, print, strict)
         table = rows[~bad].drop(columns=["reason", "detail"]).reset_index(drop=True)
         table = table.astype(_whole(table.drop(columns=list(index)))) if bad.any() else table
         table = then(table) if then and len(table) else table

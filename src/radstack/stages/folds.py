@@ -28,7 +28,7 @@ def make_index(context: Context) -> None:
 
     def build() -> dict[str, Any]:
         index, quarantine = competition.data.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
-        again = check_passing(quarantine, len(index) + len(quarantine), paths.input, print)
+        again = check_passing(index, quarantine, paths.input, print)
         index = first_groups(as_text(index), context.options.limit)
         write_table(files[0], index)
         write_table(files[1], quarantine)
