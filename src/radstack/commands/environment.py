@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from radstack.core.limits import cores as limits_cores
+
 OK, WARN, MISSING, TODO = "ok", "warn", "missing", "to do"
 """States of a check: ``MISSING`` keeps the next stage from running, ``TODO`` is what a stage will make."""
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,7 +134,7 @@ def processor(file: Path = Path("/proc/cpuinfo")) -> str:
 
 def own_cores() -> int:
     """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return limits_cores()
 
 
 def memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Check:

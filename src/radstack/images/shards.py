@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from radstack.core.files import new_array, replacing
+from radstack.core.limits import open_files
 
 LARGEST, SPARE = 12_000**2, 4
 """Pixels of a square that is made in any case, and times the pixels of the picture in it."""
@@ -68,17 +70,28 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
 
 
 class Shards:
-    """Read pictures of ``cache/<comp>`` by (shard, slot). Maps are opened on first use; a worker opens its own."""
+    """Read pictures of ``cache/<comp>`` by (shard, slot). Maps are opened on first use; a worker opens its own.
+
+    A map holds an open file. Where these are fewer than shards (macOS allows 256), the one that was used longest ago closes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._maps: dict[int, np.ndarray] = {}
+        self._most = open_files()
 
     def __call__(self, shard: int, slot: int) -> np.ndarray:
         """[height, width] or [maps, height, width], a view into the map."""
-        if shard not in self._maps:
-            self._maps[shard] = np.load(shard_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
-        return self._maps[shard][slot]
+        pictures = self._maps.pop(shard, None)
+        if pictures is None:
+            if len(self._maps) >= self._most:
+                del self._maps[next(iter(self._maps))]
+            pictures = np.load(shard_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
+        self._maps[shard] = pictures  # the last one: dicts keep the order
+        return pictures[slot]
 
     def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder, "_maps": {}}
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]

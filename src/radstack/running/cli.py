@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from radstack.core.disk import disk_error
 from radstack.core.errors import UsageError, UserError, advise
 from radstack.core.lifetime import INTERRUPTED, STARTED_BY, answering, die_with_parent
+from radstack.core.limits import share_threads
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
 from radstack.core.registry import pick
@@ -90,6 +91,7 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
         UsageError: no competition is named, or an option is given that the script does not read.
         UserError: a value does not fit.
     """
+    share_threads()
     competition = load(_name(args), args.demo)
     given = {name: tuple(value) if isinstance(value, list) else value
              for name, value in vars(args).items() if name in Options.__dataclass_fields__}

@@ -1,6 +1,5 @@
 """What a stage script works with: the competition, its folders, and the settings of this run."""
 
-import os
 import re
 import shlex
 from argparse import ArgumentTypeError
@@ -12,6 +11,7 @@ from typing import Any
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
+from radstack.core.limits import cores
 from radstack.core.lock import working_on
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
@@ -82,7 +82,7 @@ class Options:
     name: str = option("", "name of the new variant made by --set from the one recipe of --only")
     dry_run: bool = option(False, "say what would be made and why, make nothing")
     force: bool = option(False, "make again what is there")
-    workers: int = option(min(os.cpu_count() or 1, 8), "processes that read and decode", type=at_least(1))
+    workers: int = option(min(cores(), 8), "processes that read and decode", type=at_least(1))
     device: str = option("", "cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     gpus: int = option(1, "processes of one job, started by torchrun, one a GPU", type=at_least(1))
     jobs: int = option(1, "jobs at a time on this machine, each in a process of its own", type=at_least(1))

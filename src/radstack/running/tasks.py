@@ -15,6 +15,7 @@ from typing import Any
 from radstack.core.artifact import Artifact
 from radstack.core.disk import disk_error
 from radstack.core.errors import LeakError, UserError
+from radstack.core.limits import cores
 from radstack.core.parallel import Killed, outcomes
 from radstack.core.say import Report, saying_to, to_stdout
 from radstack.running.context import Context
@@ -141,7 +142,7 @@ def _unforeseen(error: Exception, tell: Report) -> Result:
 def _attempt_here(tasks: list[Task], at_once: int, report: Report) -> list[Result]:
     if at_once == 1 or len(tasks) == 1:
         return [attempt(task, report) for task in tasks]
-    threads, results = max((os.cpu_count() or 1) // at_once, 1), {}
+    threads, results = max(cores() // at_once, 1), {}
     for number, result in outcomes(partial(_attempt_apart, threads), tasks, at_once):
         if isinstance(result, Killed):
             result = Result(error=UserError(f"its process was killed, perhaps for memory {result}; run fewer with --jobs"))

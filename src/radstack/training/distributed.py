@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 from radstack.core.lifetime import die_with_parent
+from radstack.core.limits import OURS, THREADS, cores
 from radstack.core.say import Report
 
 S = TypeVar("S")
@@ -166,8 +167,9 @@ def main_process_first() -> Iterator[None]:
 
 def _environment(processes: int) -> dict[str, str]:
     src = str(Path(__file__).resolve().parents[2])
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    inherited = {name: value for name, value in os.environ.items() if name not in TORCHRUN_NAMES}
+    threads = max(1, cores() // processes)
+    ours = {THREADS} if OURS in os.environ else set()  # of one process alone, to be shared by all
+    inherited = {name: value for name, value in os.environ.items() if name not in {*TORCHRUN_NAMES, *ours}}
     path = os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")]))
     return {"OMP_NUM_THREADS": str(threads), **inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1",
             PARENT: str(os.getpid())}

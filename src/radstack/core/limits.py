@@ -1,0 +1,71 @@
+"""What this process may use of the machine: cores, as the scheduler and a container allow them, and open files."""
+
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""Of Linux's control groups, version 2 (cpu.max) or 1 (cpu/cpu.cfs_quota_us)."""
+THREADS, OURS = "OMP_NUM_THREADS", "RADSTACK_THREADS"
+"""Threads of a library in this process; the same where nobody but :func:`share_threads` asked for as many."""
+SPARE_FILES = 64
+"""Open files that a process has beside those it counts: libraries, pipes, logs."""
+ENOUGH_FILES = 65_536
+"""As many as a limit is raised to."""
+
+
+def cores(groups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Cores that this process may run on, 1 or more: those of ``taskset`` and batch systems, and a container's share.
+
+    ``groups`` and ``own`` are where Linux says of them.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *(int(share) for share in _shares(groups, own))]))
+
+
+def share_threads() -> None:
+    """Let libraries that are imported from now on start no more threads than there are cores for us: they count them all."""
+    if cores() < (os.cpu_count() or 1) and THREADS not in os.environ:
+        os.environ[THREADS] = os.environ[OURS] = str(cores())
+
+
+def _shares(groups: Path, own: Path) -> list[float]:
+    """Cores' worth of time that the control group of this process has, and those around it."""
+    names = [line.split(":", 2) for line in _read(own).splitlines() if line.count(":") >= 2]
+    inside = [name[2].lstrip("/") for name in names if name[1] in ("", "cpu", "cpu,cpuacct")] or [""]
+    shares = []
+    for name in inside:
+        for folder in (groups / name, *(groups / name).parents):
+            if groups in (folder, *folder.parents):
+                shares.append(_share(*_read(folder / "cpu.max").split()[:2]))
+    first = groups / "cpu"
+    shares.append(_share(_read(first / "cpu.cfs_quota_us").strip(), _read(first / "cpu.cfs_period_us").strip()))
+    return [share for share in shares if share > 0]
+
+
+def _share(quota: str = "", period: str = "") -> float:
+    """Microseconds of time in each ``period``, as cores; 0 for no limit ("max", -1)."""
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else 0.0
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def open_files() -> int:
+    """Files that may be open beyond ``SPARE_FILES``, 1 or more; the limit is raised as far as is allowed."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 512 - SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (ValueError, OSError):  # macOS has a lower limit of its own
+            pass
+    return max(1, (ENOUGH_FILES if soft == resource.RLIM_INFINITY else soft) - SPARE_FILES)
