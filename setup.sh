@@ -12,7 +12,10 @@ lock_by_uv() {
 pip_setting() {  # the environment's value comes first in the list, then a file's
   sed -n "s/^[^=]*\.$1='\(.*\)'$/\1/p" <<< "$config" | head -n 1 | sed 's/\\n/ /g; s/^ *//'
 }
-digest() { sha256sum 2> /dev/null < requirements.txt || shasum -a 256 < requirements.txt; }  # macOS has the second
+digest() {  # macOS has the second; where there is neither, Python says the same
+  sha256sum 2> /dev/null < requirements.txt || shasum -a 256 2> /dev/null < requirements.txt ||
+    "${PYTHON:-python3}" -c 'import hashlib; print(hashlib.sha256(open("requirements.txt", "rb").read()).hexdigest(), "", "-")'
+}
 
 stamp=.venv/requirements.sha256
 if [ ! -x .venv/bin/python ] || [ "$(digest)" != "$(cat "$stamp" 2> /dev/null)" ]; then

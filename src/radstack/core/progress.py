@@ -1,6 +1,8 @@
 """Progress of long stages: a bar on a terminal, a plain line every ten seconds elsewhere, the same figures on disk."""
 
 import csv
+import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -17,6 +19,7 @@ from radstack.core.files import replacing, writing
 from radstack.core.say import Report, say
 
 T = TypeVar("T")
+LEAST_WIDTH = 40  # Columns of a terminal in which a bar has room
 LINE_SECONDS = 10.0  # Time between two plain lines, and the longest between two entries of a :class:`Log`
 LOG_PARTS = 100
 """A :class:`Log` gets an entry at every such part of the steps as well, so that short runs have a curve, too."""
@@ -158,8 +161,9 @@ class Bar(Track):
     def __init__(self, total: int | None, what: str, done: int, *rest: Any) -> None:
         super().__init__(total, what, done, *rest)
         name, words = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[words]"))
+        width = shutil.get_terminal_size().columns if "COLUMNS" in os.environ else None  # rich takes COLUMNS=0 as it stands
         self._bar = Progress(name, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), words,
-                             console=Console(file=sys.stderr), transient=self._brief)
+                             console=Console(file=sys.stderr, width=width), transient=self._brief)
         whole = f"{_title}: {what}" if _title else what
         self._task = self._bar.add_task(whole, total=total, completed=done, words="")
 
@@ -180,6 +184,32 @@ class Bar(Track):
             super()._line(ending)
 
 
+class OneOutput(Track):
+    """A :class:`Track` in a notebook: one output that is written over, where each line would be stored with the notebook."""
+
+    _shown: Any = None
+
+    def _line(self, ending: str = "") -> None:
+        count = f"{self.done}/{self.total}" if self.total else str(self.done)
+        what = f"{_title}: {self.what}" if _title else self.what
+        text = {"text/plain": f"{what}: {count}, {self._words(ending)}"}
+        if self._shown is None:
+            self._shown = sys.modules["IPython.display"].display(text, raw=True, display_id=True)
+        else:
+            self._shown.update(text, raw=True)
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this."""
+    return "ipykernel" in sys.modules and "IPython.display" in sys.modules
+
+
+def _watched() -> bool:
+    """Whether a person looks at a terminal that can draw a bar: one that moves its cursor and has room for it."""
+    able = os.environ.get("TERM", "") not in ("dumb", "unknown") and shutil.get_terminal_size().columns >= LEAST_WIDTH
+    return sys.stderr.isatty() and sys.stdout.isatty() and able
+
+
 def track(total: int | None, what: str, *, done: int = 0, report: Report | None = None,
           log: Log | None = None, brief: bool = False) -> Track:
     """A bar when a person watches this process and lines are not wanted elsewhere, else plain lines.
@@ -196,8 +226,9 @@ def track(total: int | None, what: str, *, done: int = 0, report: Report | None 
         ``with track(len(batches), "train") as steps: steps.step(loss=0.3, lr=1e-4, images=32, wait=0.01)``
     """
     # Bars of several processes would draw over each other, and what belongs into a file must get there.
-    watched = parent_process() is None and sys.stderr.isatty() and sys.stdout.isatty()
-    kind = Bar if watched and report in (None, say) else Track
+    kind: type[Track] = Track
+    if parent_process() is None and report in (None, say):
+        kind = OneOutput if _in_notebook() else Bar if _watched() else Track
     return kind(total, what, done, report or say, log, brief)
 
 

@@ -125,6 +125,13 @@ def _lead(number: int, file: Path | None) -> None:
     os.close(target)
 
 
+def spell_out() -> None:
+    """Let a sign that the output's encoding lacks (a terminal of ASCII alone) be spelled out: it must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def say(text: str) -> None:
     """Say how far the running job is. Outside a job (a script, a torchrun child) the line goes to standard output."""
     _sink(text)

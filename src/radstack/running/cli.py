@@ -16,7 +16,7 @@ from radstack.core.limits import share_threads
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
 from radstack.core.registry import pick
-from radstack.core.say import flush, lost_to, steady_output
+from radstack.core.say import flush, lost_to, spell_out, steady_output
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
@@ -178,6 +178,7 @@ def run(main: Callable[[], None]) -> None:
     The status is 1 after a UserError or a failure of disk or rights, 2 after a wrong command line, 130 after Ctrl-C. A pipe
     that closes (``| head``) ends it quietly; a stage that makes something goes on, see :func:`radstack.core.say.lost_to`.
     """
+    spell_out()
     with steady_output(), answering():
         try:
             main()
