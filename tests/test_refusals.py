@@ -13,7 +13,7 @@ from radstack.core.files import write_table
 from radstack.core.folds import check_folds, make_folds
 from radstack.core.recipe import change
 from radstack.running.cli import make_context, open_context, parser, run
-from radstack.running.context import Context
+from radstack.running.context import Context, Options
 from radstack.running.tables import read_folds
 from radstack.running.tasks import per_fold
 from radstack.stages.folds import deal_folds
@@ -136,7 +136,8 @@ def test_too_few_patients_get_advice_that_works(patients, message):
 
 
 def test_a_fold_table_of_other_data_says_the_whole_command(tmp_path):
+    make_context(load("ich", demo=True), Options())  # from now on errors know whose they are
     folds = pd.DataFrame({"group": ["a", "b"], "fold": [0, 1]})
     index = pd.DataFrame({"group": ["a", "c"], "split": "train", "any": 1})
     with pytest.raises(UserError, match=r"patient c has no fold.*type: python src/01_make_folds.py ich --demo --force"):
-        check_folds(folds, index, ["any"], "python src/01_make_folds.py ich --demo")
+        check_folds(folds, index, ["any"])

@@ -122,6 +122,10 @@ def _quarantine_strangers(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> 
         stranger = (files["split"] == split) & (files["reason"] == "") & ~_among(files["id"], wanted[split])
         files.loc[stranger, "reason"] = reason
         files.loc[stranger, "detail"] = f"its id is not in {csv}"
+        # Anonymized anew: the label belongs to the name, the pixels to another number, and nobody knows whether both agree.
+        renumbered = stranger & files["renamed"] & _among(_stems(files["path"]), wanted[split])
+        files.loc[renumbered, "detail"] = (f"{csv} lists the name of the file, but not its SOPInstanceUID "
+                                           + files.loc[renumbered, "sop"] + "; fetch the organizer's file again")
 
 
 def _without_file(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> pd.DataFrame:

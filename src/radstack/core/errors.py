@@ -32,10 +32,22 @@ MakeWith = Callable[[Path], str]
 _make_with: MakeWith = lambda path: ""  # noqa: E731
 
 
-def advise(make_with: MakeWith) -> None:
-    """Let ``make_with`` say what to type where a path is missing, "" where it does not know."""
-    global _make_with
-    _make_with = make_with
+Command = Callable[..., str]
+_command: Command = lambda script, only="": f"{script}.py{' --only ' * bool(only)}{only}"  # noqa: E731
+
+
+def advise(make_with: MakeWith, command: Command | None = None) -> None:
+    """Let ``make_with`` say what to type where a path is missing, "" where it does not know; ``command``, a stage's line.
+
+    Rooms that know no competition then still say a command that works: see :func:`command`.
+    """
+    global _make_with, _command
+    _make_with, _command = make_with, command or _command
+
+
+def command(script: str, only: str = "") -> str:
+    """What to type to run a stage (``05_predict``), of the recipe ``only``, for the competition and folders of this run."""
+    return _command(script, only)
 
 
 class LeakError(UserError):

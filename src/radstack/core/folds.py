@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import LeakError, UserError
+from radstack.core.errors import LeakError, UserError, command
 
 
 def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
@@ -47,30 +47,29 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
     return fold
 
 
-def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str],
-                deal: str = "01_make_folds.py") -> list[str]:
-    """One line a problem that is only worth knowing (a class absent from a fold); ``deal`` is the command that makes folds.
+def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:
+    """One line a problem that is only worth knowing (a class absent from a fold).
 
     LeakError for a patient in two folds, UserError for an empty fold or a patient without one.
     """
     if len(twice := folds["group"][folds["group"].duplicated()]):
-        raise LeakError(f"patient {twice.iloc[0]} is in two folds; type: {deal} --force")
+        raise LeakError(f"patient {twice.iloc[0]} is in two folds; type: {command('01_make_folds')} --force")
     train = index[index["split"] == "train"]
-    _check_cover(folds, train, deal)
+    _check_cover(folds, train)
     fold = fold_of(train, folds)
     positives = train[targets].groupby(fold.to_numpy()).sum()
     return [f"fold {number} has no {target}" for number, row in positives.iterrows() for target in targets
             if row[target] == 0]
 
 
-def _check_cover(folds: pd.DataFrame, train: pd.DataFrame, deal: str) -> None:
+def _check_cover(folds: pd.DataFrame, train: pd.DataFrame) -> None:
     if missing := set(train["group"]) - set(folds["group"]):
         raise UserError(f"patient {min(missing)} has no fold: the fold table was made on other data; "
-                        f"type: {deal} --force")
+                        f"type: {command('01_make_folds')} --force")
     held = folds[folds["group"].isin(train["group"])]
     if empty := set(range(folds["fold"].max() + 1)) - set(held["fold"]):
         raise UserError(f"fold {min(empty)} holds no picture: the fold table was made on other data; "
-                        f"type: {deal} --force")
+                        f"type: {command('01_make_folds')} --force")
 
 
 def patients_on_both_sides(index: pd.DataFrame) -> list[str]:

@@ -147,7 +147,7 @@ def make_context(competition: Competition, options: Options) -> Context:
         edits["localizer__detector"] = pick(competition.localizer.detectors, str(edits["localizer__detector"]), "detector")
     competition = change(as_annotated(competition, options), **edits)
     context = Context(competition, paths_of(competition, options), options)
-    advise(context.make_with)
+    advise(context.make_with, context.command)
     return context
 
 

@@ -60,6 +60,6 @@ def read_rows(context: Context, split: str = "") -> tuple[pd.DataFrame, np.ndarr
         rows = rows[rows["split"] == split].reset_index(drop=True)
         return rows, np.full(len(rows), -1)
     folds = read_folds(context)
-    check_folds(folds, rows, list(context.competition.targets), context.command("01_make_folds"))
+    check_folds(folds, rows, list(context.competition.targets))
     rows = rows[rows["split"] == split].reset_index(drop=True) if split else rows
     return rows, fold_of(rows, folds).to_numpy()

@@ -150,6 +150,9 @@ def _connect(address: str) -> Any:
         _knock(address)
         ray.init(address, **options)
     except (ValueError, RuntimeError, OSError) as error:
+        if address == "local":
+            raise UserError(f"Ray cannot start here ({_first_line(error)}); leave --ray away, and take --jobs for several "
+                            "jobs at a time") from error
         raise UserError(f"no Ray at {address} ({_first_line(error)}); start one with: ray start --head, "
                         "or use --ray local") from error
     return ray

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import LeakError, UserError
+from radstack.core.errors import LeakError, UserError, command
 
 ByFold = Mapping[int, np.ndarray]
 """An array for each fold's network."""
@@ -52,7 +52,7 @@ def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...]
     fold = np.where(table["split"] == "test", -1, table["fold"])
     if pd.isna(fold).any():
         patient = table["group"][pd.isna(fold)].iloc[0]
-        raise UserError(f"patient {patient} is in no fold; run 01_make_folds again")
+        raise UserError(f"patient {patient} is in no fold; run {command('01_make_folds')} --force")
     start, stop = series_bounds(table["series"].to_numpy())
     return Arrays(embeddings, probs, table[columns].to_numpy(np.float32), fold.astype(np.int64),
                   table["group"].to_numpy(), table["z"].to_numpy(np.float32), start, stop)
@@ -65,7 +65,7 @@ def series_bounds(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     start = np.flatnonzero(np.r_[True, series[1:] != series[:-1]])
     if len(pd.unique(series)) != len(start):
-        raise UserError("the index is not sorted by series; run 01_make_folds again")
+        raise UserError(f"the index is not sorted by series; run {command('01_make_folds')} --force")
     return start, np.r_[start[1:], len(series)]
 
 
@@ -81,14 +81,15 @@ def check_arrays(arrays: Arrays, members: tuple[str, ...], fold: int) -> None:
     _check_sides(arrays, scored, train)
     if not scored.any() or not train.any():
         raise UserError(f"fold {fold} has {scored.sum()} rows to score and {train.sum()} to train on; "
-                        "run 01_make_folds with fewer folds")
+                        "take fewer folds, such as --set folds.count=2, in all stages")
     if not np.isfinite(arrays.labels[train]).all():
-        raise UserError("a training row has no label; run 01_make_folds again")
+        raise UserError(f"a training row has no label; run {command('01_make_folds')} --force")
     for member in members:
         if fold not in arrays.embeddings.get(member, {}):
-            raise UserError(f"{member} has no embeddings of fold {fold}; predict it first: 05_predict --only {member}")
+            raise UserError(f"{member} has no embeddings of fold {fold}; predict it first: {command('05_predict', member)}")
         if any(len(table) != len(arrays.fold) for table in arrays.embeddings[member].values()):
-            raise UserError(f"{member}'s embeddings are of another index; predict it again: 05_predict --only {member}")
+            raise UserError(f"{member}'s embeddings are of another index; predict it again: "
+                            f"{command('05_predict', member)} --force")
 
 
 def held_out_probs(arrays: Arrays, members: tuple[str, ...], fold: int) -> np.ndarray:
@@ -104,14 +105,15 @@ def held_out_probs(arrays: Arrays, members: tuple[str, ...], fold: int) -> np.nd
             table = arrays.probs.get(member, {}).get(int(net))
             if table is None or not np.isfinite(table[rows]).all():
                 raise UserError(f"{member} has no predictions of fold {net}; train and predict it: "
-                                f"04_train and 05_predict --only {member} --folds {net}")
+                                f"{command('04_train', member)} --folds {net}, then "
+                                f"{command('05_predict', member)} --folds {net}")
             probs[rows, place] = table[rows]
     return probs
 
 
 def _check_sides(arrays: Arrays, scored: np.ndarray, train: np.ndarray) -> None:
     if (arrays.fold != np.repeat(arrays.fold[arrays.start], arrays.stop - arrays.start)).any():
-        raise LeakError("the slices of one series lie in different folds; run 01_make_folds again")
+        raise LeakError(f"the slices of one series lie in different folds; run {command('01_make_folds')} --force")
     both = np.intersect1d(arrays.group[scored].astype(str), arrays.group[train].astype(str))
     if len(both):
-        raise LeakError(f"patient {both[0]} is both trained on and scored; run 01_make_folds again")
+        raise LeakError(f"patient {both[0]} is both trained on and scored; run {command('01_make_folds')} --force")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-from radstack.core.errors import UserError
+from radstack.core.errors import UserError, command
 from radstack.recipes.sequence import Sequence, TwoLevel
 from radstack.scoring.metrics import logit
 from radstack.sequence.arrays import Arrays, ByFold, held_out_probs
@@ -138,7 +138,7 @@ def aligned(arrays: Arrays, member: str, fold: int, device: torch.device) -> Spa
     for net in np.unique(nets[nets != fold]).tolist():
         if net not in embeddings:
             raise UserError(f"{member} has no embeddings of fold {net}, which space=procrustes needs; "
-                            "predict that fold (05_predict) or use --set space=own")
+                            f"predict that fold ({command('05_predict', member)}) or use --set space=own")
         rotations[net] = procrustes(embeddings[net][rows], embeddings[fold][rows])
     return Space(embeddings, nets, rotations, device)
 

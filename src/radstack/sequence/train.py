@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from radstack.core.errors import UserError
+from radstack.core.errors import UserError, command
 from radstack.core.recipe import digest
 from radstack.core.say import Report
 from radstack.nets.objectives import Objective, objective
@@ -189,7 +189,7 @@ class Trainer(Trainable):
         bad = self.wanted[~np.isfinite(out).all(axis=1)]
         if len(bad):
             raise UserError(f"{self.recipe.name}: {len(bad)} predictions are not finite, the first of index row {bad[0]}; "
-                            f"predict {', '.join(self.recipe.members)} again (05_predict --force)")
+                            f"predict again: {command('05_predict', ','.join(self.recipe.members))} --force")
         return out
 
     def state(self) -> dict[str, Any]:

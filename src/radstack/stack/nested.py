@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import UserError, command
 from radstack.core.folds import fold_hash
 from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
@@ -66,8 +66,8 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     """
     missing = [name for name in stacker.members if name not in members]
     if missing:
-        raise UserError(f"stacker {stacker.name} needs predictions of {missing[0]}; make them with 05_predict.py, "
-                        "06_sequence.py or 07_stack.py --only that name")
+        raise UserError(f"stacker {stacker.name} needs predictions of {missing[0]}; make them with "
+                        f"{command('05_predict', missing[0])}, or 06_sequence.py or 07_stack.py for one of these")
     check_handles(stacker, task.metric)
     train, test = join({name: members[name] for name in stacker.members}, index, folds, task)
     method, numbers = method_of(stacker), [int(number) for number in np.unique(train.fold)]

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import LeakError, UserError
+from radstack.core.errors import LeakError, UserError, command
 from radstack.core.folds import fold_hash, fold_of
 from radstack.scoring.task import Task
 
@@ -81,7 +81,7 @@ def mean_over_folds(test: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFram
     counts = test.groupby("fold")["id"].nunique()
     ids = test["id"].nunique()
     if len(counts) * ids != len(test) or (counts != ids).any():
-        raise UserError("the folds' test tables hold different ids; run 05_predict.py --force for this model")
+        raise UserError(f"the folds' test tables hold different ids; run {command('05_predict')} --force")
     return test.groupby("id", sort=False)[list(targets)].mean().astype(np.float32).reset_index()
 
 
@@ -105,7 +105,7 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     is_test = (ordered["split"] == "test").to_numpy()
     if (fold[~is_test] < 0).any():
         raise UserError(f"patient {ordered['group'][~is_test & (fold < 0)].iloc[0]} has no fold: the fold table was made "
-                        "on other data; run 01_make_folds.py --force")
+                        f"on other data; run {command('01_make_folds')} --force")
     common = set.intersection(*(set(member.oof["fold"]) for member in members.values()))
     if not common:
         raise UserError(f"{', '.join(members)} have no fold in common; predict the same folds for all of them")
@@ -113,7 +113,7 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     train = _rows({name: member.oof for name, member in members.items()}, ordered[is_train], fold[is_train], task)
     test = unseen({name: member.test for name, member in members.items()}, ordered[is_test], task)
     if np.isnan(train.truth).any():
-        raise UserError("the index has training rows without a label; run 01_make_folds.py --force")
+        raise UserError(f"the index has training rows without a label; run {command('01_make_folds')} --force")
     return train, test
 
 

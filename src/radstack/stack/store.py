@@ -8,7 +8,7 @@ import lightgbm as lgb
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from radstack.core.errors import UserError
+from radstack.core.errors import UserError, command
 from radstack.core.files import read_json, replacing, write_json
 from radstack.stack.forests import Trees
 from radstack.stack.method import Fitted, Method
@@ -42,7 +42,7 @@ def read_fitted(folder: Path, fold: int, method: Method) -> Fitted:
         return Fitted(method, _restored(stored["state"], arrays), stored["notes"], chosen, stored.get("instead", ""),
                       _restored(stored.get("constant"), arrays))
     except (OSError, KeyError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
-        raise UserError(f"{files[1]} holds no fitted stacker ({error}); run 07_stack.py again, or get the "
+        raise UserError(f"{files[1]} holds no fitted stacker ({error}); run {command('07_stack')} --force, or get the "
                         "files anew") from error
 
 

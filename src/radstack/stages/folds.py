@@ -63,8 +63,7 @@ def report_folds(context: Context) -> None:
     """Print rows and positives of every fold, and what is worth knowing; raise on a leak."""
     index, folds = read_index(context), read_folds(context)
     spread = balanced(context.competition, index)
-    notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread),
-                        context.command("01_make_folds"))
+    notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread))
     train = index.loc[index["split"] == "train", ["group"]].join(spread).merge(folds, on="group")
     counts = train.groupby("fold")[list(spread)].sum().astype(int)
     counts.insert(0, "rows", train.groupby("fold").size())

@@ -8,6 +8,8 @@ name is whole.
 import contextlib
 import errno
 import io
+import json
+import os
 import shutil
 import threading
 import zipfile
@@ -170,12 +172,29 @@ def connect() -> Any:
         except ImportError as error:
             raise UserError("the kaggle package is missing; type: pip install kaggle") from error
         except SystemExit as error:
+            _check_credentials()
             raise UserError(f"no Kaggle credentials; {HOW_TO_SIGN_IN}") from error
         except requests.RequestException:
             raise
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read the Kaggle credentials ({error}); {HOW_TO_SIGN_IN}") from error
     return client
+
+
+def _check_credentials() -> None:
+    """A file of credentials that is there and broken is not the same as none."""
+    home = Path.home()
+    for folder in (Path(os.environ.get("KAGGLE_CONFIG_DIR") or home / ".kaggle"), home / ".config" / "kaggle"):
+        file = folder / "kaggle.json"
+        if not file.exists():
+            continue
+        try:
+            keys = json.loads(file.read_text(encoding="utf-8"))
+            whole = isinstance(keys, dict) and {"username", "key"} <= set(keys)
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            raise UserError(f"{file} cannot be read as a token with username and key; {HOW_TO_SIGN_IN}")
 
 
 @contextlib.contextmanager
