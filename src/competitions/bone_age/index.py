@@ -9,6 +9,7 @@ import pandas as pd
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
 from competitions.bone_age.labels import MALE, read_labels, sexes
 from radstack.core.errors import UserError
+from radstack.core.files import stamp
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.formats import stem_of
@@ -144,7 +145,7 @@ def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataF
 def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Path,
                report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
     paths = [mask_path(folder, hand) for hand in index["id"]]
-    items = [(hand, path.stat().st_mtime_ns, height, width)
+    items = [(hand, stamp(path), height, width)
              for hand, path, height, width in zip(index["id"], paths, index["height"], index["width"]) if path.exists()]
     _report_strays("masks", sum(1 for _ in (folder / MASKS).glob("*.png")) - len(items), report)
     index["mask"] = ""
@@ -157,7 +158,7 @@ def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Pa
     return index.assign(mask=index["id"].map(good).fillna("")), set_aside(checked.merge(index[["id", "split"]], on="id"))
 
 
-def _check_mask(folder: Path, hand: str, changed: int, height: int, width: int) -> dict[str, str]:
+def _check_mask(folder: Path, hand: str, changed: str, height: int, width: int) -> dict[str, str]:
     read_mask(mask_path(folder, hand), (height, width))
     return {}
 

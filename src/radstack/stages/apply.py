@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.files import as_text, read_table, walk, write_table
-from radstack.core.passing import check_passing
+from radstack.core.passing import check_passing, passing
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
 from radstack.core.unpack import unpack
@@ -199,12 +199,14 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
     index, raw = one.paths.folds / "index.parquet", digest(stamps(one.paths.input, rows["path"]))
     files = (folder / "answers.parquet", folder / "quarantine.csv", *(folder / f"{name}.parquet" for name in keep))
 
-    def build() -> None:
+    def build() -> dict[str, Any]:
         done = answer(one, deadline, rows_later)
         write_table(files[0], answers(done))
-        write_table(files[1], _concat((one.paths.cache / "quarantine.csv", one.paths.cache / LOST)))
+        aside = _concat((one.paths.cache / "quarantine.csv", one.paths.cache / LOST))
+        write_table(files[1], aside)
         for file, make in zip(files[2:], keep.values()):
             write_table(file, make(done))
+        return {"passing": int(passing(aside["reason"]).sum())}
 
     _write_index(there, index, rows, raw)
     if index.exists():
