@@ -14,7 +14,7 @@ from radstack.core.folds import check_folds, make_folds
 from radstack.core.recipe import change
 from radstack.running.cli import make_context, open_context, parser, run
 from radstack.running.context import Context, Options
-from radstack.running.tables import read_folds
+from radstack.running.tables import check_folds_fit
 from radstack.running.tasks import per_fold
 from radstack.stages.folds import deal_folds
 from radstack.stages.stack import stack
@@ -101,7 +101,7 @@ def test_folds_of_another_number_are_refused_by_every_stage(tmp_path, dealt):
     context = context_of(tmp_path, 2, dealt)
     command = rf"deals {dealt} folds, the recipe has 2; add --set folds.count={dealt} to each command, or deal again with: "
     stages = (lambda: stack(context, context.competition.models.stackers[0]), lambda: train(context),
-              lambda: read_folds(context))
+              lambda: check_folds_fit(context))
     for stage in stages:
         with pytest.raises(UserError, match=command + "python src/01_make_folds.py bone_age"):
             stage()

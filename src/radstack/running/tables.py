@@ -28,23 +28,22 @@ def read_index(context: Context) -> pd.DataFrame:
 
 
 def read_folds(context: Context) -> pd.DataFrame:
-    """The fold table of stage 01: columns group, fold.
-
-    UserError where it deals another number of folds than the recipe has: what is trained on it would miss some rows.
-    """
-    file, count = context.paths.folds / "folds.csv", context.competition.folds.count
-    folds = read_table(file, context.command("01_make_folds"))
-    dealt = int(folds["fold"].max()) + 1 if len(folds) else 0
-    if dealt != count:
-        raise UserError(f"{file} deals {dealt} folds, the recipe has {count}; add --set folds.count={dealt} to each "
-                        f"command, or deal again with: {context.command('01_make_folds')}")
-    return folds
+    """The fold table of stage 01: columns group, fold."""
+    return read_table(context.paths.folds / "folds.csv", context.command("01_make_folds"))
 
 
 def check_folds_fit(context: Context) -> None:
-    """Refuse a fold table that does not fit the recipe, before any work; what has none (pictures elsewhere) needs none."""
-    if (context.paths.folds / "folds.csv").exists():
-        read_folds(context)
+    """Before any work, a UserError where the table deals another number of folds than the recipe has: rows would be missed.
+
+    What has no fold table (pictures elsewhere) needs none.
+    """
+    file, count = context.paths.folds / "folds.csv", context.competition.folds.count
+    if not file.exists():
+        return
+    dealt = int(read_folds(context)["fold"].max()) + 1
+    if dealt != count:
+        raise UserError(f"{file} deals {dealt} folds, the recipe has {count}; add --set folds.count={dealt} to each "
+                        f"command, or deal again with: {context.command('01_make_folds')}")
 
 
 def raw_files(context: Context) -> dict[str, str]:
