@@ -21,7 +21,8 @@ from competitions import load
 from phantoms.ich import draw
 from radstack.commands.apply import Wish, run_apply
 from radstack.core.errors import UserError
-from radstack.core.files import alone, stamp
+from radstack.core.files import stamp
+from radstack.core.lock import alone
 from radstack.core.recipe import change
 from radstack.core.unpack import unpack
 from radstack.images.strangers import strangers

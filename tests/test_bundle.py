@@ -37,7 +37,8 @@ from radstack.commands.rehearse import (
 )
 from radstack.core.artifact import content_hash
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import alone, sha256
+from radstack.core.files import sha256
+from radstack.core.lock import alone
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Train
 from radstack.running.cli import make_context

@@ -15,8 +15,9 @@ import pytest
 from competitions import load
 from radstack.core.artifact import Artifact, Lesson, Part, content_hash
 from radstack.core.errors import LeakError, UserError
-from radstack.core.files import alone, need_disk, replacing, sweep, write_table, write_text
+from radstack.core.files import need_disk, replacing, sweep, write_table, write_text
 from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
+from radstack.core.lock import alone
 from radstack.core.recipe import as_dict, change, code_digest, digest, parse_edits
 from radstack.recipes.competition import FoldRecipe
 from radstack.running.cli import make_context
@@ -239,7 +240,7 @@ HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from radstack.core.files import alone
+from radstack.core.lock import alone
 with alone(Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()

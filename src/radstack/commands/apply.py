@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.core.files import alone, read_text_table, write_text
+from radstack.core.files import read_text_table, write_text
+from radstack.core.lock import alone
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 from radstack.stages.apply import PART, answers, apply, write_answers

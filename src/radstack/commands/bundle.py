@@ -17,7 +17,8 @@ from radstack.commands.needs import closure, distributions, lock_lines
 from radstack.commands.products import size_of
 from radstack.core.artifact import Artifact, check_unedited, manifest_of
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import alone, need_disk, read_json, replacing, sha256, write_json, write_text
+from radstack.core.files import need_disk, read_json, replacing, sha256, write_json, write_text
+from radstack.core.lock import alone
 from radstack.core.recipe import as_dict
 from radstack.recipes.stacker import Stacker
 from radstack.report.known import known_of, write_known

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -120,49 +119,6 @@ PIECE = 1 << 20
 """Bytes written at a time."""
 HOST = re.sub(r"[^\w-]", "-", socket.gethostname())[:40] or "host"
 """Part of the names of temporary files: two machines that share a folder may have processes of one number."""
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Make ``path``, a file or folder, with no other run at it: by a lock beside it, which ends with the process.
-
-    Raises:
-        UserError: another run is at it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    handle = lock.open("a")
-    try:
-        while not (_locked(handle, path) and _same_file(handle, lock)):
-            handle.close()  # of a run that ended just now, and took the file away
-            handle = lock.open("a")
-        try:
-            yield
-        finally:
-            if os.name != "nt":  # there an open file cannot be taken away
-                lock.unlink(missing_ok=True)
-    finally:
-        handle.close()
-
-
-def _locked(handle: Any, path: Path) -> bool:
-    try:
-        if os.name == "nt":
-            importlib.import_module("msvcrt").locking(handle.fileno(), 2, 1)  # LK_NBLCK
-        else:
-            fcntl = importlib.import_module("fcntl")
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            raise UserError(f"another run is writing {path}; wait until it ends, or name another one") from error
-    return True  # also on a file system that knows no locks
-
-
-def _same_file(handle: Any, lock: Path) -> bool:
-    try:
-        return os.name == "nt" or os.path.samestat(os.fstat(handle.fileno()), lock.stat())
-    except FileNotFoundError:
-        return False
 
 
 def write_text(path: Path, text: str) -> None:

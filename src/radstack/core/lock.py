@@ -7,10 +7,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from radstack.core.disk import unwritable
+from radstack.core.errors import UserError
 from radstack.core.say import say
 
 try:
@@ -22,8 +23,13 @@ UNKNOWN = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", 
 """Answers of file systems that have no locks; there everybody may work, as without this module."""
 
 
+def alone(path: Path) -> AbstractContextManager[bool]:
+    """:func:`working_on` that does not wait: a UserError where another run is writing ``path``, a file or a folder."""
+    return working_on(path, wait=False)
+
+
 @contextmanager
-def working_on(path: Path) -> Iterator[bool]:
+def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
     """Be the only process, of all machines that see the folder, that works on ``path``; wait for another, and say so.
 
     Yields whether there was one. ``.<name>.lock`` beside ``path`` says who is at work; the system frees it however that one
@@ -33,7 +39,7 @@ def working_on(path: Path) -> Iterator[bool]:
         yield False
         return
     lock = path.with_name(f".{path.name}.lock")
-    handle, waited = _taken(lock, path)
+    handle, waited = _taken(lock, path, wait)
     try:
         yield waited
     finally:
@@ -41,7 +47,7 @@ def working_on(path: Path) -> Iterator[bool]:
             _give_back(lock, handle)
 
 
-def _taken(lock: Path, path: Path) -> tuple[int | None, bool]:
+def _taken(lock: Path, path: Path, wait: bool) -> tuple[int | None, bool]:
     """The open lock, None where there are none here, and whether it was another's."""
     waited = False
     while True:
@@ -50,6 +56,9 @@ def _taken(lock: Path, path: Path) -> tuple[int | None, bool]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise UserError(f"another run is writing {path}; wait until it ends, or name another one: "
+                                    f"{_who(handle)}") from None
                 if not waited:
                     say(f"{path.name}: waiting, since {_who(handle)} is making it")
                 waited = True

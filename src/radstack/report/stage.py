@@ -6,7 +6,8 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
-from radstack.core.files import alone, existing, read_table, write_table, write_text
+from radstack.core.files import existing, read_table, write_table, write_text
+from radstack.core.lock import alone
 from radstack.core.progress import track
 from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
