@@ -173,6 +173,13 @@ def test_weights_that_a_fit_did_not_keep_are_equal_ones():
         ("bone", "one"): 0.1, ("bone", "two"): 0.9, ("any", "one"): 0.2, ("any", "two"): 0.8}
 
 
+def test_a_member_that_a_fold_left_out_weighs_nothing_there():
+    notes = {"fold0": {"weights": [0.4, 0.6], "members": ["one", "three"]}, "fold1": {"weights": [0.2, 0.3, 0.5]}}
+    found = blend_weights(Stacker("final", "weights", ("one", "two", "three")), notes, ("any",))
+    assert found.pivot_table(index="member", columns="fold", values="weight", sort=False).to_numpy().tolist() == [
+        [0.4, 0.2], [0.0, 0.3], [0.6, 0.5]]
+
+
 def test_features_are_named_by_their_member():
     members = tuple(f"net{number}" for number in range(12))
     told = {"m11_any": "net11: any", "m1-3": "net1: slice -3", "blend_series_mean": "blend: mean of the series",

@@ -11,6 +11,7 @@ from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.plots import COLORS, SOFT, figure, svg
+from radstack.stack.method import TAKEN
 from radstack.stack.predictions import fold_files
 
 FEATURES = 15
@@ -62,17 +63,27 @@ def _flat(note: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
 
 
 def blend_weights(stacker: Stacker, notes: Notes, targets: tuple[str, ...]) -> pd.DataFrame:
-    """Weights as they are applied (equal ones where a fit was not kept): ``part``, ``member``, ``fold``, ``weight``."""
+    """Weights as they are applied (equal ones where a fit was not kept): ``part``, ``member``, ``fold``, ``weight``.
+
+    A member that was left out has the weight 0.
+    """
     rows = []
-    for fold, path, found in ((fold, *one) for fold, note in notes.items() for one in _with_weights(note)):
-        weights = np.asarray(found["weights"], float).reshape(len(stacker.members), -1)
+    for fold, names, path, found in ((fold, taken(stacker, note), *one) for fold, note in notes.items()
+                                     for one in _with_weights(note)):
+        weights = np.asarray(found["weights"], float).reshape(len(names), -1)
         if not found.get("kept", True):
             weights = np.full_like(weights, 1 / len(weights))
         for target, column in zip(targets if weights.shape[1] > 1 else [""], weights.T):
             part = ", ".join((*path, target) if target else path)
-            rows += [{"part": part, "member": member, "fold": fold.replace("fold", "fold "), "weight": weight}
-                     for member, weight in zip(stacker.members, column.tolist(), strict=True)]
+            own = dict(zip(names, column.tolist(), strict=True))
+            rows += [{"part": part, "member": member, "fold": fold.replace("fold", "fold "), "weight": own.get(member, 0.0)}
+                     for member in stacker.members]
     return pd.DataFrame(rows)
+
+
+def taken(stacker: Stacker, note: Any) -> tuple[str, ...]:
+    """The members that the fit of a fold took, in the order of what it learned."""
+    return tuple(note.get(TAKEN, stacker.members))
 
 
 def _with_weights(note: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -122,13 +133,15 @@ def weight_plot(stacker: Stacker, table: pd.DataFrame) -> str:
 
 def importances(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
     """The features that trees use most, mean over folds and classes."""
-    fits = [found for note in notes.values() for found in note.values()]
-    shares = pd.DataFrame([found["gain"] for found in fits if isinstance(found, dict) and found.get("gain")])
+    named = [(found, taken(stacker, note)) for note in notes.values() for name, found in note.items() if name != TAKEN]
+    fits = [found for found, _ in named]
+    shares = pd.DataFrame([{readable(name, members): gain for name, gain in found["gain"].items()}
+                           for found, members in named if isinstance(found, dict) and found.get("gain")])
     if shares.empty:
         return []
     mean = shares.fillna(0.0).mean().nlargest(FEATURES)
     made, ax = figure(5.2, 0.8 + 0.18 * len(mean))
-    ax.barh([readable(name, stacker.members) for name in mean.index], mean, color=COLORS[0], height=0.7)
+    ax.barh(list(mean.index), mean, color=COLORS[0], height=0.7)
     ax.set(xlabel="share of the importance", ylim=(len(mean) - 0.5, -0.5))
     ax.tick_params(axis="y", labelsize=7)
     trees = [found["trees"] for found in fits if isinstance(found, dict) and "trees" in found]
@@ -180,9 +193,12 @@ def along_slices(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
     from matplotlib.ticker import MaxNLocator
 
     made, ax = figure(5.2, 2.8)
-    lines = [(stacker.members[member] if len(stacker.members) > 1 else target, values)
-             for target in next(iter(notes.values()))
-             for member, values in enumerate(np.stack([np.atleast_2d(note[target]) for note in notes.values()], axis=1))]
+    found: dict[str, list[np.ndarray]] = {}
+    for note in notes.values():
+        for target, values in ((target, values) for target, values in note.items() if target != TAKEN):
+            for member, own in zip(taken(stacker, note), np.atleast_2d(values), strict=True):
+                found.setdefault(member if len(stacker.members) > 1 else target, []).append(own)
+    lines = [(name, np.stack(values)) for name, values in found.items()]
     for number, (name, values) in enumerate(lines):
         color = COLORS[number % len(COLORS)]
         ax.plot(values.T, color=SOFT if len(lines) == 1 else color, linewidth=0.7, alpha=0.7 if len(lines) == 1 else 0.3)

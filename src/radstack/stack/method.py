@@ -11,6 +11,8 @@ from radstack.stack.screen import Screen
 
 MEAN, CONSTANT = "the plain mean of its members", "the constant predictor"
 """What may stand in for a stack."""
+TAKEN = "members"
+"""Entry of a fit's notes: the members that it took, where some were left out."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from radstack.recipes.stacker import Stacker
 from radstack.scoring.intervals import Interval, difference, interval
 from radstack.scoring.task import Task
 from radstack.stack.guard import constant_of, screen, stand_in
-from radstack.stack.method import CONSTANT, Fitted, Method
+from radstack.stack.method import CONSTANT, TAKEN, Fitted, Method
 from radstack.stack.predictions import prediction_table
 from radstack.stack.registry import check_handles, method_of
 from radstack.stack.rows import Member, Rows, join
@@ -141,4 +141,11 @@ def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitt
         stacked, interval(losses, train.group),
         dict(zip(metric.scored(targets), map(float, metric.target_losses(train.truth, predicted)), strict=True)),
         stacker.members[best], difference(rivals[best], losses, train.group),
-        {f"fold{number}": fitted.notes for number, fitted in fits.items()}, fits, lines)
+        {f"fold{number}": _notes(fitted, stacker.members) for number, fitted in fits.items()}, fits, lines)
+
+
+def _notes(fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
+    """The notes of a fit, with its members by name where some were left out."""
+    if fitted.screen is None or fitted.screen.kept.all():
+        return fitted.notes
+    return fitted.notes | {TAKEN: [name for name, kept in zip(names, fitted.screen.kept) if kept]}

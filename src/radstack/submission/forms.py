@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import Missing, UserError
+from radstack.core.errors import Missing, UserError, command
 from radstack.core.files import read_text_table, write_table
 from radstack.core.registry import pick
 from radstack.recipes.submission import LONG, Layout
@@ -142,7 +142,7 @@ def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, 
         table = np.vstack([table, [prior[target] for target in targets]])  # the last row, by no name
         fill = _last
     elif not len(table):
-        raise UserError("there are no test predictions to submit; run 05_predict.py, or write the constant submission")
+        raise UserError(f"there are no test predictions to submit; run {command('05_predict')}, and the stages after it")
     if layout.form == "long":
         codes = target_codes(ids, targets)
         place = _places(ids, predictions["id"], tuple(f"_{target}" for target in targets))
