@@ -30,8 +30,8 @@ def refused(capsys: pytest.CaptureFixture, *arguments: str, status: int = 2) -> 
 
     with pytest.raises(SystemExit) as ended:
         run(main)
-    told = capsys.readouterr().err if ended.value.code == 2 else str(ended.value.code)
-    assert (2 if ended.value.code == 2 else 1) == status and len(told.strip().splitlines()) == 1, told
+    told = capsys.readouterr().err
+    assert ended.value.code == status and len(told.strip().splitlines()) == 1, told
     assert told.startswith("error: ")
     return told
 
