@@ -63,8 +63,8 @@ def test_an_interrupted_stage_02_meets_other_files_under_the_same_names(draw, tm
         swap(context.paths.input)
     prepare(context)
     fresh = small(draw.__name__, tmp_path)
-    clean = Context(context.competition, type(fresh.paths)(tmp_path, tmp_path / "clean", fresh.paths.source, fresh.paths.name),
-                    fresh.options)
+    there = type(fresh.paths)(tmp_path, tmp_path / "clean", fresh.paths.source, fresh.paths.name)
+    clean = Context(context.competition, there, fresh.options)
     make_index(clean)
     prepare(clean)
     pd.testing.assert_series_equal(checks(context)[checks(clean).index], checks(clean))
