@@ -161,6 +161,16 @@ def test_every_kind_of_notes_is_shown(tmp_path):
     assert kinds == [Heading, Plot, Table]
 
 
+def test_what_was_left_out_or_replaced_is_told(tmp_path):
+    stackers = (Stacker("blend", "weights", ("one", "two")), Stacker("bare", "mean", ("one", "two")))
+    shown = evidence("probabilities", tmp_path, stackers, {"blend": folds({"weights": [0.5, 0.5]})})
+    assert not [block for block in ensemble(shown).blocks if getattr(block, "caption", "").startswith("Members below")]
+    manifest = manifest_of(shown.context.paths.oof / "blend" / "fold0.parquet")
+    write_json(manifest, {"guard": ["fold 0: two is left out: .2, the constant predictor .1"]})
+    told = table(ensemble(shown), "Members below")
+    assert told.to_dict("records") == [{"model": "blend", "what": "fold 0: two is left out: .2, the constant predictor .1"}]
+
+
 def test_weights_that_a_fit_did_not_keep_are_equal_ones():
     part = {"weights": [0.9, 0.3], "intercept": -2.0}
     notes = {"fold0": {"male=0": {"rows": 9, "age": {**part, "kept": True}}, "male=1": {"age": {**part, "kept": False}}}}

@@ -14,6 +14,7 @@ from radstack.report.plots import COLORS, INK, figure, svg
 from radstack.scoring.intervals import difference
 from radstack.scoring.metrics import coarse
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
+from radstack.stack.predictions import fold_files
 
 MOST = 16
 """Models whose likeness is shown; the best where there are more."""
@@ -35,7 +36,8 @@ COLUMNS = ("model", "over", "before", "after", "gain", "low", "high", "verdict",
 def ensemble(evidence: Evidence) -> Section:
     """The section; without stackers it compares the models alone."""
     stackers = [recipe for recipe in evidence.recipes.values() if isinstance(recipe, Stacker)]
-    blocks = [*likeness(evidence, stackers), *gains(evidence, stackers), *learned_blocks(evidence, stackers)]
+    blocks = [*likeness(evidence, stackers), *gains(evidence, stackers), *guarded(evidence, stackers),
+              *learned_blocks(evidence, stackers)]
     lead = ("What the models have in common, what putting them together gained, and how. All scores are out of fold: of "
             "rows from which neither the model nor the step had learned." if blocks else "There is nothing to combine.")
     return Section("ensemble", "Ensemble", lead, tuple(blocks))
@@ -192,6 +194,23 @@ def submitted(stackers: Iterable[Stacker], final: str) -> tuple[str, ...]:
             found.append(name)
             waiting += members[name]
     return tuple(found)
+
+
+def guarded(evidence: Evidence, stackers: list[Stacker]) -> list[Block]:
+    """What was shrunk, left out or replaced since something simpler is better (:mod:`radstack.stack.guard`), a row each."""
+    rows = [(one.name, line) for one in stackers for line in _lines(evidence, one.name)]
+    return [Table(pd.DataFrame(rows, columns=["model", "what"]), "Members below the constant predictor, and what stands in",
+                  note="Found in the rows that train each fit, and stored with it: other pictures are answered alike.",
+                  folded=True)] if rows else []
+
+
+def _lines(evidence: Evidence, name: str) -> list[str]:
+    """The lines of a stacker, from the first manifest that it has."""
+    for fold in np.unique(evidence.fold):
+        facts = evidence.manifest(fold_files(evidence.context.paths.oof / name, int(fold))[0])
+        if "guard" in facts:
+            return list(facts["guard"])
+    return []
 
 
 def gain_plot(table: pd.DataFrame, metric: str) -> str:
