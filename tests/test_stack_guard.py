@@ -16,6 +16,7 @@ from radstack.stack.method import CONSTANT, MEAN, Fitted
 from radstack.stack.nested import apply_fits, fit_stack
 from radstack.stack.registry import method_of
 from radstack.stack.store import read_fitted, write_fitted
+from radstack.stages.stack import in_short
 
 WORLD = World()
 GOOD = WORLD.noisy(0.5)
@@ -129,3 +130,10 @@ def test_the_best_of_the_simpler_stands_in_and_none_where_the_stack_is_as_good()
     others = {"far": truth + 5, "near": truth + 1}
     assert stand_in(metric, truth, truth + 2, others)[:2] == ("near", 1.0)
     assert stand_in(metric, truth, truth + 1, others) is None
+
+
+def test_the_terminal_counts_what_only_shrinks():
+    shrinks = [f"fold {fold}: net shrinks towards the constant in any: 0.2 before" for fold in range(3)]
+    left_out = "fold 0: net is left out: 0.3, the constant predictor 0.2"
+    assert in_short([*shrinks, left_out]) == ["3 times a member of a fold shrinks towards the constant, see the page", left_out]
+    assert in_short([]) == []

@@ -116,9 +116,17 @@ def _fit(context: Context, stacker: Stacker) -> dict[str, Any]:
         write_table(fold_file(context.paths.oof / stacker.name, fold, "train"),
                     table[table["fold"] == fold].reset_index(drop=True))
         write_fitted(context.paths.weights / stacker.name, fold, fitted)
-    print("".join(f"  {stacker.name}: {line}\n" for line in result.lines), end="")
+    for line in in_short(result.lines):
+        print(f"  {stacker.name}: {line}")
     print(f"  {stacker.name}: nested {result.score}, gain over {result.best_member} {result.gain}", flush=True)
     return result.facts() | {"fold_hash": result.member.folds_hash}
+
+
+def in_short(lines: list[str]) -> list[str]:
+    """The lines of a stack without those on members that only shrink, which the page has: these are counted."""
+    shrunk = sum(" shrinks towards the constant " in line for line in lines)
+    told = [f"{shrunk} times a member of a fold shrinks towards the constant, see the page"] if shrunk else []
+    return told + [line for line in lines if " shrinks towards the constant " not in line]
 
 
 def _apply(context: Context, stacker: Stacker) -> None:
