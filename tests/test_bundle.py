@@ -46,7 +46,7 @@ from radstack.running.context import Options
 from radstack.running.device import has_gpu, works
 from radstack.stack.registry import method_of
 from radstack.stack.store import read_fitted
-from radstack.submission.kernel import write_kernel
+from radstack.submission.kernel import Asked, write_kernel
 
 ROOT = Path(__file__).parents[1]
 
@@ -495,7 +495,8 @@ def test_a_gpu_that_computes_is_used(card):
 
 def test_the_notebook_is_rehearsed_as_it_would_run_at_kaggle(context, bundle, trained, tmp_path):
     def written(name, **more):
-        write_kernel(bundle, tmp_path / name, "me", "radstack-lumps", "me/lumps", "test.csv", pictures=("pictures",), **more)
+        asked = Asked("me/lumps", "test.csv", pictures=("pictures",), **more)
+        write_kernel(bundle, tmp_path / name, "me", "radstack-lumps", asked)
         return tmp_path / name
 
     python = make_environment(bundle / "apply.txt", tmp_path / "environment")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,16 @@ from kagglesdk.kernels.types.kernels_enums import KernelWorkerStatus
 from radstack.core.errors import UserError
 from radstack.submission import kernel as kernels
 from radstack.submission import on_kaggle, send, wheels
-from radstack.submission.kernel import check, code_of, dataset_metadata, flat_entries, kernel_metadata, slugify, write_kernel
+from radstack.submission.kernel import (
+    Asked,
+    check,
+    code_of,
+    dataset_metadata,
+    flat_entries,
+    kernel_metadata,
+    slugify,
+    write_kernel,
+)
 
 COMPETITION = "head-ct"
 REF, BUNDLE = "me/radstack-ich", "me/radstack-ich-bundle"
@@ -79,8 +89,9 @@ def bundle(tmp_path):
 def out(bundle):
     folder = bundle.with_name("ich-kaggle")
     make_wheel(folder / "wheels", "tinyneed")
-    write_kernel(bundle, folder, "me", "radstack-ich", COMPETITION, "sample.csv", wheels=folder / "wheels",
-                 packages=("tinyneed", "numpy"), arguments=("--hours", "8.5", "--columns", "{marker}"))
+    write_kernel(bundle, folder, "me", "radstack-ich", Asked(
+        COMPETITION, "sample.csv", arguments=("--hours", "8.5", "--columns", "{marker}")), wheels=folder / "wheels",
+        packages=("tinyneed", "numpy"))
     return folder
 
 
@@ -120,7 +131,7 @@ def test_the_notebook_hands_on_a_table_of_columns_wherever_it_lies_and_a_deadlin
     shutil.rmtree(out / "kernel")
     (bundle / "predict.py").write_text("import pathlib, sys\nprint('words', sys.argv[3:])\n"
                                        "pathlib.Path(sys.argv[2]).write_text('ID,Label\\na,1\\nb,1\\n')\n")
-    write_kernel(bundle, out, "me", "radstack-ich", COMPETITION, "sample.csv", columns="sexes.csv", hours=8.5)
+    write_kernel(bundle, out, "me", "radstack-ich", Asked(COMPETITION, "sample.csv", columns="sexes.csv", hours=8.5))
     shutil.rmtree(mounted / "datasets/me/radstack-ich-bundle")
     shutil.copytree(out / "dataset", mounted / "datasets/me/radstack-ich-bundle")
     failed = run_notebook(out, mounted, tmp_path)
@@ -181,9 +192,12 @@ def test_the_layouts_name_follows_the_content(bundle, out):
     ({"licenses": ("MIT",)}, "knows no license 'MIT'"), ({"competition": ""}, "names no competition"),
     ({"competition": "Head CT"}, "names no competition"), ({"competition": "a/b/c/d"}, "no data set")])
 def test_what_kaggle_refuses_is_said_before_anything_is_written(bundle, tmp_path, change, said):
-    given = {"user": "me", "slug": "radstack-ich", "competition": COMPETITION, "marker": "sample.csv", **change}
+    names = {"user": "me", "slug": "radstack-ich", "title": "", **change}
+    user, slug, title = (names[name] for name in ("user", "slug", "title"))
+    of_the_task = {name: value for name, value in change.items() if name in ("licenses", "competition")}
+    asked = replace(Asked(COMPETITION, "sample.csv"), **of_the_task)
     with pytest.raises(UserError, match=said) as error:
-        write_kernel(bundle, tmp_path / "out", **given)
+        write_kernel(bundle, tmp_path / "out", user, slug, asked, title=title)
     assert one_line(error) and not (tmp_path / "out").exists()
 
 
@@ -208,7 +222,7 @@ def test_too_many_files_or_no_bundle_are_refused(bundle, monkeypatch, tmp_path):
     with pytest.raises(UserError, match="10 files.*bundle fewer models"):
         flat_entries(bundle, None)
     with pytest.raises(UserError, match=r"has no manifest\.json"):
-        write_kernel(tmp_path / "none", tmp_path / "out", "me", "radstack-ich", COMPETITION, "sample.csv")
+        write_kernel(tmp_path / "none", tmp_path / "out", "me", "radstack-ich", Asked(COMPETITION, "sample.csv"))
 
 
 def test_the_notebook_says_what_is_not_mounted(out, mounted, tmp_path):
@@ -357,7 +371,7 @@ def test_what_has_arrived_is_not_sent_again_and_a_change_makes_a_version(site, p
     site.calls.clear()
     assert pushed().dataset_version == 1 and not {"dataset_create_new", "dataset_create_version"} & set(site.calls)
     (bundle / "src/ours/__init__.py").write_text("P = 0.26\n")  # as many bytes as before
-    write_kernel(bundle, out, "me", "radstack-ich", COMPETITION, "sample.csv", wheels=out / "wheels")
+    write_kernel(bundle, out, "me", "radstack-ich", Asked(COMPETITION, "sample.csv"), wheels=out / "wheels")
     assert pushed().dataset_version == 2 and "dataset_create_version" in site.calls
     assert site.pushed["dataset_sources"] == [f"{BUNDLE}/2"]
 
@@ -505,16 +519,16 @@ def test_one_call_does_it_all(bundle, site, monkeypatch):
     from radstack.submission import kaggle as client
 
     said = []
-    arguments = {"competition": COMPETITION, "marker": "sample.csv", "report": said.append}
+    asked = Asked(COMPETITION, "sample.csv")
     monkeypatch.setattr(wheels, "make_wheels", lambda lock, into, packages, image, report: [make_wheel(into, "tinyneed")])
     monkeypatch.setattr(client, "connect", lambda: site)
     monkeypatch.setattr(send.push, "__kwdefaults__", {**send.push.__kwdefaults__, "sleep": lambda seconds: None})
     with pytest.raises(UserError, match="'' names no competition .*--test-data"):
-        kernels.kaggle(bundle, "me", **{**arguments, "competition": ""})
-    kernels.kaggle(bundle.with_name("later"), "me", **arguments, dry_run=True)
+        kernels.kaggle(bundle, "me", replace(asked, competition=""))
+    kernels.kaggle(bundle.with_name("later"), "me", asked, dry_run=True, report=said.append)
     assert "would write" in said.pop() and not (bundle.parent / "later-kaggle").exists()
-    out = kernels.kaggle(bundle, "me", True, **arguments, dry_run=True)
+    out = kernels.kaggle(bundle, "me", asked, True, dry_run=True, report=said.append)
     assert "would write" in said[0] and "tinyneed" in said[0] and f"{REF}-bundle" in said[0] and not out.exists()
-    assert kernels.kaggle(bundle, "me", **arguments) == bundle.with_name("ich-kaggle") and site.calls == []
-    kernels.kaggle(bundle, "me", True, **arguments)
+    assert kernels.kaggle(bundle, "me", asked, report=said.append) == bundle.with_name("ich-kaggle") and site.calls == []
+    kernels.kaggle(bundle, "me", asked, True, report=said.append)
     assert site.pushed["dataset_sources"] == [f"{BUNDLE}/1"] and "submit it with" in said[-1]

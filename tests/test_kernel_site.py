@@ -14,7 +14,7 @@ from test_kaggle import Kaggle
 from radstack.core.errors import UserError
 from radstack.submission import send
 from radstack.submission.kaggle import connect
-from radstack.submission.kernel import write_kernel
+from radstack.submission.kernel import Asked, write_kernel
 
 REF = "me/radstack-ich"
 
@@ -95,7 +95,7 @@ def out(tmp_path):
     for name in ("manifest.json", "predict.py", "src/a/__init__.py"):
         (tmp_path / "ich" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "ich" / name).write_text("{}")
-    write_kernel(tmp_path / "ich", tmp_path / "out", "me", "radstack-ich", "head-ct", "sample.csv")
+    write_kernel(tmp_path / "ich", tmp_path / "out", "me", "radstack-ich", Asked("head-ct", "sample.csv"))
     return tmp_path / "out"
 
 
@@ -118,7 +118,8 @@ def test_the_package_sends_all_and_again_nothing(site, out, capfd):
 
 
 def test_columns_and_deadline_arrive_in_the_notebook(site, out):
-    write_kernel(out.with_name("ich"), out, "me", "radstack-ich", "head-ct", "sample.csv", columns="sexes.csv", hours=8.5)
+    asked = Asked("head-ct", "sample.csv", columns="sexes.csv", hours=8.5)
+    write_kernel(out.with_name("ich"), out, "me", "radstack-ich", asked)
     push(out)
     cells = json.loads(site.kernel["text"])["cells"]
     settings = json.loads(ast.literal_eval(cells[-1]["source"].partition("json.loads(")[2].partition(")\nmain")[0]))

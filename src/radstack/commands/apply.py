@@ -91,7 +91,7 @@ def _check(wish: Wish) -> None:
 def _keep(wish: Wish) -> dict[str, Any]:
     if not wish.report:
         return {}
-    from radstack.report.applied import KEEP
+    from radstack.report.applied_set import KEEP
 
     return dict(KEEP)
 
@@ -117,7 +117,8 @@ def _write_page(context: Context, there: Context, out: Path, scored: tuple[pd.Da
                 names: "Pseudonyms | None") -> None:
     """Write ``<out>_report.html``; the answers are written before, so that a deadline is theirs alone."""
     from radstack.commands.pseudonyms import shown_as
-    from radstack.report.applied import Applied, applied_page
+    from radstack.report.applied import applied_page
+    from radstack.report.applied_set import Applied
     from radstack.report.known import known_of
 
     quarantine = pd.read_csv(out.with_name(f"{out.stem}_quarantine.csv"), dtype="str", keep_default_na=False)

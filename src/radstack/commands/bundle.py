@@ -105,10 +105,11 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     marker, told = (find(context.paths.input) if find else None for find in (data.sample_file, data.columns_file))
     assert marker is not None
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])
-    made: Path = kernel.kaggle(
-        bundle, user, push, competition=test_data or data.kaggle, marker=marker.name,
-        pictures=sorted({parts[0] for parts in test if len(parts) > 1}), image=image,
-        columns=columns or (told.name if told else ""), hours=hours, dry_run=context.options.dry_run)
+    asked = kernel.Asked(
+        competition=test_data or data.kaggle, marker=marker.name,
+        pictures=sorted({parts[0] for parts in test if len(parts) > 1}),
+        columns=columns or (told.name if told else ""), hours=hours)
+    made: Path = kernel.kaggle(bundle, user, asked, push, image=image, dry_run=context.options.dry_run)
     return made
 
 

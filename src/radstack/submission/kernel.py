@@ -52,16 +52,41 @@ class Entry:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a code competition asks of the notebook, and where it finds things at Kaggle."""
+
+    competition: str
+    """Name in its address, or ``owner/name`` of a data set that holds the test pictures."""
+    marker: str
+    """Name of the sample submission (with folders before it, if need be), or of the folder of test pictures."""
+    pictures: Sequence[str] = ()
+    """Folders beside the sample submission that may hold the test pictures, the first that is there counts; where none is,
+    the one whose name has "test" in it."""
+    licenses: Sequence[str] = ("other",)
+    """Exactly one name of :data:`LICENSES`, for the data set."""
+    columns: str = ""
+    """Name of the table of what stands beside the pictures, anywhere below the notebook's input; "" for none."""
+    hours: float = 0.0
+    """Deadline for ``predict.py``; 0 for none."""
+    arguments: Sequence[str] = ()
+    """Further options of ``predict.py``; ``{marker}`` in them is where the marker lies at Kaggle."""
+
+    @property
+    def options(self) -> list[str]:
+        """All options of ``predict.py``."""
+        return [*(["--columns", "{columns}"] if self.columns else []),
+                *(["--hours", f"{self.hours:g}"] if self.hours else []), *self.arguments]
+
+
 def slugify(title: str) -> str:
     """``title`` as Kaggle writes it in addresses: lower case, hyphens between words of letters and digits."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     return re.sub("[^a-z0-9]+", "-", plain).strip("-")
 
 
-def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str, marker: str, *,
-                 pictures: Sequence[str] = (), wheels: Path | None = None, packages: Sequence[str] = (),
-                 licenses: Sequence[str] = ("other",), title: str = "", columns: str = "", hours: float = 0.0,
-                 arguments: Sequence[str] = ()) -> None:
+def write_kernel(bundle: Path, out: Path, user: str, slug: str, asked: Asked, *, wheels: Path | None = None,
+                 packages: Sequence[str] = (), title: str = "") -> None:
     """Write below ``out`` what Kaggle takes: ``dataset/`` and ``kernel/``, each with its metadata.
 
     Args:
@@ -69,17 +94,10 @@ def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str
         out: folder outside of ``bundle``.
         user: name at Kaggle, as in addresses.
         slug: the notebook's name in its address; the data set is called ``<slug>-bundle``.
-        competition: name in its address, or ``owner/name`` of a data set that holds the test pictures.
-        marker: name of the sample submission (with folders before it, if need be), or of the folder of test pictures.
-        pictures: folders beside the sample submission that may hold the test pictures, the first that is there counts;
-            where none is, the one whose name has "test" in it.
+        asked: what the competition asks.
         wheels: folder of the wheels that Kaggle's image lacks.
         packages: those that the bundle imports; lacking ones are installed from the wheels.
-        licenses: exactly one name of :data:`LICENSES`, for the data set.
         title: of the notebook; the slug with blanks unless given.
-        columns: name of the table of what stands beside the pictures, anywhere below the notebook's input; "" for none.
-        hours: deadline for ``predict.py``; 0 for none.
-        arguments: further options of ``predict.py``; ``{marker}`` in them is where the marker lies at Kaggle.
 
     Raises:
         UserError: no bundle, or something that Kaggle would refuse.
@@ -87,15 +105,14 @@ def write_kernel(bundle: Path, out: Path, user: str, slug: str, competition: str
     for name in (MANIFEST, "predict.py"):
         if not (bundle / name).is_file():
             raise UserError(f"{bundle} has no {name}; it is no bundle: write it again")
-    dataset = dataset_metadata(user, slug, licenses)
-    kernel = kernel_metadata(user, slug, title or slug.replace("-", " "), competition)
+    dataset = dataset_metadata(user, slug, asked.licenses)
+    kernel = kernel_metadata(user, slug, title or slug.replace("-", " "), asked.competition)
     check(dataset, kernel)
     entries = flat_entries(bundle, wheels)
     layout = layout_name(entries)
-    settings = {"competition": competition, "marker": marker, "pictures": list(pictures), "dataset": dataset["id"],
-                "manifest": sha256(bundle / MANIFEST), "layout": layout, "packages": list(packages),
-                "columns": columns, "arguments": [*(["--columns", "{columns}"] if columns else []),
-                                                  *(["--hours", f"{hours:g}"] if hours else []), *arguments]}
+    settings = {"competition": asked.competition, "marker": asked.marker, "pictures": list(asked.pictures),
+                "dataset": dataset["id"], "manifest": sha256(bundle / MANIFEST), "layout": layout,
+                "packages": list(packages), "columns": asked.columns, "arguments": asked.options}
     _write_dataset(out / DATASET, {"bundle": bundle, "wheels": wheels or bundle}, entries, layout, dataset)
     write_json(out / KERNEL / NOTEBOOK, notebook(settings))
     write_json(out / KERNEL / KERNEL_JSON, kernel)
@@ -247,27 +264,18 @@ def code_of(path: Path) -> str:
     return "\n\n".join(cell["source"] for cell in read_json(path)["cells"] if cell["cell_type"] == "code") + "\n"
 
 
-def kaggle(bundle: Path, user: str, push: bool = False, *, competition: str, marker: str, pictures: Sequence[str] = (),
-           slug: str = "", lock: Path | None = None, image: Path | None = None, licenses: Sequence[str] = ("other",),
-           columns: str = "", hours: float = 0.0, arguments: Sequence[str] = (), dry_run: bool = False,
-           report: Report = to_stdout) -> Path:
+def kaggle(bundle: Path, user: str, asked: Asked, push: bool = False, *, slug: str = "", lock: Path | None = None,
+           image: Path | None = None, dry_run: bool = False, report: Report = to_stdout) -> Path:
     """Make a bundle ready for Kaggle in ``<bundle>-kaggle`` beside it, wheels included, and send it if ``push``.
 
     Args:
         bundle: as ``bundle.py`` writes it.
         user: name at Kaggle.
+        asked: what the competition asks.
         push: send the data set, wait, send the notebook, wait; needs credentials.
-        competition: see :func:`write_kernel`, as ``marker``, ``pictures``, ``licenses``, ``columns``, ``hours`` and
-            ``arguments``.
-        marker: name of the sample submission.
-        pictures: possible names of the test folder beside it.
         slug: the notebook's name; ``radstack-<bundle>`` unless given.
         lock: the packages that the bundle imports; its own ``apply.txt`` unless given.
         image: a ``pip freeze`` of Kaggle's image; a list of June 2026 unless given.
-        licenses: of the data set.
-        columns: table of what stands beside the pictures there.
-        hours: deadline for ``predict.py``.
-        arguments: further options of ``predict.py``.
         dry_run: say what would be made and sent, and do nothing.
         report: takes lines.
 
@@ -279,25 +287,22 @@ def kaggle(bundle: Path, user: str, push: bool = False, *, competition: str, mar
     from radstack.submission.wheels import IMAGE, make_wheels, read_image, read_lock
 
     out, slug = bundle.with_name(f"{bundle.name}-kaggle"), slug or slugify(f"radstack-{bundle.name}")
-    check(dataset_metadata(user, slug, licenses), kernel_metadata(user, slug, slug.replace("-", " "), competition))
-    lock = lock or bundle / LOCK
-    if dry_run and not lock.is_file():  # the bundle would be written before
-        report(f"  would write {out}" + (f", and send it as {user}/{slug}-bundle and {user}/{slug}" if push else ""))
-        return out
-    has = read_image(image.read_text(encoding="utf-8") if image else IMAGE)
-    packages = _imported(bundle, list(read_lock(lock)))
-    lacking = [name for name in packages if name not in has]
+    check(dataset_metadata(user, slug, asked.licenses),
+          kernel_metadata(user, slug, slug.replace("-", " "), asked.competition))
+    lock, has = lock or bundle / LOCK, read_image(image.read_text(encoding="utf-8") if image else IMAGE)
+    unwritten = dry_run and not lock.is_file()  # the bundle would be written before
+    packages = [] if unwritten else _imported(bundle, list(read_lock(lock)))
     if dry_run:
-        report(f"  would write {out}, with wheels of {', '.join(lacking) or 'nothing'}" +
+        lacking = ", ".join(name for name in packages if name not in has) or "nothing"
+        report(f"  would write {out}" + ("" if unwritten else f", with wheels of {lacking}") +
                (f", and send it as {user}/{slug}-bundle and {user}/{slug}" if push else ""))
         return out
     client = connect() if push else None  # before anything is downloaded
     make_wheels(lock, out / WHEELS, packages, image=has, report=report)
-    write_kernel(bundle, out, user, slug, competition, marker, pictures=pictures, wheels=out / WHEELS, packages=packages,
-                 licenses=licenses, columns=columns, hours=hours, arguments=arguments)
+    write_kernel(bundle, out, user, slug, asked, wheels=out / WHEELS, packages=packages)
     report(f"  {out}: {DATASET}/ of {len(list((out / DATASET).iterdir())) - 1:,} files, {KERNEL}/{NOTEBOOK}")
     if push:
-        send(client, out, competition=competition, report=report)
+        send(client, out, competition=asked.competition, report=report)
     return out
 
 
