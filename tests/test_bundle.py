@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -301,17 +302,16 @@ def test_weights_alone_are_enough_for_a_bundle(context, trained, tmp_path):
 
 def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, monkeypatch):
     told = []
-    kernel = SimpleNamespace(kaggle=lambda *given, **named: told.append((given, named)))
+    kernel = SimpleNamespace(Asked=Asked, kaggle=lambda *given, **named: told.append((given, named)))
     monkeypatch.setitem(sys.modules, "radstack.submission.kernel", kernel)
     for_kaggle(context, bundle, "me", True)
-    usual = {"competition": "", "marker": "test.csv", "pictures": ["pictures"], "image": None, "columns": "", "hours": 0.0,
-             "dry_run": False}
-    assert told.pop() == ((bundle, "me", True), usual)
+    usual = Asked("", "test.csv", pictures=["pictures"])
+    assert told.pop() == ((bundle, "me", usual, True), {"image": None, "dry_run": False})
     for_kaggle(context, bundle, "me", True, columns="sexes.csv", hours=8.5)
-    assert told.pop()[1] == usual | {"columns": "sexes.csv", "hours": 8.5}
+    assert told.pop()[0][2] == replace(usual, columns="sexes.csv", hours=8.5)
     needy = make_context(change(context.competition, data__columns_file=lambda folder: folder / "test.csv"), context.options)
     for_kaggle(needy, bundle, "me", True)
-    assert told.pop()[1] == usual | {"columns": "test.csv"} and load("bone_age").data.columns_file
+    assert told.pop()[0][2] == replace(usual, columns="test.csv") and load("bone_age").data.columns_file
     with pytest.raises(UserError, match="--hours must be above 0"):
         for_kaggle(context, bundle, "me", True, hours=-1)
 
