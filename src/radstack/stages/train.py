@@ -18,12 +18,18 @@ VERSION = 2
 
 def train(context: Context) -> None:
     """Train every chosen experiment on every chosen fold, unless that is done and unchanged."""
-    make_all(context, per_fold(context, "train", context.experiments, weights_artifact, train_fold))
+    for one in context.experiments:
+        if (other := context.trained_as(one)).name != one.name:
+            print(f"  {one.name} differs from {other.name} in test-time settings alone and uses its weights", flush=True)
+    # Such a recipe has its own folds; where both are chosen the work is one.
+    recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
+    makers = per_fold(context, "train", recipes, weights_artifact, train_fold)
+    make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
 
 
 def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
-    """The weights file; test-time settings do not enter its key."""
-    paths = context.paths
+    """The weights file; test-time settings do not enter its key, and recipes that differ in them alone share it."""
+    paths, experiment = context.paths, context.trained_as(experiment)
     recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
                     (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
@@ -93,9 +99,11 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
     from radstack.core.say import say
     from radstack.images.shards import Shards
     from radstack.training.run import Run
+    from radstack.training.tryout import check_words
 
     rows, fold_of_row = read_rows(context, "train")
     targets = experiment.targets_of(context.competition.targets)
+    check_words(experiment, targets, rows)  # also what only prediction will read
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
