@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from radstack.core.errors import UserError
-from radstack.nets.optim import optimizer
 from radstack.core.say import saying_to
+from radstack.nets.optim import optimizer
 from radstack.nets.precision import PRECISIONS, precision
 from radstack.recipes.experiment import Optim
 

@@ -90,6 +90,8 @@ class Options:
     ray: str = option("", "run the jobs on Ray: this machine, or a cluster's address", nargs="?", const="local",
                       metavar="ADDRESS")
     resume: bool = option(True, "go on from the checkpoint of a killed run")
+    held_out: bool = option(False, "after each epoch note loss and error of the fold that is held out, in held_out.csv of "
+                                   "its log folder; no result changes")
     checkpoint_seconds: float = option(300.0, "time between two checkpoints within an epoch", type=above_zero)
     weights: str = option("", "folder with pretrained weights (see README)")
     offline: bool = option(False, "never download weights")

@@ -1,8 +1,12 @@
 """Stage 04: one experiment on one fold -> ``weights/<comp>/<experiment>/fold0.safetensors``."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.progress import titled
@@ -107,7 +111,17 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
-               context.options.checkpoint_seconds, say)
+               context.options.checkpoint_seconds, say,
+               judge=partial(_judge, context, rows, targets) if context.options.held_out else None)
+
+
+def _judge(context: Context, rows: pd.DataFrame, targets: tuple[str, ...], numbers: np.ndarray,
+           said: np.ndarray) -> dict[str, float]:
+    """Loss of each target, or group of classes, by the competition's metric; those of groups not answered are left out."""
+    metric, every = context.competition.metric, context.competition.targets
+    whole = pd.DataFrame(said, columns=list(targets)).reindex(columns=list(every)).to_numpy()
+    losses = metric.target_losses(rows[list(every)].to_numpy()[numbers], whole)
+    return {name: float(loss) for name, loss in zip(metric.scored(every), losses, strict=True) if np.isfinite(loss)}
 
 
 def write_weights(path: Path, weights: Mapping[str, Any]) -> None:
