@@ -17,7 +17,7 @@ from radstack.stages.train import train
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
-                       "resume", "checkpoint_seconds", "weights", "offline")
+                       "resume", "checkpoint_seconds", "held_out", "weights", "offline")
     train(open_context(arguments.parse_args(), load))
 
 

@@ -8,15 +8,13 @@ takes    half a minute for the demo; minutes to an hour for RSNA 2019 on 16 core
 
 from competitions import load
 from radstack.running.cli import open_context, parser, run
-from radstack.stages.stack import stack
+from radstack.stages.stack import stack_all
 
 
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "name", "dry_run", "force")
-    context = open_context(arguments.parse_args(), load)
-    for stacker in context.stackers:
-        stack(context, stacker)
+    stack_all(open_context(arguments.parse_args(), load))
 
 
 if __name__ == "__main__":

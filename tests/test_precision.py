@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from radstack.core.errors import UserError
+from radstack.core.say import saying_to
 from radstack.nets.optim import optimizer
-from radstack.nets.precision import precision
+from radstack.nets.precision import PRECISIONS, precision
 from radstack.recipes.experiment import Optim
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -126,9 +127,17 @@ def test_native_state_survives():
     how.load_state_dict({})
 
 
+def test_fp16_without_a_gpu_is_another_precision_and_says_so_in_one_line():
+    for native, name in ((True, "bf16"), (False, "fp32")):
+        lines = []
+        with pytest.MonkeyPatch.context() as patch, saying_to(lines.append):
+            patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+            how = precision("fp16", CPU)
+        assert how.dtype == PRECISIONS[name] and not how.scaler.is_enabled()
+        assert lines == [f"fp16 needs a GPU; on this CPU it is computed in {name}"]
+
+
 def test_refusals_on_a_cpu():
-    with pytest.raises(UserError, match=r"fp16' needs a GPU; on a CPU set train.precision='bf16'"):
-        precision("fp16", CPU)
     with pytest.raises(UserError, match="apex_o1' needs an NVIDIA GPU"):
         precision("apex_o1", CPU)
     with pytest.raises(UserError, match="no precision 'bf61'; did you mean 'bf16'"):

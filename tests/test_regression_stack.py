@@ -331,3 +331,43 @@ def test_real_networks_stacked_are_no_worse_than_their_mean(kind: str) -> None:
     assert scores["shared", "linear", "test"] <= scores["shared", "mean", "test"] + 1e-5  # float32 of months
     assert scores["four", "linear", "nested"] < scores["four", "mean", "nested"] + 0.05
     assert scores["four", "linear", "nested"] < scores["four", "always", "nested"]
+
+
+def unlike(patients: int) -> World:
+    """Folds whose networks differ: those of fold 0 learned, those of all others say about the same of everyone."""
+    world = World(patients * 5 // 4, seed=patients)
+    fold = world.index["group"].map(world.folds.set_index("group")["fold"]).fillna(0).to_numpy()
+    shallow = 115 + 0.3 * (world.age - 115)
+    world.flat = lambda: np.where(fold == 0, world.noisy(12), shallow + world.rng.normal(0, 3, len(fold)))
+    return world
+
+
+@pytest.mark.parametrize("patients", [40, 80, 200])
+@pytest.mark.parametrize("method", [{"kind": "lad", "by": "male"}, {"kind": "nnls"}, {"kind": "lad", "intercept": False}])
+def test_a_fit_that_other_folds_do_not_support_is_not_kept(patients: int, method: dict) -> None:
+    """Fitted on networks that never learned, weights of 3 would be put on those that did, and answers be off by 100."""
+    world = unlike(patients)
+    members = world.members(**{name: world.flat() for name in "abc"})
+    stacked = fit_stack(Stacker("stack", "linear", tuple(members), method), members, world.index, world.folds, TASK, ())
+    plain = fit_stack(Stacker("mean", "mean", tuple(members)), members, world.index, world.folds, TASK, ())
+    assert stacked.score.value <= plain.score.value * 1.02
+
+
+@pytest.mark.parametrize("solve", [least_squares, least_deviations])
+def test_weights_are_bounded_and_the_constant_is_not(solve) -> None:
+    x = np.linspace(0, 1, 50)
+    weight, constant = solve(np.column_stack([x, np.ones(50)]), 9 * x + 100, np.array([False, True]), 2.0)
+    assert weight == pytest.approx(2) and constant == pytest.approx(103.5, abs=0.2)
+
+
+@pytest.mark.parametrize("method", [name for name, made in METHODS.items() if NUMBERS in made.handles and made.learns])
+@pytest.mark.parametrize("patients", [40, 80, 200])
+def test_no_method_of_numbers_ships_what_the_constant_beats(method: str, patients: int) -> None:
+    world = World(patients * 5 // 4, seed=patients)
+    noise = {name: 115 + world.rng.normal(0, 60, len(world.age)) for name in "ab"}
+    made = METHODS[method]
+    args = {"keep": (0, 1)} if method == "series_inner" else {}
+    members = world.members(**noise)
+    stacked = fit_stack(Stacker("stack", method, tuple(members), args), members, world.index, world.folds, TASK, ())
+    constant = np.abs(world.age[world.train] - np.median(world.age[world.train])).mean()
+    assert stacked.score.value <= constant * 1.05, made

@@ -381,7 +381,6 @@ def test_a_leak_raises(tmp_path):
     ({"members": ("other",)}, 0, "other has no embeddings of fold 0"),
     ({}, 7, "fold 7 has 0 rows to score"),
     ({"space": "nowhere"}, 0, "choose one of own, procrustes"),
-    ({"precision": "fp16"}, 0, "fp16 needs a GPU"),
     ({"precision": "fp8"}, 0, "choose one of fp32, bf16, fp16"),
 ])
 def test_what_is_missing_is_named(edits, fold, message, tmp_path):

@@ -6,9 +6,10 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from radstack.core.errors import UsageError
+from radstack.core.errors import UsageError, UserError
 from radstack.core.registry import check_name
 from radstack.recipes.competition import Competition
+from radstack.recipes.study import Study
 
 OWN = [str(Path(folder).resolve()) for folder in os.environ.get("RADSTACK_COMPETITIONS", "").split(os.pathsep) if folder]
 """Folders of competitions that live outside the repository; jobs in other processes inherit the variable."""
@@ -37,6 +38,18 @@ def load(name: str, demo: bool = False) -> Competition:
         return importlib.import_module(f"competitions.{name}").COMPETITION
     check_name(variants(name), variant, f"set of recipes of {name},")
     return getattr(importlib.import_module(f"competitions.{name}.{variant}"), variant.upper())
+
+
+def studies(competition: Competition) -> tuple[Study, ...]:
+    """The tables and figures of a competition's sources, of the size that its recipes have; from its ``studies.py``.
+
+    UserError where it has none.
+    """
+    module = f"competitions.{competition.words[0]}.studies"
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"{competition.words[0]} has no studies; write src/{module.replace('.', '/')}.py, as ich has")
+    found: tuple[Study, ...] = importlib.import_module(module).studies(competition)
+    return found
 
 
 def variants(name: str) -> list[str]:

@@ -12,6 +12,8 @@ from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Op, Optim, Sampling, Schedule, Train
 
 SIDE = 80
+KERNEL = 3
+"""Pixels by which the masks are eroded, as few as the slices are small."""
 
 SMALL = {"width": 12, "depth": 3, "dropout": 0.0}
 """The network of Pietz 2018 with fewer channels and levels; the age networks take its encoder."""
@@ -36,12 +38,17 @@ SINGLE = (change(STARTED, name="femur_mask"), change(STARTED, name="tibia_mask")
 AGE = change(
     MASKED_PRETRAINED,
     view__side=SIDE,
-    view__kernel=3,
+    view__kernel=KERNEL,
     backbone__args=SMALL,
     optim=Optim("adam", lr=2e-3, betas=(0.9, 0.98), clip_norm=0.5),
     sampling=Sampling(per_series=6),
     train=Train(epochs=6, batch_size=16, restarts=1, precision="bf16"),
 )
+
+FULL = tuple(change(recipe, name=f"full_{recipe.name}", view__side=SIDE, view__kernel=KERNEL,
+                    backbone__args=SMALL if recipe.backbone.name == AGE.backbone.name else recipe.backbone.args)
+             for recipe in COMPETITION.models.experiments)
+"""The full recipes on the demo's smaller slices; those that can start from a bone network have its widths here."""
 
 DEMO = change(
     COMPETITION,
@@ -54,5 +61,5 @@ DEMO = change(
     cache=change(COMPETITION.cache, size=(SIDE, SIDE * (1 + len(MASKS)))),
     folds=FoldRecipe(count=3),
     models__experiments=(*baselines(AGE), AGE),
-    models__on_call=tuple(change(recipe, name=f"full_{recipe.name}") for recipe in COMPETITION.models.experiments),
+    models__on_call=FULL,
 )

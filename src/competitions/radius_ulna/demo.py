@@ -4,14 +4,14 @@ from functools import partial
 
 from competitions.radius_ulna import COMPETITION
 from competitions.radius_ulna.experiments import IN_PHASE, LATER, joint, stackers
-from competitions.radius_ulna.localizer import ZFNET, detection
+from competitions.radius_ulna.localizer import RESNET, ZFNET, detection
 from competitions.radius_ulna.phases import BONES, TARGETS
 from competitions.radius_ulna.report import localization
 from competitions.radius_ulna.views import bone, both
 from phantoms import draw_demo, truth
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
-from radstack.recipes.detector import Joint
+from radstack.recipes.detector import FourSteps, Joint
 from radstack.recipes.experiment import Experiment, Optim, Sampling, Schedule, Train
 from radstack.recipes.losses import Ordinal
 
@@ -32,6 +32,13 @@ DETECTOR = change(
     batch_size=2,
     note="",
 )
+
+FOUR_STEPS = change(DETECTOR, name="bones_zfnet_four_steps", schedule=FourSteps((250, 125, 250, 125)))
+RESNET18 = change(DETECTOR, name="bones_resnet18_fpn", trunk="resnet18_fpn", args={}, roi=7,
+                  anchors=((0.06,), (0.09,), (0.12,), (0.16,), (0.3,)))
+"""The smallest of the pretrained trunks."""
+DETECTORS = {"zfnet": DETECTOR, "zfnet_four_steps": FOUR_STEPS, "resnet18": RESNET18, "resnet50": RESNET}
+"""By the names that ``--set localizer.detector=NAME`` takes."""
 
 SMALL = {"convs": ((8, 3), (16, 3), (32, 3), (48, 3)), "dense": (128, 64), "dropout": 0.2, "padding": "same"}
 
@@ -66,7 +73,7 @@ DEMO = change(
     phantoms=Phantoms(partial(draw_demo, "radius_ulna", size=480), 600, partial(truth, "radius_ulna")),
     data__disk=1_000_000_000,
     pages__localization_score=localization,
-    localizer=detection(DETECTOR),
+    localizer=detection(DETECTOR, DETECTORS),
     folds=FoldRecipe(count=3),
     models__experiments=EXPERIMENTS,
     models__on_call=tuple(change(recipe, name=f"full_{recipe.name}")

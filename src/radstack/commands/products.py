@@ -8,7 +8,6 @@ from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.running.context import Context
 from radstack.stack.predictions import fold_files
-from radstack.stages.sequence import member_folds
 from radstack.stages.stack import stack_folds
 
 STAGES = ("00_get_data", "01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack",
@@ -41,7 +40,7 @@ def products(context: Context) -> Iterator[Product]:
                            ("02_localize", paths.cache / "boxes.parquet"), ("03_cache", paths.cache / "rows.parquet")):
         yield Product(script, "", -1, tuple(files))
     for one in competition.models.experiments:
-        for fold in member_folds(context, one.name):
+        for fold in context.all_folds(one.name):
             yield Product("04_train", one.name, fold, (paths.weights / one.name / f"fold{fold}.safetensors",))
     for script, recipes in (("05_predict", competition.models.experiments), ("06_sequence", competition.models.sequences),
                             ("07_stack", competition.models.stackers)):

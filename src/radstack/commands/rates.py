@@ -19,8 +19,8 @@ from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.training.inference import Views
-from radstack.training.loader import Batch
 from radstack.training.run import Learner
+from radstack.training.tryout import random_batch
 
 FOLDER = ROOT / "benchmarks"
 """Where files of measurements lie, as ``benchmarks/gpu.py`` writes them."""
@@ -107,24 +107,6 @@ def alike(one: Experiment, targets: int) -> str:
                  tuple(one.view.size), len(one.view.mean)))
 
 
-def random_labels(experiment: Experiment, targets: int, count: int, size: tuple[int, int]) -> torch.Tensor:
-    """Random labels: float32 [count, targets] in the loss's range, or uint8 masks [count, *size]."""
-    loss: Any = experiment.loss
-    if loss.moves_with_picture == "mask":
-        return torch.randint(0, 2, (count, *size), dtype=torch.uint8)
-    if loss.moves_with_picture == "points":
-        return torch.rand(count, targets) * 2 - 1
-    if hasattr(loss, "groups"):
-        parts = [torch.nn.functional.one_hot(torch.randint(0, classes, (count,)), classes)
-                 for classes in loss.groups or (targets,)]
-        return torch.cat(parts, 1).float()
-    if hasattr(loss, "center"):
-        return loss.center + loss.scale * torch.randn(count, targets)
-    if hasattr(loss, "first"):
-        return loss.first + (loss.last - loss.first) * torch.rand(count, targets)
-    return torch.randint(0, 2, (count, targets)).float()
-
-
 def short_run(one: Experiment, targets: tuple[str, ...], device: torch.device, longest: float = LONGEST) -> Rate:
     """Train and predict random pictures for at most ``longest`` seconds, and scale up to the recipe's size and batch.
 
@@ -205,13 +187,6 @@ def step_of(batch: int, pixels: float, few: tuple[int, float], more: tuple[int, 
         each = more[1] / more[0]
     fixed = max(few[1] - few[0] * each, 0.0)
     return fixed + batch * pixels * each
-
-
-def random_batch(one: Experiment, targets: int, count: int, size: tuple[int, int]) -> Batch:
-    """``count`` random pictures of ``size`` with labels that the loss takes."""
-    images = torch.randint(0, 256, (count, len(one.view.mean), *size), dtype=torch.uint8)
-    return Batch(images, random_labels(one, targets, count, size), torch.ones(count, len(one.head.columns)),
-                 torch.arange(count))
 
 
 class Saved:

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import textwrap
+import typing
 from typing import Any, TypeVar
 
 from radstack.core.errors import UserError
@@ -18,11 +19,11 @@ R = TypeVar("R")
 def change(recipe: R, **edits: Any) -> R:
     """Return a copy of ``recipe`` with ``edits``; ``optim__lr=1e-4`` reaches into the field ``optim``.
 
-    UserError where a name is not a field, with the nearest name that is.
+    An item of a tuple is reached by its number or its name (``channels__0__window``, ``steps__bone_mask__experiment``), an
+    entry of a dict by its key. What belongs together is set together: a recipe is checked when all of its edits are in.
+    UserError where a name is not a field, with the nearest name that is, or a value does not fit.
     """
-    for path, value in edits.items():
-        recipe = _set(recipe, path.split("__"), value)
-    return recipe
+    return _edited(recipe, [(path.split("__"), value) for path, value in edits.items()], "")
 
 
 def parse_edits(pairs: list[str]) -> dict[str, Any]:
@@ -89,26 +90,116 @@ def _is_text(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
-def _set(recipe: Any, path: list[str], value: Any) -> Any:
-    names = [field.name for field in dataclasses.fields(recipe)]
-    head, *rest = path
-    if head not in names:
-        near = difflib.get_close_matches(head, names, n=1, cutoff=0)
-        raise UserError(f"{type(recipe).__name__} has no field '{head}'; did you mean '{near[0]}'?")
-    old = getattr(recipe, head)
-    if rest and not dataclasses.is_dataclass(old):
-        raise UserError(f"{type(recipe).__name__}.{head} has no parts; set it as a whole")
-    return dataclasses.replace(recipe, **{head: _set(old, rest, value) if rest else _like(head, old, value)})
+def _edited(old: Any, edits: list[tuple[list[str], Any]], where: str) -> Any:
+    """``old``, a recipe, tuple or dict, with ``edits``: paths within it and values. ``where`` names it in errors."""
+    groups: dict[Any, list[tuple[list[str], Any]]] = {}
+    for (head, *rest), value in edits:
+        groups.setdefault(_place(old, head, where), []).append((rest, value))
+    made = {place: _merged(old, place, own, f"{where}.{place}".lstrip(".")) for place, own in groups.items()}
+    if dataclasses.is_dataclass(old) and not isinstance(old, type):
+        return dataclasses.replace(old, **made)
+    return {**old, **made} if isinstance(old, dict) else tuple(made.get(number, item) for number, item in enumerate(old))
 
 
-def _like(name: str, old: Any, value: Any) -> Any:
+def _merged(old: Any, place: Any, edits: list[tuple[list[str], Any]], where: str) -> Any:
+    """The part of ``old`` at ``place`` with its own edits, in their order; a whole value replaces what came before it."""
+    part = getattr(old, place) if isinstance(place, str) and dataclasses.is_dataclass(old) else (
+        old.get(place) if isinstance(old, dict) else old[place])
+    whole = [number for number, (path, _) in enumerate(edits) if not path]
+    if whole:
+        value = edits[whole[-1]][1]
+        part = value if isinstance(old, dict) else _like(where, part, value, _kinds(old, place))
+    within = edits[whole[-1] + 1:] if whole else edits
+    return _edited(part, within, where) if within else part
+
+
+def _place(old: Any, head: str, where: str) -> Any:
+    """Name of the field, number of the item or key of the entry that ``head`` says; a UserError where there is none."""
+    if dataclasses.is_dataclass(old) and not isinstance(old, type):
+        names = [field.name for field in dataclasses.fields(old)]
+        if head not in names:
+            near = difflib.get_close_matches(head, names, n=1, cutoff=0)
+            raise UserError(f"{type(old).__name__} has no field '{head}'; did you mean '{near[0]}'?" if near else
+                            f"{type(old).__name__} has no fields, so none called '{head}'")
+        return head
+    if isinstance(old, dict):
+        return head
+    if isinstance(old, tuple) and old:
+        names = [_name_of(item) or str(number) for number, item in enumerate(old)]
+        if head in names:
+            return names.index(head)
+        if head.isdecimal() and int(head) < len(old):
+            return int(head)
+        raise UserError(f"{where} has no item '{head}'; take one of {', '.join(names)}")
+    raise UserError(f"{where} has no parts; set it as a whole")
+
+
+def _name_of(item: Any) -> str:
+    """The name of a recipe, or of the one recipe with a name that it holds; '' for none."""
+    if not dataclasses.is_dataclass(item) or isinstance(item, type):
+        return ""
+    parts = [item, *(getattr(item, field.name) for field in dataclasses.fields(item))]
+    names = (getattr(part, "name", None) for part in parts if dataclasses.is_dataclass(part))
+    return next((name for name in names if isinstance(name, str)), "")
+
+
+def _kinds(old: Any, place: Any) -> tuple[type, ...]:
+    """The recipes that may stand at ``place``, as the field's annotation says."""
+    if not dataclasses.is_dataclass(old) or isinstance(old, type):
+        return ()
+    hint = _hints(type(old)).get(place)
+    return tuple(kind for kind in (hint, *typing.get_args(hint))
+                 if isinstance(kind, type) and dataclasses.is_dataclass(kind))
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The annotations of a recipe's fields."""
+    return typing.get_type_hints(kind)
+
+
+def _like(name: str, old: Any, value: Any, kinds: tuple[type, ...] = ()) -> Any:
     """Coerce a command-line value to the kind of the one it replaces; refuse what cannot be."""
     if isinstance(old, float) and isinstance(value, int):
         return float(value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(value)
+    if isinstance(value, (list, tuple)) and isinstance(old, tuple):
+        return _items(name, old, value, kinds)
     if dataclasses.is_dataclass(old) and dataclasses.is_dataclass(value):
         return value  # a recipe of another kind, e.g. of another loss
+    if dataclasses.is_dataclass(old) and isinstance(value, (str, dict)):
+        return _built(name, value, type(old), kinds)
     if old is not None and value is not None and not isinstance(value, type(old)):
         raise UserError(f"{name} takes a {type(old).__name__} such as {old!r}, not {value!r}")
     return value
+
+
+def _items(name: str, old: tuple[Any, ...], value: Any, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    """A tuple; its dicts become recipes of the kind that the others are, or that the field takes."""
+    kind = next((type(item) for item in old if dataclasses.is_dataclass(item)), next(iter(kinds), None))
+    if kind is None:
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    return tuple(_built(f"{name}.{number}", item, kind, (kind,)) if isinstance(item, (str, dict)) else item
+                 for number, item in enumerate(value))
+
+
+def _built(name: str, value: str | dict[str, Any], usual: type, kinds: tuple[type, ...]) -> Any:
+    """A recipe from the name of its class, or a dict of its fields: ``{"is": "FourSteps", "iterations": [8, 4, 8, 4]}``."""
+    fields = {"is": value} if isinstance(value, str) else dict(value)
+    known = {kind.__name__: kind for kind in (usual, *kinds)}
+    wanted = str(fields.pop("is", usual.__name__))
+    if wanted not in known:
+        raise UserError(f"{name} takes {' or '.join(known)}, not {wanted!r}")
+    own = {field.name: field for field in dataclasses.fields(known[wanted])}
+    for given in fields:
+        if given not in own:
+            near = difflib.get_close_matches(given, own, n=1, cutoff=0)
+            raise UserError(f"{wanted} has no field '{given}'; did you mean '{near[0]}'?")
+    try:
+        return known[wanted](**{given: _frozen(one) for given, one in fields.items()})
+    except TypeError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from radstack.core.errors import UserError
 from radstack.images import windows
 from radstack.images.shards import Shards, resize
 
@@ -32,6 +33,12 @@ class Slices:
     side: int  # Height and width the network sees, in pixels
     mean: tuple[float, ...]  # Per channel, on the 0-255 scale
     std: tuple[float, ...]  # Per channel, on the 0-255 scale
+
+    def __post_init__(self) -> None:
+        """Refuse channels without statistics of their own."""
+        if not len(self.channels) == len(self.mean) == len(self.std) or not self.channels:
+            raise UserError(f"a view of {len(self.channels)} channels has {len(self.mean)} means and {len(self.std)} "
+                            "deviations; set view.channels, view.mean and view.std together, one of each a channel")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -13,16 +13,15 @@ from torch.optim import Optimizer
 
 from radstack.core.errors import UserError, reason
 from radstack.core.registry import pick
+from radstack.core.say import say
 
 
 class Precision:
     """fp32, bf16 and fp16 of torch.amp; the weights stay fp32 (Micikevicius 2018)."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Compute on ``device`` in ``dtype``; float16 brings a gradient scaler and needs a GPU."""
+        """Compute on ``device`` in ``dtype``; float16 brings a gradient scaler, and is for GPUs."""
         half = dtype == torch.float16
-        if half and device.type == "cpu":
-            raise UserError("train.precision='fp16' needs a GPU; on a CPU set train.precision='bf16' or 'fp32'")
         self.device, self.dtype = device, dtype
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
 
@@ -106,9 +105,21 @@ PRECISIONS: dict[str, torch.dtype | str] = {
 """Name -> what is computed in, or Apex's optimization level."""
 
 
+def served(name: str, device: torch.device, instead: str = "") -> str:
+    """``name``, or what stands in for fp16 where there is no GPU, said in one line.
+
+    That is ``instead``, else bf16 where the processor computes in it, else fp32. The recipe and its key stay as they are.
+    """
+    if name != "fp16" or device.type != "cpu":
+        return name
+    instead = instead or ("bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32")
+    say(f"fp16 needs a GPU; on this CPU it is computed in {instead}")
+    return instead
+
+
 def precision(name: str, device: torch.device) -> Precision:
-    """The precision ``name`` for ``device``; a UserError that names another where device or installation cannot serve it."""
-    kind = pick(PRECISIONS, name, "precision")
+    """The precision ``name`` for ``device``, see :func:`served`; a UserError where the installation cannot serve it."""
+    kind = pick(PRECISIONS, served(name, device), "precision")
     return Apex(device, kind) if isinstance(kind, str) else Precision(device, kind)
 
 

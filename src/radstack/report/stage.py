@@ -20,6 +20,8 @@ from radstack.report.page import page
 from radstack.report.plots import style
 from radstack.report.provenance import provenance
 from radstack.report.result import result
+from radstack.report.studies import files_of
+from radstack.report.studies import section as studies_section
 from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
 from radstack.running.tables import quarantines, raw_files, read_index, read_rows
@@ -56,7 +58,7 @@ def report_artifact(context: Context) -> Artifact:
               "labels": competition.pages.labels}
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",
-                     *existing(paths.submissions, LEDGER)),
+                     *existing(paths.submissions, LEDGER), *files_of(paths.reports / "studies")),
                     raw_files(context))
 
 
@@ -85,7 +87,10 @@ def write_page(evidence: Evidence) -> str:
                 sections.append(make(evidence))
                 steps.step()
         browser, chosen = cases(evidence)
+        shown = studies_section(evidence.context.paths.reports / "studies")
     sections.insert(len(makers) - 1, browser)
+    if shown:
+        sections.insert(len(makers) - 1, shown)
     lead = f"{len(evidence.train):,} training rows, scored by {competition.metric}; submitted: {evidence.final}"
     return page(competition.title, lead, sections, chosen)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import fnmatch
 import re
 import signal
 import sys
@@ -9,19 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
+
 from radstack.core.disk import disk_error
 from radstack.core.errors import UsageError, UserError, advise
 from radstack.core.lifetime import INTERRUPTED, STARTED_BY, answering, die_with_parent
 from radstack.core.limits import share_threads
 from radstack.core.paths import Paths
 from radstack.core.recipe import change, parse_edits
-from radstack.core.registry import pick
+from radstack.core.registry import check_name, pick
 from radstack.core.say import flush, lost_to, spell_out, steady_output
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
-from radstack.running.context import Context, Options, add_variant, read_variants
+from radstack.running.context import Context, Options, add_variant, read_variants, stale_variants, variant
+from radstack.stack.registry import method_of
 
 Load = Callable[[str, bool], Competition]
 
@@ -107,10 +111,13 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
         lost_to(context.paths.weights / "lost_output.log")
     if strange := [fold for fold in options.folds if fold not in range(count := context.competition.folds.count)]:
         raise UsageError(f"--folds {strange[0]}: {competition.name} has the folds 0 to {count - 1}")
+    for name, error in stale_variants(context.competition, context.paths).items():
+        if name in options.only:
+            raise error
+        print(f"  passed over the variant {name}: {error}", flush=True)
+    context = change(context, options__only=chosen(context, given.get("only", ())))
     if options.name:
         context = _with_variant(context, options.name, parse_edits(list(edits)))
-    else:
-        _check_names(context, given.get("only", ()))
     return context
 
 
@@ -206,6 +213,8 @@ def _end(status: int, line: str) -> NoReturn:
 def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Context:
     if len(context.options.only) != 1:
         raise UserError("--name needs --only with the one recipe that --set changes")
+    if name not in read_variants(context.paths):
+        _try(context, variant(context.competition, name, {"base": context.options.only[0], "edits": edits}))
     recipe = add_variant(context, context.options.only[0], name, edits, keep=not context.options.dry_run)
     competition = context.competition
     if context.options.dry_run:  # which leaves no trace, so the recipe is known to this run alone
@@ -214,8 +223,37 @@ def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Cont
     return Context(competition, context.paths, change(context.options, only=(name,)))
 
 
-def _check_names(context: Context, only: tuple[str, ...]) -> None:
-    known = [recipe.name for recipe in context.competition.recipes] + list(read_variants(context.paths))
-    for name in only:
-        if name not in known:
-            raise UserError(f"--only {name}: no such recipe; known: {', '.join(known)}")
+def _try(context: Context, recipe: Any) -> None:
+    """A UserError where the new ``recipe`` cannot work, before it is recorded and anything is trained."""
+    if isinstance(recipe, Stacker):
+        method_of(recipe)
+    if isinstance(recipe, (Stacker, Sequence)):
+        known = [one.name for one in context.recipes]
+        for member in recipe.members:
+            check_name(known, member, f"member for {recipe.name},")
+        return
+    from radstack.training.tryout import try_out
+
+    file = context.paths.cache / "rows.parquet"
+    try_out(recipe, recipe.targets_of(context.competition.targets), pd.read_parquet(file) if file.exists() else None)
+
+
+def chosen(context: Context, only: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of recipes that ``--only`` means: names, patterns such as ``radius_*``, and groups such as ``@networks``.
+
+    UserError where one means no recipe.
+    """
+    kinds = {"networks": Experiment, "sequences": Sequence, "stackers": Stacker}
+    names = {one.name: type(one) for one in context.recipes}
+    called = {one.name for one in context.competition.models.on_call}
+    groups = {group: [name for name, own in names.items() if own is kind and name not in called]
+              for group, kind in kinds.items()}
+    groups |= {"on_call": sorted(called), "variants": list(read_variants(context.paths))}
+    found: list[str] = []
+    for word in only:
+        own = groups.get(word[1:], []) if word.startswith("@") else fnmatch.filter(names, word)
+        if not own:
+            raise UserError(f"--only {word}: no such recipe; known: {', '.join(names)}, "
+                            f"and the groups {', '.join(f'@{group}' for group, held in groups.items() if held)}")
+        found += own
+    return tuple(dict.fromkeys(found))

@@ -4,7 +4,7 @@ import re
 import shlex
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ class Options:
     data_dir: str = option(".", "folder that holds input/")
     out_dir: str = option(".", "folder that receives folds/ cache/ weights/ oof/ submissions/ reports/")
     all_stages: bool = option(False, "as run_all.sh calls a stage: pass over the options that only other stages read")
-    only: tuple[str, ...] = option((), "comma-separated recipe names instead of all", type=words)
+    only: tuple[str, ...] = option((), "comma-separated recipe names instead of all; patterns such as 'radius_*' and "
+                                      "@networks, @on_call, @sequences, @stackers, @variants count, too", type=words)
     folds: tuple[int, ...] = option((), "comma-separated folds instead of all", type=numbers)
     name: str = option("", "name of the new variant made by --set from the one recipe of --only")
     dry_run: bool = option(False, "say what would be made and why, make nothing")
@@ -89,6 +90,8 @@ class Options:
     ray: str = option("", "run the jobs on Ray: this machine, or a cluster's address", nargs="?", const="local",
                       metavar="ADDRESS")
     resume: bool = option(True, "go on from the checkpoint of a killed run")
+    held_out: bool = option(False, "after each epoch note loss and error of the fold that is held out, in held_out.csv of "
+                                   "its log folder; no result changes")
     checkpoint_seconds: float = option(300.0, "time between two checkpoints within an epoch", type=above_zero)
     weights: str = option("", "folder with pretrained weights (see README)")
     offline: bool = option(False, "never download weights")
@@ -137,9 +140,18 @@ class Context:
         return [*self.competition.recipes, *make_variants(self.competition, self.paths)]
 
     def folds_of(self, recipe: Any) -> list[int]:
-        """Folds to work on: those of the recipe (all when it names none), cut to ``--folds``."""
-        own = getattr(recipe, "folds", ()) or range(self.competition.folds.count)
-        return [fold for fold in own if not self.options.folds or fold in self.options.folds]
+        """Folds to work on: those that the recipe has, cut to ``--folds``."""
+        return [fold for fold in self.all_folds(recipe) if not self.options.folds or fold in self.options.folds]
+
+    def all_folds(self, which: Any) -> list[int]:
+        """Folds of a recipe or the one called so: those that it names, else all; of a level above those of all members."""
+        known = {recipe.name: recipe for recipe in self.recipes}
+        return _folds(self.competition.folds.count, known, known.get(which) if isinstance(which, str) else which)
+
+    def trained_as(self, experiment: Experiment) -> Experiment:
+        """The recipe whose weights serve ``experiment``: the first that differs in name and test-time settings alone."""
+        models, wanted = self.competition.models, _as_trained(experiment)
+        return next((one for one in (*models.experiments, *models.on_call) if _as_trained(one) == wanted), experiment)
 
     def make(self, artifact: Artifact, build: Callable[[], dict[str, Any] | None]) -> bool:
         """Make ``artifact`` unless it is there and unchanged; say which and why. Return whether it was made."""
@@ -190,6 +202,16 @@ class Context:
         return [recipe for name, recipe in everyone.items() if not wanted or name in wanted]
 
 
+def _folds(count: int, known: dict[str, Any], recipe: Any) -> list[int]:
+    members = getattr(recipe, "members", ())
+    common = [set(_folds(count, known, known.get(member))) for member in members]
+    return sorted(set.intersection(*common)) if common else sorted(getattr(recipe, "folds", ()) or range(count))
+
+
+def _as_trained(experiment: Experiment) -> Experiment:
+    return replace(experiment, name="", tta=(), folds=(), note="")
+
+
 NAME = re.compile(r"\w[\w.+-]{0,79}")
 """Of a variant: it is a folder below ``weights/`` and ``oof/``."""
 TAKEN = ("constant", "floor")
@@ -208,8 +230,22 @@ def read_variants(paths: Paths) -> dict[str, dict[str, Any]]:
 
 
 def make_variants(competition: Competition, paths: Paths) -> list[Any]:
-    """The recipes of all variants."""
-    return [variant(competition, name, entry) for name, entry in read_variants(paths).items()]
+    """The recipes of all variants, those of :func:`stale_variants` left out."""
+    return [made for name, entry in read_variants(paths).items() if not isinstance(
+        made := _tried(competition, name, entry), UserError)]
+
+
+def stale_variants(competition: Competition, paths: Paths) -> dict[str, UserError]:
+    """Name -> why it cannot be made any more, since the recipes have changed. It holds up no other recipe."""
+    tried = {name: _tried(competition, name, entry) for name, entry in read_variants(paths).items()}
+    return {name: made for name, made in tried.items() if isinstance(made, UserError)}
+
+
+def _tried(competition: Competition, name: str, entry: dict[str, Any]) -> Any:
+    try:
+        return variant(competition, name, entry)
+    except UserError as error:
+        return error
 
 
 def add_variant(context: Context, base: str, name: str, edits: dict[str, Any], keep: bool = True) -> Any:
@@ -244,6 +280,6 @@ def variant(competition: Competition, name: str, entry: dict[str, Any]) -> Any:
     """Build the recipe of a variant entry."""
     bases = {recipe.name: recipe for recipe in competition.recipes}
     if entry["base"] not in bases:
-        raise UserError(f"variant {name} changes '{entry['base']}', which is no recipe any more; remove it from "
-                        f"weights/{competition.name}/variants.json, or change one of {', '.join(bases)}")
+        raise UserError(f"variant {name} changes '{entry['base']}', which is no recipe any more; remove it with: "
+                        f"{shlex.join(['python', 'src/variants.py', *competition.words, '--remove', name])}")
     return change(change(bases[entry["base"]], **entry["edits"]), name=name)

@@ -6,11 +6,11 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from radstack.core.artifact import Artifact
 from radstack.core.disk import disk_error
@@ -18,10 +18,11 @@ from radstack.core.errors import LeakError, UserError
 from radstack.core.limits import cores
 from radstack.core.parallel import Killed, outcomes
 from radstack.core.say import Report, saying_to, to_stdout
-from radstack.running.context import Context
+from radstack.running.context import Context, read_variants
 from radstack.running.device import has_gpu
 from radstack.running.tables import check_folds_fit
 
+T = TypeVar("T")
 SHOWN = 3
 """Failed tasks that the last error describes; each has already said why in its own lines."""
 
@@ -49,14 +50,47 @@ class Result:
 
 
 def make_all(context: Context, makers: list[tuple[Artifact, Task]]) -> None:
-    """Run the task of each artifact that is missing or changed; say of each which, and why."""
-    tasks = [task for artifact, task in makers if announced(context, artifact, task.name)]
-    options = context.options
+    """Run the task of each artifact that is missing or changed; say of each which, and why.
+
+    In a run of all stages a variant that fails holds up nothing else.
+    """
+    options, spare = context.options, spared(context)
+    tasks = [task for artifact, task in makers
+             if tolerated(context, spare & _names(task), partial(announced, context, artifact, task.name))]
     if options.dry_run or not tasks:
         return
     needs_gpu = options.gpus if options.device != "cpu" and has_gpu() else 0
     run_tasks(tasks, report=lambda line: print(f"  {line}", flush=True), at_once=options.jobs,
-              ray=options.ray or None, gpus_per_task=needs_gpu, cpus_per_task=max(options.workers, 1))
+              ray=options.ray or None, gpus_per_task=needs_gpu, cpus_per_task=max(options.workers, 1),
+              forgive=lambda task, error: passed_over(context, next(iter(spare & _names(task)), ""), error))
+
+
+def spared(context: Context) -> set[str]:
+    """Recipes without which a run of all stages goes on: the variants, which are nobody's members but other variants'."""
+    return set(read_variants(context.paths)) if context.options.all_stages else set()
+
+
+def tolerated(context: Context, spare: Iterable[str], function: Callable[[], T]) -> T | None:
+    """What ``function`` returns; None where it fails with a UserError that is the fault of ``spare``, and that is said."""
+    try:
+        return function()
+    except UserError as error:
+        if not passed_over(context, next(iter(spare), ""), error):
+            raise
+        return None
+
+
+def passed_over(context: Context, variant: str, error: UserError) -> bool:
+    """Say that ``variant`` is passed over and how to be rid of it; False where that is ''."""
+    if variant:
+        remove = f"{context.command('variants')} --remove {shlex.quote(variant)}"
+        print(f"  passed over the variant {variant} ({error}); remove it with: {remove}", flush=True)
+    return bool(variant)
+
+
+def _names(task: "Task") -> set[str]:
+    """Names of the recipes that a task works on."""
+    return {one.name for one in task.arguments if hasattr(one, "name")}
 
 
 def per_fold(context: Context, verb: str, recipes: list[Any], artifact_of: Callable[..., Artifact],
@@ -83,7 +117,8 @@ def announced(context: Context, artifact: Artifact, name: str) -> bool:
 
 
 def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str | None = None, gpus_per_task: float = 0,
-              cpus_per_task: float = 1, retries: int = 2) -> list[Any]:
+              cpus_per_task: float = 1, retries: int = 2,
+              forgive: Callable[[Task, UserError], bool] = lambda task, error: False) -> list[Any]:
     """Run ``tasks`` and return what they returned, in their order. A task that fails does not stop the others.
 
     Args:
@@ -97,6 +132,7 @@ def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str |
         cpus_per_task: CPU cores a task holds on Ray.
         retries: how often a task on Ray is started again after its worker or node died; it resumes from its own
             checkpoint. An error that the task itself raises is not retried.
+        forgive: asked about each failure; where it says yes, that is none, and the task's value is None.
 
     Raises:
         UserError: some tasks failed, with the reason of each and the command to type; LeakError if one was a leak.
@@ -109,6 +145,8 @@ def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str |
     else:
         from radstack.running.tasks_ray import run_on_ray
         results = run_on_ray(tasks, ray, gpus_per_task, cpus_per_task, retries, report)
+    results = [Result() if result.error and forgive(task, result.error) else result
+               for task, result in zip(tasks, results, strict=True)]
     _raise_failures(tasks, results)
     return [result.value for result in results]
 

@@ -16,7 +16,7 @@ from radstack.core.recipe import digest
 from radstack.core.say import Report
 from radstack.nets.objectives import Objective, objective
 from radstack.nets.optim import set_rate
-from radstack.nets.precision import precision
+from radstack.nets.precision import precision, served
 from radstack.recipes.losses import BinaryCrossEntropy, Regression
 from radstack.recipes.sequence import Sequence
 from radstack.scoring.metrics import normalized
@@ -123,13 +123,14 @@ class Trainer(Trainable):
     def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...],
                  device: torch.device) -> None:
         self.recipe, self.arrays, self.fold = recipe, arrays, fold
-        self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(recipe.precision, device)
+        name = served(recipe.precision, device, "fp32")  # on a CPU an LSTM has no half precision
+        self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(name, device)
         targets = arrays.labels.shape[1]
         self.objective = make_objective(recipe.loss, class_weights, targets).to(device)
         torch.manual_seed(self._seed(0))
         self.model = build(recipe.model, self.feed.widths, self.feed.probs.shape[1], targets).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.lr, fused=True)
-        self.precision = precision(recipe.precision, device)
+        self.precision = precision(name, device)
         self.learning = averaging(self.model, device)
         fold_of_series = arrays.fold[arrays.start]
         series = whole(arrays.start, arrays.stop)
@@ -249,11 +250,9 @@ def loss(outputs: Iterable[torch.Tensor], batch: Batch, how: Objective) -> torch
 
 
 def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
-    """The context of the forward pass; UserError for an unknown name, or fp16 on a CPU (its LSTM has none)."""
+    """The context of the forward pass; UserError for an unknown name. See :func:`radstack.nets.precision.served`."""
     if precision not in DTYPES:
         raise UserError(f"precision {precision!r} is unknown; choose one of {', '.join(DTYPES)}")
-    if precision == "fp16" and device.type == "cpu":
-        raise UserError("fp16 needs a GPU; on the CPU use --set precision=bf16 or --set precision=fp32")
     return torch.amp.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 

@@ -72,25 +72,30 @@ def calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def pays(margin: float, predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
-         group: np.ndarray, losses: Callable[[np.ndarray], np.ndarray], plain: np.ndarray) -> dict[str, Any]:
+         group: np.ndarray, losses: Callable[[np.ndarray], np.ndarray], plain: np.ndarray,
+         fold: np.ndarray | None = None) -> dict[str, Any]:
     """Whether a fit is ``kept``: its mean ``gain`` over the predictions ``plain`` [rows], each patient predicted by a fit to
     others, must exceed ``margin`` times its standard ``error``.
 
     ``predict`` takes x ([rows] or [rows, columns]) and labels y [rows] to fit, and x to predict; ``losses`` turns
-    predictions [rows] into losses [rows]; ``group`` holds patient numbers [rows].
+    predictions [rows] into losses [rows]; ``group`` holds patient numbers [rows], ``fold`` is as for :func:`crossfitted`.
     """
     gain, error = 0.0, float("inf")
     if group.max() > 0:
-        gains = losses(plain) - losses(crossfitted(predict, x, y, group))
+        gains = losses(plain) - losses(crossfitted(predict, x, y, group, fold))
         gain, error = float(gains.mean()), standard_error(gains, group)
     return {"kept": bool(gain > margin * error), "gain": gain, "error": error}
 
 
 def crossfitted(predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,
-                group: np.ndarray) -> np.ndarray:
-    """Predictions float64 [rows], each patient's by a fit to others; two patients or more. Arguments as for :func:`pays`."""
-    fitted = np.empty(len(y))
-    for rest, part in GroupKFold(min(PARTS, group.max() + 1)).split(x, groups=group):
+                group: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+    """Predictions float64 [rows], each patient's by a fit to others; two patients or more. Arguments as for :func:`pays`.
+
+    With ``fold``, numbers [rows] of the folds that held patients out, a patient's fit knows none of his fold: it is used on
+    networks that it has not met, and so it must be judged.
+    """
+    fitted, parted = np.empty(len(y)), group if fold is None or len(np.unique(fold)) < 2 else fold
+    for rest, part in GroupKFold(min(PARTS, len(np.unique(parted)))).split(x, groups=parted):
         fitted[part] = predict(x[rest], y[rest], x[part])
     return fitted
 

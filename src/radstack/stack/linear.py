@@ -17,8 +17,12 @@ from radstack.stack.features import index_column
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
-Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""(x [rows, columns], y [rows], where a coefficient may be negative [columns]) -> coefficients [columns]"""
+Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
+"""(x [rows, columns], y [rows], where a coefficient is free [columns], the most that another may be) -> coefficients
+[columns]"""
+MOST = 2.0
+"""A weight, at most. A network that never learned says about the same of everyone; to make ages of that takes a weight of
+three or more, which throws the answers of a network that did learn far off."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ class Route(Method):
 class Linear(Method):
     """Non-negative weights of the members and a constant, fitted for each value of a column.
 
-    Weights need not sum to 1: with one member this is the linear bias correction of Deeplasia (Rassmann 2024). A fit is
-    kept only where cross-fitting inside the training patients says that it pays over equal weights, by more than ``margin``
-    standard errors over patients (the one-standard-error rule of Breiman 1984): weights of members that are alike are mostly
-    noise, and equal ones are hard to beat (the forecast combination puzzle, Stock & Watson 2004).
+    Weights are at most ``most`` and need not sum to 1: with one member this is the linear bias correction of Deeplasia
+    (Rassmann 2024). A fit is kept only where cross-fitting by the folds of the training patients says that it pays over
+    equal weights, by more than ``margin`` standard errors over patients (the one-standard-error rule of Breiman 1984):
+    weights of members that are alike are mostly noise, and equal ones are hard to beat (the forecast combination puzzle,
+    Stock & Watson 2004).
     """
 
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
@@ -71,6 +76,8 @@ class Linear(Method):
     """Rows that a fit needs for each of its coefficients; with fewer, members count equally."""
     margin: float = 1.0
     """Standard errors that the cross-fitted gain must exceed."""
+    most: float = MOST
+    """Largest weight."""
 
     def fit(self, rows: Rows) -> Fitted:
         """Fit and decide; ``notes``: part -> rows and, by target, what was fitted, its gain and whether it is kept."""
@@ -90,7 +97,7 @@ class Linear(Method):
 
     def _fit_target(self, part: Rows, target: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Weights of the members and the constant, float64 [members + 1], and the notes."""
-        solve = partial(_line, pick(SOLVERS, self.kind, "kind of linear fit"), self.intercept)
+        solve = partial(_line, pick(SOLVERS, self.kind, "kind of linear fit"), self.intercept, self.most)
         x, y = part.predicted[:, :, target].T.astype(np.float64), part.truth[:, target].astype(np.float64)
         line = solve(x, y)
 
@@ -98,7 +105,8 @@ class Linear(Method):
             *weights, constant = solve(x, y)
             return new @ weights + constant
 
-        paid = pays(self.margin, predict, x, y, part.group, lambda predicted: np.abs(y - predicted), x.mean(axis=1))
+        paid = pays(self.margin, predict, x, y, part.group, lambda predicted: np.abs(y - predicted), x.mean(axis=1),
+                    part.fold)
         notes = {**paid, "weights": np.round(line[:-1], 6).tolist(), "intercept": round(float(line[-1]), 6)}
         equal = np.append(np.full(x.shape[1], 1 / x.shape[1]), 0.0)
         return line if paid["kept"] else equal, notes
@@ -122,27 +130,30 @@ class Linear(Method):
             yield f"{self.by}={value}", values == value
 
 
-def _line(solve: Solver, intercept: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _line(solve: Solver, intercept: bool, most: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Weights of the members (columns of ``x``) and the constant, 0 without ``intercept``; float64 [columns + 1]."""
     columns = np.column_stack([x, np.ones(len(x))]) if intercept else x
-    found = solve(columns, y, np.arange(columns.shape[1]) >= x.shape[1])
+    found = solve(columns, y, np.arange(columns.shape[1]) >= x.shape[1], most)
     return found if intercept else np.append(found, 0.0)
 
 
-def least_squares(x: np.ndarray, y: np.ndarray, free: np.ndarray) -> np.ndarray:
+def least_squares(x: np.ndarray, y: np.ndarray, free: np.ndarray, most: float = MOST) -> np.ndarray:
     """Coefficients [columns] with the least sum of squares of ``y - x @ c``; see :func:`least_deviations`."""
-    return lsq_linear(x, y, bounds=(np.where(free, -np.inf, 0.0), np.inf)).x
+    return lsq_linear(x, y, bounds=(np.where(free, -np.inf, 0.0), np.where(free, np.inf, most))).x
 
 
-def least_deviations(x: np.ndarray, y: np.ndarray, free: np.ndarray) -> np.ndarray:
+def least_deviations(x: np.ndarray, y: np.ndarray, free: np.ndarray, most: float = MOST) -> np.ndarray:
     """Coefficients [columns] with the least sum of absolute deviations of ``y - x @ c`` (median regression, Koenker 1978).
 
-    ``free``, bool [columns], says where a coefficient may be negative. A UserError where the solver does not end. Solved as
-    the dual linear program, which has one bounded variable a row and one constraint a column: a seventeenth of the primal's
-    time at 5,000 rows. The coefficients are its multipliers.
+    ``free``, bool [columns], says which coefficients may be any number; the others lie between 0 and ``most``. A UserError
+    where the solver does not end. Solved as the dual linear program, which has one bounded variable a row, and one
+    constraint and at most one variable a column: a seventeenth of the primal's time at 5,000 rows. The coefficients are its
+    multipliers.
     """
-    found = linprog(-y, A_ub=x[:, ~free].T, b_ub=np.zeros((~free).sum()), A_eq=x[:, free].T, b_eq=np.zeros(free.sum()),
-                    bounds=(-1, 1), method="highs")
+    rows, bound = len(y), int((~free).sum())
+    found = linprog(np.r_[-y, np.full(bound, most)], A_ub=np.hstack([x[:, ~free].T, -np.eye(bound)]), b_ub=np.zeros(bound),
+                    A_eq=np.hstack([x[:, free].T, np.zeros((int(free.sum()), bound))]), b_eq=np.zeros(free.sum()),
+                    bounds=[(-1, 1)] * rows + [(0, None)] * bound, method="highs")
     if not found.success:
         raise UserError(f"the fit of least absolute deviations failed ({found.message}); use the kind nnls")
     coefficients = np.empty(x.shape[1])

@@ -20,7 +20,7 @@ from radstack.recipes.stacker import Stacker
 from radstack.scoring.intervals import Interval, difference, interval
 from radstack.scoring.task import Task
 from radstack.stack.guard import constant_of, screen, stand_in
-from radstack.stack.method import CONSTANT, TAKEN, Fitted, Method
+from radstack.stack.method import CONSTANT, MEAN, TAKEN, Fitted, Method
 from radstack.stack.predictions import prediction_table
 from radstack.stack.registry import check_handles, method_of
 from radstack.stack.rows import Member, Rows, join
@@ -59,7 +59,9 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     """Fit ``stacker`` once a fold and predict everything out of fold; its members are looked up by name in ``members``.
 
     Unless ``rivals`` is None, members are screened as :mod:`radstack.stack.guard` says. With ``rivals`` (``MEAN`` of its
-    members, or names of members), the best of them and of the constant stands in where the stack is worse out of fold.
+    members, or names of members), the best of them and of the constant stands in where the stack is worse out of fold. A
+    stack without rivals may lose to the mean and still add to a later one; where it loses to the constant, the better of the
+    two stands in.
 
     A LeakError where a member does not fit the index and the fold table; a UserError where one is missing, the method does
     not work on what the metric scores, or one that learns has only one fold.
@@ -81,8 +83,8 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
                                                 rivals is not None and len(numbers) > 1)
             lines += [f"fold {number}: {line}" for line in words]
             steps.step()
-    if rivals and len(numbers) > 1 and method.guarded:
-        fits, words = _guarded(fits, train, (*rivals, CONSTANT), stacker.members)
+    if rivals is not None and len(numbers) > 1 and method.guarded and (rivals or method.learns):
+        fits, words = _guarded(fits, train, (*(rivals or [MEAN]), CONSTANT), stacker.members, always=bool(rivals))
         lines += words
     tables = [_answered(fitted, train.take(train.fold == number), number) for number, fitted in fits.items()]
     stacked = Member(pd.concat(tables, ignore_index=True), apply_fits(fits, test), fold_hash(folds))
@@ -101,14 +103,15 @@ def _fit_without(number: int, method: Method, train: Rows, names: tuple[str, ...
 
 
 def _guarded(fits: dict[int, Fitted], train: Rows, rivals: tuple[str, ...],
-             names: tuple[str, ...]) -> tuple[dict[int, Fitted], list[str]]:
-    """The fits, or what stands in for all of them, and a line on it."""
+             names: tuple[str, ...], always: bool) -> tuple[dict[int, Fitted], list[str]]:
+    """The fits, or what stands in for all of them, and a line on it; unless ``always`` only where the constant is better."""
     simpler = {what: {number: replace(fitted, instead=str(names.index(what)) if what in names else what,
                                       constant=constant_of(train.take(train.fold != number)))
                       for number, fitted in fits.items()} for what in rivals}
     nested = {what: _nested(each, train) for what, each in simpler.items()}
-    best = stand_in(train.task.metric, train.truth, _nested(fits, train), nested)
-    if not best:
+    metric, own = train.task.metric, _nested(fits, train)
+    best = stand_in(metric, train.truth, own, nested)
+    if not best or not (always or metric.score(train.truth, own) > metric.score(train.truth, nested[CONSTANT])):
         return fits, []
     return simpler[best.what], [f"{best.what} stands in: {best.score:.4f} out of fold, without it {best.own:.4f}"]
 

@@ -13,6 +13,7 @@ from radstack.core.files import need_disk, new_array, replacing, write_table
 from radstack.core.folds import fold_hash
 from radstack.core.progress import titled
 from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tables import read_folds, read_rows
@@ -48,8 +49,8 @@ def embeddings_file(folder: Path, fold: int, split: str) -> Path:
 
 
 def embeddings_wanted(context: Context, name: str) -> bool:
-    """Whether any sequence model of the competition reads this experiment's embeddings."""
-    return any(name in sequence.members for sequence in context.competition.models.sequences)
+    """Whether any sequence model of the competition, or a variant of one, reads this experiment's embeddings."""
+    return any(isinstance(one, Sequence) and name in one.members for one in context.recipes)
 
 
 def predict_fold(context: Context, experiment: Experiment, fold: int, split: str) -> None:

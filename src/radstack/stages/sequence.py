@@ -8,9 +8,9 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, Part
 from radstack.core.files import write_table
-from radstack.core.folds import fold_hash
+from radstack.core.folds import fold_hash, fold_of
 from radstack.core.progress import titled
-from radstack.recipes.sequence import Sequence
+from radstack.recipes.sequence import Sequence, TwoLevel
 from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tables import read_folds, read_rows
@@ -33,7 +33,7 @@ def fitted_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
     paths = context.paths
     inputs: list[Path | Part] = [Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv"]
     for member in recipe.members:
-        inputs += [path for other in member_folds(context, member) for path in member_files(context, member, other, "train")]
+        inputs += [path for other in context.all_folds(member) for path in member_files(context, member, other, "train")]
     files = (fold_file(paths.oof / recipe.name, fold, "train"), weights_file(context, recipe, fold))
     return Artifact("06_sequence", VERSION, files, {"recipe": recipe, "fold": fold}, tuple(inputs))
 
@@ -55,13 +55,6 @@ def member_files(context: Context, member: str, fold: int, split: str) -> tuple[
     """What one network of a member says of the rows of a split: table, embeddings."""
     folder = context.paths.oof / member
     return fold_file(folder, fold, split), embeddings_file(folder, fold, split)
-
-
-def member_folds(context: Context, member: str) -> list[int]:
-    """Folds that a level-one member trains."""
-    experiments = {experiment.name: experiment for experiment in context.competition.models.experiments}
-    own = experiments[member].folds if member in experiments else ()
-    return list(own or range(context.competition.folds.count))
 
 
 def fit_sequence(context: Context, recipe: Sequence, fold: int) -> None:
@@ -87,7 +80,7 @@ def _fit(context: Context, recipe: Sequence, fold: int, device: Any) -> dict[str
     unfinished = checkpoint_path(folder, fold)
     if not context.options.resume:
         checkpoint.remove(unfinished)
-    arrays = read_arrays(context, recipe, fold, rows, "train")
+    rows, arrays = lessons_of(context, recipe, fold, rows)
     fitted = fit_fold(recipe, arrays, fold, metric.weights, folder, device, say, context.options.checkpoint_seconds)
     if distributed()[0] == 0:
         write_weights(weights_file(context, recipe, fold), fitted.weights)
@@ -118,16 +111,34 @@ def _predict(context: Context, recipe: Sequence, fold: int) -> None:
                 prediction_table(rows["id"].to_numpy(), -1, predicted, context.competition.targets))
 
 
-def read_arrays(context: Context, recipe: Sequence, fold: int, rows: pd.DataFrame, split: str) -> Any:
-    """The members' embeddings (memory-mapped) and tables, bound to the ``rows`` of a split; of test, those of ``fold``."""
+def lessons_of(context: Context, recipe: Sequence, fold: int, rows: pd.DataFrame) -> tuple[pd.DataFrame, Any]:
+    """The training rows that the model can read, and :func:`read_arrays` of them.
+
+    Where it reads what networks held out, and members were trained on some folds alone, the other folds' rows are left out.
+    """
+    every, had = range(context.competition.folds.count), context.all_folds(recipe)
+    own = recipe.space == "own" and not recipe.logits and not isinstance(recipe.model, TwoLevel)
+    if own or set(every) == set(had):
+        return rows, read_arrays(context, recipe, fold, rows, "train")
+    read = np.flatnonzero(fold_of(rows, read_folds(context)).isin(had))
+    return rows.iloc[read].reset_index(drop=True), read_arrays(context, recipe, fold, rows, "train", read)
+
+
+def read_arrays(context: Context, recipe: Sequence, fold: int, rows: pd.DataFrame, split: str,
+                read: np.ndarray | slice = slice(None)) -> Any:
+    """The members' embeddings (memory-mapped) and tables, bound to the ``rows`` of a split; of test, those of ``fold``.
+
+    ``read`` are the numbers of those rows that are taken, int [n].
+    """
     from radstack.sequence.arrays import arrays_of
 
     embeddings: dict[str, dict[int, np.ndarray]] = {}
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     for member in recipe.members:
         files = {one: member_files(context, member, one, split)
-                 for one in (member_folds(context, member) if split == "train" else [fold])}
+                 for one in (context.all_folds(member) if split == "train" else [fold])}
         tables[member] = {one: pd.read_parquet(table) for one, (table, _) in files.items()}
-        embeddings[member] = {one: np.load(stored, mmap_mode="r", allow_pickle=False) for one, (_, stored) in files.items()}
+        embeddings[member] = {one: np.load(stored, mmap_mode="r", allow_pickle=False)[read]
+                              for one, (_, stored) in files.items()}
     folds = read_folds(context) if split == "train" else pd.DataFrame({"group": pd.Series(dtype=str), "fold": []})
-    return arrays_of(rows, folds, context.competition.targets, embeddings, tables)
+    return arrays_of(rows.iloc[read].reset_index(drop=True), folds, context.competition.targets, embeddings, tables)

@@ -1,5 +1,6 @@
 """Stage 07: one stacker -> out-of-fold and test tables, its nested score and what it learned."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ from radstack.core.recipe import code_digest
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 from radstack.running.tables import check_folds_fit, read_folds, read_rows
+from radstack.running.tasks import spared, tolerated
 from radstack.scoring.task import Task
 from radstack.stack.predictions import fitted_files, fold_file, read_member, read_tests
 from radstack.stack.rows import Member
-from radstack.stages.sequence import member_folds
 
 VERSION = 3
+
+
+def stack_all(context: Context) -> None:
+    """:func:`stack` of every chosen stacker, in order; in a run of all stages a variant that fails is passed over."""
+    spare = spared(context)
+    for stacker in context.stackers:
+        tolerated(context, spare & {stacker.name}, partial(stack, context, stacker))
 
 
 def stack(context: Context, stacker: Stacker) -> None:
@@ -66,13 +74,7 @@ def _member_files(context: Context, stacker: Stacker, split: str) -> list[Path]:
 
 def stack_folds(context: Context, which: Stacker | str) -> list[int]:
     """Folds that all members of a stacker (or a member called so) have, down to level one."""
-    stackers = {item.name: item for item in context.competition.models.stackers}
-    sequences = {item.name: item for item in context.competition.models.sequences}
-    if isinstance(which, str) and which not in stackers and which not in sequences:
-        return member_folds(context, which)
-    recipe = which if isinstance(which, Stacker) else stackers.get(which) or sequences[which]
-    common = set.intersection(*(set(stack_folds(context, member)) for member in recipe.members))
-    return sorted(common)
+    return context.all_folds(which)
 
 
 def task_of(context: Context) -> Task:

@@ -1,8 +1,12 @@
 """Stage 04: one experiment on one fold -> ``weights/<comp>/<experiment>/fold0.safetensors``."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.progress import titled
@@ -18,12 +22,18 @@ VERSION = 2
 
 def train(context: Context) -> None:
     """Train every chosen experiment on every chosen fold, unless that is done and unchanged."""
-    make_all(context, per_fold(context, "train", context.experiments, weights_artifact, train_fold))
+    for one in context.experiments:
+        if (other := context.trained_as(one)).name != one.name:
+            print(f"  {one.name} differs from {other.name} in test-time settings alone and uses its weights", flush=True)
+    # Such a recipe has its own folds; where both are chosen the work is one.
+    recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
+    makers = per_fold(context, "train", recipes, weights_artifact, train_fold)
+    make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
 
 
 def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
-    """The weights file; test-time settings do not enter its key."""
-    paths = context.paths
+    """The weights file; test-time settings do not enter its key, and recipes that differ in them alone share it."""
+    paths, experiment = context.paths, context.trained_as(experiment)
     recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
                     (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
@@ -93,13 +103,25 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
     from radstack.core.say import say
     from radstack.images.shards import Shards
     from radstack.training.run import Run
+    from radstack.training.tryout import check_words
 
     rows, fold_of_row = read_rows(context, "train")
     targets = experiment.targets_of(context.competition.targets)
+    check_words(experiment, targets, rows)  # also what only prediction will read
     workers = context.options.workers if device.type == "cuda" else 0
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
-               context.options.checkpoint_seconds, say)
+               context.options.checkpoint_seconds, say,
+               judge=partial(_judge, context, rows, targets) if context.options.held_out else None)
+
+
+def _judge(context: Context, rows: pd.DataFrame, targets: tuple[str, ...], numbers: np.ndarray,
+           said: np.ndarray) -> dict[str, float]:
+    """Loss of each target, or group of classes, by the competition's metric; those of groups not answered are left out."""
+    metric, every = context.competition.metric, context.competition.targets
+    whole = pd.DataFrame(said, columns=list(targets)).reindex(columns=list(every)).to_numpy()
+    losses = metric.target_losses(rows[list(every)].to_numpy()[numbers], whole)
+    return {name: float(loss) for name, loss in zip(metric.scored(every), losses, strict=True) if np.isfinite(loss)}
 
 
 def write_weights(path: Path, weights: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from radstack.core.files import write_table
 from radstack.core.progress import track
 from radstack.core.recipe import change
 from radstack.core.say import Report
@@ -53,6 +54,9 @@ class Run:
     """What is learned of each row; None for the columns ``targets`` of ``rows``."""
     what: str = "train"
     """Starts each progress line, after the job's name."""
+    judge: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None
+    """``judge(row numbers, what the network says of them)`` -> figures by name, of the held-out fold after each epoch, for
+    ``held_out.csv`` in the log folder; None where nobody asked for it. It changes no result."""
 
 
 class Learner:
@@ -157,6 +161,17 @@ class Lessons(Trainable):
         rows = torch.cat([micro.rows for micro in batch]).numpy()
         return Step(moved, loss, self.learner.rate, len(rows) * distributed()[1], self.ids[rows], losses)
 
+    def end(self, at: Position, tell: Callable[..., None]) -> None:
+        """Note how well the fold that is held out is told by now, if that was asked for."""
+        if self.run.judge is None:
+            return
+        found = held_out(self.run, self.learner)
+        if distributed()[0] == 0:
+            file = held_out_file(self.run.checkpoint)
+            known = pd.read_csv(file) if file.exists() and at.stretch else pd.DataFrame({"step": []})
+            now = pd.DataFrame([{"step": at.done, "epoch": at.stretch + 1, **found}])
+            write_table(file, pd.concat([known[known["step"] < at.done], now], ignore_index=True))
+
     def state(self) -> dict[str, Any]:
         """The learner's; pictures have no state."""
         return self.learner.state()
@@ -217,6 +232,25 @@ def _attempt(run: Run, number: int) -> Run:
         return run
     seeded = change(run.experiment, train__seed=run.experiment.train.seed + APART * number)
     return replace(run, experiment=seeded, key=f"{run.key}-{number}")
+
+
+def held_out_file(weights: Path) -> Path:
+    """``fold0_log/held_out.csv`` beside ``fold0.safetensors`` or its checkpoint: step, epoch, loss, what the judge says."""
+    return weights.with_name(f"{weights.name.partition('.')[0]}_log") / "held_out.csv"
+
+
+@torch.inference_mode()
+def held_out(run: Run, learner: Learner, batch_size: int = 64) -> dict[str, float]:
+    """``loss``, the mean of the fold that is held out, and what the run's judge says of it; one view, fp32."""
+    rows = np.flatnonzero(run.fold_of_row == run.fold)
+    net = learner.result.eval()
+    losses, said = [], []
+    for batch in loader.loader(training_pictures(run), loader.plain_batches(rows, batch_size), 0, False):
+        outputs = net(learner.normalize(batch.images), batch.columns.to(run.device))
+        losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
+        said.append(learner.loss.answer(outputs))
+    assert run.judge is not None
+    return {"loss": float(torch.cat(losses).mean()), **run.judge(rows, torch.cat(said).cpu().numpy())}
 
 
 @torch.inference_mode()

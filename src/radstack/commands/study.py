@@ -1,0 +1,140 @@
+"""A study: train what it lacks through the stages, then its table or figure in the layout of its source."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from radstack.commands.plan import make_plan
+from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
+from radstack.core.files import replacing, write_json, write_table, write_text
+from radstack.core.recipe import change
+from radstack.core.registry import pick
+from radstack.recipes.competition import Competition
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
+from radstack.recipes.stacker import Stacker
+from radstack.recipes.study import Study
+from radstack.report.stage import report
+from radstack.report.studies import INKS, drawing, markdown, measured, traced
+from radstack.running.context import Context
+from radstack.running.tables import read_rows
+from radstack.stages import predict, sequence, stack, train
+
+Studies = tuple[Study, ...]
+KINDS: dict[type, str] = {Experiment: "on_call", Sequence: "sequences", Stacker: "stackers"}
+"""Kind of a recipe -> where a study's own stand in a competition's models: they run when a study names them."""
+
+
+def listed(studies: Studies) -> list[str]:
+    """A line a study: name, title, source, how many models."""
+    return [f"{one.name:<16} {one.title} ({one.source}); {len(one.models)} models" for one in studies]
+
+
+def study(context: Context, studies: Studies, names: tuple[str, ...]) -> None:
+    """Make the studies called ``names`` (all when none is named), each with what it lacks, and the page anew.
+
+    Raises:
+        UserError: no study has that name, a stage before training was not run, or a job failed.
+    """
+    known = {one.name: one for one in studies}
+    chosen = [pick(known, name, "study") for name in names] or list(studies)
+    for one in chosen:
+        own = context_of(context, one)
+        read_rows(own)  # a UserError that says what to run first
+        print(f"{one.name}: {one.title}", flush=True)
+        if context.options.dry_run:
+            _plan(own)
+            continue
+        run(own)
+        _write(own, one)
+    if not context.options.dry_run and (context.paths.reports / "index.html").exists():
+        report(replace(context, options=change(context.options, only=(), force=False)))
+
+
+def context_of(context: Context, one: Study) -> Context:
+    """The context in which the recipes of a study are known, and those that its models descend from are chosen."""
+    competition = with_recipes(context.competition, one.recipes)
+    known, wanted, left = {item.name: item for item in competition.recipes}, dict[str, None](), [*one.models]
+    while left:
+        name = left.pop(0)
+        if name not in known:
+            raise UserError(f"study {one.name}: there is no recipe {name}")
+        wanted[name] = None
+        left += [member for member in getattr(known[name], "members", ()) if member not in wanted]
+    # Without a name --only would mean all; a study of a table alone has none.
+    options = replace(context.options, only=tuple(wanted) or ("",), held_out=bool(one.curves) or context.options.held_out)
+    return replace(context, competition=competition, options=options)
+
+
+def with_recipes(competition: Competition, recipes: tuple[Any, ...]) -> Competition:
+    """The competition with recipes of a study beside its own; one that it has already, to the letter, is that one.
+
+    A UserError where another recipe has the name.
+    """
+    known, models = {item.name: item for item in competition.recipes}, competition.models
+    for recipe in recipes:
+        if recipe.name in known:
+            if known[recipe.name] != recipe:
+                raise UserError(f"a study's recipe {recipe.name} differs from the one of that name; give it another name")
+            continue
+        field = KINDS[type(recipe)]
+        models = change(models, **{field: (*getattr(models, field), recipe)})
+        known[recipe.name] = recipe
+    return replace(competition, models=models)
+
+
+def run(context: Context) -> None:
+    """Stages 04 to 07 of the chosen recipes; what is made is kept."""
+    if context.experiments:
+        train.train(context)
+        predict.predict(context)
+    if context.sequences:
+        sequence.sequence(context)
+    if context.stackers:
+        stack.stack_all(context)
+
+
+def lacking(context: Context) -> dict[str, int]:
+    """Recipe -> folds that must be trained or fitted yet."""
+    makers: tuple[tuple[list[Any], Callable[..., Artifact]], ...] = (
+        (context.experiments, train.weights_artifact), (context.sequences, sequence.fitted_artifact))
+    return {one.name: sum(bool(_why(context, artifact_of(context, one, fold))) for fold in context.folds_of(one))
+            for recipes, artifact_of in makers for one in recipes}
+
+
+def _why(context: Context, artifact: Artifact) -> str:
+    try:
+        return context.why(artifact)
+    except UserError as error:  # a member is not there yet
+        return str(error)
+
+
+def _plan(context: Context) -> None:
+    """Print the runs that a study needs yet, and their hours here."""
+    missing, total = lacking(context), 0.0
+    hours = {line.name: line.amount for line in make_plan(context).recipes} if any(missing.values()) else {}
+    for name, folds in missing.items():
+        share = hours.get(name, math.nan) * folds / max(len(context.folds_of(context.competition.recipe(name))), 1)
+        total += 0.0 if math.isnan(share) else share
+        print(f"  {name}: {f'{folds} runs, {share:.2f} hours' if folds else 'made'}")
+    print(f"  {sum(missing.values())} runs, {total:.2f} hours on this machine", flush=True)
+
+
+def _write(context: Context, one: Study) -> None:
+    """Write ``<name>.csv``, ``_curves.csv``, ``.md``, ``.png``, and ``.json`` with the words that the page needs."""
+    folder = context.paths.reports / "studies"
+    table, curves = measured(context, one), traced(context, one)
+    rows = len(read_rows(context, "train")[0])
+    write_table(folder / f"{one.name}.csv", table)
+    if len(curves):
+        write_table(folder / f"{one.name}_curves.csv", curves)
+    text = markdown(one, table, rows, context.competition.name)
+    write_text(folder / f"{one.name}.md", text)
+    if len(table) or len(curves):
+        with replacing(folder / f"{one.name}.png") as part:
+            drawing(one, table, curves, INKS).savefig(part, format="png", dpi=130, facecolor="white")
+    about = {"name": one.name, "title": one.title, "source": one.source, "unit": one.unit, "note": one.note}
+    write_json(folder / f"{one.name}.json", about)
+    print(f"{text}  {folder / one.name}.md, .csv, .png", flush=True)
