@@ -41,7 +41,15 @@ def test_wrong_intercept_gives_back_the_true_values():
     shipped = np.where(true < 0, true + 4096, true).astype(np.uint16)[None]
     hu = to_hu(shipped, header(intercept=0.0))
     assert np.array_equal(hu[0], np.minimum(true, HIGHEST))
-    assert to_hu(ct([40]), header(intercept=1.0)).tolist() == [[40]]
+
+
+def test_the_repair_leaves_what_is_not_wrapped():
+    assert to_hu(ct([1000, 4000]), header(intercept=0.0, slope=0.5)).tolist() == [[500, 2000]]  # not 0 HU, metal not dark
+    slice_ = np.full((100, 100), 40, np.uint16)
+    slice_[:9, :9] = 3500  # metal: 0.8 % of the slice
+    assert np.array_equal(to_hu(slice_, header(intercept=-50.0)), np.minimum(slice_ - 50.0, HIGHEST))
+    slice_[20:30, :30] = 3096  # air that was wrapped
+    assert to_hu(slice_, header(intercept=-50.0))[20, 0] == -1000
 
 
 @pytest.mark.parametrize("bits, representation, intercept, wrong", [
@@ -50,6 +58,7 @@ def test_wrong_intercept_gives_back_the_true_values():
 ])  # fmt: skip
 def test_condition_of_the_repair(bits, representation, intercept, wrong):
     assert wrong_intercept(bits, representation, intercept) is wrong
+    assert not wrong_intercept(bits, representation, intercept, slope=0.5)
 
 
 def test_monochrome1_is_turned_only_if_that_makes_the_border_air():

@@ -14,8 +14,12 @@ from radstack.recipes.stacker import Stacker
 METRIC_LOSS = BinaryCrossEntropy(class_weights=(1, 1, 1, 1, 1, 2), rare_class="epidural", rare_weight=2.0)
 """The competition's metric as the loss; epidural (0.4 % of slices) counts double."""
 
-RARE_COPIES = Sampling(rare_class="epidural", rare_copies=3, keep="brain_range > 60")
-"""Epidural slices four times an epoch, each augmented differently; slices with hardly any brain are left out."""
+LEARNED = 'brain_range > 60 and hu_flag == ""'
+"""Slices that are learned from: those with some brain, whose Hounsfield units nothing speaks against (``hu.doubts``). To learn
+from doubtful ones as well: ``--set sampling.keep="brain_range > 60"``. All slices get an answer."""
+
+RARE_COPIES = Sampling(rare_class="epidural", rare_copies=3, keep=LEARNED)
+"""Epidural slices four times an epoch, each augmented differently."""
 
 SECOND_PLACE_AUGMENT = (
     Op("HorizontalFlip", {"p": 0.5}),
@@ -96,7 +100,7 @@ DENSENET121 = change(
     ),
     optim__lr=5e-4,
     schedule=Schedule("cyclic", floor=0.02, cycle=10.0),
-    sampling=Sampling(rare_class="epidural", rare_copies=3, per_series=4, keep="brain_range > 60"),
+    sampling=Sampling(rare_class="epidural", rare_copies=3, per_series=4, keep=LEARNED),
     train__epochs=80,
     tta=("plain", "hflip", "crop90", "channel_reverse"),
     note="first place (SeuTao), stage 1: 0.064; four random slices a series an epoch, lr 5e-4 to 1e-5 in cycles",

@@ -15,9 +15,9 @@ FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2
 """Both names under which the organizer shipped the pictures."""
 MOST_TILT = 45.0
 """Degrees between a slice and an axial one; gantries tilt by up to 30."""
-HEADER_COLUMNS = ["study", "series_uid", "rows", "columns", "spacing_row", "spacing_column", "bits_stored",
-                  "pixel_representation", "photometric", "intercept", "slope", "padding", "window_center",
-                  "window_width", "transfer_syntax", "order_flag"]
+HEADER_COLUMNS = ["study", "series_uid", "modality", "rows", "columns", "spacing_row", "spacing_column", "bits_stored",
+                  "pixel_representation", "photometric", "intercept", "has_intercept", "slope", "padding", "window_center",
+                  "window_width", "transfer_syntax", "faulty", "order_flag"]
 """Columns of the index after the targets."""
 
 

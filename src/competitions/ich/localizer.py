@@ -20,15 +20,15 @@ def read(path: Path) -> np.ndarray:
 
 
 def localize(pixels: np.ndarray) -> dict[str, Any]:
-    """Head box and brain features of one slice; its size is in the index already."""
-    found = head.measure(pixels)
+    """Head box, brain features and air of one slice; its size is in the index already."""
+    found = head.measure(pixels) | {"air": hu.air_level(pixels)}
     return {name: value for name, value in found.items() if name not in ("rows", "columns")}
 
 
 def write_boxes(table: pd.DataFrame) -> pd.DataFrame:
-    """Replace each slice's head box by the square crop of its series, so that neighbors stay aligned."""
+    """Replace each slice's head box by the square crop of its series, so that neighbors stay aligned; flag odd HU."""
     boxes = head.series_boxes(table)
-    own = table.drop(columns=head.EDGES)
+    own = table.drop(columns=head.EDGES).assign(hu_flag=hu.doubts(table))
     return own.merge(boxes, on=["series", "rows", "columns"], how="left", validate="many_to_one")
 
 

@@ -4,7 +4,7 @@
 """
 
 from competitions.ich import COMPETITION
-from competitions.ich.experiments import EXTRA_FEATURES, LITE0, stackers
+from competitions.ich.experiments import EXTRA_FEATURES, LEARNED, LITE0, stackers
 from competitions.ich.views import neighbors, three_windows
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe
@@ -27,7 +27,7 @@ WINDOWS = change(
     ),
     # No class weighs double: of few patients, a rare class that is taught louder is learned by heart.
     loss=BinaryCrossEntropy(class_weights=(1, 1, 1, 1, 1, 2)),
-    sampling=Sampling(rare_class="any", rare_copies=1, per_series=8, keep="brain_range > 60"),
+    sampling=Sampling(rare_class="any", rare_copies=1, per_series=8, keep=LEARNED),
     optim__lr=4e-4,
     train=Train(epochs=8, batch_size=16, precision="fp32"),
     tta=("plain",),

@@ -20,7 +20,7 @@ from radstack.stages.decode import decode_all, prepared_rows, set_aside
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
     import torch
 
-VERSION = 1
+VERSION = 2
 """Of rules."""
 
 

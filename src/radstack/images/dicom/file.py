@@ -94,6 +94,7 @@ class Header:
     pixel_length: int = 0
     """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated."""
     size: int = 0  # bytes of the file
+    has_intercept: bool = False  # Whether ``intercept`` was read; 0 is also what an absent one counts as
     faulty: str = ""
     """Comma-joined names of the fields of ``OPTIONAL`` whose value is none; they are as if absent."""
 
@@ -165,7 +166,7 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
         if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
             value = given[name] & 0xFFFF
             given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
-    return Header(**(given | where), faulty=",".join(faulty))
+    return Header(**(given | where), has_intercept="intercept" in given, faulty=",".join(faulty))
 
 
 def _is_faulty(name: str, value: Any) -> bool:

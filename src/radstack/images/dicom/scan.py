@@ -17,9 +17,9 @@ ORIENTATION = ["row_x", "row_y", "row_z", "column_x", "column_y", "column_z"]
 """ImageOrientationPatient; NaN where absent."""
 AXIAL = np.array([0.0, 0.0, 1.0])  # Normal of an axial slice in patient coordinates: toward the head
 CHUNK = 5000  # Files a part: some tenths of a second of work, 150 parts for the RSNA 2019 archive
-VERSION = 2  # Part of the folder of the parts; raise it when the columns change
+VERSION = 3  # Part of the folder of the parts; raise it when the columns change
 PLAIN = ["sop", "modality", "patient", "study", "faulty", "rows", "columns", "samples", "frames", "photometric",
-         "bits_allocated", "bits_stored", "pixel_representation", "intercept", "slope", "transfer_syntax"]
+         "bits_allocated", "bits_stored", "pixel_representation", "intercept", "has_intercept", "slope", "transfer_syntax"]
 """Header fields that are columns as they are; the series UID is the column ``series_uid``."""
 
 Found = tuple[str, int, int]

@@ -1,0 +1,84 @@
+"""Slices whose Hounsfield units cannot be right, or that do not fit their series, are flagged by themselves and answered."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from dicom_files import make_dicom
+
+from competitions.ich import hu
+from competitions.ich.experiments import EXPERIMENTS, LEARNED
+from competitions.ich.index import index_new
+from competitions.ich.localizer import HEAD, read
+from radstack.stages.decode import decode
+from radstack.training.loader import training_rows
+
+
+def slice_of(intercept: int = -1024, dtype: type = np.uint16, side: int = 64) -> np.ndarray:
+    """Stored values of a head of 40 HU with a skull, in air."""
+    y, x = np.mgrid[:side, :side] - side / 2
+    radius = np.hypot(y / 28, x / 22)
+    values = np.where(radius < 1, np.where(radius > 0.85, 1000, 40), -1000)
+    return (values - intercept).astype(dtype)
+
+
+def localized(folder: Path) -> pd.DataFrame:
+    """The localization table of a folder of slices, by id."""
+    index, quarantine = index_new(folder, 1, folder.parent / "parts", pd.DataFrame())
+    assert quarantine.empty
+    facts = decode(folder, HEAD.read, HEAD.look, [[path, ""] for path in index["path"]])
+    return HEAD.write_boxes(index.join(facts)).set_index("id")
+
+
+SIGNED = slice_of(0, np.int16)
+PADDED = np.where(np.hypot(*(np.mgrid[:64, :64] - 31.5)) > 31, -2000, slice_of(-1024, np.int16)).astype(np.int16)
+FAULTS = {
+    "sound": (slice_of(), {}, ""),
+    "zero slope": (slice_of(), {"RescaleSlope": "0"}, "bad-slope"),
+    "negative slope": (slice_of(), {"RescaleSlope": "-1"}, "bad-slope"),
+    "signed, no intercept": (slice_of(-1024, np.int16), {"RescaleIntercept": None}, "no-intercept,odd-air"),
+    "signed, padded, no intercept": (PADDED, {"RescaleIntercept": None}, "no-intercept,odd-air"),
+    "signed HU, no intercept": (SIGNED, {"RescaleIntercept": None}, "no-intercept"),
+    "signed HU": (SIGNED, {"RescaleIntercept": "0"}, ""),
+    "signed, padded": (PADDED, {}, ""),
+    "wrapped": ((slice_of(0, np.int16).astype(int) % 4096).astype(np.uint16), {"RescaleIntercept": "0"}, ""),
+    "half slope, intercept 0": (2 * (slice_of() - 24), {"RescaleIntercept": "0", "RescaleSlope": "0.5"}, "odd-air"),
+    "intercept lost, not wrapped": (slice_of(), {"RescaleIntercept": "0"}, "odd-air"),
+    "magnetic resonance": (slice_of(), {"Modality": "MR"}, "not-ct"),
+    "no modality": (slice_of(), {"Modality": None}, ""),
+}  # fmt: skip
+
+
+def test_each_slice_of_doubtful_units_has_its_own_flag(tmp_path):
+    for number, (name, (pixels, elements, _)) in enumerate(FAULTS.items()):
+        make_dicom(tmp_path / "s" / f"{name}.dcm", pixels, ImagePositionPatient=[0, 0, 5.0 * number], **elements)
+    flags = localized(tmp_path / "s")["hu_flag"]
+    assert flags.to_dict() == {name: flag for name, (*_, flag) in FAULTS.items()}
+
+
+def test_what_plausible_values_become(tmp_path):
+    pixels, elements, _ = FAULTS["half slope, intercept 0"]
+    pixels = pixels.copy()
+    pixels[30:34, 30:34] = 4000  # metal
+    assert read(make_dicom(tmp_path / "a.dcm", pixels, **elements))[[31, 20], [31, 31]].tolist() == [2000, 1040]
+    wrapped = read(make_dicom(tmp_path / "a.dcm", FAULTS["wrapped"][0], RescaleIntercept="0"))
+    assert wrapped[[31, 0], [31, 0]].tolist() == [40, -1000]
+
+
+def test_air_is_that_of_the_circle_of_reconstruction():
+    picture = np.full((64, 64), 24, np.int16)
+    assert hu.air_level(picture) == 24
+    corners = np.hypot(*(np.mgrid[:64, :64] - 31.5)) > 32
+    assert hu.air_level(np.where(corners, hu.LOWEST, picture)) == 24
+    assert hu.air_level(slice_of(0, np.int16)) == -1000
+    assert hu.air_level(np.full((1, 1), -1000, np.int16)) == -1000
+
+
+def test_a_recipe_decides_whether_doubtful_slices_are_learned_from(tmp_path):
+    for name in ("sound", "zero slope", "magnetic resonance"):
+        pixels, elements, _ = FAULTS[name]
+        make_dicom(tmp_path / "s" / f"{name}.dcm", pixels, **elements)
+    rows, folds = localized(tmp_path / "s").reset_index().assign(brain_range=80), np.zeros(3, int)
+    assert rows["id"][training_rows(rows, folds, 1, LEARNED)].tolist() == ["sound"]
+    assert len(training_rows(rows, folds, 1, "brain_range > 60")) == len(training_rows(rows, folds, 1, "")) == 3
+    assert {one.sampling.keep for one in EXPERIMENTS} == {LEARNED}
