@@ -19,7 +19,8 @@ NAMES = tuple(sorted((module.name for module in pkgutil.iter_modules(__path__) i
                      key=lambda name: (name != "ich", name)))  # examples name the first: the competition that most come for
 """Every folder here and in ``OWN``; ``_template`` is no competition but the one to copy."""
 VARIANTS = ("demo", "small", "ablation")
-"""``<name>-<variant>`` is in ``<name>/<variant>.py`` of a competition that has it; ``--recipes`` names one, too."""
+"""``<name>-<variant>`` is in ``<name>/<variant>.py`` of a competition that has it, or stands in its ``__init__.py`` by that
+name in capitals; ``--recipes`` names one, too."""
 
 
 def load(name: str, demo: bool = False) -> Competition:
@@ -37,7 +38,9 @@ def load(name: str, demo: bool = False) -> Competition:
     if not variant:
         return importlib.import_module(f"competitions.{name}").COMPETITION
     check_name(variants(name), variant, f"set of recipes of {name},")
-    return getattr(importlib.import_module(f"competitions.{name}.{variant}"), variant.upper())
+    own = importlib.import_module(f"competitions.{name}")
+    return getattr(own if hasattr(own, variant.upper()) else importlib.import_module(f"competitions.{name}.{variant}"),
+                   variant.upper())
 
 
 def studies(competition: Competition) -> tuple[Study, ...]:
@@ -54,4 +57,6 @@ def studies(competition: Competition) -> tuple[Study, ...]:
 
 def variants(name: str) -> list[str]:
     """Those of ``VARIANTS`` that the competition ``name`` has."""
-    return [variant for variant in VARIANTS if importlib.util.find_spec(f"competitions.{name}.{variant}")]
+    own = importlib.import_module(f"competitions.{name}")
+    return [variant for variant in VARIANTS if hasattr(own, variant.upper())
+            or importlib.util.find_spec(f"competitions.{name}.{variant}")]

@@ -185,6 +185,8 @@ class Data:
     gives None, where there is none."""
     index_new: IndexNew | None = None
     """None for radiographs, each a picture of its own, with the columns that the user's table has."""
+    recipe: Any = None
+    """What decides, beside the files, what is in the index; where it changes, stage 01 runs anew."""
 
 
 @dataclass(frozen=True)

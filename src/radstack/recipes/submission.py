@@ -26,6 +26,8 @@ class Layout:
     """Column of the index that the rows' names are of: ``id``, or ``series`` for one row a volume."""
     calls: tuple[ClassGroup, ...] = ()
     """Columns of words between the name and the values: the likeliest class of each group of ``values``, in their order."""
+    words_only: bool = False
+    """Whether only these words are handed in, and the values are not."""
 
     @property
     def id_columns(self) -> list[str]:
@@ -35,7 +37,12 @@ class Layout:
     @property
     def header(self) -> list[str]:
         """All columns in order."""
-        return [*self.id_columns, *(group.name for group in self.calls), *self.values]
+        return [*self.id_columns, *(group.name for group in self.calls), *self.numbers]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns of numbers that are handed in."""
+        return () if self.words_only else self.values
 
 
 LONG = Layout()

@@ -40,7 +40,7 @@ from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
 from radstack.stages.deadline import Deadline
 from radstack.stages.decode import rows_file, stamps
-from radstack.stages.folds import listing_digest
+from radstack.stages.folds import listing_digest, recipe_of
 from radstack.stages.localize import apply_localizer
 from radstack.stages.submit import by_row, prior_of
 
@@ -155,7 +155,7 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
         return {"rows": len(rows), "quarantined": len(aside), "passing": again, "splits": split_digests(rows)}
 
     facts = {"raw files": listing_digest(paths.input), "given": digest(given.to_csv())}
-    there.make(Artifact("apply", 2, files, {}, facts=facts), build)
+    there.make(Artifact("apply", 2, files, recipe_of(there.competition), facts=facts), build)
 
 
 def parts_of(index: pd.DataFrame, most: int) -> np.ndarray:

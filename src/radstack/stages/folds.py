@@ -23,7 +23,7 @@ def make_index(context: Context) -> None:
     if not paths.input.exists():
         raise UserError(missing_input(context))
     files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
-    artifact = Artifact("01_make_folds", 3, files, {"limit": context.options.limit},
+    artifact = Artifact("01_make_folds", 3, files, {"limit": context.options.limit, **recipe_of(competition)},
                         competition.data.label_files(paths.input), {"raw files": listing_digest(paths.input)})
 
     def build() -> dict[str, Any]:
@@ -37,6 +37,12 @@ def make_index(context: Context) -> None:
                 "splits": split_digests(index)}
 
     context.make(artifact, build)
+
+
+def recipe_of(competition: Competition) -> dict[str, Any]:
+    """What beside the files decides the index, as a part of its recipe; nothing where the competition's code alone does."""
+    recipe = competition.data.recipe
+    return {} if recipe is None else {"index": recipe}
 
 
 def deal_folds(context: Context) -> None:

@@ -48,6 +48,7 @@ def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG)
     table = pd.DataFrame(np.clip(wide, layout.low, layout.high).round(DECIMALS), columns=list(layout.values))
     for place, (group, chances) in enumerate(zip(layout.calls, coarse(wide, layout.calls) if layout.calls else ())):
         table.insert(place, group.name, np.array(group.coarse)[chances.argmax(axis=1)])
+    table = table[layout.header[len(layout.id_columns):]]
     parts = ids.str.rsplit("_", n=len(layout.id_columns) - 1, expand=True) if "," in layout.id_column else ids.to_frame()
     write_table(path, pd.concat([parts.set_axis(layout.id_columns, axis=1).reset_index(drop=True), table], axis=1))
 
@@ -76,7 +77,7 @@ def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[
     yield from _first(pd.Series(place < 0), "is not in the sample file; expected one of its ids")
     yield from _first(pd.Series(place).duplicated() & (place >= 0), "occurs for the second time; expected every id once")
     slack = 10.0**-DECIMALS
-    for column in layout.values:
+    for column in layout.numbers:
         text = table[column]
         number = pd.to_numeric(text, errors="coerce")
         finite = np.isfinite(number)
@@ -88,11 +89,14 @@ def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[
 
 def _call_faults(table: pd.DataFrame, layout: Layout) -> Iterator[tuple[int, str]]:
     """Words that are no class of their group, and groups whose values do not sum to 1."""
+    for group in layout.calls:
+        yield from _first(~table[group.name].isin(group.coarse),
+                          f"{group.name} is '{{}}'; expected one of {', '.join(group.coarse)}", table[group.name])
+    if layout.words_only:
+        return
     values = table[list(layout.values)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     sizes = tuple(len(group.classes) for group in layout.calls)
     for group, chances in zip(layout.calls, by_group(values, sizes) if sizes else ()):
-        yield from _first(~table[group.name].isin(group.coarse),
-                          f"{group.name} is '{{}}'; expected one of {', '.join(group.coarse)}", table[group.name])
         total = pd.Series(chances.sum(axis=1))
         yield from _first((total - 1).abs() > TOLERANCE, f"the values of {group.name} sum to {{:.4g}}; expected 1", total)
 
