@@ -3,6 +3,7 @@
 reads    input/<competition>/ (headers only, and the label file)
 writes   folds/<competition>/index.parquet, quarantine.csv, folds.csv
 command  python src/01_make_folds.py ich [--demo] [--set folds.count=5]
+         python src/01_make_folds.py ich --folds-from team_folds.csv      # by row, patient or study; checked
 takes    seconds for the demo; about ten minutes for the 874,035 headers of RSNA 2019 on 8 cores; restartable
 """
 
@@ -13,7 +14,7 @@ from radstack.stages.folds import deal_folds, make_index
 
 def main() -> None:
     """Run the stage."""
-    arguments = parser(__doc__, "dry_run", "force", "workers")
+    arguments = parser(__doc__, "dry_run", "force", "workers", "folds_from")
     context = open_context(arguments.parse_args(), load)
     make_index(context)
     deal_folds(context)

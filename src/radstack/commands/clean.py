@@ -16,6 +16,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
+from radstack.running.tables import GIVEN
 from radstack.submission.ledger import LOSSES
 from radstack.submission.ledger import NAME as LEDGER
 
@@ -72,7 +73,10 @@ def _results(context: Context) -> Iterator[Item]:
         drawn = manifest_of(paths.input)
         size = f" --demo-size {read_json(drawn)['series']}" if drawn.exists() else ""
         made += [Item("input", path, context.command("00_get_data") + size) for path in (paths.input, drawn)]
-    made += [Item("folds", paths.folds, context.command("01_make_folds")),
+    # A fold table that was given stays: dealt anew, folds would be others.
+    given = {paths.folds / GIVEN, manifest_of(paths.folds / GIVEN)}
+    dealt = sorted({*paths.folds.glob("*")} - given) if any(path.exists() for path in given) else [paths.folds]
+    made += [*(Item("folds", path, context.command("01_make_folds")) for path in dealt),
              Item("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")]
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
     makers = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes}

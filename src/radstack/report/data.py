@@ -55,6 +55,9 @@ def sizes(evidence: Evidence) -> Iterator[Block]:
     yield Table(table, "Patients and rows of the index in each fold and split; used are the training rows that are cached "
                 "and learned from.", dict.fromkeys(("used", *what), ",.0f"),
                 note.format("smallest", *ends[0], "largest", *ends[1]), strong=tuple(table["part"][whole]))
+    if origin := evidence.manifest(evidence.context.paths.folds / "folds.csv").get("origin"):
+        yield Words(f"The folds were given: {'; '.join([origin['from'], *origin['notes']])}. Told by {origin['by']}, "
+                    f"SHA-256 {origin['sha256'][:16]}.")
     both = patients_on_both_sides(index)
     if both:
         yield Words(f"Some patients are in train and in test ({len(both):,}), such as {both[0]}: networks meet them again "

@@ -97,6 +97,8 @@ class Options:
     offline: bool = option(False, "never download weights")
     kaggle: bool = option(False, "download the competition's archive")
     demo_size: int = option(0, "number of phantom series", type=at_least(0))
+    folds_from: str = option("", "take the folds of this table, by row, patient or study (CSV with a column fold), now and "
+                                 "in later runs; dealt: deal them by the recipe again", metavar="FILE")
     show: int = option(0, "draw the steps of N pictures of each split", metavar="N", type=at_least(0))
     push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")
     scores: bool = option(False, "only fill the ledger of pushed files with the leaderboard's scores")

@@ -15,6 +15,9 @@ from radstack.running.context import Context
 LOST = "quarantine-03.csv"
 """What stage 03 could no longer read of the pictures that stage 02 had decoded; there only if it is not empty."""
 
+GIVEN = "given_folds.csv"
+"""The fold table that somebody gave, as stage 01 took it; there only with ``--folds-from``."""
+
 
 def quarantines(paths: Paths) -> dict[str, Path]:
     """Stage -> the table of what it set aside, of those that are there."""

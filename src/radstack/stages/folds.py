@@ -6,15 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from radstack.core.artifact import Artifact, Part, split_digests
+from radstack.core.artifact import Artifact, Part, manifest_of, split_digests
 from radstack.core.errors import UserError
-from radstack.core.files import as_text, walk, write_table
+from radstack.core.files import as_text, read_json, read_table, walk, write_table
 from radstack.core.folds import check_folds, make_folds, patients_on_both_sides
+from radstack.core.given_folds import read_given
 from radstack.core.passing import check_passing
 from radstack.core.progress import track
 from radstack.recipes.competition import Competition
 from radstack.running.context import Context
-from radstack.running.tables import read_folds, read_index
+from radstack.running.tables import GIVEN, read_folds, read_index
+
+DEALT = "dealt"
+"""As ``--folds-from``: deal by the recipe again."""
 
 
 def make_index(context: Context) -> None:
@@ -46,23 +50,61 @@ def recipe_of(competition: Competition) -> dict[str, Any]:
 
 
 def deal_folds(context: Context) -> None:
-    """Deal patients into folds; write ``folds.csv``, print the classes of each fold."""
-    competition, paths = context.competition, context.paths
-    path = paths.folds / "folds.csv"
-    artifact = Artifact("01_make_folds", 1, (path,), competition.folds, (Part(paths.folds / "index.parquet", "train"),))
+    """Deal patients into folds, or take those that were given; write ``folds.csv``, print the classes of each fold."""
+    paths = context.paths
+    path, given = paths.folds / "folds.csv", given_folds(context)
+    artifact = Artifact("01_make_folds", 1, (path,), {"given": True} if given else context.competition.folds,
+                        (Part(paths.folds / "index.parquet", "train"), *([given] if given else [])))
 
     def build() -> dict[str, Any]:
-        index = read_index(context)
-        train = index[index["split"] == "train"]
-        recipe = competition.folds
-        dealer = recipe.dealer or (lambda rows, labels, count, seed: make_folds(rows["group"], labels, count, seed))
-        folds = dealer(train, balanced(competition, train), recipe.count, recipe.seed)
+        folds = read_table(given) if given else _dealt(context)
         write_table(path, folds)
-        return {"patients": len(folds)}
+        return {"patients": len(folds), **({"origin": origin_of(given)} if given else {})}
 
     context.make(artifact, build)
     if path.exists() and not (context.options.dry_run and context.why(artifact)):
         report_folds(context)
+
+
+def _dealt(context: Context) -> pd.DataFrame:
+    """Folds by the recipe."""
+    index, recipe = read_index(context), context.competition.folds
+    train = index[index["split"] == "train"]
+    dealer = recipe.dealer or (lambda rows, labels, count, seed: make_folds(rows["group"], labels, count, seed))
+    return dealer(train, balanced(context.competition, train), recipe.count, recipe.seed)
+
+
+def given_folds(context: Context) -> Path | None:
+    """The checked copy of the fold table of ``--folds-from``, this run's or an earlier one's; None where folds are dealt.
+
+    It stays beside ``folds.csv``, so that later runs need not name the table again.
+    """
+    file, wanted = context.paths.folds / GIVEN, context.options.folds_from
+    if wanted == DEALT:
+        for path in (file, manifest_of(file)) if not context.options.dry_run else ():
+            path.unlink(missing_ok=True)
+        return None
+    if wanted:
+        source = Path(wanted)
+        artifact = Artifact("01_make_folds", 1, (file,), {"from": source.name, "count": context.competition.folds.count},
+                            (source, Part(context.paths.folds / "index.parquet", "train")))
+        context.make(artifact, lambda: _take(context, source, file))
+    return file if file.exists() else None
+
+
+def _take(context: Context, source: Path, file: Path) -> dict[str, Any]:
+    index = read_index(context)
+    train = index[index["split"] == "train"].reset_index(drop=True)
+    given = read_given(source, train, context.competition.folds.count, context.competition.targets)
+    write_table(file, given.folds)
+    print("\n".join(f"  note: {source.name}: {note}" for note in given.notes), end="\n" if given.notes else "", flush=True)
+    return {"from": source.name, "by": given.by, "notes": given.notes}
+
+
+def origin_of(given: Path) -> dict[str, Any]:
+    """Where a fold table came from: file, what it names, SHA-256, and what was passed over."""
+    known = read_json(manifest_of(given))
+    return {name: known[name] for name in ("from", "by", "notes")} | {"sha256": next(iter(known["inputs"].values()))}
 
 
 def report_folds(context: Context) -> None:
@@ -70,6 +112,8 @@ def report_folds(context: Context) -> None:
     index, folds = read_index(context), read_folds(context)
     spread = balanced(context.competition, index)
     notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread))
+    if origin := read_json(manifest_of(context.paths.folds / "folds.csv")).get("origin"):
+        notes.insert(0, f"folds as given in {origin['from']}, by {origin['by']}; --folds-from {DEALT} deals them anew")
     train = index.loc[index["split"] == "train", ["group"]].join(spread).merge(folds, on="group")
     counts = train.groupby("fold")[list(spread)].sum().astype(int)
     counts.insert(0, "rows", train.groupby("fold").size())
