@@ -10,7 +10,7 @@ from competitions.ich.cases import view
 from competitions.ich.experiments import EXPERIMENTS, ON_CALL, SEQUENCES, STACKERS
 from competitions.ich.index import build_index, index_new
 from competitions.ich.labels import TARGETS, label_files, sample_file
-from competitions.ich.report import PUBLISHED, series_table
+from competitions.ich.report import BASELINES, PUBLISHED, series_table
 from radstack.recipes.competition import CacheRecipe, Competition, Data, Models, Pages
 from radstack.scoring.task import Metric
 
@@ -27,5 +27,5 @@ COMPETITION = Competition(
     cache=CacheRecipe(size=(400, 400), fill=hu.LOWEST, by=("top", "left", "side")),
     models=Models(EXPERIMENTS, STACKERS, final="final", sequences=SEQUENCES, on_call=ON_CALL),
     pages=Pages(published=PUBLISHED, case_tables={"series": series_table}, case_by="series", case_view=view,
-                acquisition=("head_share",)),
+                acquisition=("head_share",), baselines=BASELINES),
 )

@@ -4,6 +4,7 @@ import pandas as pd
 
 from competitions.ich.labels import TARGETS
 from radstack.core.paths import Paths
+from radstack.recipes.baseline import PLACE, SLICES, Baseline
 from radstack.recipes.competition import Cases, Published
 
 VALID = "stage 1, own validation split by study"
@@ -20,6 +21,9 @@ PUBLISHED = (
     Published("small CNN and LSTM at 256 pixels", 0.04989, PRIVATE, "Burduja 2020"),
 )
 """The same models have .056 in cross-validation and .044 on the private test: scores of different rows do not compare."""
+
+BASELINES = (Baseline("slice position alone", (PLACE,), parts=12), Baseline("series prior", (SLICES,), parts=4))
+"""A network that is no better has learned where slices lie, or which scanner made them, and not what blood looks like."""
 
 
 def series_table(cases: Cases, paths: Paths) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.paths import Paths
 from radstack.core.say import Report
+from radstack.recipes.baseline import Baseline
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.localizer import Localizer
 from radstack.recipes.sequence import Sequence
@@ -215,6 +216,8 @@ class Pages:
     """Labeled rows -> bool or text columns, same order; each part gets a score of its own."""
     published: tuple[Published, ...] = ()
     """Scores of others, printed below ours."""
+    baselines: tuple[Baseline, ...] = ()
+    """What is known without a picture, as rows of the score table; models that do not beat them are named."""
     case_tables: Mapping[str, Callable[[Cases, Paths], pd.DataFrame]] = field(default_factory=dict)
     """Tables for people: ``reports/<comp>/<name>.csv`` -> what writes it."""
     case_by: str = "id"

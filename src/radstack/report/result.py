@@ -11,6 +11,7 @@ from radstack.report.ensemble import additions
 from radstack.report.evidence import Evidence
 from radstack.report.leaderboard import leaderboard
 from radstack.report.plots import COLORS, figure, svg
+from radstack.report.terminal import unbeaten_models
 
 LIMITS = ("constant", "floor")
 """Rows of the score table that are no model."""
@@ -18,7 +19,7 @@ LIMITS = ("constant", "floor")
 
 def result(evidence: Evidence) -> Section:
     """Constant, models, sequence models, stacks and floor; the verdict on each addition; the scores of others."""
-    blocks: list[Block] = [headline(evidence), ranking(evidence), scores_table(evidence)]
+    blocks: list[Block] = [headline(evidence), ranking(evidence), scores_table(evidence), *unbeaten(evidence)]
     added = additions(evidence)
     if len(added):
         blocks.append(verdicts(added))
@@ -55,7 +56,7 @@ def ranking(evidence: Evidence) -> Plot:
     """Every model's score with its interval, in the order of the recipes."""
     splits = [split for split in ("out of fold", "test") if len(evidence.scored(split))]
     scored = evidence.scored()["score"].dropna()  # networks of one group of classes have no score
-    names = [name for name in scored.index if name not in LIMITS]
+    names = [name for name in scored.index if name not in LIMITS]  # a baseline stands beside the models
     made, ax = figure(9.5, 0.9 + 0.24 * len(names))
     for place, split in enumerate(splits):
         own = evidence.scored(split).reindex(names)
@@ -88,6 +89,7 @@ def scores_table(evidence: Evidence) -> Table:
     table = evidence.scored()
     words = {Experiment: "network", Sequence: "sequence model", Stacker: "stack"}
     kinds = {name: words[type(recipe)] for name, recipe in evidence.recipes.items()}
+    kinds |= {one.name: "without a picture" for one in evidence.context.competition.pages.baselines}
     shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],
                           "out of fold": table["score"], "low": table["low"], "high": table["high"]})
     if "efficiency" in table:
@@ -103,6 +105,12 @@ def scores_table(evidence: Evidence) -> Table:
     efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
     return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),
                  strong=(evidence.final,))
+
+
+def unbeaten(evidence: Evidence) -> list[Block]:
+    """Models that are no better than what is known without a picture, a warning for each such limit."""
+    baselines = [one.name for one in evidence.context.competition.pages.baselines]
+    return [Words(f"{line[0].upper()}{line[1:]}.", "warn") for line in unbeaten_models(evidence.scored(), baselines)]
 
 
 def verdicts(added: pd.DataFrame) -> Table:

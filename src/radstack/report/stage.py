@@ -25,12 +25,13 @@ from radstack.report.studies import section as studies_section
 from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
 from radstack.running.tables import quarantines, raw_files, read_index, read_rows
+from radstack.stack.baseline import baseline_table
 from radstack.stack.predictions import fold_files, read_member
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
 from radstack.submission.ledger import NAME as LEDGER
 
-VERSION = 3
+VERSION = 4
 
 
 def report(context: Context) -> None:
@@ -55,7 +56,8 @@ def report_artifact(context: Context) -> Artifact:
     own = ("scores.csv", *(f"{name}.csv" for name in competition.pages.case_tables),
            *(["localization.csv"] if competition.pages.localization_score else []), "index.html")
     recipe = {"models": names, "final": competition.models.final, "published": competition.pages.published,
-              "labels": competition.pages.labels}
+              "labels": competition.pages.labels} | (
+                  {"baselines": competition.pages.baselines} if competition.pages.baselines else {})
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",
                      *existing(paths.submissions, LEDGER), *files_of(paths.reports / "studies")),
@@ -138,21 +140,22 @@ def score_table(context: Context, members: dict[str, Member]) -> pd.DataFrame:
 
     Train rows are scored out of fold. Where the competition knows the truth of its phantoms, test rows are scored as well
     and every score is set between the constant predictor and the floor (efficiency). Where it says what its labels are,
-    column ``labels`` repeats it, since scores on labels of another quality do not compare.
+    column ``labels`` repeats it, since scores on labels of another quality do not compare. Its baselines come first.
     """
     from radstack.scoring.task import score_rows
 
     task, competition, pages = task_of(context), context.competition, context.competition.pages
-    targets, rows, truth = list(task.targets), read_rows(context)[0], truth_of(context)
+    targets, (rows, fold), truth = list(task.targets), read_rows(context), truth_of(context)
+    simple = {one.name: baseline_table(one, rows, fold, task) for one in pages.baselines}
     train, best = rows[rows["split"] == "train"], None
-    known = {"out of fold": ("train", train)}
+    known, constant = {"out of fold": ("train", train)}, competition.metric.constant(train[targets])
     if truth is not None:
         test = rows[rows["split"] == "test"].drop(columns=targets)
         known["test"] = ("test", test.merge(truth[["id", *targets]], on="id", validate="one_to_one"))
         best = truth[["id", *(f"q_{target}" for target in targets)]].set_axis(["id", *targets], axis=1)
     scores = pd.concat([
-        score_rows(name, predictions(context, members, split), labeled, competition.metric.constant(train[targets]), best,
-                   task, pages.strata(labeled) if pages.strata else None) for name, (split, labeled) in known.items()],
+        score_rows(name, simple | predictions(context, members, split), labeled, constant, best, task,
+                   pages.strata(labeled) if pages.strata else None) for name, (split, labeled) in known.items()],
         ignore_index=True)
     return scores.assign(labels=scores["split"].map(pages.labels)) if pages.labels else scores
 

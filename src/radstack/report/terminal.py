@@ -26,6 +26,24 @@ def score_lines(competition: Competition, scores: pd.DataFrame) -> Iterator[str]
     yield from _aligned(_columns(train[train["score"].notna()], test))
     partial = list(train.index[train["score"].isna()])
     yield from _packed("some targets only, see the page: ", partial) if partial else ()
+    for line in unbeaten_models(train, [one.name for one in competition.pages.baselines]):
+        yield from textwrap.wrap(line, WIDTH, subsequent_indent="  ")
+
+
+def unbeaten_models(table: pd.DataFrame, baselines: Sequence[str]) -> Iterator[str]:
+    """A line on the models that are no better than the constant predictor, and one for each baseline, on the same rows.
+
+    ``table`` are the scores of one split by model.
+    """
+    limits = [name for name in ("constant", *baselines) if name in table.index]
+    for limit in limits:
+        own = table.loc[limit]
+        behind = table[(table["score"] >= own["score"]) & (table["rows"] == own["rows"])].drop([*limits, "floor"],
+                                                                                               errors="ignore")
+        said = "the constant predictor" if limit == "constant" else limit
+        form = ".4f" if own["score"] < SMALL else ".2f"
+        if len(behind):
+            yield f"no better than {said} ({own['score']:{form}}): {some(list(behind.index), ', ')}"
 
 
 def localization_lines(table: pd.DataFrame) -> Iterator[str]:
