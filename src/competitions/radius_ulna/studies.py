@@ -49,7 +49,7 @@ def studies(competition: Competition) -> tuple[Study, ...]:
     made.append(Study("table7", "Table 7: what the study ends with", SOURCE, cells=tuple(
         Cell("best network, optimizer and rate", bone, (name,), STEPS["optimizer and rate"][bone], of=bone,
              measure="accuracy") for bone, name in zip(BONES, ARTICLE_BEST)), unit="accuracy, %", note=HELD))
-    return tuple(change(one, recipes=used(one, recipes), note=f"{one.note} {DEMO_NOTE}" if small and one.models else one.note)
+    return tuple(change(one, recipes=used(one, recipes), note=one.note + f" {DEMO_NOTE}" * (small and bool(one.models)))
                  for one in made)
 
 
