@@ -52,7 +52,7 @@ def _cell(context: Context, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
 
 def _told(context: Context, model: str, part: pd.DataFrame) -> pd.DataFrame:
     """What a model says of the rows of ``part`` that it answers, by id."""
-    table = read_member(context.paths.oof / model, context.all_folds(model), tests=False).oof.set_index("id")
+    table = read_member(context.paths.oof / model, context.folds_of(model), tests=False).oof.set_index("id")
     own = table.loc[table.index.isin(part["id"]), list(context.competition.targets)]
     return own[own.notna().any(axis=1)]
 
@@ -90,7 +90,7 @@ def traced(context: Context, study: Study) -> pd.DataFrame:
     made = [pd.DataFrame(columns=["row", "column", "fold", "step", "value"])]
     known = {one.name: one for one in context.recipes}
     for curve in study.curves:
-        for fold in context.all_folds(curve.model):
+        for fold in context.folds_of(curve.model):
             file = held_out_file(weights_artifact(context, known[curve.model], fold).files[0])
             if not file.exists():
                 raise UserError(f"{curve.model} was trained without a look at its held-out fold; train it again with: "
@@ -128,8 +128,9 @@ def _number(value: float) -> str:
 def markdown(study: Study, table: pd.DataFrame, rows: int, name: str) -> str:
     """The study as text: title, source, the table in the source's layout."""
     shown = layout(table)
+    how = "; out of fold, intervals of 95 % over patients." if study.models else "."
     lines = [f"# {study.title}", "", f"{study.source}. {name}, {rows:,} training rows"
-             + (f", {study.unit}" if study.unit else "") + "; out of fold, intervals of 95 % over patients.", ""]
+             + (f", {study.unit}" if study.unit else "") + how, ""]
     if study.note:
         lines += [study.note, ""]
     if len(table):
