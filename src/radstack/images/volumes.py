@@ -18,7 +18,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from radstack.core.files import HEADERS
 from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
 from radstack.images.dicom import read_header as read_dicom_header
-from radstack.images.dicom.scan import ORIENTATION, POSITION, order
+from radstack.images.dicom.series import ORIENTATION, POSITION, order
 from radstack.images.trial import try_header
 from radstack.images.unreadable import read_start
 
@@ -103,8 +103,8 @@ def read_header(path: Path, echo: int | None = None) -> Grid:
         Unreadable: ``no-access``, ``bad-header``, ``no-orientation`` (NIfTI without qform and sform),
             ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
             :func:`radstack.images.dicom.fault` and ``not-dicom``, ``two-series``, ``two-echoes``, ``no-such-echo``,
-            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``repeated-position``,
-            ``missing-slice``, ``uneven-slices``.
+            ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``uneven-slices`` and the flags of
+            :func:`radstack.images.dicom.series.order`.
     """
     return _open(path, echo)[1]
 
@@ -349,7 +349,7 @@ def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFra
 
 def _check_order(table: pd.DataFrame, folder: Path) -> None:
     """Refuse slices that are not evenly spaced pictures of one stack."""
-    if len(flagged := table[table["order_flag"] != ""]):
+    if len(flagged := table[~table["order_flag"].isin(["", "missing-slice"])]):  # what is missing is told below
         raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
     for name, reason in (("shape", "mixed-size"), ("spacing", "mixed-spacing")):
         if table[name].nunique() > 1:
