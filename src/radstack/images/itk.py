@@ -107,5 +107,6 @@ def _voxels(reader: Any, facts: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     image = reader.Execute()
     if facts["direction"]:
         image.SetDirection(facts["direction"])
-    pixels = sitk.GetArrayViewFromImage(sitk.DICOMOrient(image, facts["axes"]))
+    image = sitk.DICOMOrient(image, facts["axes"])  # kept: the view does not own its memory
+    pixels = sitk.GetArrayViewFromImage(image)
     return {"shape": pixels.shape}, pixels.tobytes()
