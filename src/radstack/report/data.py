@@ -236,8 +236,8 @@ def faulty_fields(index: pd.DataFrame) -> Iterator[Block]:
         return
     one = index.assign(field=index["faulty"].str.split(",")).explode("field")
     counts = one[one["field"] != ""].groupby(["field", "split"]).size().unstack(fill_value=0).reset_index()
-    yield Table(counts, f"Fields of headers with a faulty value, of the {len(index):,} pictures of the index: taken for absent; "
-                "the pictures are used.")
+    yield Table(counts, f"Fields of headers with a faulty value, by pictures of the {len(index):,} of the index: they were "
+                "taken for absent, and the pictures are used.")
 
 
 def flags(evidence: Evidence) -> Iterator[Block]:
