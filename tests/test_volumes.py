@@ -478,7 +478,7 @@ def test_a_header_whose_lines_ran_together_is_refused_and_the_next_file_read(tmp
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"MSB = False\n", b"MSB = Falseo"))
     assert "CompressedData in the middle of a line" in refused(path, "bad-header")
-    path.write_bytes(whole.replace(b"DimSize = 7 6 5", b"DimSize = 7 6 -5"))
+    path.write_bytes(whole.replace(b"DimSize", b"DimSoze"))
     helper = itk.HELPER.process
     refused(path, "bad-header")
     assert itk.HELPER.process is None or itk.HELPER.process is not helper
