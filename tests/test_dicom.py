@@ -15,7 +15,8 @@ from pydicom.data import get_testdata_file
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable, fault, invert, read_header, read_stored
 from radstack.images.dicom import file as reader
-from radstack.images.dicom.scan import ORIENTATION, POSITION, order, scan
+from radstack.images.dicom.scan import scan
+from radstack.images.dicom.series import ORIENTATION, POSITION, order
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 
@@ -400,6 +401,75 @@ def test_a_slice_turned_away_is_flagged():
     table = slices(9)
     table.loc[4, ORIENTATION] = [1, 0, 0, 0, 0, -1]
     assert order(table).set_index("id").loc["ID_004", "order_flag"].startswith("mixed-orientation")
+
+
+def flagged(table) -> dict[str, str]:
+    """What ``order`` flags; every slice keeps its z and its rank, but one that is of another stack."""
+    ordered = order(table).set_index("id")
+    flags = ordered["order_flag"]
+    inside = ordered[flags != "mixed-orientation"]
+    assert inside["z"].is_monotonic_increasing and inside["position"].tolist() == list(range(len(inside)))
+    return flags[flags != ""].to_dict()
+
+
+def test_a_scout_flags_itself_alone():
+    scout = slices(1).assign(id="scout")
+    scout[ORIENTATION] = [0, 1, 0, 0, 0, -1]
+    table = pd.concat([slices(9, tilt=11), scout], ignore_index=True)
+    assert flagged(table) == {"scout": "mixed-orientation"}
+    last = order(table).iloc[-1]
+    assert last["id"] == "scout" and np.isnan(last["z"])
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_slices_seen_from_the_other_side_keep_their_places(count):
+    table = slices(8, tilt=-15)
+    table.loc[:count - 1, ORIENTATION[3:]] *= -1
+    ordered = order(table)
+    assert np.allclose(np.diff(ordered["z"]), 5.0)
+    few = {f"ID_{number:03}" for number in range(count)} if count <= 4 else set()
+    assert set(ordered.loc[ordered["order_flag"] == "reversed-normal", "id"]) == few
+    assert (ordered["order_flag"] != "").sum() == len(few)
+
+
+@pytest.mark.parametrize("tilt", [0, 20])
+@pytest.mark.parametrize("change, flag", [
+    ("turned", "turned"), ("shifted", "shifted"), ("other-spacing", "other-spacing"), ("mirrored", "reversed-normal"),
+])  # fmt: skip
+def test_a_slice_that_does_not_fit_its_series_has_a_flag_of_its_own(tilt, change, flag):
+    table = slices(9, tilt).assign(rows=512, columns=256, spacing_row=0.5, spacing_column=0.75)
+    row, column = (table.loc[4, names].to_numpy(float) for names in (ORIENTATION[:3], ORIENTATION[3:]))
+    wide, high = 255 * 0.75, 511 * 0.5
+    if change == "turned":
+        table.loc[4, ORIENTATION] = [*-row, *-column]
+        table.loc[4, POSITION] += wide * row + high * column  # now the first pixel is the one that was the last
+    elif change == "mirrored":
+        table.loc[4, ORIENTATION[:3]] = -row
+        table.loc[4, POSITION] += wide * row
+    elif change == "shifted":
+        table.loc[4, POSITION] += 6.0 * row
+    else:
+        table.loc[4, ["spacing_row", "spacing_column"]] *= 1.1
+        table.loc[4, POSITION] -= 0.05 * (wide * row + high * column)
+    assert flagged(table) == {"ID_004": flag}
+
+
+def test_a_gantry_that_is_tilted_shifts_nothing():
+    table = slices(12, 20).assign(position_x=0.0, position_y=0.0, position_z=5.0 * np.arange(12))
+    assert flagged(table) == {}
+
+
+@pytest.mark.parametrize("lost, beside", [
+    ([7], [6, 8]), ([7, 8], [6, 9]), ([7, 9], [6, 8, 10]), ([1], [0, 2]), ([18], [17, 19]),
+])  # fmt: skip
+def test_slices_beside_a_gap_are_flagged(lost, beside):
+    assert flagged(slices(20).drop(index=lost)) == {f"ID_{number:03}": "missing-slice" for number in beside}
+
+
+def test_a_step_that_changes_is_no_gap():
+    table = slices(20)
+    table.loc[10:, "position_z"] -= 2.5 * np.arange(1, 11)
+    assert flagged(table) == {}
 
 
 # -- the real thing -------------------------------------------------------------------------------------------------

@@ -82,3 +82,26 @@ def test_a_recipe_decides_whether_doubtful_slices_are_learned_from(tmp_path):
     assert rows["id"][training_rows(rows, folds, 1, LEARNED)].tolist() == ["sound"]
     assert len(training_rows(rows, folds, 1, "brain_range > 60")) == len(training_rows(rows, folds, 1, "")) == 3
     assert {one.sampling.keep for one in EXPERIMENTS} == {LEARNED}
+
+
+ODD = {
+    2: ({"ImageOrientationPatient": [-1, 0, 0, 0, -1, 0], "ImagePositionPatient": [31.5, 31.5, 10]}, "turned"),
+    4: ({"ImagePositionPatient": [8, 0, 20]}, "shifted"),
+    6: ({"ImagePositionPatient": [-1.575, -1.575, 30], "PixelSpacing": [0.55, 0.55]}, "other-spacing"),
+    8: ({"ImageOrientationPatient": [1, 0, 0, 0, -1, 0], "ImagePositionPatient": [0, 31.5, 40]}, "reversed-normal"),
+    10: (None, ""),
+}
+
+
+def test_slices_that_do_not_fit_their_series_are_flagged_in_the_tables_of_later_stages(tmp_path):
+    for number in range(16):
+        elements = {"ImagePositionPatient": [0, 0, 5.0 * number]} | ((ODD.get(number) or ({},))[0] or {})
+        if number != 10:
+            make_dicom(tmp_path / "s" / f"{number:02}.dcm", slice_of(), **elements)
+    make_dicom(tmp_path / "s" / "13b.dcm", slice_of(), ImagePositionPatient=[0, 0, 65.0])
+    boxes = localized(tmp_path / "s")
+    flags = boxes["order_flag"]
+    wanted = {f"{number:02}": flag for number, (_, flag) in ODD.items() if flag}
+    wanted |= {"09": "missing-slice", "11": "missing-slice", "13": "repeated-position", "13b": "repeated-position"}
+    assert flags[flags != ""].to_dict() == wanted and set(boxes["hu_flag"]) == {""}
+    assert boxes.sort_values("position").index.tolist() == sorted(boxes.index)

@@ -208,6 +208,17 @@ def test_repeated_positions_and_missing_orientation_are_kept_and_flagged(tmp_pat
     assert lines == ["1 series with no-orientation", "1 series with repeated-position"]
 
 
+def test_a_scout_of_the_series_is_kept_last_and_flags_itself(tmp_path):
+    folder = archive(tmp_path / "input")
+    make_dicom(folder / "stage_2_train" / "ID_8.dcm", noise(), PatientID="ID_p0", SeriesInstanceUID="ID_r0",
+               ImagePositionPatient=[0, -100, 200.0], ImageOrientationPatient=[0, 1, 0, 0, 0, -1])  # fmt: skip
+    lines: list[str] = []
+    index, _ = build(folder, lines)
+    assert index["id"].tolist()[:3] == ["ID_9", "ID_7", "ID_8"] and index["z"].tolist()[:2] == [0, 10]
+    assert index.set_index("id")["order_flag"].drop("ID_8").eq("").all()
+    assert lines == ["1 series with mixed-orientation"]
+
+
 def test_slices_without_identifiers_do_not_become_one_patient(tmp_path):
     folder = archive(tmp_path / "input")
     for name in ("ID_9", "ID_8"):

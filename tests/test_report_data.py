@@ -127,6 +127,17 @@ def test_long_lists_are_cut_and_flags_counted(evidence):
     assert max(map(len, tables(section))) == LISTED
 
 
+def test_faulty_fields_of_headers_are_counted(evidence):
+    assert not any("field" in table for table in tables(data(evidence)))
+    position = evidence.index["position"]
+    faulty = np.select([position == 0, position == 1], ["spacing,window_center", "spacing"], "")
+    section = data(replace(evidence, index=evidence.index.assign(faulty=faulty)))
+    counts = next(table for table in tables(section) if "field" in table)
+    train, test = ((evidence.index["split"] == split) & (position == 0) for split in ("train", "test"))
+    assert counts.set_index("field")[["train", "test"]].T.to_dict("list") == {
+        "spacing": [2 * train.sum(), 2 * test.sum()], "window_center": [train.sum(), test.sum()]}
+
+
 def test_the_window_shows_what_is_not_background():
     rng = np.random.default_rng(0)
     head = np.full((64, 64), -1000)

@@ -13,7 +13,7 @@ from dicom_files import compress, make_dicom
 from pydicom import uid
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from radstack.images import trial
+from radstack.images import itk
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Grid, read_header, read_volume, same_geometry
 
@@ -445,8 +445,42 @@ def test_more_axes_than_there_is_room_for_are_refused_before_itk_dies_of_them(tm
 def test_a_header_that_itk_dies_of_costs_its_own_volume_alone(tmp_path, monkeypatch):
     path = write(tmp_path / "a.nii", knee())
     read_volume(path)
-    trial.HELPER.close()
-    monkeypatch.setattr(trial.HELPER, "start", "import os; os.abort()")
+    itk.HELPER.close()
+    monkeypatch.setattr(itk.HELPER, "start", "import os; os.abort()")
     assert "SIGABRT" in refused(path, "bad-header")
     monkeypatch.undo()
     assert np.array_equal(np.sort(read_volume(path).pixels.ravel()), np.arange(knee().size))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_file_is_read_by_itk_in_this_process(tmp_path, monkeypatch, name):
+    path = write(tmp_path / name, knee())
+    monkeypatch.setattr(sitk, "ImageFileReader", None)
+    check(read_volume(path))
+    assert read_volume(path).pixels.flags.writeable
+
+
+def test_voxels_that_itk_dies_of_cost_their_own_volume_alone(tmp_path, monkeypatch):
+    bad, good = write(tmp_path / "bad.mha", knee()), write(tmp_path / "good.mha", knee())
+    die = ("import sys, os; sys.path.insert(0, sys.argv[1]); from radstack.images import itk; usual = itk._voxels; "
+           "itk._voxels = lambda reader, facts: os.abort() if 'bad' in facts['path'] else usual(reader, facts); "
+           "itk.serve_volumes()")
+    itk.HELPER.close()
+    monkeypatch.setattr(itk.HELPER, "start", die)
+    said = refused(bad, "undecodable")
+    assert "bad.mha" in said and "SIGABRT" in said
+    check(read_volume(good))
+    itk.HELPER.close()
+
+
+def test_a_header_whose_lines_ran_together_is_refused_and_the_next_file_read(tmp_path):
+    path = write(tmp_path / "a.mha", knee())
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"MSB = False\n", b"MSB = Falseo"))
+    assert "CompressedData in the middle of a line" in refused(path, "bad-header")
+    path.write_bytes(whole.replace(b"DimSize", b"DimSoze"))
+    helper = itk.HELPER.process
+    refused(path, "bad-header")
+    assert itk.HELPER.process is None or itk.HELPER.process is not helper
+    path.write_bytes(whole)
+    check(read_volume(path))

@@ -1,14 +1,17 @@
 """Seeded mutants of small sound files: one number makes the same file again, whatever was made before it."""
 
+import io
 import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 import pydicom
 import SimpleITK as sitk
 from dicom_files import compress, make_dicom, scene
@@ -26,7 +29,7 @@ SYNTAXES = {
 }  # fmt: skip
 NATIVE = list(SYNTAXES)[:4]
 FILES = {"PNG": "a.png", "JPEG": "a.jpg", "TIFF": "a.tif", "MHD": "a.mhd", "MHA": "a.mha", "NIfTI": "a.nii",
-         "NIfTI gz": "a.nii.gz", "NRRD": "a.nrrd", "CSV": "a.csv"}
+         "NIfTI gz": "a.nii.gz", "NRRD": "a.nrrd", "CSV": "a.csv", "xlsx": "a.xlsx"}
 KINDS = [*SYNTAXES, *FILES]
 NUMBERS = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
 OTHERS = (0, 1, 2, 3, 7, 8, 12, 16, 32, 33, 47, 63, 65, 96, 255, 4096, 65535)
@@ -56,6 +59,12 @@ def sound(kind: str, folder: Path) -> Path:
 def _plain_file(path: Path) -> Path:
     if path.suffix in (".png", ".jpg", ".tif"):
         assert cv2.imwrite(str(path), scene((64, 80), 8))
+    elif path.suffix == ".xlsx":
+        rows = [{"Date": f"2014-03-{row % 28 + 1:02}", "Serial": f"{row:04}", "R": f"R{row % 7 + 5}", "U": f"U{row % 6 + 4}",
+                 "Child": f"c{row}", "Age": row / 2} for row in range(40)]
+        pd.DataFrame(rows).to_excel(path, index=False)
+        path.write_bytes(_zipped({name: re.sub(rb"20\d\d-\d\d-\d\dT[\d:]+Z", b"2020-01-01T00:00:00Z", data)
+                                  for name, data in _members(path.read_bytes()).items()}))
     elif path.suffix == ".csv":
         path.write_text("id,age,sex\n" + "".join(f"p{row},{row}.5,M\n" for row in range(40)))
     else:
@@ -71,6 +80,8 @@ def mutant(kind: str, number: int, whole: Path, path: Path) -> Mutant:
     if kind in FILES:
         ways: dict[str, tuple[float, Callable[..., bytes]]] = {"flip": (5, _flip), "head": (2, _flip_head), "cut": (1, _cut),
                                                                "insert": (1, _insert), "drop": (1, _drop)}
+        if kind == "xlsx":
+            ways |= {f"{how} in a member": (2, _in_member(way)) for how, (_, way) in list(ways.items())}
         how, parts = _choose(rng, ways), sorted(whole.parent.iterdir())
         hit = int(rng.integers(len(parts)))  # of a header and its voxels, one of both
         for number, part in enumerate(parts):
@@ -115,6 +126,31 @@ def _insert(rng: Rng, data: bytes) -> bytes:
 def _drop(rng: Rng, data: bytes) -> bytes:
     at = rng.integers(len(data))
     return data[:at] + data[at + int(rng.integers(1, 9)):]
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def _zipped(members: dict[str, bytes]) -> bytes:
+    """An archive that is the same whenever it is made."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
+def _in_member(change: Callable[[Rng, bytes], bytes]) -> Callable[[Rng, bytes], bytes]:
+    """A way that changes one file of an archive, whose check sums are right again."""
+
+    def way(rng: Rng, data: bytes) -> bytes:
+        members = _members(data)
+        name = str(rng.choice(list(members)))
+        return _zipped(members | {name: change(rng, members[name])})
+
+    return way
 
 
 # -- DICOM -----------------------------------------------------------------------------------------------------------

@@ -29,8 +29,10 @@ import numpy as np
 from mutants import FILES, KINDS, NATIVE, mutant, sound
 from pydicom.uid import UID, RLELossless
 
+from competitions.radius_ulna.join import read_sheet
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
+from radstack.images import itk
 from radstack.images.dicom import Unreadable, decoder, read_header, read_stored, stream
 from radstack.images.dicom.file import FACTS
 from radstack.images.radiograph import read_picture
@@ -71,8 +73,8 @@ def read(kind: str, path: Path) -> np.ndarray:
         return read_stored(path)[0]
     if kind in ("PNG", "JPEG", "TIFF"):
         return read_picture(path)[0]
-    if kind == "CSV":
-        table = read_text_table(path, ("id", "age", "sex"))
+    if kind in ("CSV", "xlsx"):
+        table = read_text_table(path, ("id", "age", "sex")) if kind == "CSV" else read_sheet(path)
         return np.array([zlib.crc32(table.to_csv().encode())])
     return read_volume(path).pixels
 
@@ -87,8 +89,11 @@ def judge(kind: str, number: int, folder: Path, whole: Path, truth: np.ndarray, 
         return said | {"outcome": error.reason, "detail": error.detail,
                        "wrong": f"harmless, and refused: {error}" if made.harmless else ""}
     except UserError as error:
-        return said | {"outcome": "user error", "detail": str(error)}
+        return said | {"outcome": "user error", "detail": str(error),
+                       "wrong": "a refusal of several lines" if len(str(error).splitlines()) != 1 else ""}
     said |= {"outcome": "read", "same": bool(np.array_equal(pixels, truth))}
+    if kind == "xlsx" and not said["same"] and "member" not in made.how:
+        said["wrong"] = "read with other cells than its check sums allow"
     if made.harmless and not said["same"]:
         said["wrong"] = "harmless, and read with other pixels"
     if kind in FILES or kind in NATIVE or read_header(made.path).transfer_syntax not in COMPRESSED:
@@ -134,13 +139,13 @@ def serve(kinds: list[str]) -> None:
 
 
 def _helper_peak() -> int:
-    """Peak resident bytes of the decoding process that runs now."""
-    process = decoder.HELPER.process
-    status = Path(f"/proc/{process.pid}/status") if process else Path()
-    if not process or not status.exists():
-        return 0
-    found = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(found[0].split()[1]) * 1024 if found else 0
+    """Peak resident bytes of the expendable processes that run now."""
+    peaks = [0]
+    for process in (decoder.HELPER.process, itk.HELPER.process):
+        status = Path(f"/proc/{process.pid}/status") if process else None
+        found = status.read_text().splitlines() if status and status.exists() else []
+        peaks += [int(line.split()[1]) * 1024 for line in found if line.startswith("VmHWM")]
+    return max(peaks)
 
 
 class Child:

@@ -17,7 +17,7 @@ from radstack.images.quarantine import QUARANTINE_COLUMNS, examine, nothing_usab
 from radstack.images.radiograph import content_crc, scan
 
 COLUMNS = ["id", "split", "group", "series", "position", "path", "boneage", "male", "height", "width", "bits", "channels",
-           "mask", *LANDMARKS]
+           "mask", *LANDMARKS, "faulty"]
 """Of the index."""
 LOSS = 0.05
 """Share of the listed pictures that may be missing."""

@@ -15,8 +15,8 @@ METRIC_LOSS = BinaryCrossEntropy(class_weights=(1, 1, 1, 1, 1, 2), rare_class="e
 """The competition's metric as the loss; epidural (0.4 % of slices) counts double."""
 
 LEARNED = 'brain_range > 60 and hu_flag == ""'
-"""Slices that are learned from: those with some brain, whose Hounsfield units nothing speaks against (``hu.doubts``). To learn
-from doubtful ones as well: ``--set sampling.keep="brain_range > 60"``. All slices get an answer."""
+"""Slices that are learned from: with some brain, and nothing against their Hounsfield units (``hu.doubts``). To learn from
+doubtful ones as well: ``--set sampling.keep="brain_range > 60"``. All slices get an answer."""
 
 RARE_COPIES = Sampling(rare_class="epidural", rare_copies=3, keep=LEARNED)
 """Epidural slices four times an epoch, each augmented differently."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.images.dicom import Header
+from radstack.images.dicom.series import joined
 from radstack.images.windows import Window
 
 LOWEST, HIGHEST = -1024, 3071
@@ -14,7 +15,7 @@ LOWEST, HIGHEST = -1024, 3071
 below only outside the reconstruction circle (-2000, -3024); no window of use tells either from the bound."""
 
 WRAPPED_AIR, LEAST_AIR = (4096 - 1100, 4096 - 500), 0.01
-"""Stored values of air in a slice that has lost its intercept, and the share of pixels that tells it from a piece of metal."""
+"""Stored values of air in a slice that has lost its intercept; the share of pixels that tells it from a piece of metal."""
 
 AIR, NEAR = -1000.0, 200.0
 """HU of air, and how far the measured level (:func:`air_level`) may lie from it: that of real series is -1005 to -1021."""
@@ -33,9 +34,9 @@ def to_hu(stored: np.ndarray, header: Header) -> np.ndarray:
     """Stored values [rows, columns] (uint16 or int16) -> HU int16, clamped to ``LOWEST..HIGHEST``.
 
     Padding (PixelPaddingValue and its range, or values below ``LOWEST``) becomes ``LOWEST``. A slice with the wrong
-    intercept (:func:`wrong_intercept`) is repaired where its pixels are wrapped (:func:`_is_wrapped`). A MONOCHROME1 slice is turned around only when that makes its
-    border the darker: by the standard the polarity is for display and HU stand as they are, but there are files whose
-    stored values were inverted too, and around a head is air.
+    intercept (:func:`wrong_intercept`) is repaired where its pixels are wrapped. A MONOCHROME1 slice is turned around only
+    when that makes its border the darker: by the standard the polarity is for display and HU stand as they are, but there
+    are files whose stored values were inverted too, and around a head is air.
     """
     key = (header.bits_stored, stored.dtype.kind == "i", header.slope, header.intercept, header.padding,
            header.padding_limit)
@@ -57,7 +58,7 @@ def wrong_intercept(bits_stored: int, pixel_representation: int, intercept: floa
 
 
 def _is_wrapped(stored: np.ndarray) -> bool:
-    """Whether HU modulo 4096 is stored: then air stands high up. Without it a high value is metal, which must stay bright."""
+    """Whether HU modulo 4096 is stored: then air stands high up. Else a high value is metal, which must stay bright."""
     low, high = WRAPPED_AIR
     return float(np.mean((stored >= low) & (stored <= high))) >= LEAST_AIR
 
@@ -111,11 +112,9 @@ def doubts(table: pd.DataFrame) -> pd.Series:
     values without a RescaleIntercept. ``not-ct``: another modality, whose values are no HU (unnamed, it is taken for CT).
     ``odd-air``: the air of the slice (column ``air``) is not near -1000.
     """
-    found = {
+    return joined({
         "bad-slope": table["slope"] <= 0,
         "no-intercept": (table["pixel_representation"] == 1) & ~table["has_intercept"].astype(bool),
         "not-ct": ~table["modality"].isin(["", "CT"]),
         "odd-air": (table["air"] - AIR).abs() > NEAR,
-    }
-    names = np.array([f",{name}" for name in found], object)
-    return pd.Series(np.column_stack(list(found.values())) @ names, index=table.index, dtype="str").str[1:]
+    }, table.index)

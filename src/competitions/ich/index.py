@@ -8,7 +8,8 @@ import pandas as pd
 from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
 from radstack.core.errors import Missing
 from radstack.core.say import Report
-from radstack.images.dicom.scan import ORIENTATION, order, scan
+from radstack.images.dicom.scan import scan
+from radstack.images.dicom.series import ORIENTATION, order
 from radstack.images.quarantine import nothing_usable, set_aside, tell_faulty, tell_reasons
 
 FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
@@ -152,7 +153,8 @@ def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
     tell_reasons(quarantine, report)
-    for flag, count in index[index["order_flag"] != ""].groupby("order_flag")["series"].nunique().items():
+    flags = index.assign(flag=index["order_flag"].str.split(",")).explode("flag")
+    for flag, count in flags[flags["flag"] != ""].groupby("flag")["series"].nunique().items():
         report(f"{count} series with {flag}")
 
 

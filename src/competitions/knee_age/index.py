@@ -32,8 +32,8 @@ SIZES, SPACINGS = ("slices", "height", "width"), ("spacing_slice", "spacing_row"
 BLANK = {"mask": "", "mask_file": "", "mask_reason": "", "mask_detail": "", "crc": 0, **dict.fromkeys(SIZES, 0),
          **dict.fromkeys(SPACINGS, np.nan)}  # fmt: skip
 """What is known of a volume that cannot be read."""
-VERSION = 1
-"""Part of the folder of the parts; raise it when the columns change."""
+VERSION = 2
+"""Part of the folder of the parts; raise it when the columns change, or what is read of a volume."""
 CHUNK = 8
 """Volumes in one piece of work: some seconds."""
 

@@ -31,7 +31,7 @@ from radstack.images.radiograph import owner, read_picture
 BOX_COLUMNS = [f"{bone}_{corner}" for bone in BONES for corner in CORNERS]
 """``radius_x1`` .. ``ulna_y2``: edges in raw pixels, x to the right, y down."""
 COLUMNS = ["id", "split", "group", "series", "position", "path", "height", "width", "channels", "radius_stage", "ulna_stage",
-           "sex", "age", *ALL_TARGETS, *BOX_COLUMNS]
+           "sex", "age", *ALL_TARGETS, *BOX_COLUMNS, "faulty"]
 """Of the index."""
 VERSION = 2
 """Part of the folder of the parts; raise it when the columns change."""

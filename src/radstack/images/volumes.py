@@ -5,7 +5,9 @@ import itertools
 import math
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from radstack.core.files import HEADERS
+from radstack.images import itk
 from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
 from radstack.images.dicom import read_header as read_dicom_header
-from radstack.images.dicom.scan import ORIENTATION, POSITION, order
-from radstack.images.trial import try_header
+from radstack.images.dicom.series import ORIENTATION, POSITION, order
 from radstack.images.unreadable import read_start
 
 CORONAL = "LIP"
@@ -40,6 +42,9 @@ PACKED = re.compile(rb"(?im)^\s*(?:CompressedData\s*=\s*true|encoding:\s*(?:gz|b
 """Where such a header says that they are compressed."""
 AXES_SAID = re.compile(rb"(?im)^\s*NDims\s*=\s*(-?\d+)")
 """Where a MetaImage header says its number of axes; ITK's reader writes beyond its arrays of ten."""
+MERGED = re.compile(rb"(?m)^.*=.*?(NDims|BinaryData|BinaryDataByteOrderMSB|CompressedData|TransformMatrix|Offset|DimSize|"
+                    rb"CenterOfRotation|AnatomicalOrientation|ElementSpacing|ElementType) = ")
+"""A line of such a header that has another one's key in it, as where the end of a line was overwritten."""
 MOST_DEFLATED = 1032  # Bytes for which one of a deflated stream can stand (RFC 1951)
 NIFTI_FLOATS = {"16": "f4", "64": "f8"}  # Codes of the NIfTI field datatype that can hold NaN
 
@@ -74,24 +79,10 @@ def read_volume(path: Path, echo: int | None = None) -> Volume:
 
     Raises:
         Unreadable: the reasons of :func:`read_header`, and ``truncated`` (the header is whole, the voxels are not),
-            ``nan-voxels`` (NaN or infinite).
+            ``undecodable`` (ITK died of the voxels), ``nan-voxels`` (NaN or infinite).
     """
-    import SimpleITK as sitk
-
-    reader, grid = _open(path, echo)
-    if not path.is_dir():
-        _check_size(path, reader)
-    _check_nifti(path, reader)
-    reader.SetOutputPixelType(sitk.sitkFloat32)
-    axes = reader.GetDirection() if _is_nifti(path) else None
-    try:
-        image = reader.Execute()
-        if axes is not None:
-            image.SetDirection(axes)  # ITK turns an axis of negative pixdim around, against the sform
-        image = sitk.DICOMOrient(image, CORONAL)
-    except RuntimeError as error:
-        raise Unreadable("truncated", f"{path.name}: the voxels are missing or cut off ({_last_line(error)})") from error
-    pixels = sitk.GetArrayFromImage(image)
+    read, grid = _opened(path, echo)
+    pixels = read()
     _check_finite(path, pixels)
     return Volume(**vars(grid), pixels=pixels)
 
@@ -103,10 +94,10 @@ def read_header(path: Path, echo: int | None = None) -> Grid:
         Unreadable: ``no-access``, ``bad-header``, ``no-orientation`` (NIfTI without qform and sform),
             ``not-3d``, ``not-gray`` (several values a voxel); for a folder those of
             :func:`radstack.images.dicom.fault` and ``not-dicom``, ``two-series``, ``two-echoes``, ``no-such-echo``,
-            ``no-position``, ``mixed-orientation``, ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``repeated-position``,
-            ``missing-slice``, ``uneven-slices``.
+            ``mixed-size``, ``no-spacing``, ``mixed-spacing``, ``uneven-slices`` and the flags of
+            :func:`radstack.images.dicom.series.order`.
     """
-    return _open(path, echo)[1]
+    return _opened(path, echo)[1]
 
 
 def same_geometry(a: Grid, b: Grid) -> bool:
@@ -124,48 +115,82 @@ def _corners(grid: Grid) -> np.ndarray:
     return grid.origin + index * np.array(grid.spacing) @ grid.direction.T
 
 
-def _open(path: Path, echo: int | None) -> tuple[Any, Grid]:
-    """A SimpleITK reader that has read the header, and the oriented grid."""
-    import SimpleITK as sitk
-
+def _opened(path: Path, echo: int | None) -> tuple[Callable[[], np.ndarray], Grid]:
+    """What reads the voxels of :class:`Volume`, and the oriented grid, for which only headers were read."""
     if not path.exists():
         raise Unreadable("no-access", f"{path.name} does not exist")
-    files = _series(path, echo) if path.is_dir() else None
-    if files is None:
-        _check_files(path)
+    return _open_series(path, echo) if path.is_dir() else _open_file(path)
+
+
+def _open_file(path: Path) -> tuple[Callable[[], np.ndarray], Grid]:
+    """:func:`_opened` for one file, which ITK reads in a process of its own (``itk``)."""
+    _check_files(path)
+    said = itk.header(path)
+    if len(said["size"]) != 3:
+        raise Unreadable("not-3d", f"{path.name} has {len(said['size'])} dimensions, not 3")
+    if said["components"] != 1:
+        raise Unreadable("not-gray", f"{path.name} has {said['components']} values a voxel")
+    size, spacing = said["size"], said["spacing"]
+    origin, direction = np.array(said["origin"]), np.array(said["direction"]).reshape(3, 3)
+    if not all(spacing):
+        raise Unreadable("bad-header", f"{path.name} has a spacing of 0")
+    if not _is_nifti(path):
+        direction = direction * np.sign(spacing)  # an axis of negative spacing runs the other way, as ITK reads it
+    elif said["noted"]["qform_code"] == "0" and said["noted"]["sform_code"] == "0":
+        raise Unreadable("no-orientation", f"{path.name} has neither qform nor sform: left and right cannot be told")
+    return partial(_read_file, path, said), _oriented(size, [abs(step) for step in spacing], origin, direction)
+
+
+def _read_file(path: Path, said: dict[str, Any]) -> np.ndarray:
+    """The oriented voxels of a file of the header ``said``."""
+    _check_size(path, said)
+    _check_nifti(path, said)
+    return itk.voxels(path, CORONAL, said, _is_nifti(path))  # ITK turns an axis of negative pixdim against the sform
+
+
+def _open_series(folder: Path, echo: int | None) -> tuple[Callable[[], np.ndarray], Grid]:
+    """:func:`_opened` for a folder with one DICOM series."""
+    import SimpleITK as sitk
+
+    files = _series(folder, echo)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(files["file"].iloc[0] if files is not None else path))
+    reader.SetFileName(files["file"].iloc[0])
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise Unreadable("bad-header", f"{path.name}: {_last_line(error)}") from error
-    if reader.GetDimension() != 3:
-        raise Unreadable("not-3d", f"{path.name} has {reader.GetDimension()} dimensions, not 3")
-    if reader.GetNumberOfComponents() != 1:
-        raise Unreadable("not-gray", f"{path.name} has {reader.GetNumberOfComponents()} values a voxel")
+        raise Unreadable("bad-header", f"{folder.name}: {itk.last_line(error)}") from error
     size, spacing = list(reader.GetSize()), list(reader.GetSpacing())
     origin, direction = np.array(reader.GetOrigin()), np.array(reader.GetDirection()).reshape(3, 3)
-    if not all(spacing):
-        raise Unreadable("bad-header", f"{path.name} has a spacing of 0")
-    if _is_nifti(path):
-        if reader.GetMetaData("qform_code") == "0" and reader.GetMetaData("sform_code") == "0":
-            raise Unreadable("no-orientation", f"{path.name} has neither qform nor sform: left and right cannot be told")
-    else:
-        direction = direction * np.sign(spacing)  # an axis of negative spacing runs the other way, as ITK reads it
-    spacing = [abs(step) for step in spacing]
-    if files is None:
-        return reader, _oriented(size, spacing, origin, direction)
     _check_axes(files.iloc[0], direction, spacing)
-    series = sitk.ImageSeriesReader()
-    series.SetFileNames(files["file"].tolist())
-    series.SetSpacingWarningRelThreshold(UNEVEN)  # judged already; ITK would print a warning over micrometers
     if len(files) > 1:  # as ITK has it: the slice axis leads from the first position to the last
         step = (files[POSITION].iloc[-1] - files[POSITION].iloc[0]).to_numpy(float) / (len(files) - 1)
         size[2], spacing[2] = len(files), float(np.linalg.norm(step))
         direction[:, 2] = step / spacing[2]
-    if files["compressed"].any():
-        return _Decoded(files["file"].tolist(), spacing, origin, direction), _oriented(size, spacing, origin, direction)
-    return series, _oriented(size, spacing, origin, direction)
+    names = files["file"].tolist()
+    slices = (_Decoded(names, spacing, origin, direction) if files["compressed"].any() else _native(names))
+    return partial(_read_series, folder, slices), _oriented(size, spacing, origin, direction)
+
+
+def _native(names: list[str]) -> Any:
+    """ITK's reader of a series of slices that are not compressed."""
+    import SimpleITK as sitk
+
+    series = sitk.ImageSeriesReader()
+    series.SetFileNames(names)
+    series.SetSpacingWarningRelThreshold(UNEVEN)  # judged already; ITK would print a warning over micrometers
+    series.SetOutputPixelType(sitk.sitkFloat32)
+    return series
+
+
+def _read_series(folder: Path, slices: Any) -> np.ndarray:
+    """The oriented voxels of a series."""
+    import SimpleITK as sitk
+
+    try:
+        return sitk.GetArrayFromImage(sitk.DICOMOrient(slices.Execute(), CORONAL))
+    except RuntimeError as error:
+        said = f"{folder.name}: the voxels are missing or cut off ({itk.last_line(error)})"
+        raise Unreadable("truncated", said) from error
 
 
 @dataclass(frozen=True)
@@ -177,11 +202,8 @@ class _Decoded:
     origin: np.ndarray
     direction: np.ndarray
 
-    def SetOutputPixelType(self, kind: int) -> None:
-        """Nothing: it is float32, as what is asked for."""
-
     def Execute(self) -> Any:
-        """The slices as one image; Unreadable with the name of the slice that is damaged."""
+        """The slices as one image of float32; Unreadable with the name of the slice that is damaged."""
         import SimpleITK as sitk
 
         image = sitk.GetImageFromArray(np.stack([self._slice(Path(file)) for file in self.files]))
@@ -199,14 +221,18 @@ class _Decoded:
 
 
 def _check_files(path: Path) -> None:
-    """Refuse what ITK would wait for or die of: a pipe, voxels said to be in one, more axes than MetaIO has room for."""
+    """Refuse what ITK would wait for, a pipe, or voxels said to be in one; and headers that it would write astray by."""
     for file in _files_of(path):
         if file == path or file.exists():  # voxels that are not there are told by ITK
             read_start(file, 1)
-    axes = AXES_SAID.search(read_start(path, HEAD_BYTES)[0]) if path.suffix in (".mhd", ".mha") else None
+    if path.suffix not in (".mhd", ".mha"):
+        return
+    head = read_start(path, HEAD_BYTES)[0]
+    axes, merged = AXES_SAID.search(head), MERGED.search(head[:head.find(b"ElementDataFile")])
     if axes and len(axes[1]) > 1:
         raise Unreadable("bad-header", f"{path.name} has {axes[1][:9].decode()} dimensions")
-    try_header(path)
+    if merged:
+        raise Unreadable("bad-header", f"{path.name}: its header has {merged[1].decode()} in the middle of a line")
 
 
 def _files_of(path: Path) -> set[Path]:
@@ -218,16 +244,14 @@ def _files_of(path: Path) -> set[Path]:
     return own | set(path.parent.glob(f"{escape(path.name.partition('.')[0])}.*"))
 
 
-def _check_size(path: Path, reader: Any) -> None:
+def _check_size(path: Path, said: dict[str, Any]) -> None:
     """Refuse a header that says more voxels than its files can hold, before ITK makes room for them."""
-    import SimpleITK as sitk
-
     head = read_start(path, HEAD_BYTES)[0]
     named = DATA_FILE.search(head) if path.suffix in HEADERS else None
     if named and (named[1] == b"LIST" or b"%" in named[1]):  # a file a slice
         return
-    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
-    needed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * (int(bits[1]) if bits else 8) // 8
+    bits = re.search(r"(\d+)-bit", said["kind"])
+    needed = math.prod(said["size"]) * (int(bits[1]) if bits else 8) // 8
     there = sum(file.stat().st_size for file in _files_of(path) if file.is_file())
     packed = path.name.endswith((".gz", ".zraw")) or PACKED.search(head)
     if needed > there * (MOST_DEFLATED if packed else 1):
@@ -251,7 +275,7 @@ def _oriented(size: list[int], spacing: list[float], origin: np.ndarray, directi
     try:
         voxel.SetDirection(direction.ravel().tolist())
     except RuntimeError as error:
-        raise Unreadable("bad-header", f"the direction cosines are no axes ({_last_line(error)})") from error
+        raise Unreadable("bad-header", f"the direction cosines are no axes ({itk.last_line(error)})") from error
     turn = sitk.DICOMOrientImageFilter()
     turn.SetDesiredCoordinateOrientation(CORONAL)
     turn.Execute(voxel)
@@ -268,12 +292,12 @@ def _is_nifti(path: Path) -> bool:
     return path.name.endswith((".nii", ".nii.gz"))
 
 
-def _check_nifti(path: Path, reader: Any) -> None:
+def _check_nifti(path: Path, said: dict[str, Any]) -> None:
     """Refuse a NIfTI file that ends early or holds NaN: ITK makes both into zeros and says nothing."""
     if not _is_nifti(path):
         return
-    start, count = int(float(reader.GetMetaData("vox_offset"))), int(np.prod(reader.GetSize()))
-    needed = start + count * int(reader.GetMetaData("bitpix")) // 8
+    start, count = int(float(said["noted"]["vox_offset"])), math.prod(said["size"])
+    needed = start + count * int(said["noted"]["bitpix"]) // 8
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(needed)
@@ -283,7 +307,7 @@ def _check_nifti(path: Path, reader: Any) -> None:
         raise Unreadable("truncated", f"{path.name}: {error}") from error
     if len(data) < needed:
         raise Unreadable("truncated", f"{path.name} holds {len(data)} bytes, {needed} are declared")
-    if kind := NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+    if kind := NIFTI_FLOATS.get(said["noted"]["datatype"]):
         byte_order = "<" if int.from_bytes(data[:4], "little") == 348 else ">"  # sizeof_hdr
         _check_finite(path, np.frombuffer(data, byte_order + kind, count, start))
 
@@ -349,7 +373,7 @@ def _one_echo(table: pd.DataFrame, folder: Path, echo: int | None) -> pd.DataFra
 
 def _check_order(table: pd.DataFrame, folder: Path) -> None:
     """Refuse slices that are not evenly spaced pictures of one stack."""
-    if len(flagged := table[table["order_flag"] != ""]):
+    if len(flagged := table[~table["order_flag"].isin(["", "missing-slice"])]):  # what is missing is told below
         raise Unreadable(flagged["order_flag"].iloc[0].split(",")[0], f"{folder.name}/{flagged['id'].iloc[0]}")
     for name, reason in (("shape", "mixed-size"), ("spacing", "mixed-spacing")):
         if table[name].nunique() > 1:
@@ -363,9 +387,3 @@ def _check_order(table: pd.DataFrame, folder: Path) -> None:
         raise Unreadable("missing-slice" if ratio > 1.5 else "uneven-slices",
                          f"{folder.name}: {step[worst]:.4g} mm between {table['id'].iloc[worst]} and "
                          f"{table['id'].iloc[worst + 1]}, {np.median(step):.4g} mm elsewhere")
-
-
-def _last_line(error: Exception) -> str:
-    """The line of an ITK message that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
-    return lines[-1].rpartition("): ")[2] if lines else type(error).__name__  # without the class and its address

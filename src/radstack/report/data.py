@@ -33,7 +33,7 @@ def data(evidence: Evidence) -> Section:
     labels = numbers if evidence.task.metric.kind.predicts == NUMBERS else classes
     blocks = (*sizes(evidence), Heading("Labels"), *labels(evidence), *slices_a_series(evidence.index), *spreads(evidence),
               *shift_of_test(evidence), Heading("Pictures"), *pictures(evidence), Heading("What was set aside or looks odd"),
-              *quarantine(evidence.quarantine), *flags(evidence))
+              *quarantine(evidence.quarantine), *faulty_fields(evidence.index), *flags(evidence))
     return Section("data", "Data", "Patients are dealt into folds once, with all rows; test has no labels here.", blocks)
 
 
@@ -228,6 +228,16 @@ def quarantine(table: pd.DataFrame) -> Iterator[Block]:
     counts = table.groupby(["stage", "split", "reason"], dropna=False).size().reset_index(name="rows")
     yield Table(counts.sort_values("rows", ascending=False), "What could not be used: rows by stage, split and reason.")
     yield _one_by_one(table, "What could not be used")
+
+
+def faulty_fields(index: pd.DataFrame) -> Iterator[Block]:
+    """Which optional fields of headers were faulty and taken for absent, by the column ``faulty`` (comma-joined names)."""
+    if "faulty" not in index or not (index["faulty"] != "").any():
+        return
+    one = index.assign(field=index["faulty"].str.split(",")).explode("field")
+    counts = one[one["field"] != ""].groupby(["field", "split"]).size().unstack(fill_value=0).reset_index()
+    yield Table(counts, f"Fields of headers with a faulty value, by pictures of the {len(index):,} of the index: they were "
+                "taken for absent, and the pictures are used.")
 
 
 def flags(evidence: Evidence) -> Iterator[Block]:

@@ -32,7 +32,7 @@ from radstack.stages.train import started_from, train_run
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
     import torch
 
-VERSION = 3
+VERSION = 4
 BOXES = 4
 """Version of the join, apart from that of the networks: when a competition's rule changes, none of them learns anew."""
 EMPTY = np.zeros((0, 0, 0), np.uint8)

@@ -57,7 +57,7 @@ def _own_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def _answer(facts: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Dtype and shape with the pixels, or an ``error`` without any."""
-    _limit(facts["rows"] * facts["columns"] * facts["bits_allocated"] // 8)
+    limit(facts["rows"] * facts["columns"] * facts["bits_allocated"] // 8)
     try:
         pixels = decode(facts, data)
         return {"dtype": pixels.dtype.str, "shape": pixels.shape}, pixels.tobytes()
@@ -121,7 +121,7 @@ def _check_length(facts: dict[str, Any], frame: bytes) -> None:
     raise ValueError(f"the RLE frame holds more than {wanted} pixels")
 
 
-def _limit(decoded: int) -> None:
+def limit(decoded: int) -> None:
     """Let the system refuse memory above what a picture of ``decoded`` bytes may take, and end a computation without end."""
     signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
     status = Path("/proc/self/statm")

@@ -1,0 +1,136 @@
+"""What is kept of a DICOM header: its fields, and how the bytes of an element become their values (PS3.5 6.2, PS3.6)."""
+
+import math
+import struct
+import warnings
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR
+from pydicom.tag import Tag
+from pydicom.valuerep import TEXT_VR_DELIMS
+
+from radstack.images.unreadable import Unreadable
+
+
+def _element(keyword: str, default: Any) -> Any:
+    """A field of :class:`Header` that is read from the element of that keyword (PS3.6)."""
+    return field(default=default, metadata={"keyword": keyword})
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
+
+    charset: str = _element("SpecificCharacterSet", "")  # of ``patient``
+    sop: str = _element("SOPInstanceUID", "")
+    modality: str = _element("Modality", "")  # CT, MR, CR, DX and so on
+    patient: str = _element("PatientID", "")
+    sex: str = _element("PatientSex", "")  # M, F, O (other) or absent
+    study: str = _element("StudyInstanceUID", "")
+    series: str = _element("SeriesInstanceUID", "")
+    position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
+    orientation: tuple[float, ...] = _element("ImageOrientationPatient", ())  # unit vectors along a row, then down a column
+    rows: int = _element("Rows", 0)  # height in pixels
+    columns: int = _element("Columns", 0)  # width in pixels
+    spacing: tuple[float, ...] = _element("PixelSpacing", ())  # mm: between rows, then between columns
+    samples: int = _element("SamplesPerPixel", 1)
+    frames: int = _element("NumberOfFrames", 1)
+    photometric: str = _element("PhotometricInterpretation", "")
+    bits_allocated: int = _element("BitsAllocated", 0)  # bits a sample takes up
+    bits_stored: int = _element("BitsStored", 0)  # bits of a sample that count
+    pixel_representation: int = _element("PixelRepresentation", -1)  # 0 unsigned, 1 two's complement, -1 absent
+    padding: int | None = _element("PixelPaddingValue", None)  # a stored value of the file's own sign
+    padding_limit: int | None = _element("PixelPaddingRangeLimit", None)  # every value from it to ``padding`` is padding
+    intercept: float = _element("RescaleIntercept", 0.0)
+    slope: float = _element("RescaleSlope", 1.0)
+    window_center: tuple[float, ...] = _element("WindowCenter", ())  # one or several
+    window_width: tuple[float, ...] = _element("WindowWidth", ())  # one or several
+    transfer_syntax: str = _element("TransferSyntaxUID", "")
+    pixel_offset: int = 0
+    """Byte at which the value of PixelData starts, of a deflated file after inflation; 0 if it has none."""
+    pixel_length: int = 0
+    """Declared bytes of PixelData; 0 if absent, 0xFFFFFFFF (undefined length) if encapsulated."""
+    size: int = 0  # bytes of the file
+    has_intercept: bool = False  # Whether ``intercept`` was read; 0 is also what an absent one counts as
+    faulty: str = ""
+    """Comma-joined names of the fields of ``OPTIONAL`` whose value is none; they are as if absent."""
+
+
+OPTIONAL = {"position": 3, "orientation": 6, "spacing": 2, "window_center": 0, "window_width": 0, "padding": 0,
+            "padding_limit": 0}
+"""Fields without which the pixels are as good, and how many numbers they have; 0 for any. A faulty one costs no picture."""
+FAULTY = object()
+"""The value of an element of ``OPTIONAL`` that does not parse."""
+
+
+_TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
+FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag, name in _TAGS.items()}
+"""Tag -> field of :class:`Header`, and the value representations it may have."""
+
+
+def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
+    """Decode one element of ``FIELDS``: DS and IS -> tuple of float, US and SS -> int or None if empty, else text.
+
+    ``charset`` is the SpecificCharacterSet of the file. Where the bytes do not parse as their value representation, it is
+    ``FAULTY`` for a field of ``OPTIONAL``, else Unreadable (``bad-header``).
+    """
+    try:
+        if vr in (b"DS", b"IS"):
+            text = raw.strip(b" \0")
+            return tuple(map(float, text.split(b"\\"))) if text else ()
+        if vr in (b"US", b"SS"):
+            return struct.unpack("<H" if vr == b"US" else "<h", raw)[0] if raw else None
+    except (ValueError, struct.error) as error:
+        if name in OPTIONAL:
+            return FAULTY
+        raise Unreadable("bad-header", f"{name} is {raw[:32]!r}") from error
+    if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
+        return bare(_spelled(raw, charset))
+    return bare(raw.decode("latin-1"))  # what other representations hold is ASCII, or wrong
+
+
+def _spelled(raw: bytes, charset: str) -> str:
+    """A text in the character sets that the file names (PS3.3 C.12.1.1.2)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        text = decode_bytes(raw, convert_encodings(charset.split("\\")), TEXT_VR_DELIMS)
+    # Where the file names the wrong set, two people must not become one.
+    return raw.decode("latin-1") if "\ufffd" in text else text
+
+
+def bare(text: str) -> str:
+    """A text without the padding around its values."""
+    return "\\".join(value.strip(" \0") for value in text.split("\\"))
+
+
+def make_header(values: dict[str, Any], **where: int) -> Header:
+    """Build a header from decoded ``values`` by field name; None and () count as absent, as do faulty ones of ``OPTIONAL``.
+
+    Unreadable (``bad-header``) where a number that must be finite is not.
+    """
+    given = {name: value for name, value in values.items() if value is not None and value != ()}
+    faulty = [name for name in OPTIONAL if name in given and _is_faulty(name, given[name])]
+    for name in faulty:
+        del given[name]
+    for name, value in given.items():
+        if isinstance(value, tuple) and not all(map(math.isfinite, value)):
+            raise Unreadable("bad-header", f"{name} is {value}")
+    for name in ("intercept", "slope", "frames"):
+        if name in given:
+            given[name] = given[name][0]
+    given["frames"] = int(given.get("frames", 1))
+    for name in ("padding", "padding_limit"):
+        if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
+            value = given[name] & 0xFFFF
+            given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
+    return Header(**(given | where), has_intercept="intercept" in given, faulty=",".join(faulty))
+
+
+def _is_faulty(name: str, value: Any) -> bool:
+    """Whether the value of a field of ``OPTIONAL`` is none: it does not parse, is not finite, or has another length."""
+    if not isinstance(value, tuple):
+        return value is FAULTY
+    return (len(value) != (OPTIONAL[name] or len(value)) or not all(map(math.isfinite, value))
+            or (name == "spacing" and min(value) <= 0))
