@@ -36,7 +36,9 @@ def unreadable(path: Path, error: OSError) -> UserError:
     """What to do about ``error`` of reading ``path``."""
     mend = "check the disk and run the same command again"
     if error.errno in DENIED:
-        mend = f"ask its owner{_owner(path)} for the right to read it (chmod a+r)"
+        shut = _shut(path)
+        mend = (f"ask the owner of {shut} for the right to look into it (chmod a+rx)" if shut else
+                f"ask its owner{_owner(path)} for the right to read it (chmod a+r)")
     elif error.errno in NO_ENTRY:
         mend = _mend(path, error.errno, 0)
     return UserError(f"cannot read {path}: {_words(error)}; {mend}")
@@ -65,8 +67,13 @@ def need_readable(path: Path) -> None:
 def _was_read(path: Path) -> bool:
     """Whether an error tells of reading: raw data are only read; so was a file or folder that may not be looked into."""
     closed = os.path.isfile(path) and not os.access(path, os.R_OK)  # noqa: PTH113
-    shut = os.path.isdir(path.parent) and not os.access(path.parent, os.X_OK)  # noqa: PTH112
-    return "input" in path.parts or closed or shut
+    return "input" in path.parts or closed or _shut(path) is not None
+
+
+def _shut(path: Path) -> Path | None:
+    """The folder on the way to ``path`` that may not be looked into."""
+    folder = next((place for place in path.parents if os.path.isdir(place)), None)  # noqa: PTH112
+    return folder if folder and not os.access(folder, os.X_OK) else None
 
 
 def elsewhere(path: Path) -> str:

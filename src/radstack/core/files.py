@@ -292,7 +292,8 @@ def sweep(folder: Path) -> None:
     """Delete the ``.part`` files that killed runs left in ``folder``; those of a run that is at work stay."""
     for orphan in folder.glob(".*.part"):
         if not in_use(orphan):
-            orphan.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another person's, in a folder where all delete their own alone
+                orphan.unlink(missing_ok=True)
 
 
 def in_use(part: Path) -> bool:

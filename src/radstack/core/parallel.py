@@ -44,7 +44,8 @@ def mapped_rows(function: Callable[[list[Any]], pd.DataFrame], items: list[Any],
             write_table(files[todo[number]], table)
             steps.step(len(chunks[todo[number]]))
     for stale in set(parts.glob("*.parquet")) - set(files):
-        stale.unlink()
+        with suppress(PermissionError):  # another person's, in a folder where all delete their own alone
+            stale.unlink()
     tables = [pd.read_parquet(file) for file in files]
     for file, table in zip(files, tables):
         if holds_passing(table):  # a file that could not be opened just now is asked again by the next run
