@@ -90,6 +90,19 @@ def small_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray,
     return small[None], place
 
 
+def even_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray, dict[str, float]]:
+    """:func:`small_hand` with the contrast of the whole film made even, so that faint films look like the others.
+
+    What was padded to a square stays 0.
+    """
+    small, place = prepare(folder / rows["path"].iloc[0], side)
+    shape = np.array([rows["height"].iloc[0], rows["width"].iloc[0]]) * place["scale"]
+    (top, left), (bottom, right) = np.floor((side - shape) / 2).astype(int), np.ceil((side + shape) / 2).astype(int)
+    film = np.zeros(small.shape, bool)
+    film[top:bottom, left:right] = True
+    return masks.equalize(small, film)[None], place
+
+
 class Masks:
     """Hand-made masks by row number, float32 [seen, seen]: the share of each pixel that is hand; zeros without a mask."""
 
@@ -242,10 +255,10 @@ def unannotated(side: int, *networks: Experiment) -> Plain:
 
 
 def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LANDMARKS,
-          fine: Experiment = HAND_LANDMARKS_FINE) -> Chain:
-    """The three networks on small pictures of ``side`` pixels, which each may shrink further."""
+          fine: Experiment = HAND_LANDMARKS_FINE, even: bool = False) -> Chain:
+    """The three networks on small pictures of ``side`` pixels, which each may shrink further; ``even``: of even contrast."""
     return Chain(
-        side=side, prepare=small_hand, write_boxes=write_boxes, show=show,
+        side=side, prepare=even_hand if even else small_hand, write_boxes=write_boxes, show=show,
         steps=(Step(mask, has_mask, partial(Masks, seen=mask.view.size[0]), follow=hand_only),
                Step(coarse, has_points, point_labels, COARSE, follow=coarse_hand),
                Step(fine, has_points, fine_labels, FINE, back=fine_back)))

@@ -82,7 +82,7 @@ SMALL = change(
     source="bone_age",
     title="RSNA 2017 pediatric bone age, small recipes",
     folds=FoldRecipe(count=3),
-    localizer=chain(SIDE, MASK, COARSE, FINE),
+    localizer=chain(SIDE, MASK, COARSE, FINE, even=True),
     plain=unannotated(SIDE, PLAIN),
     models__experiments=(PLAIN, *REGIONS),
     models__stackers=STACKERS,
