@@ -247,10 +247,13 @@ def show(paths: Paths, row: Any, picture: np.ndarray, maps: np.ndarray, file: Pa
            "landmarks": equal, "registered": registered, **frame.cut(registered, 0.25)}, file, points=small, note=row.flag)
 
 
-def unannotated(side: int, *networks: Experiment) -> Plain:
-    """The way of a data set without annotations: small pictures of ``side`` pixels, and ``networks`` that see the film."""
+def unannotated(side: int, *networks: Experiment, even: bool = False) -> Plain:
+    """The way of a data set without annotations: small pictures of ``side`` pixels, and ``networks`` that see the film.
+
+    ``even``: the pictures have even contrast.
+    """
     return Plain(is_annotated, {
-        "localizer": Chain(side, small_hand, (), as_filed, show, advice=ADVICE), "models__on_call": (),
+        "localizer": Chain(side, even_hand if even else small_hand, (), as_filed, show, advice=ADVICE), "models__on_call": (),
         "models__experiments": networks, "models__stackers": (), "models__final": networks[0].name})
 
 
