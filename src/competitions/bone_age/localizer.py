@@ -13,9 +13,9 @@ from competitions.bone_age.annotations import is_annotated
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
 from radstack.images import masks
-from radstack.images.radiograph import prepare, read
+from radstack.images.radiograph import even, prepare, read
 from radstack.images.similarity import Similarity, resized, warp
-from radstack.images.views import Whole
+from radstack.images.views import Whole, middle
 from radstack.recipes.competition import CacheRecipe, Plain
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
 from radstack.recipes.localizer import Chain, Step, has_mask
@@ -91,16 +91,14 @@ def small_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray,
 
 
 def even_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray, dict[str, float]]:
-    """:func:`small_hand` with the contrast of the whole film made even, so that faint films look like the others.
+    """:func:`small_hand` with :func:`radstack.images.radiograph.even` contrast, so that faint films look like the others.
 
     What was padded to a square stays 0.
     """
     small, place = prepare(folder / rows["path"].iloc[0], side)
-    shape = np.array([rows["height"].iloc[0], rows["width"].iloc[0]]) * place["scale"]
-    (top, left), (bottom, right) = np.floor((side - shape) / 2).astype(int), np.ceil((side + shape) / 2).astype(int)
-    film = np.zeros(small.shape, bool)
-    film[top:bottom, left:right] = True
-    return masks.equalize(small, film)[None], place
+    film = middle(small, (rows["height"].iloc[0], rows["width"].iloc[0]))
+    film[:] = even(film)
+    return small[None], place
 
 
 class Masks:
