@@ -250,8 +250,9 @@ def unannotated(side: int, *networks: Experiment, even: bool = False) -> Plain:
 
     ``even``: the pictures have even contrast.
     """
+    whole = Chain(side, even_hand if even else small_hand, (), as_filed, show, advice=ADVICE)
     return Plain(is_annotated, {
-        "localizer": Chain(side, even_hand if even else small_hand, (), as_filed, show, advice=ADVICE), "models__on_call": (),
+        "localizer": whole, "models__on_call": (),
         "models__experiments": networks, "models__stackers": (), "models__final": networks[0].name})
 
 
