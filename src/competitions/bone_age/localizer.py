@@ -182,11 +182,12 @@ def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, An
     probability, = maps
     cleaned = masks.clean(probability)
     side, size = len(picture), (row.height, row.width)
-    small = to_pixels(np.array([getattr(row, name) for name in FINE]), side)
+    first, small = (to_pixels(np.array([getattr(row, name) for name in names]), side) for names in (COARSE, FINE))
     points = (small - (row.offset_x, row.offset_y)) / row.scale
     registered = frame.register(points, size)
     way = registered.transform.after(Similarity(to_small(row.scale, row.offset_x, row.offset_y)).inverse())
-    flag = frame.judge(cleaned) or registered.reason or frame.misfit(cleaned.mask, small, way)
+    flag = (frame.judge(cleaned) or registered.reason or frame.misfit(cleaned.mask, small, way)
+            or frame.disagree(first, small))
     transform = registered.transform
     if flag:
         transform = frame.unregistered(raw_mask(probability, row), size)
