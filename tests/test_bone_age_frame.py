@@ -11,6 +11,7 @@ from competitions.bone_age.frame import (
     REGIONS,
     TIP,
     cut,
+    disagree,
     frame_size,
     judge,
     place,
@@ -107,7 +108,7 @@ def moved(row, to) -> np.ndarray:
     (moved(1, (850, 800)), "thumb on the axis"),
     (moved(1, (960, 1100)), "thumb too short"),
     (moved(0, (850, 1000)), "thumb too long"),
-    (moved(1, (1500, 1650)), "thumb points backward"),
+    (moved(1, moved(1, (0, 0))[2] + (640, 225)), "thumb points backward"),
     (moved(1, (1100, 350)), "thumb too long"),
     (moved(0, (np.nan, 100)), "no landmarks"),
     (np.full((3, 2), 500.0), "no landmarks"),
@@ -118,7 +119,15 @@ def test_implausible_landmarks_are_flagged_and_still_have_a_transform(points, re
 
 
 def test_a_tip_at_the_edge_is_inside():
-    assert register(moved(0, (850, -10)), SIZE).reason == ""
+    points = pose(0, 0.6, False).apply(HAND)
+    assert register(points - (0, points[0, 1] + 10), SIZE).reason == ""
+
+
+def test_two_looks_at_two_fingers_are_told_and_two_at_one_are_not():
+    points = pose(25, 0.5, False).apply(HAND)
+    length = np.linalg.norm(points[0] - points[2])
+    assert disagree(points + (0.15 * length, 0), points) == ""
+    assert disagree(points + (0.25 * length, 0), points) == "two fingers taken for the third"
 
 
 # -- without landmarks ----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from competitions.radius_ulna.join import list_pictures
 from radstack.images.dicom import Unreadable
 from radstack.images.dicom.display import inside
 from radstack.images.formats import Header, is_picture, usual_name
-from radstack.images.radiograph import owner, prepare, read, read_header, read_picture
+from radstack.images.radiograph import even, owner, prepare, read, read_header, read_picture
 
 PLAIN = {"Modality": "DX", "RescaleIntercept": None, "RescaleSlope": None, "WindowCenter": None, "WindowWidth": None}
 
@@ -346,3 +346,15 @@ def test_a_real_hand_is_the_same_as_tiff_and_as_dicom_of_either_polarity(real, t
                           WindowCenter="128", WindowWidth="256"))
         rows, columns = inside(gray)
         np.testing.assert_array_equal(shown[rows, columns], gray[rows, columns])
+
+def test_even_films_are_alike_whatever_their_exposure():
+    rng = np.random.default_rng(0)
+    film = np.clip(np.cumsum(rng.normal(0, 3, (96, 80)), axis=1) + 120, 1, 254).astype(np.uint8)
+    faint, dark = (40 + film // 6).astype(np.uint8), np.rint(254 * (film / 254) ** 2).astype(np.uint8)
+    dark[:10] = 0  # collimation
+    for other in (faint, dark):
+        made = even(other)[10:]
+        assert made.dtype == np.uint8 and np.corrcoef(made.ravel(), even(film)[10:].ravel())[0, 1] > 0.9
+        assert np.ptp(np.quantile(made, (0.02, 0.98))) > 120
+    flat = np.full((20, 20), 77, np.uint8)
+    assert np.array_equal(even(flat), flat)

@@ -13,9 +13,9 @@ from competitions.bone_age.annotations import is_annotated
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
 from radstack.images import masks
-from radstack.images.radiograph import prepare, read
+from radstack.images.radiograph import even, prepare, read
 from radstack.images.similarity import Similarity, resized, warp
-from radstack.images.views import Whole
+from radstack.images.views import Whole, middle
 from radstack.recipes.competition import CacheRecipe, Plain
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Schedule, Train
 from radstack.recipes.localizer import Chain, Step, has_mask
@@ -87,6 +87,17 @@ HAND_LANDMARKS_FINE = change(
 def small_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray, dict[str, float]]:
     """The radiograph of the one row in ``rows`` as :func:`radstack.images.radiograph.prepare` shrinks it."""
     small, place = prepare(folder / rows["path"].iloc[0], side)
+    return small[None], place
+
+
+def even_hand(folder: Path, rows: pd.DataFrame, side: int) -> tuple[np.ndarray, dict[str, float]]:
+    """:func:`small_hand` with :func:`radstack.images.radiograph.even` contrast, so that faint films look like the others.
+
+    What was padded to a square stays 0.
+    """
+    small, place = prepare(folder / rows["path"].iloc[0], side)
+    film = middle(small, (rows["height"].iloc[0], rows["width"].iloc[0]))
+    film[:] = even(film)
     return small[None], place
 
 
@@ -171,11 +182,12 @@ def write_boxes(row: Any, picture: np.ndarray, maps: np.ndarray) -> dict[str, An
     probability, = maps
     cleaned = masks.clean(probability)
     side, size = len(picture), (row.height, row.width)
-    small = to_pixels(np.array([getattr(row, name) for name in FINE]), side)
+    first, small = (to_pixels(np.array([getattr(row, name) for name in names]), side) for names in (COARSE, FINE))
     points = (small - (row.offset_x, row.offset_y)) / row.scale
     registered = frame.register(points, size)
     way = registered.transform.after(Similarity(to_small(row.scale, row.offset_x, row.offset_y)).inverse())
-    flag = frame.judge(cleaned) or registered.reason or frame.misfit(cleaned.mask, small, way)
+    flag = (frame.judge(cleaned) or registered.reason or frame.misfit(cleaned.mask, small, way)
+            or frame.disagree(first, small))
     transform = registered.transform
     if flag:
         transform = frame.unregistered(raw_mask(probability, row), size)
@@ -234,18 +246,22 @@ def show(paths: Paths, row: Any, picture: np.ndarray, maps: np.ndarray, file: Pa
            "landmarks": equal, "registered": registered, **frame.cut(registered, 0.25)}, file, points=small, note=row.flag)
 
 
-def unannotated(side: int, *networks: Experiment) -> Plain:
-    """The way of a data set without annotations: small pictures of ``side`` pixels, and ``networks`` that see the film."""
+def unannotated(side: int, *networks: Experiment, even: bool = False) -> Plain:
+    """The way of a data set without annotations: small pictures of ``side`` pixels, and ``networks`` that see the film.
+
+    ``even``: the pictures have even contrast.
+    """
+    whole = Chain(side, even_hand if even else small_hand, (), as_filed, show, advice=ADVICE)
     return Plain(is_annotated, {
-        "localizer": Chain(side, small_hand, (), as_filed, show, advice=ADVICE), "models__on_call": (),
+        "localizer": whole, "models__on_call": (),
         "models__experiments": networks, "models__stackers": (), "models__final": networks[0].name})
 
 
 def chain(side: int, mask: Experiment = HAND_MASK, coarse: Experiment = HAND_LANDMARKS,
-          fine: Experiment = HAND_LANDMARKS_FINE) -> Chain:
-    """The three networks on small pictures of ``side`` pixels, which each may shrink further."""
+          fine: Experiment = HAND_LANDMARKS_FINE, even: bool = False) -> Chain:
+    """The three networks on small pictures of ``side`` pixels, which each may shrink further; ``even``: of even contrast."""
     return Chain(
-        side=side, prepare=small_hand, write_boxes=write_boxes, show=show,
+        side=side, prepare=even_hand if even else small_hand, write_boxes=write_boxes, show=show,
         steps=(Step(mask, has_mask, partial(Masks, seen=mask.view.size[0]), follow=hand_only),
                Step(coarse, has_points, point_labels, COARSE, follow=coarse_hand),
                Step(fine, has_points, fine_labels, FINE, back=fine_back)))

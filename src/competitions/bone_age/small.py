@@ -5,22 +5,23 @@ annotations the network of the whole film runs alone. The whole data set wants `
 """
 
 from competitions.bone_age import COMPETITION
-from competitions.bone_age.experiments import LITE0, SCALE
-from competitions.bone_age.frame import region_box
+from competitions.bone_age.experiments import LITE0
+from competitions.bone_age.frame import frame_size, region_box
 from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, unannotated
 from competitions.bone_age.views import GRAY
 from radstack.core.recipe import change
 from radstack.images.views import Box, Whole
 from radstack.recipes.competition import FoldRecipe
 from radstack.recipes.experiment import Op, Optim, Sampling, Train
-from radstack.recipes.losses import Expectation, Regression
+from radstack.recipes.losses import Expectation
 from radstack.recipes.stacker import Stacker
 
 SIDE = 384
 """Of the pictures in which stage 02 looks for the hand, in pixels: the film is seen at 300 x 225."""
-SIZES = {"A": (240, 180), "C": (126, 294)}
+ZOOM = 0.375
+"""Of the frame in the cache: the films have half their resolution, and a carpus 280 pixels wide is sharp then."""
+SIZES = {"A": (300, 225), "B": (192, 192), "C": (126, 294)}
 """Height and width of the regions that the networks see, in pixels."""
-HEADS = {"regression": Regression(), "expectation": Expectation()}
 
 MASK = change(
     HAND_MASK,
@@ -45,30 +46,26 @@ NUDGE = Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "
 FINE = change(HAND_LANDMARKS_FINE, view=Whole((192, 192)), augment=(NUDGE,), optim=Optim("adam", lr=1e-2),
               backbone__args={"widths": (8, 16, 24, 32, 48)}, train=Train(epochs=40, batch_size=4, precision="fp32"))
 
-PLAIN = change(LITE0, name="plain")
+PLAIN = change(LITE0, name="plain", train__batch_size=16)
 
 ON_A = change(
     LITE0,
-    name="A_regression",
-    view=Box(region_box("A", SCALE), SIZES["A"], (GRAY,) * 3, (GRAY,) * 3),
+    name="A",
+    view=Box(region_box("A", ZOOM), SIZES["A"], (GRAY,) * 3, (GRAY,) * 3),
     augment=(
         Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "rotate": (-10, 10), "p": 0.9}),
-        Op("RandomGamma", {"gamma_limit": (80, 120), "p": 0.5}),
+        Op("RandomGamma", {"gamma_limit": (70, 140), "p": 0.5}),
+        Op("RandomBrightnessContrast", {"brightness_limit": 0.1, "contrast_limit": 0.2, "p": 0.5}),
     ),
     # A region cut from a hand that is not registered shows another part of it.
     sampling=Sampling(keep="registered == 1"),
-    tta=("plain",),
+    loss=Expectation(divergence=1.0, spread=8.0),
+    train__batch_size=16,
+    tta=("plain", "turn5", "turn-5"),
     note="a region of the registered hand; no flips, for the thumb is on one side",
 )
-
-
-def regions() -> list[tuple[str, str]]:
-    """Region and head of each network of registered hands."""
-    return [(region, head) for region in SIZES for head in HEADS]
-
-
-REGIONS = tuple(change(ON_A, name=f"{region}_{head}", loss=HEADS[head], view__box=region_box(region, SCALE),
-                       view__size=SIZES[region]) for region, head in regions())
+REGIONS = tuple(change(ON_A, name=region, view__box=region_box(region, ZOOM), view__size=size)
+                for region, size in SIZES.items())
 
 STACKERS = (
     Stacker("together", "linear", (PLAIN.name, *(one.name for one in REGIONS)), {"kind": "lad", "by": "male"}),
@@ -82,8 +79,9 @@ SMALL = change(
     source="bone_age",
     title="RSNA 2017 pediatric bone age, small recipes",
     folds=FoldRecipe(count=3),
-    localizer=chain(SIDE, MASK, COARSE, FINE),
-    plain=unannotated(SIDE, PLAIN),
+    localizer=chain(SIDE, MASK, COARSE, FINE, even=True),
+    cache__size=frame_size(ZOOM),
+    plain=unannotated(SIDE, PLAIN, even=True),
     models__experiments=(PLAIN, *REGIONS),
     models__stackers=STACKERS,
 )

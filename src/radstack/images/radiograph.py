@@ -46,6 +46,8 @@ JPEG_MOST = 4096
 """Pixels for which a byte of a JPEG stands at most: a block of 64 takes two bits, less in runs of blank ones."""
 MOST_DEFLATED = 1032
 """Bytes for which one byte of a deflated stream can stand (RFC 1951: 258 by two codes of one bit)."""
+SPAN, MEDIAN, POWERS = (0.005, 0.995), 0.4, (0.5, 2.0)
+"""Of :func:`even`: quantiles that become black and white, where the median comes to lie, and which powers may bring it."""
 NOBODY = {"patient": "", "sex": "", "faulty": ""}
 VERSION = 2  # Part of the folder of the parts of a scan; raise it when the columns change
 CHUNK = 500  # Pictures in one piece of work
@@ -237,6 +239,25 @@ def prepare(path: Path, side: int) -> tuple[np.ndarray, dict[str, float]]:
     # Edges scale from -0.5, not from 0: the first pixel reaches from -0.5 to 0.5.
     places = {"scale": scale, "offset_x": (left + 0.5) * scale - 0.5, "offset_y": (top + 0.5) * scale - 0.5}
     return squared(raw, top, left, longest, side, 0), places
+
+
+def even(film: np.ndarray) -> np.ndarray:
+    """A film with its contrast made even, uint8 [height, width] as given: dark and pale exposures come out alike.
+
+    Gray levels between the quantiles ``SPAN`` are stretched, a power brings the median near ``MEDIAN``, and the contrast of
+    each part is equalized within limits (CLAHE, Zuiderveld 1994). Exact 0 and 255 are collimation or padding and do not
+    count, unless nothing else is there.
+    """
+    counts = np.bincount(film.ravel(), minlength=256).astype(float)
+    if counts[1:-1].any():
+        counts[[0, -1]] = 0
+    low, middle, high = np.searchsorted(counts.cumsum() / counts.sum(), (SPAN[0], 0.5, SPAN[1]))
+    if low == high:
+        return film
+    gray = np.clip((np.arange(256) - low) / (high - low), 0, 1)
+    power = np.clip(np.log(MEDIAN) / np.log(np.clip(gray[middle], 0.02, 0.98)), *POWERS)
+    stretched = cv2.LUT(np.ascontiguousarray(film), np.rint(255 * gray**power).astype(np.uint8))
+    return cv2.createCLAHE(2.0, (8, 8)).apply(stretched)
 
 
 def content_crc(path: Path) -> int:

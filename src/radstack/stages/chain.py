@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do sta
     import torch
 
 VERSION = 4
-BOXES = 4
+BOXES = 5
 """Version of the join, apart from that of the networks: when a competition's rule changes, none of them learns anew."""
 EMPTY = np.zeros((0, 0, 0), np.uint8)
 """The maps of a picture in which nothing was looked for."""
