@@ -18,7 +18,7 @@ def main() -> None:
                                "checkpoint_seconds", "held_out", "weights", "offline")
     arguments.add_argument("study", nargs="*", help="names of studies; without one all of the competition's")
     arguments.add_argument("--list", action="store_true", help="say which there are")
-    args = arguments.parse_args()
+    args = arguments.parse_intermixed_args()  # so that names may stand behind --demo, too
     context = open_context(args, load)
     known = studies(context.competition)
     if args.list:

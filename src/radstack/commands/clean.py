@@ -80,6 +80,9 @@ def _results(context: Context) -> Iterator[Item]:
              Item("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")]
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
     makers = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes}
+    for file in sorted((paths.reports / "studies").glob("*.json")):
+        about = read_json(file)
+        makers = {name: f"{context.command('study')} {about['name']}" for name in about["recipes"]} | makers
     makers |= {one.name: context.command("02_localize") for one in context.competition.localizer.networks}
     for name, folder, script in (("weights", paths.weights, "04_train"), ("oof", paths.oof, "05_predict")):
         # Files stay: no stage can write variants.json again.

@@ -135,6 +135,7 @@ def _write(context: Context, one: Study) -> None:
     if len(table) or len(curves):
         with replacing(folder / f"{one.name}.png") as part:
             drawing(one, table, curves, INKS).savefig(part, format="png", dpi=130, facecolor="white")
-    about = {"name": one.name, "title": one.title, "source": one.source, "unit": one.unit, "note": one.note}
+    about = {"name": one.name, "title": one.title, "source": one.source, "unit": one.unit, "note": one.note,
+             "recipes": [recipe.name for recipe in one.recipes]}
     write_json(folder / f"{one.name}.json", about)
     print(f"{text}  {folder / one.name}.md, .csv, .png", flush=True)

@@ -122,7 +122,9 @@ def _words(cell: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def markdown(study: Study, table: pd.DataFrame, rows: int, name: str) -> str:
