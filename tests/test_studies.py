@@ -10,13 +10,14 @@ from radstack.commands.study import context_of, listed, run, with_recipes
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
-from radstack.core.folds import fold_hash
+from radstack.core.folds import HoldOut, fold_hash
 from radstack.core.recipe import change
 from radstack.recipes.study import Cell, Curve, Study, seeds
-from radstack.report.studies import layout, markdown, measured, section, traced
+from radstack.report.studies import _evened, layout, markdown, measured, section, traced
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stack.predictions import fold_file, prediction_table
+from radstack.stack.registry import method_of
 from radstack.stages.train import weights_artifact
 from radstack.training.run import held_out_file
 
@@ -87,6 +88,41 @@ def test_a_recipe_of_another_content_and_an_unknown_model_are_refused(tmp_path):
 def test_seeds_are_recipes_of_their_own():
     one, other = seeds(load("ich", True).recipe("resnet"), 2)
     assert (one.name, other.name, other.train.seed) == ("resnet", "resnet_seed1", one.train.seed + 1)
+
+
+@pytest.mark.parametrize("name", ["bone_age", "radius_ulna"])
+def test_the_sources_own_protocol_scores_one_fold_and_fits_no_weights_on_it(tmp_path, name):
+    competition = load(f"{name}-heldout")
+    context = make_context(competition, Options(out_dir=str(tmp_path)))
+    assert context.paths.source == name and competition.folds.count == 2
+    for one in studies(competition):
+        own = context_of(context, one)
+        assert all(own.all_folds(model) == [0] for model in one.models)
+    assert not any(method_of(one).learns for one in competition.models.stackers)
+    assert context.all_folds(competition.models.final) == [0]
+
+
+def test_held_out_patients_fill_the_quotas_and_no_patient_is_on_both_sides():
+    rng, count = np.random.default_rng(0), 200
+    rows, kind = pd.DataFrame({"group": [f"g{row // 2}" for row in range(count)]}), rng.integers(0, 3, count)
+    labels = pd.DataFrame({f"c{one}": (kind == one).astype(int) for one in range(3)})
+    folds = HoldOut(quotas=(("c0", 10), ("c1", 10), ("c2", 5)))(rows, labels, 2, 0)
+    held = labels[rows["group"].isin(folds.loc[folds["fold"] == 0, "group"])].sum()
+    assert (held >= [10, 10, 5]).all() and held.sum() < 40 and folds["group"].is_unique and len(folds) == 100
+    assert (HoldOut(30)(rows, labels, 2, 0)["fold"] == 0).sum() == 30
+    assert HoldOut(30)(rows, labels, 2, 0).equals(HoldOut(30)(rows, labels, 2, 0))
+    for dealer, folds_wanted in ((HoldOut(100), 2), (HoldOut(0), 2), (HoldOut(30), 5)):
+        with pytest.raises(UserError, match="patients would be held out"):
+            dealer(rows, labels, folds_wanted, 0)
+
+
+def test_each_class_counts_alike_in_a_balanced_accuracy():
+    metric = load("radius_ulna").metric
+    truth = np.zeros((10, 13))
+    stages = len(metric.groups[0].classes)
+    truth[:8, 0], truth[8:, stages - 1] = 1, 1  # eight pictures before the peak, two mature
+    weights = _evened(truth, metric, "radius")
+    assert weights.mean() == pytest.approx(1) and weights[:8].sum() == pytest.approx(weights[8:].sum())
 
 
 # -- cells and curves ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ __path__ += OWN
 NAMES = tuple(sorted((module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")),
                      key=lambda name: (name != "ich", name)))  # examples name the first: the competition that most come for
 """Every folder here and in ``OWN``; ``_template`` is no competition but the one to copy."""
-VARIANTS = ("demo", "small", "ablation")
+VARIANTS = ("demo", "small", "heldout", "ablation")
 """``<name>-<variant>`` is in ``<name>/<variant>.py`` of a competition that has it, or stands in its ``__init__.py`` by that
 name in capitals; ``--recipes`` names one, too."""
 

@@ -4,6 +4,7 @@ scikit-learn's StratifiedGroupKFold is not used: its issues 32540, 33085 and 348
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,37 @@ def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
         fold[group] = emptiest
         held[emptiest] += counts[group]
     return fold
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """A dealer of two folds: 0 is scored, 1 is learned from. So sources do that have no cross-validation."""
+
+    count: int = 0
+    """Patients of fold 0, drawn at random; not used where there are ``quotas``."""
+    quotas: tuple[tuple[str, int], ...] = ()
+    """Label columns and how many rows of each fold 0 holds, as far as there are; patients are drawn until it does."""
+
+    def __call__(self, train: pd.DataFrame, labels: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+        """See :class:`radstack.recipes.competition.Dealer`; a UserError where one of the folds would be empty."""
+        groups = train["group"].astype(str).to_numpy()
+        order = np.random.default_rng(seed).permutation(np.unique(groups))
+        held = self._filled(order, labels, groups) if self.quotas else set(order[:self.count])
+        if not 0 < len(held) < len(order) or count != 2:
+            raise UserError(f"{len(held)} of {len(order)} patients would be held out in {count} folds; leave --recipes "
+                            "heldout away, or take more data")
+        return pd.DataFrame({"group": np.sort(order), "fold": [0 if one in held else 1 for one in np.sort(order)]})
+
+    def _filled(self, order: np.ndarray, labels: pd.DataFrame, groups: np.ndarray) -> set[str]:
+        """Patients in this order, each taken where some quota that he has rows for is not filled."""
+        names, most = [name for name, _ in self.quotas], np.array([rows for _, rows in self.quotas])
+        counts = labels[names].groupby(groups).sum().loc[order].to_numpy()
+        found, held = set(), np.zeros(len(names))
+        for group, own in zip(order, counts):
+            if ((own > 0) & (held < most)).any():
+                found.add(str(group))
+                held += own
+        return found
 
 
 def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) -> list[str]:

@@ -9,8 +9,9 @@ import pandas as pd
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Experiment
 
-MEASURES = ("loss", "accuracy", "auc")
-"""Of a cell: the competition's loss, a share of right answers in percent, the area under the ROC curve."""
+MEASURES = ("loss", "accuracy", "balanced accuracy", "auc")
+"""Of a cell: the competition's loss, a share of right answers in percent, the mean of that share over classes (what it is on
+rows of which each class has as many), the area under the ROC curve."""
 
 
 @dataclass(frozen=True)

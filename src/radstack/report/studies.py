@@ -15,6 +15,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_index, read_rows
 from radstack.scoring.intervals import interval
 from radstack.scoring.metrics import class_aucs
+from radstack.scoring.task import Metric
 from radstack.stack.predictions import read_member
 from radstack.stages.train import weights_artifact
 from radstack.training.run import held_out_file
@@ -66,10 +67,20 @@ def _loss(context: Context, cell: Cell, rows: pd.DataFrame, predicted: list[np.n
         losses = [metric.kind.losses(truth, one, metric)[:, place] for one in predicted]
     else:
         losses = [metric.row_losses(truth, one) for one in predicted]
-    found = interval(np.mean(losses, axis=0), rows["group"])
-    if cell.measure == "accuracy":
+    even = _evened(truth, metric, cell.of) if cell.measure == "balanced accuracy" else 1.0
+    found = interval(np.mean(losses, axis=0) * even, rows["group"])
+    if "accuracy" in cell.measure:
         return {"value": 100 * (1 - found.value), "low": 100 * (1 - found.high), "high": 100 * (1 - found.low)}
     return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _evened(truth: np.ndarray, metric: Metric, of: str) -> np.ndarray:
+    """Weights of mean 1 with which all classes of a group count alike, float64 [rows]."""
+    place = [group.name for group in metric.groups].index(of)
+    first, group = sum(metric.sizes[:place]), metric.groups[place]
+    classes = np.array(group.classes)[truth[:, first:first + len(group.classes)].argmax(axis=1)]
+    names, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    return len(classes) / (len(names) * counts[codes])
 
 
 def _auc(context: Context, cell: Cell, rows: pd.DataFrame, predicted: list[np.ndarray]) -> dict[str, float]:
