@@ -10,6 +10,7 @@ from competitions.ich import hu
 from competitions.ich.experiments import EXPERIMENTS, LEARNED
 from competitions.ich.index import index_new
 from competitions.ich.localizer import HEAD, read
+from radstack.core.recipe import change, parse_edits
 from radstack.stages.decode import decode
 from radstack.training.loader import training_rows
 
@@ -105,3 +106,11 @@ def test_slices_that_do_not_fit_their_series_are_flagged_in_the_tables_of_later_
     wanted |= {"09": "missing-slice", "11": "missing-slice", "13": "repeated-position", "13b": "repeated-position"}
     assert flags[flags != ""].to_dict() == wanted and set(boxes["hu_flag"]) == {""}
     assert boxes.sort_values("position").index.tolist() == sorted(boxes.index)
+
+
+def test_the_command_line_can_say_which_flags_keep_a_slice_out(tmp_path):
+    make_dicom(tmp_path / "s" / "a.dcm", slice_of())
+    make_dicom(tmp_path / "s" / "b.dcm", slice_of(), ImagePositionPatient=[0, 0, 5.0], ImageOrientationPatient=None)
+    rows = localized(tmp_path / "s").reset_index()
+    recipe = change(EXPERIMENTS[0], name="mine", **parse_edits(['sampling.keep=hu_flag == "" and order_flag == ""']))
+    assert rows["id"][training_rows(rows, np.zeros(2, int), 1, recipe.sampling.keep)].tolist() == ["a"]

@@ -129,6 +129,7 @@ def serve(kinds: list[str]) -> None:
         truths = {kind: read(kind, path) for kind, path in wholes.items()}
         folder = Path(place, "mutant")
         folder.mkdir()
+        answers.write("ready\n")
         for line in sys.stdin:
             kind, number = line.rsplit(maxsplit=1)
             said = judge(kind, int(number), folder, wholes[kind], truths[kind], helpers)
@@ -160,6 +161,7 @@ class Child:
         self.process = subprocess.Popen([sys.executable, __file__, "--serve", "--only", ",".join(self.kinds)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                         bufsize=1)
+        self.process.stdout.readline()  # when it is ready: its start counts for no file
 
     def ask(self, kind: str, number: int) -> dict[str, Any]:
         """What became of one mutant; a crash and a hang are outcomes, too."""
