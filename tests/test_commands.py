@@ -4,15 +4,20 @@ import ast
 import dataclasses
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scripts import run_script
 from test_stages_of_numbers import PATIENTS, context  # noqa: F401 (a fixture)
 
@@ -28,6 +33,7 @@ from radstack.commands.verify import compare, measures, reached, record, verify
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json, write_table, write_text
+from radstack.core.lock import working_on
 from radstack.core.recipe import change
 from radstack.images.shards import shard_path, write_shard
 from radstack.recipes.competition import Phantoms
@@ -35,6 +41,8 @@ from radstack.running.cli import make_context
 from radstack.running.context import Context, Options, add_variant
 from radstack.stages.stack import stack
 from radstack.stages.submit import submit, submit_constant
+from radstack.stages.train import write_weights
+from radstack.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 LAST = str(1377 + PATIENTS - 1)
@@ -315,6 +323,31 @@ def test_junk_goes_whatever_is_kept(copy):
     assert "no recipe" in named[paths.oof / "nobody"].why and not named[paths.oof / "nobody"].junk
     clean(copy, ("input", "folds", "cache", "weights", "oof", "submissions", "reports"), delete=True)
     assert not any(path.exists() for path in junky) and all(path.exists() for path in (*useful, paths.oof / "nobody"))
+
+
+def die_while_writing(path: Path, write: Any) -> None:
+    """Be ended by the system in the middle of a file, as by a kill."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    write(path, {"a": torch.zeros(10_000)})
+
+
+@pytest.mark.parametrize("write", [write_weights, checkpoint.save])
+def test_what_a_killed_writer_leaves_is_junk_once_nobody_is_at_work(copy, write):
+    folder = copy.paths.weights / "boys"
+    before = {*folder.iterdir()}
+    writer = get_context("fork").Process(target=die_while_writing, args=(folder / "fold0.safetensors", write))
+    writer.start()
+    writer.join()
+    left = sorted({*folder.iterdir()} - before)
+    assert writer.exitcode == -signal.SIGXFSZ and len(left) == 1
+    write_text(folder / ".tmpnotes.txt", "mine")
+    with working_on(copy.paths.oof / "both" / "fold0.parquet"):
+        assert [item.path for item in junk(copy)] == [one for one in left if one.suffix == ".part"]
+    assert [item.path for item in junk(copy)] == left
+    clean(copy, ("input", "folds", "cache", "weights", "oof", "submissions", "reports"), delete=True)
+    assert {*folder.iterdir()} == {*before, folder / ".tmpnotes.txt"}
 
 
 # -- explain ----------------------------------------------------------------------------------------------------------

@@ -159,14 +159,17 @@ def test_killed_download_resumes_by_range(site, tmp_path):
     assert files_below(tmp_path / "input") == {"train/a.dcm": BYTES}
 
 
-def test_unzip_keeps_whole_members_and_redoes_short_ones(tmp_path):
-    (tmp_path / "x.zip").write_bytes(archive_of({"a": b"aaaa", "b": b"bbbb", "c": b"cccc"}))
+def test_unzip_keeps_whole_members_and_redoes_short_and_older_ones(tmp_path):
+    (tmp_path / "x.zip").write_bytes(archive_of({"a": b"aaaa", "b": b"bbbb", "c": b"cccc", "d": b"dddd"}))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/a").write_bytes(b"kept")
+    (tmp_path / "out/a").write_bytes(b"aaaa")
+    os.utime(tmp_path / "out/a", ns=(1, 1))
     (tmp_path / "out/b").write_bytes(b"bb")
+    (tmp_path / "out/d").write_bytes(b"last")  # of an archive that had this name before
     (tmp_path / "out/.c.99999999.part").write_bytes(b"c")  # of an unpacking that was killed: no process has this number
     kaggle_client.unzip(tmp_path / "x.zip", tmp_path / "out", report=lambda _: None)
-    assert files_below(tmp_path / "out") == {"a": b"kept", "b": b"bbbb", "c": b"cccc"}
+    assert files_below(tmp_path / "out") == {"a": b"aaaa", "b": b"bbbb", "c": b"cccc", "d": b"dddd"}
+    assert (tmp_path / "out/a").stat().st_mtime_ns == 1 < (tmp_path / "out/d").stat().st_mtime_ns
 
 
 def test_damaged_or_hostile_archives_leave_nothing(tmp_path):

@@ -1,5 +1,8 @@
 """Two runs at once in one folder: who is at work is said, nothing is made twice, nobody removes what another is writing."""
 
+import errno
+import fcntl
+import functools
 import json
 import os
 import subprocess
@@ -11,9 +14,11 @@ import pytest
 from events import watchdog
 
 from competitions import load
+from radstack.core import lock
 from radstack.core.artifact import Artifact
+from radstack.core.errors import UserError
 from radstack.core.files import HOST, replacing, sweep, write_text
-from radstack.core.lock import working_on
+from radstack.core.lock import alone, at_work, working_on
 from radstack.core.say import saying_to
 from radstack.running.cli import make_context
 from radstack.running.context import Options, add_variant
@@ -95,6 +100,60 @@ def test_without_locks_everybody_works(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", flock)
     with working_on(tmp_path / "x") as waited:
         assert not waited
+
+
+class Windows:
+    """Its module ``msvcrt``, where a byte of an open file is locked and nobody may wait for ever."""
+
+    LK_NBLCK, LK_UNLCK = 2, 0
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+
+    def locking(self, handle: int, mode: int, count: int) -> None:
+        self.places.append(os.lseek(handle, 0, os.SEEK_CUR))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if mode == self.LK_NBLCK else fcntl.LOCK_UN)
+        except BlockingIOError as error:
+            raise PermissionError(13, "Permission denied") from error
+
+
+def test_windows_has_locks_of_its_own(holder, tmp_path, monkeypatch):
+    path, lines, windows = tmp_path / "a" / "x", [], Windows()
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "msvcrt", windows)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0)
+    with pytest.raises(UserError, match=f"another run is writing .*: process {holder.pid} on "), alone(path):
+        pass
+    assert at_work([path.with_name(".x.lock")])
+
+    def hear(line):
+        lines.append(line)
+        print("go on", file=holder.stdin, flush=True)
+
+    with saying_to(hear):
+        Artifact("01_test", 1, (path,), {}).make(never)
+    assert f"x: waiting, since process {holder.pid} on " in lines[0] and path.read_text() == "by the first"
+    with working_on(path):  # and it is free again
+        assert set(windows.places) == {lock.FAR} and not at_work([path.with_name(".y.lock")])
+    assert sorted(one.name for one in path.parent.iterdir()) == ["x", "x.json"]
+
+
+@pytest.mark.parametrize("why", ["no module", "no answer"])
+def test_where_there_are_no_locks_it_is_said_once(tmp_path, monkeypatch, why):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_say_that_there_are_none", functools.cache(lock._say_that_there_are_none.__wrapped__))
+    if why == "no module":
+        monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr("fcntl.flock", flock)
+    lines = []
+    with saying_to(lines.append):
+        for _ in range(2):
+            with working_on(tmp_path / "x") as waited:
+                assert not waited
+    assert len(lines) == 1 and "two runs at once in one folder are not kept apart" in lines[0]
 
 
 def test_what_another_run_is_writing_stays(tmp_path):

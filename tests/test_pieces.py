@@ -1,6 +1,7 @@
 """A piece that an interrupted run left is used again only for the very files that it was made of."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,10 @@ from test_bone_age_index import noise, write_png
 from test_text import bone_age, ich, knee_age, radius_ulna, small
 
 from radstack.core import parallel
+from radstack.core.errors import UserError
 from radstack.running.context import Context
 from radstack.stages import decode
+from radstack.stages.apply import unpacked
 from radstack.stages.folds import make_index
 from radstack.stages.localize import KINDS, localize
 
@@ -80,6 +83,21 @@ def test_a_mask_of_the_same_age_and_another_size_is_looked_at_again(tmp_path):
     os.utime(mask, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     index, _ = context.competition.data.index(context.paths.input, 1, tmp_path / "parts", lambda line: None)
     assert index.set_index("id")["mask"]["NA"] == "annotations/masks/NA.png"
+
+
+def test_a_zip_that_was_released_again_is_unpacked_again(tmp_path):
+    context, archive = small("ich", tmp_path), tmp_path / "in.zip"
+    for content in ("old", "new"):
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr(zipfile.ZipInfo("slice"), content)
+        os.utime(archive, ns=(1, 1))
+        assert (unpacked(context, archive, tmp_path / "out") / "slice").read_text() == content
+    os.utime(archive, ns=(2, 2))
+    kept = (tmp_path / "out" / "unpacked" / "slice").stat()
+    assert (unpacked(context, archive, tmp_path / "out") / "slice").stat() == kept
+    archive.write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"in\.zip is no readable zip file"):
+        unpacked(context, archive, tmp_path / "out")
 
 
 def test_pieces_are_named_by_what_was_asked(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.core.files import read_text_table
+from radstack.core.files import matching, read_text_table
 from radstack.images.dicom import Unreadable
 from radstack.images.formats import stem_of
 from radstack.images.radiograph import read
@@ -39,7 +39,7 @@ def mask_path(folder: Path, hand: str) -> Path:
 def is_annotated(folder: Path) -> bool:
     """Whether anything below ``folder``, ``input/<name>``, is annotated: a mask or a file of landmarks."""
     files = (folder / FOLDER / "landmarks.csv", folder / FOLDER / "landmarks.json")
-    return any(file.exists() for file in files) or any((folder / MASKS).glob("*.png"))
+    return any(file.exists() for file in files) or bool(matching(folder / MASKS, "*.png"))
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 from competitions.bone_age.annotations import LANDMARKS, MASKS, mask_path, read_landmarks, read_mask
 from competitions.bone_age.labels import MALE, read_labels, sexes
 from radstack.core.errors import UserError
-from radstack.core.files import stamp
+from radstack.core.files import matching, stamp
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.formats import stem_of
@@ -147,7 +147,7 @@ def _add_masks(index: pd.DataFrame, folder: Path, workers: int, parts_folder: Pa
     paths = [mask_path(folder, hand) for hand in index["id"]]
     items = [(hand, stamp(path), height, width)
              for hand, path, height, width in zip(index["id"], paths, index["height"], index["width"]) if path.exists()]
-    _report_strays("masks", sum(1 for _ in (folder / MASKS).glob("*.png")) - len(items), report)
+    _report_strays("masks", len(matching(folder / MASKS, "*.png")) - len(items), report)
     index["mask"] = ""
     if not items:
         return index, pd.DataFrame(columns=QUARANTINE_COLUMNS)

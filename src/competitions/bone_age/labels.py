@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import read_text_table
+from radstack.core.files import matching, read_text_table
 from radstack.images.quarantine import Labels, judge
 
 TABLES = {
@@ -62,7 +62,7 @@ def sample_file(folder: Path) -> Path:
 def _tables(folder: Path) -> dict[Path, str]:
     """Every label table and its split, in the order of ``TABLES``."""
     order = list(TABLES)
-    found = [path for pattern in ("*.csv", "*/*.csv") for path in folder.glob(pattern) if _plain(path.stem) in TABLES]
+    found = [path for pattern in ("*.csv", "*/*.csv") for path in matching(folder, pattern) if _plain(path.stem) in TABLES]
     found.sort(key=lambda path: (order.index(_plain(path.stem)), path))
     return {path: TABLES[_plain(path.stem)] for path in found}
 

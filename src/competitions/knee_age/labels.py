@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import existing, needed, read_text_table
+from radstack.core.files import existing, matching, needed, read_text_table
 from radstack.images.quarantine import Labels, judge
 
 TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
@@ -76,7 +76,7 @@ def source_of(path: Path) -> str:
 
 def _from_names(folder: Path) -> pd.DataFrame:
     """``COLUMNS`` as text from the names of the files; visits are numbered from 1 by age, and all are men."""
-    files = sorted(path for path in folder.glob("data/*/MHD/*") if path.name.endswith(SUFFIXES))
+    files = [path for path in matching(folder, "data/*/MHD/*") if path.name.endswith(SUFFIXES)]
     if not files:
         raise Missing(folder, f"{folder} has no {TABLE} and no volume in data/<Study>/MHD")
     rows = pd.DataFrame([_name(path, folder) for path in files])

@@ -17,7 +17,7 @@ import pandas as pd
 
 from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
-from radstack.core.files import existing, read_text_table
+from radstack.core.files import existing, matching, read_text_table
 from radstack.images.boxes import CORNERS, GOOD, center_errors, iou
 from radstack.images.dicom import Unreadable
 from radstack.images.formats import stem_of
@@ -61,7 +61,7 @@ def read_boxes(folder: Path, sizes: pd.DataFrame) -> Boxes:
 
 def box_files(folder: Path) -> tuple[Path, ...]:
     """Everything that :func:`read_boxes` reads and that is there."""
-    found = sorted(path for path in (folder / FOLDER).glob("*") if path.suffix in (".xml", ".txt"))
+    found = [path for path in matching(folder / FOLDER, "*") if path.suffix in (".xml", ".txt")]
     return (*existing(folder, TABLE), *found)
 
 
@@ -155,7 +155,7 @@ def read_voc(folder: Path) -> Boxes:
     (a document type may hold entities that read files or fill the memory: it is refused) or ``incomplete`` (fewer objects
     than most files, or one bone missing; what it holds is used).
     """
-    paths = sorted((folder / FOLDER).glob("*.xml"))
+    paths = matching(folder / FOLDER, "*.xml")
     objects, faults = _each(paths, _voc_objects)
     counts = objects["file"].value_counts(sort=False)
     usual = counts.mode().max()
@@ -179,7 +179,7 @@ def read_yolo(folder: Path, sizes: pd.DataFrame) -> Boxes:
     missing = [bone for bone in BONES if bone not in names]
     if missing:
         raise UserError(f"{folder / NAMES} has no class {' and no '.join(missing)}; write one class a line, numbered from 0")
-    paths = sorted(path for path in (folder / FOLDER).glob("*.txt") if path != folder / NAMES)
+    paths = [path for path in matching(folder / FOLDER, "*.txt") if path != folder / NAMES]
     known = {row.id: (float(row.width), float(row.height)) for row in sizes.itertuples()}
     return Boxes(*_each(paths, partial(_yolo_objects, names=names, known=known)))
 

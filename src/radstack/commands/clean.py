@@ -1,5 +1,6 @@
 """What can be remade, with sizes and the command that remakes it; nothing is deleted unless asked."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pandas as pd
 from radstack.commands.products import size_of
 from radstack.core.artifact import manifest_of
 from radstack.core.files import in_use, read_json
+from radstack.core.lock import at_work
 from radstack.core.paths import Paths
 from radstack.core.registry import check_name
 from radstack.recipes.experiment import Experiment
@@ -22,6 +24,10 @@ from radstack.submission.ledger import NAME as LEDGER
 
 FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports", "bundles")
 """What ``--keep`` may name."""
+
+
+UNNAMED = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+"""Names under which safetensors writes a file before it has its own; they do not say which process does."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def junk(context: Context) -> Iterator[Item]:
     for name in FOLDERS[1:-1]:
         yield from (Item(name, path, "a killed run left it", True) for path in sorted(getattr(paths, name).rglob(".*.part"))
                     if not in_use(path))
+    yield from _unnamed(paths)
     # Finished pieces, by which a killed stage goes on, and the file that they become.
     for name, folder, result in (("folds", paths.folds, "index.parquet"), ("cache", paths.cache, "boxes.parquet"),
                                  ("cache", paths.cache / "prepared", "rows.parquet")):
@@ -112,6 +119,14 @@ def junk(context: Context) -> Iterator[Item]:
                         for path in sorted(folder.glob("parts*")))
     yield from _checkpoints(paths)
     yield from _shards(paths)
+
+
+def _unnamed(paths: Paths) -> Iterator[Item]:
+    """Temporary files of a library, where no run is at work: whoever writes one holds the lock of what it will become."""
+    folders = [(name, getattr(paths, name)) for name in FOLDERS[1:-1]]
+    if not at_work(lock for _, folder in folders for lock in sorted(folder.rglob(".*.lock"))):
+        yield from (Item(name, path, "a killed run left it", True) for name, folder in folders
+                    for path in sorted(folder.rglob(".tmp*")) if UNNAMED.fullmatch(path.name))
 
 
 def _checkpoints(paths: Paths) -> Iterator[Item]:

@@ -150,6 +150,8 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> list[Check]:
     """What the workers of a DataLoader hand pictures over in; nothing where there is no such folder."""
     if not folder.exists():
         return []
+    if not os.access(folder, os.W_OK):
+        return [Check(WARN, "shared memory", f"{folder} cannot be written: one process reads all pictures, more slowly")]
     size = shutil.disk_usage(folder).total
     short = size < LEAST_SHARED
     advice = "; start the container with --shm-size=8g, or use --workers 1" if short else ""

@@ -218,8 +218,8 @@ class Entry(NamedTuple):
 def walk(folder: Path) -> Iterator[Entry]:
     """Everything below ``folder`` that is no folder, through links to folders as well, in no order.
 
-    A link that leads up again is passed over. A folder that cannot be listed stands for what it holds: whoever opens it
-    finds out why. UserError where ``folder`` itself cannot be listed.
+    A link that leads up again is passed over, and so are the files of :func:`is_twin`. A folder that cannot be listed stands
+    for what it holds: whoever opens it finds out why. UserError where ``folder`` itself cannot be listed.
     """
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
     while pending:
@@ -234,7 +234,7 @@ def walk(folder: Path) -> Iterator[Entry]:
                     name = f"{below}/{entry.name}" if below else entry.name
                     if _is_folder(entry):
                         pending.append((name, (*above, here)))
-                    else:
+                    elif not is_twin(entry):
                         yield Entry(name, *_size_and_time(entry))
         except OSError as error:
             if not below:
@@ -245,6 +245,16 @@ def walk(folder: Path) -> Iterator[Entry]:
 def files_below(folder: Path) -> Iterator[Path]:
     """The paths of :func:`walk`."""
     return (folder / entry.name for entry in walk(folder))
+
+
+def is_twin(file: "Path | os.DirEntry[str]") -> bool:
+    """Whether a file is what macOS keeps beside one on a share or in an archive: ``._name``, no picture and no table."""
+    return file.name.startswith("._")
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What fits a glob pattern below ``folder``, sorted, but for :func:`is_twin`; of folders with raw data."""
+    return sorted(path for path in folder.glob(pattern) if not is_twin(path))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, replacing
+from radstack.core.recipe import digest
 
 MOST_FILES = 2_000_000
 """Files in one archive; the largest known set of head CT has 870,000 slices."""
@@ -38,8 +39,24 @@ def unpack(archive: Path, folder: Path) -> pd.DataFrame:
             seen: set[str] = set()
             refused = [(entry.filename, *fault) for entry in files if (fault := _unpack(opened, entry, folder, seen))]
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{archive} is no readable zip file ({error}); unpack it yourself and name the folder") from error
+        raise _no_zip(archive, error) from error
     return pd.DataFrame(refused, columns=REFUSED)
+
+
+def listing(archive: Path) -> str:
+    """Digest of the names, sizes and CRCs of an archive's files; a UserError where it is no zip file.
+
+    Its size and time would be those of another one that took its name.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return digest([[entry.filename, entry.file_size, entry.CRC] for entry in opened.infolist()])
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _no_zip(archive, error) from error
+
+
+def _no_zip(archive: Path, error: Exception) -> UserError:
+    return UserError(f"{archive} is no readable zip file ({error}); unpack it yourself and name the folder")
 
 
 def _check_size(archive: Path, files: list[zipfile.ZipInfo], folder: Path) -> None:

@@ -23,6 +23,7 @@ def strangers(folder: Path, rows: pd.DataFrame, quarantine: pd.DataFrame) -> pd.
 
     The slices of a folder that is named as a whole count as named, as do voxels beside a named header. ``not-a-picture`` is
     what by its first bytes is none; ``not-read`` is a picture or an archive that the index does not take.
+    Hidden files of macOS (:func:`radstack.core.files.is_twin`) are passed over.
     """
     known = {*rows["path"], *quarantine["path"]}
     stems = {_stem(path) for path in known}

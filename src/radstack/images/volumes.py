@@ -17,7 +17,7 @@ import pandas as pd
 import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from radstack.core.files import HEADERS
+from radstack.core.files import HEADERS, matching
 from radstack.images import itk
 from radstack.images.dicom import NATIVE, Unreadable, fault, read_stored
 from radstack.images.dicom import read_header as read_dicom_header
@@ -319,7 +319,7 @@ def _check_finite(path: Path, pixels: np.ndarray) -> None:
 
 def _series(folder: Path, echo: int | None) -> pd.DataFrame:
     """The slices of the one series of a folder in order along its normal: ``file`` and the columns of ``order``."""
-    rows = [row for path in sorted(folder.iterdir()) if path.is_file() for row in _slice(path)]
+    rows = [row for path in matching(folder, "*") if path.is_file() for row in _slice(path)]
     if not rows:
         raise Unreadable("not-dicom", f"{folder.name} holds no DICOM file")
     table = pd.DataFrame(rows)

@@ -25,7 +25,7 @@ from radstack.core.files import as_text, read_table, walk, write_table
 from radstack.core.passing import check_passing, passing
 from radstack.core.paths import Paths
 from radstack.core.recipe import digest
-from radstack.core.unpack import unpack
+from radstack.core.unpack import listing, unpack
 from radstack.images.quarantine import QUARANTINE_COLUMNS, NothingUsable
 from radstack.images.radiograph import index_new
 from radstack.images.strangers import strangers
@@ -100,8 +100,7 @@ def unpacked(context: Context, pictures: Path, out: Path) -> Path:
     if pictures.is_dir():
         files[0].unlink(missing_ok=True)  # of a zip file before
         return pictures
-    stat = pictures.stat()
-    context.make(Artifact("apply", 1, files, {}, facts={"archive": f"{stat.st_size} {stat.st_mtime_ns}"}),
+    context.make(Artifact("apply", 1, files, {}, facts={"archive": listing(pictures)}),
                  lambda: write_table(files[0], unpack(pictures, out / "unpacked")))
     return out / "unpacked"
 

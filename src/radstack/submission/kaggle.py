@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
+from radstack.core.files import PIECE, need_disk, read_json, replacing, sweep, write_json
 from radstack.core.progress import Track, track
 from radstack.core.say import Report
 
@@ -279,9 +279,10 @@ def _advice(status: int, competition: str, text: str) -> str:
 
 
 def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None:
-    """Unpack ``archive``, a zip file, into ``folder``; members that are there with the right size are kept as they are.
+    """Unpack ``archive``, a zip file, into ``folder``; members that are there with the same bytes are kept as they are.
 
-    Each member's CRC is checked. ``top`` is a first folder of the member names to leave out; ``report`` takes lines.
+    Each member's CRC is checked, also of what is there: an archive may be released again with other files of equal sizes.
+    ``top`` is a first folder of the member names to leave out; ``report`` takes lines.
 
     Raises:
         UserError: the archive is damaged, a member would land outside ``folder``, or the disk is too small.
@@ -291,7 +292,7 @@ def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None
             targets = {_target(folder, member.filename, top): member for member in bundle.infolist()
                        if not member.is_dir()}
             left = [(member, path) for path, member in targets.items()
-                    if not (path.is_file() and path.stat().st_size == member.file_size)]
+                    if not _is_there(path, member)]
             for parent in {path.parent for _, path in left}:
                 sweep(parent)
             need_disk(folder, sum(member.file_size for member, _ in left), f"unpacking {archive}")
@@ -299,6 +300,16 @@ def unzip(archive: Path, folder: Path, *, report: Report, top: str = "") -> None
                 _extract_all(bundle, left, steps)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is damaged ({error}); delete it and run the same command again") from error
+
+
+def _is_there(path: Path, member: zipfile.ZipInfo) -> bool:
+    if not path.is_file() or path.stat().st_size != member.file_size:
+        return False
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            crc = zlib.crc32(piece, crc)
+    return crc == member.CRC
 
 
 def wraps(archive: Path, name: str) -> bool:

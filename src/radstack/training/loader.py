@@ -4,6 +4,8 @@ Every sample's augmentation depends on (seed, epoch, place in the epoch) alone, 
 resumed run changes a pixel (as they do where workers seed NumPy alike, PyTorch issue 5059).
 """
 
+import functools
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +20,7 @@ from radstack.core.errors import UserError
 from radstack.core.lifetime import die_with_parent
 from radstack.core.parallel import leave_to_parent
 from radstack.core.registry import check_name
+from radstack.core.say import say
 from radstack.recipes.experiment import Experiment, Reader, Sampling
 from radstack.training.augment import Augment
 from radstack.training.distributed import spread
@@ -79,14 +82,29 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def loader(pictures: Pictures, batches: Visits, workers: int, pin: bool) -> Iterator[Batch]:
-    """Iterate over ``batches`` in order, decoded by ``workers`` processes (0: in this one).
+    """Iterate over ``batches`` in order, decoded by ``workers`` processes (0, or no shared memory: in this one).
 
     The loader gets a generator of its own: by default each new iterator draws from torch's, and a run resumed within an
     epoch would go on with other dropout masks.
     """
+    workers = workers if workers and _shares_memory() else 0
     extra: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
     return iter(DataLoader(pictures, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
                            worker_init_fn=partial(_begin, os.getpid()), generator=torch.Generator(), **extra))
+
+
+@functools.cache
+def _shares_memory() -> bool:
+    """Whether processes can hand over pictures, and the queue's locks; says once what it means that they cannot."""
+    try:
+        multiprocessing.Lock()
+        torch.zeros(1).share_memory_()
+    except (OSError, RuntimeError) as error:
+        cause = " ".join(str(error).split())
+        say(f"shared memory cannot be written ({cause}): one process reads all pictures from their files, more slowly; "
+            "mount /dev/shm so that it can be written")
+        return False
+    return True
 
 
 def _begin(parent: int, _: int) -> None:
