@@ -17,7 +17,9 @@ SIDE = 96
 
 
 def clusters(folder: Path, paths: list[str], workers: int, window: tuple[float, float] = SOFT) -> np.ndarray:
-    """Number of the cluster of each file below ``folder``, int [files]: those that are (nearly) the same picture share one."""
+    """Number of the cluster of each file below ``folder``, int [files]: those that are (nearly) the same picture share
+    one.
+    """
     rows = pd.DataFrame({"id": [str(place) for place in range(len(paths))], "path": paths, "plane": -1, "shard": 0})
     rows = rows.assign(group=rows["id"], slot=np.arange(len(rows)))
     with tempfile.TemporaryDirectory() as place:

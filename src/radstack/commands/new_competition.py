@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,25 @@ from radstack.own.form import as_code, asked_form, groups_of, plain_form
 from radstack.own.matching import Match, choose, matches, with_files
 from radstack.own.names import MANY, key_of
 from radstack.own.pictures import SOFT, scan
-from radstack.own.source import FILE, GROUP, LABELS, NUMBER_KIND, PICTURES, SAMPLE, TEST, TESTS, Source
+from radstack.own.source import (
+    CLASSES_KIND,
+    FILE,
+    GROUP,
+    LABELS,
+    NUMBER_KIND,
+    ORDINAL_KIND,
+    PICTURES,
+    SAMPLE,
+    TEST,
+    TESTS,
+    Source,
+)
 from radstack.own.tasks import Found, find, inputs_of
 from radstack.own.words import is_empty, number, word
 from radstack.own.writing import written
 from radstack.recipes.submission import Layout
+from radstack.scoring import named
+from radstack.scoring.task import Metric
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 PATIENT = re.compile(r"(patient|subject|participant|case|person)([_ ]?(id|no|number))?", re.IGNORECASE)
@@ -35,7 +49,8 @@ LEAST = 12
 ENOUGH = 50
 """Patients of the rarest class from which five folds are dealt, else three."""
 MOST_SIDE, SEEN, SEEN_SLICES, SEEN_TINY = 256, 192, 128, 64
-"""Pixels of a side: of a cached picture at most, and of what the small networks see of pictures, of slices in order (there are
+"""Pixels of a side: of a cached picture at most, and of what the small networks see of pictures, of slices in order "
+  "(there are
 many), and without pretrained weights."""
 
 
@@ -135,12 +150,14 @@ def plan_of(wish: Wish, taken: tuple[str, ...]) -> Plan:
     rows, how = grouped(wish, rows, files, id_column)
     several = bool(rows[id_column].duplicated().any() or rows[FILE].isin(files.loc[files["slices"] > 0, "path"]).any())
     if several and wish.order:
-        raise UserError(f"--order {wish.order} needs one picture a row, and {id_column} names several; type --id with a column "
+        raise UserError(f"--order {wish.order} needs one picture a row, and {id_column} names several; type --id with a "
+                        f"column "
                         "of its own for each picture")
-    source = Source(found.kind, found.labels, id_column, wish.order, wish.weight, inputs_of(rows, list(wish.columns)), several,
-                    match.key)
-    return arranged(wish, source, found, rows, tests_of(wish, source, rest, sample, asked, files, match), sample,
-                    [*told(wish, source, found, rows, files, lost), f"groups      {how}"])
+    source = Source(found.kind, found.labels, id_column, wish.order, wish.weight, inputs_of(rows, list(wish.columns)),
+                    several, match.key)
+    longer = float(files[["height", "width"]].max(axis=1).median())
+    return arranged(wish, source, found, rows, tests_of(wish, source, rest, sample, asked, files, match), sample, longer,
+                    [*told(source, found, rows, files, lost), f"groups      {how}"])
 
 
 def check_place(wish: Wish, taken: tuple[str, ...]) -> None:
@@ -221,7 +238,8 @@ def parted(table: pd.DataFrame, targets: list[str], asked: set[str], id_column: 
     labeled = ~table[targets].map(is_empty).all(axis=1)
     both = table.loc[labeled & table[id_column].isin(asked), id_column]
     if len(both):
-        raise UserError(f"{len(both)} ids of the sample submission have a label, the first is {both.iloc[0]}: take their rows out "
+        raise UserError(f"{len(both)} ids of the sample submission have a label, the first is {both.iloc[0]}: take their "
+                        f"rows out "
                         "of the table, or empty the label")
     if labeled.sum() < LEAST:
         raise UserError(f"{int(labeled.sum())} rows have a label; at least {LEAST} are needed")
@@ -235,7 +253,8 @@ def once(table: pd.DataFrame, id_column: str, file_column: str) -> pd.DataFrame:
     if id_column == file_column and len(twice):
         own = twice[twice[id_column] == twice[id_column].iloc[0]]
         unlike = [name for name in table if own[name].nunique() > 1]
-        raise UserError(f"{id_column} {own[id_column].iloc[0]} has {len(own)} rows that differ in {', '.join(unlike[:4])}; keep one, "
+        raise UserError(f"{id_column} {own[id_column].iloc[0]} has {len(own)} rows that differ in "
+                        f"{', '.join(unlike[:4])}; keep one, "
                         "or type --file with the column of files")
     return table
 
@@ -258,24 +277,29 @@ def grouped(wish: Wish, rows: pd.DataFrame, files: pd.DataFrame, id_column: str)
     return rows.assign(**{GROUP: group}), f"{group.nunique():,} by {how}"
 
 
-def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFrame | None, asked: set[str], files: pd.DataFrame,
-             match: Match) -> pd.DataFrame:
+def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFrame | None, asked: set[str],
+             files: pd.DataFrame, match: Match) -> pd.DataFrame:
     """One row a picture to answer, with the columns of the labeled ones; empty where there is no test set."""
     if sample is None and wish.test is None:
         return pd.DataFrame()
     files = usable_files(wish.test, wish.workers) if wish.test else files
     ids = [key_of(match.key, path) for path in files["path"]]
-    made = pd.DataFrame({source.id: ids, FILE: f"{TESTS if wish.test else PICTURES}/" + files["path"], GROUP: files["patient"]})
+    folder = TESTS if wish.test else PICTURES
+    made = pd.DataFrame({source.id: ids, FILE: f"{folder}/" + files["path"], GROUP: files["patient"]})
     made = made[made[source.id].isin(asked)] if asked else made
     if made.empty:
-        raise UserError(f"no picture of {wish.test or wish.pictures} answers to an id of {wish.sample} by {match.key}; the first id is "
+        raise UserError(f"no picture of {wish.test or wish.pictures} answers to an id of {wish.sample} by {match.key}; "
+                        f"the first id is "
                         f"{min(asked)!r}; type --test with their folder")
     if made[source.id].duplicated().any() and not source.several and match.key not in MANY:
-        raise UserError(f"several pictures of {wish.test or wish.pictures} are called {made[source.id][made[source.id].duplicated()].iloc[0]}; "
+        raise UserError(f"several pictures of {wish.test or wish.pictures} are called "
+                        f"{made[source.id][made[source.id].duplicated()].iloc[0]}; "
                         "type --several if they belong together")
     known = [name for name in (wish.order, *wish.columns, wish.group) if name]
     for table in (rest, sample):
-        if table is not None and source.id in table and (held := [name for name in known if name in table and name not in made]):
+        if table is None or source.id not in table:
+            continue
+        if held := [name for name in known if name in table and name not in made]:
             made = made.merge(table.drop_duplicates(source.id)[[source.id, *held]], on=source.id, how="left").fillna("")
     owner = made[wish.group] if wish.group in made else made[FILE].str.rpartition("/")[0] if wish.order else made[source.id]
     made[GROUP] = made[GROUP].where(made[GROUP] != "", owner)
@@ -285,7 +309,7 @@ def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFram
 
 
 def arranged(wish: Wish, source: Source, found: Found, rows: pd.DataFrame, test: pd.DataFrame, sample: pd.DataFrame | None,
-             lines: list[str]) -> Plan:
+             longer: float, lines: list[str]) -> Plan:
     """The plan: a test set held out where there is none, the form of the submission, the text, the lines of the screen."""
     names = [source.id, FILE, GROUP, *source.labels, *filter(None, (source.order, source.weight)), *source.columns]
     train, held = rows.assign(**{FILE: PICTURES + "/" + rows[FILE]})[list(dict.fromkeys(names))], pd.DataFrame()
@@ -294,13 +318,15 @@ def arranged(wish: Wish, source: Source, found: Found, rows: pd.DataFrame, test:
         out = train[GROUP].map(dealt) == PARTS - 1
         held, test = train.loc[out, [source.id, *source.labels]].drop_duplicates(), train[out].drop(columns=[*source.labels])
         train = train[~out]
-        lines.append(f"test        none given: {len(held):,} of {len(held) + train[source.id].nunique():,} ids are held out; their labels "
+        lines.append(f"test        none given: {len(held):,} of {len(held) + train[source.id].nunique():,} ids are held "
+                     f"out; their labels "
                      f"go to {HELD}, and nobody trains on them")
     else:
         lines.append(f"test        {test[source.id].nunique():,} ids")
     both = sorted(set(test[GROUP]) & set(train[GROUP]))
     if both:
-        raise UserError(f"{len(both)} groups have pictures in train and in test, the first is {both[0]}; name another --group, or take "
+        raise UserError(f"{len(both)} groups have pictures in train and in test, the first is {both[0]}; name another "
+                        f"--group, or take "
                         "them out of the table")
     ranges = {name: (values.min(), values.max()) for name in source.labels
               if (values := train[name].map(number)).notna().any()}
@@ -309,7 +335,7 @@ def arranged(wish: Wish, source: Source, found: Found, rows: pd.DataFrame, test:
         form = asked_form(source, ranges, sample)
         source, layout, list_of = form.source, form.layout, sample
     lines.append(f"submission  {', '.join(layout.header)}")
-    text, more = text_of(wish, source, layout, train, found)
+    text, more = text_of(wish, source, layout, train, found, longer)
     return Plan(source, train, test, held, list_of, text, [*lines, *more])
 
 
@@ -321,43 +347,52 @@ def dummies(train: pd.DataFrame, found: Found) -> pd.DataFrame:
     return pd.get_dummies(train[list(found.labels)].apply(lambda cells: cells.map(word))).astype(int)
 
 
-def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, found: Found) -> tuple[str, list[str]]:
-    """The module, and what it decided, in lines."""
-    sizes = sorted(scan_sizes(wish))
-    side = int(np.clip(32 * math.ceil(sizes[len(sizes) // 2] / 32), 32, MOST_SIDE))
+def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, found: Found,
+            longer: float) -> tuple[str, list[str]]:
+    """The module, and what it decided, in lines; ``longer``: the median of the pictures' longer sides."""
+    side = int(np.clip(32 * math.ceil(longer / 32), 32, MOST_SIDE))
     pretrained = lite0_is_here()
     seen = min(side, SEEN_TINY if not pretrained else SEEN_SLICES if source.order else SEEN)
     groups = train[GROUP].nunique()
     rarest = min((train.groupby(train[name].map(word))[GROUP].nunique().min() for name in found.counts), default=groups)
     folds = 5 if min(groups, rarest) >= ENOUGH else 3
     choice = (f"lite0, pretrained: {seen} pixels" if pretrained else
-              "no pretrained weights are here, so two small networks from scratch; python src/get_weights.py ich --only lite0 has one")
-    text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} pictures", str(wish.pictures), source,
-                   layout, metric_code(source, wish.metric), side=side, seen=seen, folds=folds, rows=len(train),
+              "no pretrained weights are here, so two small networks from scratch; python src/get_weights.py ich --only "
+              "lite0 has one")
+    metric = metric_of(source, wish.metric)
+    text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} "
+                              f"pictures", str(wish.pictures), source,
+                   layout, as_code(metric), side=side, seen=seen, folds=folds, rows=len(train),
                    pretrained=pretrained, choice=choice, window=f", window={wish.window}" if wish.window else "")
-    return text, [f"networks    {choice}; {folds} folds"]
+    also = metric.also or "mae"
+    return text, [f"metric      {also}, {named.direction(also)}; models are trained and stacked by the {metric.name}",
+                  f"networks    {choice}; {folds} folds"]
 
 
-def told(wish: Wish, source: Source, found: Found, rows: pd.DataFrame, files: pd.DataFrame, lost: list[str]) -> list[str]:
+def told(source: Source, found: Found, rows: pd.DataFrame, files: pd.DataFrame, lost: list[str]) -> list[str]:
     """What was found, a line each."""
-    kinds, used = files["modality"].value_counts(), rows[FILE].nunique()
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in files["modality"].value_counts().items())
     sizes = files[["height", "width"]].astype(str).agg(" x ".join, axis=1).value_counts()
+    shown = ", ".join(sizes.index[:3]) + " ..." * (len(sizes) > 3)
     bits = ", ".join(map(str, sorted(files["bits"].unique())))
-    repeated = rows[FILE].duplicated().sum()
-    task = [f"target      {name}: {found.kind}" + (f", {', '.join(f'{one} {count:,}' for one, count in list(found.counts[name].items())[:12])}"
-            if name in found.counts else f", mean {found.labels[name][0]:g}, deviation {found.labels[name][1]:g}") for name in source.labels]
-    return [f"pictures    {len(files):,} ({', '.join(f'{kind} {count:,}' for kind, count in kinds.items())}), {files['unread'].iloc[0]} "
-            f"cannot be read; {', '.join(sizes.index[:3])}{' ...' if len(sizes) > 3 else ''} pixels; {bits} bits",
-            f"ids         {source.id} by {source.match}: {rows[source.id].nunique():,} matched, {len(lost):,} rows without a picture, "
-            f"{len(files) - used:,} pictures without a row" + (f", {repeated} named twice" if repeated else ""),
-            *task, *([f"columns     {', '.join(source.inputs)}"] if source.columns else []),
-            *([f"order       {source.order}: stage 06 models each group's pictures as a sequence"] if source.order else [])]
+    repeated, idle = int(rows[FILE].duplicated().sum()), len(files) - rows[FILE].nunique()
+    lines = [f"pictures    {len(files):,} ({kinds}), {files['unread'].iloc[0]} cannot be read; {shown} pixels; {bits} bits",
+             f"ids         {source.id} by {source.match}: {rows[source.id].nunique():,} matched, {len(lost):,} rows "
+             f"without a picture, {idle:,} pictures without a row{f', {repeated} named twice' if repeated else ''}"]
+    lines += [f"target      {name}: {found.kind}, {_counted(found, name)}" for name in source.labels]
+    lines += [f"columns     {', '.join(source.inputs)}"] if source.columns else []
+    several = f"{len(rows):,} pictures or volumes; those of an id are answered together"
+    lines += [f"several     {several}"] if source.several else []
+    lines += [f"order       {source.order}: stage 06 models each group's pictures as a sequence"] if source.order else []
+    return lines
 
 
-def scan_sizes(wish: Wish) -> list[int]:
-    """The longer side of each picture."""
-    files = usable_files(wish.pictures, wish.workers)
-    return files[["height", "width"]].max(axis=1).tolist()
+def _counted(found: Found, name: str) -> str:
+    """How many rows have each word, or mean and deviation."""
+    if name not in found.counts:
+        return "mean {:g}, deviation {:g}".format(*found.labels[name])
+    words = [f"{one} {count:,}" for one, count in found.counts[name].items()]
+    return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
 
 
 def lite0_is_here() -> bool:
@@ -366,10 +401,13 @@ def lite0_is_here() -> bool:
     return any((home / "hub" / "checkpoints").glob("efficientnet-lite0*"))
 
 
-def metric_code(source: Source, metric: str) -> str:
-    """The metric, as Python."""
+def metric_of(source: Source, name: str) -> Metric:
+    """The loss by which models are stacked, and the leaderboard's score beside it; a UserError where it does not fit."""
     groups = groups_of(source)
-    if groups:
-        return f'Metric("classification error", {(1,) * len(groups)}, groups={as_code(groups)})'
-    name = "mean absolute error" if source.kind == NUMBER_KIND else "weighted log loss"
-    return f'Metric("{name}", {(1,) * len(source.targets)})'
+    kind = "classification error" if groups else "mean absolute error" if source.kind == NUMBER_KIND else "weighted log loss"
+    usual = {CLASSES_KIND: "accuracy", ORDINAL_KIND: "kappa", NUMBER_KIND: "mae"}.get(source.kind, "roc_auc")
+    metric = Metric(kind, (1,) * (len(groups) or len(source.targets)), groups=groups)
+    full = named.known(name or usual, metric.kind.predicts)
+    if "squared" in full:
+        metric = replace(metric, name="mean squared error")
+    return replace(metric, also="" if full == "neg_mean_absolute_error" else full)

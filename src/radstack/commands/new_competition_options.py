@@ -16,7 +16,8 @@ def arguments_of(doc: str | None) -> argparse.ArgumentParser:
     """All options."""
     made = OneLine(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("name", help="of the competition: small letters, digits and _")
-    made.add_argument("--pictures", type=Path, required=True, metavar="FOLDER", help="PNG, JPEG, TIFF, DICOM, NIfTI or NRRD, "
+    made.add_argument("--pictures", type=Path, required=True, metavar="FOLDER", help="PNG, JPEG, TIFF, DICOM, NIfTI or "
+                                                                                     "NRRD, "
                       "nested at will")
     made.add_argument("--labels", type=Path, required=True, metavar="TABLE", help="CSV with a header; , ; or tab")
     made.add_argument("--test", type=Path, metavar="FOLDER", help="pictures to be answered (default: a fifth is held out)")
@@ -25,7 +26,8 @@ def arguments_of(doc: str | None) -> argparse.ArgumentParser:
     made.add_argument("--file", default="", metavar="COL", help="column with the picture's path or name")
     made.add_argument("--target", nargs="+", default=[], metavar="COL", help="columns to predict")
     made.add_argument("--task", default="", choices=["", *TASKS], help="where it cannot be told from the cells")
-    made.add_argument("--metric", default="", metavar="NAME", help="what the leaderboard computes: log_loss, roc_auc, accuracy, "
+    made.add_argument("--metric", default="", metavar="NAME", help="what the leaderboard computes: log_loss, roc_auc, "
+                                                                   "accuracy, "
                       "kappa, mae, rmse, f1, or a scorer of scikit-learn")
     made.add_argument("--group", default="", metavar="COL", help="column of the patient; none for no patients")
     made.add_argument("--order", default="", metavar="COL", help="column that orders a group's pictures: a sequence")
@@ -33,9 +35,10 @@ def arguments_of(doc: str | None) -> argparse.ArgumentParser:
     made.add_argument("--weight", default="", metavar="COL", help="column of how much a picture counts in training")
     made.add_argument("--several", action="store_true", help="all pictures of an id are answered together")
     made.add_argument("--window", default="", metavar="CENTER,WIDTH", help="of CT, in HU (default: 40,400)")
-    made.add_argument("--into", type=Path, default=None, metavar="FOLDER", help="where the competition's folder goes (default: "
+    made.add_argument("--into", type=Path, default=None, metavar="FOLDER", help="where the competition's folder goes "
+                                                                                "(default: "
                       "src/competitions, or the folder of RADSTACK_COMPETITIONS)")
-    made.add_argument("--data-dir", type=Path, default=Path("."), metavar="FOLDER", help="above input/")
+    made.add_argument("--data-dir", type=Path, default=Path(), metavar="FOLDER", help="above input/")
     made.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     made.add_argument("--dry-run", action="store_true", help="print the file, write nothing")
     return made

@@ -49,7 +49,8 @@ def plain_form(source: Source, ranges: dict[str, tuple[float, float]]) -> Layout
 def asked_form(source: Source, ranges: dict[str, tuple[float, float]], sample: pd.DataFrame) -> Form:
     """What ``sample``, the organizer's, asks for; a UserError where its columns fit no target."""
     id_column = source.id if source.id in sample else str(sample.columns[0])
-    rest, plain = [str(name) for name in sample if name != id_column], replace(plain_form(source, ranges), id_column=id_column)
+    rest = [str(name) for name in sample if name != id_column]
+    plain = replace(plain_form(source, ranges), id_column=id_column)
     ids = sample[id_column]
     if not rest:
         return Form(source, plain, ids)
@@ -71,7 +72,8 @@ def asked_form(source: Source, ranges: dict[str, tuple[float, float]], sample: p
             return Form(source, replace(plain, calls=groups_of(source), words_only=True), ids)
         if not groups_of(source) and len(rest) == 1:
             return Form(source, replace(plain, values=(rest[0],)), ids)
-    raise UserError(f"the sample submission asks for {', '.join(rest[:4])}, and the table has {', '.join(source.labels)}; type "
+    raise UserError(f"the sample submission asks for {', '.join(rest[:4])}, and the table has {', '.join(source.labels)}; "
+                    f"type "
                     "--target with the columns that it means")
 
 

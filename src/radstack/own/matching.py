@@ -53,7 +53,8 @@ def choose(table: pd.DataFrame, found: list[Match], id_column: str, file_column:
     wanted = file_column or id_column
     chosen = [match for match in found if match.column == wanted] or ([] if file_column else found)
     if not chosen:
-        raise UserError(f"no column of the table names the pictures{f', nor does {wanted}' if wanted else ''}: its cells are "
+        raise UserError(f"no column of the table names the pictures{f', nor does {wanted}' if wanted else ''}: its cells "
+                        f"are "
                         f"like {example(table, wanted)}; type --file with the column of paths or names")
     first = chosen[0]
     for other in chosen[1:]:
@@ -67,7 +68,9 @@ def choose(table: pd.DataFrame, found: list[Match], id_column: str, file_column:
 
 def example(table: pd.DataFrame, column: str) -> str:
     """The first row's cell, or its cells."""
-    return repr(table[column].iloc[0]) if column in table and len(table) else ", ".join(map(repr, table.iloc[0].tolist()[:4]))
+    if column in table and len(table):
+        return repr(table[column].iloc[0])
+    return ", ".join(map(repr, table.iloc[0].tolist()[:4]))
 
 
 def with_files(table: pd.DataFrame, match: Match, several: bool, folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -79,12 +82,14 @@ def with_files(table: pd.DataFrame, match: Match, several: bool, folder: Path) -
     paths = cells.map(match.files)
     lost = cells[paths.isna()].tolist()
     if LOSS < len(lost) / max(len(cells), 1) <= PART:
-        raise UserError(f"{len(lost)} of {len(cells)} rows have no picture below {folder}, the first is {lost[0]!r} (by {match.key}); "
+        raise UserError(f"{len(lost)} of {len(cells)} rows have no picture below {folder}, the first is {lost[0]!r} (by "
+                        f"{match.key}); "
                         "correct the names, or take those rows out of the table")
     held = table[paths.notna()].assign(file=paths[paths.notna()])
     many = held["file"].map(len) > 1
     if many.any() and not several and match.key not in MANY:
         row = held[many].iloc[0]
-        raise UserError(f"{' and '.join(row['file'][:2])} both answer to {row[match.column]!r}; type --file with a column of paths, "
+        raise UserError(f"{' and '.join(row['file'][:2])} both answer to {row[match.column]!r}; type --file with a column "
+                        f"of paths, "
                         "or --several if all pictures of an id belong together")
     return held.explode("file", ignore_index=True), lost

@@ -114,7 +114,9 @@ def prepare(folder: Path, rows: pd.DataFrame, side: int,
 
 
 def gray(path: Path, window: tuple[float, float]) -> np.ndarray:
-    """Gray values uint8 [height, width]: of radiographs as :func:`read` has them, CT by ``window``, others by their range."""
+    """Gray values uint8 [height, width]: of radiographs as :func:`read` has them, CT by ``window``, others by their
+    range.
+    """
     if kind_of(path, read_start(path, START)[0]) != "DICOM" or dicom_header(path).modality in MODALITIES:
         return read(path)
     stored, header = read_stored(path)

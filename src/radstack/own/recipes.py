@@ -52,6 +52,7 @@ def network(source: Source, side: int, name: str, backbone: str, cached: int, **
     """One network on whole pictures of ``side`` pixels out of a cache of ``cached``; ``edits`` as ``change`` takes them."""
     own = backbone.startswith("timm/test_")
     mean, std = ((GRAY,) * 3,) * 2 if backbone == LITE0 or own else COLORS
+    rate = 3e-3 if own else 1e-3 if source.kind == NUMBER_KIND else 4e-4
     start = Experiment(
         name=name,
         view=Box((0, 0, cached, cached), (side, side), mean, std),
@@ -59,7 +60,7 @@ def network(source: Source, side: int, name: str, backbone: str, cached: int, **
         augment=AUGMENT,
         head=Head(columns=source.inputs),
         loss=loss_of(source),
-        optim=Optim("adamw", lr=3e-3 if own else 1e-3 if source.kind == NUMBER_KIND else 4e-4, weight_decay=0.01, clip_norm=1.0),
+        optim=Optim("adamw", lr=rate, weight_decay=0.01, clip_norm=1.0),
         schedule=Schedule("cosine", warmup=0.5, floor=0.01),
         train=Train(epochs=10, batch_size=16, precision="fp32"),
         tta=("plain", "hflip"),
@@ -72,8 +73,8 @@ def small_networks(source: Source, side: int, cached: int, rows: int, pretrained
 
     Neighboring slices are alike, so that of each series eight are drawn an epoch. Few rows are visited more often.
     """
-    epochs = int(np.clip(12_000 / max(rows, 1), 6, 30))
-    sampling = Sampling(per_series=8) if source.order else Sampling()
+    epochs = int(np.clip(12_000 / max(rows, 1), 6, 20))
+    sampling = Sampling(per_series=8 if source.order else 0, weight="weight" if source.weight else "")
     names = {"lite0": LITE0} if pretrained else TINY
     return tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs)
                  for name, backbone in names.items())
@@ -82,16 +83,19 @@ def small_networks(source: Source, side: int, cached: int, rows: int, pretrained
 def full_networks(source: Source, side: int, cached: int) -> tuple[Experiment, ...]:
     """Three families of backbones, for a GPU."""
     return tuple(network(source, side, name, backbone, cached, optim__lr=1e-4,
-                         train=Train(epochs=20, batch_size=32, precision="bf16", ema=0.999))
+                         train=Train(epochs=20, batch_size=32, precision="bf16", ema=0.999),
+                         sampling=Sampling(weight="weight" if source.weight else ""))
                  for name, backbone in FAMILIES.items())
 
 
 def sequence_of(source: Source, member: Experiment) -> tuple[Sequence, ...]:
     """A BiLSTM over a group's pictures in order; none where no column orders them or the loss is of classes."""
-    if not source.order or source.kind not in (LABELS_KIND, NUMBER_KIND):
+    loss = loss_of(source)
+    if not source.order or not isinstance(loss, BinaryCrossEntropy | Regression):
         return ()
-    return (Sequence("bilstm", (member.name,), DeltasBilstm(hidden=16, dropout=0.5), loss_of(source), "procrustes",
-                     logits=source.kind == LABELS_KIND, lr=1e-3, gamma=0.8, epochs=5, bag=3, batch_size=4, precision="fp32"),)
+    return (Sequence("bilstm", (member.name,), DeltasBilstm(hidden=16, dropout=0.5), loss, "procrustes",
+                     logits=source.kind == LABELS_KIND, lr=1e-3, gamma=0.8, epochs=5, bag=3, batch_size=4,
+                     precision="fp32"),)
 
 
 def models_of(source: Source, networks: tuple[Experiment, ...]) -> Models:
@@ -100,11 +104,12 @@ def models_of(source: Source, networks: tuple[Experiment, ...]) -> Models:
     ``metadata`` sees no pixels: what it reaches, a network reaches without looking.
     """
     sequences = sequence_of(source, networks[0])
-    first, members = (networks[0].name,), tuple(one.name for one in (*networks, *sequences))
+    first = (networks[0].name,)
+    members = (*(one.name for one in networks), *(one.name for one in sequences))
     metadata = Stacker("metadata", "columns", first, {"columns": (*HEADER, *source.inputs)},
                        note="the size and depth of a picture, its place in its series, and the table's columns")
-    how, args = {LABELS_KIND: ("weights", {}), NUMBER_KIND: ("linear", {})}.get(
-        source.kind, ("class_mean", {"groups": tuple(len(words) for words in source.labels.values())}))
+    by_kind: dict[str, tuple[str, dict[str, Any]]] = {LABELS_KIND: ("weights", {}), NUMBER_KIND: ("linear", {})}
+    how, args = by_kind.get(source.kind, ("class_mean", {"groups": tuple(len(words) for words in source.labels.values())}))
     everyone = members if how == "class_mean" else (*members, metadata.name)
     blend = Stacker("blend" if source.several else "final", how, everyone, args)
     last = (Stacker("final", "series_average", ("blend",)),) if source.several else ()
@@ -139,7 +144,8 @@ def view(case: Any, cases: Any, paths: Paths) -> list[Any]:
 
     shown = case.rows.head(24)
     pictures = [Shards(paths.cache)(int(row.shard), int(row.slot)) for row in shown.itertuples()]
-    return [Picture(data_uri(np.concatenate(pictures, axis=1)), f"{len(shown)} of {len(case.rows)} pictures, as they are cached")]
+    return [Picture(data_uri(np.concatenate(pictures, axis=1)), f"{len(shown)} of {len(case.rows)} pictures, as they are "
+                                                                f"cached")]
 
 
 def squares(side: int, window: tuple[float, float] = SOFT) -> Chain:

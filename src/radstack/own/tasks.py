@@ -1,6 +1,7 @@
 """What is to be predicted: the kind of task, its words in order, and the metric, found out from the cells of a table."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ class Found:
     """The task."""
 
     kind: str
-    labels: dict[str, tuple[object, ...]]
+    labels: dict[str, tuple[Any, ...]]
     """As :class:`radstack.own.source.Source` has them."""
     counts: dict[str, dict[str, int]]
     """Column -> word -> how many rows have it."""
@@ -36,19 +37,22 @@ def find(table: pd.DataFrame, targets: list[str], task: str, hint: str) -> Found
     words = {name: {word(cell) for cell in table[name] if not is_empty(cell)} for name in targets}
     for name, found in words.items():
         if len(found) < 2:
-            raise UserError(f"{name} is {next(iter(found), 'empty')!r} in every row: there is nothing to learn; name another --target")
+            raise UserError(f"{name} is {next(iter(found), 'empty')!r} in every row: there is nothing to learn; name "
+                            f"another --target")
     kind = task or hint or _kind(words)
     kind = LABELS_KIND if kind == "binary" else kind
     if kind == NUMBER_KIND:
         return Found(kind, {name: _spread(name, table[name]) for name in targets}, {})
     if kind == LABELS_KIND and (wide := [name for name, found in words.items() if len(found) > 2]):
-        raise UserError(f"{wide[0]} has {len(words[wide[0]])} values and a label has two; type --task classes, ordinal or number")
+        raise UserError(f"{wide[0]} has {len(words[wide[0]])} values and a label has two; type --task classes, ordinal or "
+                        f"number")
     labels = {name: ordered(found) for name, found in words.items()}
     counts = {name: table[name].map(word).value_counts().reindex(labels[name]).astype(int).to_dict() for name in targets}
     for name, each in counts.items():
         rare = [one for one, count in each.items() if count < LEAST]
         if rare:
-            raise UserError(f"{name}: {len(rare)} of {len(each)} classes have fewer than {LEAST} pictures, the first is {rare[0]!r}; "
+            raise UserError(f"{name}: {len(rare)} of {len(each)} classes have fewer than {LEAST} pictures, the first is "
+                            f"{rare[0]!r}; "
                             "merge classes, or type --task number if these are numbers")
     return Found(kind, dict(labels), counts)
 
@@ -61,10 +65,12 @@ def _kind(words: dict[str, set[str]]) -> str:
         if all(len(found) > FEW or any(number(one) % 1 for one in found) for found in words.values()):
             return NUMBER_KIND
         name = next(iter(words))
-        raise UserError(f"{name} has {len(words[name])} whole numbers: type --task classes, ordinal (in their order) or number")
+        raise UserError(f"{name} has {len(words[name])} whole numbers: type --task classes, ordinal (in their order) or "
+                        f"number")
     if not any(numeric.values()) and all(len(found) > 2 for found in words.values()):
         return CLASSES_KIND
-    raise UserError(f"{', '.join(words)} are not of one kind (words, numbers, yes or no); predict them as separate competitions, "
+    raise UserError(f"{', '.join(words)} are not of one kind (words, numbers, yes or no); predict them as separate "
+                    f"competitions, "
                     "or type --task")
 
 
@@ -81,9 +87,9 @@ def rounded(values: pd.Series) -> tuple[float, float]:
     return float(f"{values.mean():.3g}"), float(f"{max(values.std(ddof=0), 1e-9):.3g}")
 
 
-def inputs_of(table: pd.DataFrame, columns: list[str]) -> dict[str, tuple[object, ...]]:
+def inputs_of(table: pd.DataFrame, columns: list[str]) -> dict[str, tuple[Any, ...]]:
     """Columns beside the pictures, as :class:`Source` has them: words in order, or mean and deviation of numbers."""
-    made: dict[str, tuple[object, ...]] = {}
+    made: dict[str, tuple[Any, ...]] = {}
     for name in columns:
         cells = table[name][~table[name].map(is_empty)]
         values, words = cells.map(number), {word(cell) for cell in cells}

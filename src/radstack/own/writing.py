@@ -53,12 +53,15 @@ WHAT = {LABELS_KIND: "labels that may be true together", NUMBER_KIND: "numbers: 
 
 
 def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, **numbers: object) -> str:
-    """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``pretrained``, ``choice``, ``window``."""
+    """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``pretrained``, ``choice``,
+    ``window``.
+    """
     imports = dict(IMPORTS)
     if groups_of(source):
         imports["radstack.scoring.metrics"] = ("ClassGroup",)
     lines = "\n".join(f"from {room} import {', '.join(names)}" for room, names in sorted(imports.items()))
-    return TEMPLATE.format(name=name, title=title.replace('"', "'"), pictures=pictures, imports=lines, source=_source(source),
+    plain = title.replace('"', "'")
+    return TEMPLATE.format(name=name, title=plain, pictures=pictures, imports=lines, source=_source(source),
                            layout=_wrapped(as_code(layout)), metric=_wrapped(metric), **numbers)
 
 

@@ -127,6 +127,10 @@ class Sampling:
     """How often an epoch visits each row, balanced or not; each visit is augmented differently."""
     per_series: int = 0
     """0 visits every row; n visits n random slices of each series an epoch (SeuTao, RSNA 2019 first place)."""
+    weight: str = ""
+    """Column of the row table: how often an epoch visits a row, relative to the others (a fraction at random); "" for
+    once.
+    """
     keep: str = ""
     """A pandas query on the index for rows to train on, e.g. ``brain_range > 60``; the rest are still predicted."""
 

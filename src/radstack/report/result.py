@@ -12,6 +12,7 @@ from radstack.report.evidence import Evidence
 from radstack.report.leaderboard import leaderboard
 from radstack.report.plots import COLORS, figure, svg
 from radstack.report.terminal import unbeaten_models
+from radstack.scoring.named import direction
 
 LIMITS = ("constant", "floor")
 """Rows of the score table that are no model."""
@@ -92,6 +93,9 @@ def scores_table(evidence: Evidence) -> Table:
     kinds |= {one.name: "without a picture" for one in evidence.context.competition.pages.baselines}
     shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],
                           "out of fold": table["score"], "low": table["low"], "high": table["high"]})
+    also = evidence.task.metric.also
+    if also in table:
+        shown = shown.assign(**{name: table[name] for name in (also, f"{also} low", f"{also} high")})
     if "efficiency" in table:
         shown["efficiency"] = table["efficiency"]
     shown = shown.assign(**{group.name: table[f"loss {group.name}"] for group in evidence.task.metric.groups})
@@ -103,6 +107,7 @@ def scores_table(evidence: Evidence) -> Table:
     notes = [f"{split}: {labels}" for split, labels in evidence.context.competition.pages.labels.items()]
     note = "Efficiency is (constant - score) / (constant - floor). " if "efficiency" in shown else ""
     efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
+    note += f"{also}: {direction(also)}. " if also in table else ""
     return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),
                  strong=(evidence.final,))
 

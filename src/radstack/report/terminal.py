@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from radstack.recipes.competition import Competition
+from radstack.scoring.named import direction
 
 WIDTH = 100
 """Characters of a line."""
@@ -20,10 +21,11 @@ def score_lines(competition: Competition, scores: pd.DataFrame) -> Iterator[str]
     have no score and are named below the table.
     """
     train, test = (scores[scores["split"] == split].set_index("model") for split in ("out of fold", "test"))
-    yield from textwrap.wrap(f"{competition.title}: {competition.metric}, lower is better", WIDTH)
+    also = f"; {competition.metric.also}, {direction(competition.metric.also)}" if competition.metric.also else ""
+    yield from textwrap.wrap(f"{competition.title}: {competition.metric}, lower is better{also}", WIDTH)
     for split, labels in competition.pages.labels.items():
         yield from textwrap.wrap(f"{split}, {competition.metric}, labels: {labels}", WIDTH)
-    yield from _aligned(_columns(train[train["score"].notna()], test))
+    yield from _aligned(_columns(train[train["score"].notna()], test, competition.metric.also))
     partial = list(train.index[train["score"].isna()])
     yield from _packed("some targets only, see the page: ", partial) if partial else ()
     for line in unbeaten_models(train, [one.name for one in competition.pages.baselines]):
@@ -51,12 +53,16 @@ def localization_lines(table: pd.DataFrame) -> Iterator[str]:
     yield from _packed("localization of phantoms; ", [f"{row.measure}: {row.value:.4g}" for row in table.itertuples()])
 
 
-def _columns(train: pd.DataFrame, test: pd.DataFrame) -> list[list[str]]:
+def _columns(train: pd.DataFrame, test: pd.DataFrame, also: str = "") -> list[list[str]]:
     """The printed table column by column, each with its heading first."""
     form = ".4f" if train.loc["constant", "score"] < SMALL else ".2f"
     spans = [f"{row.low:{form}} to {row.high:{form}}" for row in train.itertuples()]
     columns = [["model", *train.index], ["out of fold", *_numbers(train["score"], form)],
                ["95 % interval", *spans]]
+    if also in train:
+        columns += [[also, *_numbers(train[also], ".3f")],
+                    ["95 % interval", *(f"{low:.3f} to {high:.3f}" for low, high in
+                                        zip(train[f"{also} low"], train[f"{also} high"]))]]
     for name, table in (("", train), ("test", test.reindex(train.index))):
         columns += [[name, *_numbers(table["score"], form)]] if name and len(test) else []
         known = "efficiency" in table and table["efficiency"].notna().any()

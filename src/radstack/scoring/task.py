@@ -12,7 +12,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.progress import track
 from radstack.core.registry import pick
-from radstack.scoring import metrics
+from radstack.scoring import metrics, named
 from radstack.scoring.intervals import interval
 from radstack.scoring.metrics import ClassGroup
 
@@ -45,6 +45,10 @@ KINDS: dict[str, Kind] = {
         NUMBERS, lambda truth, predicted, metric: metrics.absolute_errors(truth, predicted), lambda labels: labels.median(),
         lambda predicted, metric: predicted, lambda linked, metric: linked,
         lambda truth, predicted, metric: metrics.error_summary(truth, predicted)),
+    "mean squared error": Kind(
+        NUMBERS, lambda truth, predicted, metric: metrics.absolute_errors(truth, predicted)**2, lambda labels: labels.mean(),
+        lambda predicted, metric: predicted, lambda linked, metric: linked,
+        lambda truth, predicted, metric: metrics.error_summary(truth, predicted)),
     "classification error": Kind(
         CLASSES, lambda truth, predicted, metric: metrics.error_rates(truth, predicted, metric.groups),
         lambda labels: labels.mean(), lambda predicted, metric: metrics.log_shares(predicted, metric.clip),
@@ -64,6 +68,8 @@ class Metric:
     clip: float = metrics.CLIP  # Probabilities are kept this far from 0 and 1; not used for numbers
     groups: tuple[ClassGroup, ...] = ()
     """Targets of which one holds, group by group in their order, for a kind that scores classes; empty for the others."""
+    also: str = ""
+    """A score by its name (:mod:`radstack.scoring.named`), shown beside this one: what cannot be a mean of rows' losses."""
 
     @property
     def kind(self) -> Kind:
@@ -183,5 +189,8 @@ def _scores(table: pd.DataFrame, rows: pd.DataFrame, parts: pd.DataFrame, task: 
     members = parts.set_index("id").loc[both["id"]]
     stratified = {f"score {name}": float(losses[held.to_numpy()].mean()) if held.any() else float("nan")
                   for name, held in members.items()}
-    return {"rows": len(both), "score": score.value, "low": score.low, "high": score.high,
+    also = task.metric.also
+    beside = dict(zip((also, f"{also} low", f"{also} high"), named.with_interval(
+        also, truth, predicted, task.metric.sizes, both["group"]))) if also and len(both) else {}
+    return {"rows": len(both), "score": score.value, "low": score.low, "high": score.high, **beside,
             **task.metric.details(truth, predicted, task.targets), **stratified}

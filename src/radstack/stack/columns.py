@@ -32,7 +32,8 @@ class Columns(Method):
         seen = self._features(rows)
         mean = np.nan_to_num(np.nanmean(seen, axis=0)) if len(seen) else np.zeros(seen.shape[1])
         spread = np.nan_to_num(np.nanstd(seen, axis=0))
-        spread = np.where(spread > 1e-9 * np.maximum(1, abs(mean)), spread, np.inf)  # what is the same everywhere says nothing
+        # What is the same everywhere says nothing.
+        spread = np.where(spread > 1e-9 * np.maximum(1, abs(mean)), spread, np.inf)
         x = np.nan_to_num((seen - mean) / spread)
         weights = self._weights(x, rows)
         return Fitted(self, (mean, 1 / spread, weights), {"features": int(np.isfinite(spread).sum())})

@@ -148,6 +148,10 @@ def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, 
     if sampling.rare_class and sampling.rare_copies:
         rare = visit[rows[sampling.rare_class].to_numpy()[visit] > 0.5]
         visit = np.concatenate([visit, np.repeat(rare, sampling.rare_copies)])
+    if sampling.weight:
+        check_name(list(rows.columns), sampling.weight, "column of the row table for sampling.weight,")
+        share = rows[sampling.weight].to_numpy(np.float64)[visit]
+        visit = np.repeat(visit, np.floor(share / share.mean() + rng.random(len(visit))).astype(int))
     if sampling.balance:
         held = [(rows[list(names)].to_numpy()[visit] > 0.5).any(axis=1) for names in sampling.balance]
         visit = _balanced(visit, held, rng)

@@ -1,0 +1,350 @@
+"""A competition of one's own from a folder and a table: thirty layouts, twenty wrong inputs, one whole way to an answer."""
+
+import importlib.util
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import make_dicom
+from scripts import run_script
+
+from radstack.commands.new_competition import Wish, new_competition
+from radstack.core.errors import UserError
+from radstack.recipes.competition import Competition
+from radstack.running.cli import make_context
+from radstack.running.context import Context, Options
+from radstack.stages.cache import cache
+from radstack.stages.folds import deal_folds, make_index
+from radstack.stages.localize import localize
+from radstack.stages.submit import submit_constant
+
+COUNT = 36
+"""Ids of a layout."""
+
+
+def drawn(rng: np.random.Generator, value: float, bits: int = 8) -> np.ndarray:
+    """A noisy picture of any size, brighter in the middle for a larger ``value`` (0 to 1)."""
+    height, width = rng.integers(24, 48, 2)
+    pixels = rng.normal(0.3, 0.1, (height, width))
+    pixels[height // 3:2 * height // 3, width // 3:2 * width // 3] += 0.5 * value
+    return (np.clip(pixels, 0, 1) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def put(path: Path, pixels: np.ndarray, **elements: object) -> None:
+    """Write a picture in the kind of its ending; ``elements`` are those of a DICOM file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.endswith((".nii.gz", ".nrrd")):
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(np.stack([pixels] * 5).astype(np.int16))
+        image.SetSpacing((1.0, 1.0, 5.0))
+        sitk.WriteImage(image, str(path))
+    elif path.suffix == ".dcm":
+        make_dicom(path, pixels.astype(np.uint16), **elements)
+    else:
+        assert cv2.imwrite(str(path), pixels)
+
+
+def read_back(place: Path, name: str, variant: str = "SMALL") -> Competition:
+    """What the written module says, imported under a name of its own."""
+    file = place / "mine" / name / "__init__.py"
+    spec = importlib.util.spec_from_file_location(f"own_{uuid.uuid4().hex}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, variant)
+
+
+def wish(place: Path, **more: object) -> Wish:
+    """The options of a layout below ``place``: ``pictures`` and ``labels.csv``."""
+    return Wish("dots", place / "pictures", place / "labels.csv", place / "mine", place, **more)
+
+
+def through(place: Path) -> tuple[Context, pd.DataFrame]:
+    """Stages 01 to 03 and a constant submission, which is checked; the context and the row table."""
+    context = make_context(read_back(place, "dots"), Options(data_dir=str(place), out_dir=str(place), workers=1))
+    make_index(context)
+    deal_folds(context)
+    localize(context)
+    cache(context)
+    submit_constant(context)
+    return context, pd.read_parquet(context.paths.cache / "rows.parquet")
+
+
+class Layout:
+    """A folder and a table as chance has them."""
+
+    def __init__(self, place: Path, seed: int) -> None:
+        """Draw everything; ``options`` are what a person would type."""
+        self.place, self.rng, self.options = place, np.random.default_rng(seed), {}
+        self.kind = ("png", "jpg", "tif16", "dcm", "png16", "mixed", "volume", "series", "many", "order")[seed % 10]
+        self.task = ("words", "zeros", "number", "classes", "labels", "ordinal")[seed % 6]
+        self.separator = ",;\t"[seed // 2 % 3]
+        self.rows = [self.row(number) for number in range(COUNT)]
+        self.write()
+
+    def row(self, number: int) -> dict[str, str]:
+        """One row of the table, and its files."""
+        value, rng = number % 3 / 2, self.rng
+        comma = str.replace if self.separator == ";" else (lambda text, *_: text)
+        row = {"words": {"finding": ("no", "yes")[number % 2]}, "zeros": {"finding": str(number % 2)},
+               "number": {"age": comma(f"{value * 40 + rng.uniform(0, 9):.1f}", ".", ",")},
+               "classes": {"stage": ("young", "middle", "old")[number % 3]}, "ordinal": {"grade": str(number % 3)},
+               "labels": {"fluid": str(number % 2), "air": ("FALSE", "TRUE")[number % 3 == 0]}}[self.task]
+        return {"id": self.draw(number, value), **row, "sex": "FM"[number % 2], "patient": f"p{number // 2:02d}"}
+
+    def draw(self, number: int, value: float) -> str:
+        """Write the pictures of one id; what the table calls it."""
+        folder, name = self.place / "pictures", f"k{number:03d}"
+        nested = folder / f"site{number % 4}" if self.kind in ("jpg", "dcm") else folder
+        if self.kind == "many":
+            for view in "ab":
+                put(folder / f"{name}_{view}.png", drawn(self.rng, value))
+        elif self.kind == "series":
+            for place in range(3):
+                put(folder / name / f"{place}.dcm", drawn(self.rng, value, 12), Modality="MR", PatientID=name,
+                    ImagePositionPatient=[0, 0, 5.0 * place], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+        else:
+            ending = {"png": "png", "jpg": "JPG", "tif16": "tif", "dcm": "dcm", "png16": "png", "order": "png",
+                      "mixed": ("png", "jpg", "tif")[number % 3], "volume": ("nii.gz", "nrrd")[number % 2]}[self.kind]
+            bits = 12 if self.kind in ("dcm", "volume") else 16 if self.kind.endswith("16") else 8
+            modality = {"Modality": ("DX", "CT")[number % 2], "PatientID": f"p{number // 2:02d}"}
+            put(nested / f"{name}.{ending}", drawn(self.rng, value, bits), **modality if ending == "dcm" else {})
+        return name
+
+    def write(self) -> None:
+        """The table, and the options that it asks for."""
+        table = pd.DataFrame(self.rows)
+        self.options["target"] = {"number": ("age",), "classes": ("stage",), "ordinal": ("grade",),
+                                  "labels": ("fluid", "air")}.get(self.task, ("finding",))
+        if self.task == "ordinal":
+            self.options["task"] = "ordinal"
+        if self.kind == "order":
+            table["slice"] = [str(number % 2) for number in range(COUNT)]
+            self.options["order"] = "slice"
+        if self.rng.random() < 0.5:
+            self.options["columns"] = ("sex",)
+        if self.rng.random() < 0.5:
+            table["id"] = table["id"] + ".png" if self.kind in ("png", "png16", "order") else table["id"]
+        if self.rng.random() < 0.4:  # pictures elsewhere, reached by links
+            shutil.move(self.place / "pictures", self.place / "store")
+            (self.place / "pictures").mkdir()
+            (self.place / "pictures/linked").symlink_to(self.place / "store", target_is_directory=True)
+        if self.rng.random() < 0.4:
+            last = table.index >= COUNT - 8
+            sample = pd.DataFrame({"id": table.loc[last, "id"], **dict.fromkeys(self.options["target"], "0")})
+            sample.to_csv(self.place / "sample.csv", index=False)
+            table.loc[last, list(self.options["target"])] = ""
+            self.options["sample"] = self.place / "sample.csv"
+        table.to_csv(self.place / "labels.csv", index=False, sep=self.separator)
+
+
+ENDED: dict[int, bool] = {}
+"""Seed of each layout that was tried -> whether it led to a submission."""
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_layout_ends_in_a_submission_or_in_one_line(tmp_path, seed):
+    layout = Layout(tmp_path, seed)
+    try:
+        plan = new_competition(wish(tmp_path, **layout.options), ())
+    except UserError as error:
+        assert "\n" not in str(error) and not (tmp_path / "mine").exists() and not (tmp_path / "input").exists()
+        ENDED[seed] = False
+        return
+    assert len(plan.text.splitlines()) <= 60 and max(map(len, plan.text.splitlines())) <= 125
+    context, rows = through(tmp_path)
+    submission = pd.read_csv(tmp_path / "submissions/dots-small/constant.csv")
+    asked = pd.read_csv(tmp_path / "input/dots/sample_submission.csv", dtype=str)
+    assert len(submission) == len(asked) and rows["id"].is_unique
+    train, test = (set(rows.loc[rows["split"] == split, "group"]) for split in ("train", "test"))
+    assert train and test and not train & test
+    assert rows.loc[rows["split"] == "test", list(context.competition.targets)].isna().all().all()
+    ENDED[seed] = True
+
+
+def test_most_of_the_layouts_are_valid():
+    assert len(ENDED) < 30 or sum(ENDED.values()) >= 20, [seed for seed, valid in ENDED.items() if not valid]
+
+
+def table_of(place: Path, **columns: object) -> pd.DataFrame:
+    """Twenty-four PNG files and their table, which ``columns`` change: a value for all, or one a row; None takes it out."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        put(place / f"pictures/k{number:02d}.png", drawn(rng, number % 2))
+    table = pd.DataFrame({"id": [f"k{number:02d}" for number in range(24)], "finding": ["no", "yes"] * 12,
+                          "patient": [f"p{number // 2}" for number in range(24)]})
+    for name, values in columns.items():
+        table = table.drop(columns=name) if values is None else table.assign(**{name: values})
+    table.to_csv(place / "labels.csv", index=False)
+    return table
+
+
+def write_raw(place: Path, text: str, coding: str = "utf-8") -> None:
+    """The table as these characters."""
+    (place / "labels.csv").write_bytes(text.encode(coding))
+
+
+def sample_of(place: Path, **columns: object) -> Path:
+    """A sample submission with these columns."""
+    pd.DataFrame(columns).to_csv(place / "sample.csv", index=False)
+    return place / "sample.csv"
+
+
+def mixed_endings(place: Path) -> None:
+    """Half of the ids with an ending, half without."""
+    table_of(place, id=[f"k{number:02d}{'.png' * (number % 2)}" for number in range(24)])
+
+
+def copied_names(place: Path) -> None:
+    """Two files of one name in two folders."""
+    table_of(place)
+    shutil.copytree(place / "pictures", place / "pictures/again")
+
+
+def only(place: Path, count: int) -> None:
+    """All but ``count`` pictures deleted."""
+    table_of(place)
+    for file in sorted((place / "pictures").glob("*.png"))[count:]:
+        file.unlink()
+
+
+def a_zip(place: Path) -> None:
+    """The pictures packed."""
+    table_of(place)
+    shutil.make_archive(str(place / "packed"), "zip", place / "pictures")
+    shutil.rmtree(place / "pictures")
+    (place / "packed.zip").rename(place / "pictures")
+
+
+def dead_links(place: Path) -> None:
+    """Links to pictures that are not there."""
+    only(place, 0)
+    for number in range(24):
+        (place / f"pictures/k{number:02d}.png").symlink_to(place / "nowhere" / str(number))
+
+
+
+
+def seen_as(**columns: object) -> Callable[[Path], object]:
+    """:func:`table_of` with these columns."""
+    return partial(table_of, **columns)
+
+
+def text(words: str, coding: str = "utf-8") -> Callable[[Path], object]:
+    """Pictures, and these characters as their table."""
+    return lambda place: (table_of(place), write_raw(place, words, coding))
+
+
+NAMES = [f"k{number:02d}" for number in range(24)]
+ANSWERED = ["no", "yes"] * 11 + ["", ""]
+"""Labels of all but the last two."""
+WRONG: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
+    "a column that is missing": (table_of, {"target": ("tumor",)}, "no such column"),
+    "an input that is missing": (table_of, {"columns": ("age",)}, "no such column"),
+    "an empty folder": (partial(only, count=0), {}, "holds no picture"),
+    "a folder of one picture": (partial(only, count=1), {}, "names the pictures"),
+    "no folder": (lambda place: write_raw(place, "id,finding\n1,0\n"), {}, "is not there"),
+    "pictures in a zip": (a_zip, {}, "unpack it"),
+    "dead links": (dead_links, {}, "holds no picture"),
+    "ids with and without ending": (mixed_endings, {}, "have no picture"),
+    "an id twice with two labels": (seen_as(id=["k01", *NAMES[1:]]), {}, "rows that differ"),
+    "two files of one name": (copied_names, {}, "both answer to"),
+    "one class": (seen_as(finding="no"), {}, "nothing to learn"),
+    "no label at all": (seen_as(finding=""), {}, "have a label"),
+    "forty classes of one": (seen_as(finding=[f"c{number}" for number in range(24)]), {}, "fewer than 3"),
+    "labels for test": (table_of, {"sample": {"id": ["k00"], "finding": ["0"]}}, "have a label"),
+    "a group in both parts": (seen_as(finding=ANSWERED, patient=["a", "a", *["b", "c"] * 10, "a", "a"]),
+                              {"sample": {"id": ["k23"], "finding": ["0"]}, "group": "patient"}, "in train and in test"),
+    "a table in cp1252": (text("id,finding\nk\u00e4se,1\n", "cp1252"), {}, "UTF-8"),
+    "a line too short": (text("id;finding\nk00;0\nk01\n"), {}, "line 3"),
+    "an empty table": (text("id,finding\n"), {}, "no row"),
+    "two columns that may be predicted": (seen_as(other=["a", "b", "c"] * 8), {}, "type --target"),
+    "two columns that may be the id": (seen_as(twin=NAMES[::-1]), {"target": ("finding",)}, "could both name"),
+    "whole numbers of no clear kind": (seen_as(finding=["0", "1", "2"] * 8), {}, "type --task"),
+    "a sample of another task": (seen_as(finding=ANSWERED), {"sample": {"id": NAMES[22:], "a": "0", "b": "0"},
+                                                             "target": ("finding",)}, "asks for"),
+    "a metric of another task": (table_of, {"metric": "rmse"}, "metric"),
+    "a name that cannot be one": (table_of, {"name": "My Competition"}, "cannot name"),
+    "a name that is taken": (table_of, {"name": "ich"}, "take another name"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_input_is_one_line_and_nothing_is_written(tmp_path, what, capsys):
+    make, options, words = WRONG[what]
+    make(tmp_path)
+    options = dict(options)
+    if isinstance(options.get("sample"), dict):
+        options["sample"] = sample_of(tmp_path, **options["sample"])
+    before = {path.name for path in tmp_path.iterdir()}
+    wished = wish(tmp_path, **{name: value for name, value in options.items() if name != "name"})
+    if "name" in options:
+        wished = replace(wished, name=options["name"])
+    with pytest.raises(UserError, match=words) as raised:
+        new_competition(wished, ("ich",))
+    assert "\n" not in str(raised.value) and {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_dry_run_prints_the_file_and_writes_nothing_and_nothing_is_overwritten(tmp_path, capsys):
+    table_of(tmp_path)
+    plan = new_competition(wish(tmp_path), (), dry_run=True)
+    printed = capsys.readouterr().out
+    assert plan.text in printed and "12 by column patient" in printed and len(plan.lines) <= 24
+    assert not (tmp_path / "mine").exists() and not (tmp_path / "input").exists()
+    new_competition(wish(tmp_path), ())
+    with pytest.raises(UserError, match="nothing is overwritten"):
+        new_competition(wish(tmp_path), ())
+
+
+def test_near_duplicates_stay_together_where_no_column_names_the_patient(tmp_path):
+    table_of(tmp_path, patient=None)
+    for number in range(0, 24, 2):  # each picture once more, a little brighter
+        pixels = cv2.imread(str(tmp_path / f"pictures/k{number:02d}.png"), cv2.IMREAD_UNCHANGED)
+        brighter = np.clip(pixels.astype(int) + 3, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"pictures/k{number + 1:02d}.png"), brighter)
+    plan = new_competition(wish(tmp_path), (), dry_run=True)
+    rows = pd.concat([plan.train[["id", "group"]], plan.test[["id", "group"]]])
+    assert rows["group"].nunique() == 12 and (rows.groupby("group")["id"].nunique() == 2).all()
+    assert any("no column says whose" in line for line in plan.lines)
+
+
+STAGES = [path.stem for path in sorted((Path(__file__).parents[1] / "src").glob("0[0-9]_*.py"))]
+
+
+@pytest.mark.slow
+def test_two_commands_lead_from_a_folder_to_a_submission_an_answer_and_a_bundle(tmp_path):
+    table_of(tmp_path, sex=["F", "M", "M"] * 8)
+    place = {"RADSTACK_COMPETITIONS": str(tmp_path / "mine"), "TORCH_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    folders = ["--data-dir", tmp_path, "--out-dir", tmp_path]
+    (tmp_path / "mine").mkdir()
+    made = run_script("new_competition", "dots", "--pictures", tmp_path / "pictures", "--labels", tmp_path / "labels.csv",
+                      "--target", "finding", "--columns", "sex", "--data-dir", tmp_path, **place)
+    assert made.returncode == 0, made.stdout + made.stderr
+    for script in STAGES:
+        done = run_script(script, "dots", "--recipes", "small", "--all-stages", *folders, **place)
+        assert done.returncode == 0, done.stdout + done.stderr
+    submission = pd.read_csv(tmp_path / "submissions/dots-small/final.csv")
+    sample = pd.read_csv(tmp_path / "input/dots/sample_submission.csv")
+    assert list(submission) == ["id", "finding"] and submission["id"].tolist() == sample["id"].tolist()
+    scores = pd.read_csv(tmp_path / "reports/dots-small/scores.csv")
+    assert {"constant", "metadata", "resnet", "final"} <= set(scores["model"]) and scores["roc_auc"].notna().any()
+    test = tmp_path / "later"
+    test.mkdir()
+    for name in sample["id"]:
+        shutil.copy(tmp_path / f"pictures/{name}.png", test)
+    pd.read_csv(tmp_path / "input/dots/test.csv", dtype=str)[["id", "sex"]].to_csv(tmp_path / "sexes.csv", index=False)
+    answered = run_script("apply", "dots", "--recipes", "small", test, tmp_path / "answers.csv", "--columns",
+                          tmp_path / "sexes.csv", *folders, **place)
+    assert answered.returncode == 0, answered.stdout + answered.stderr
+    answers = pd.read_csv(tmp_path / "answers.csv").set_index("id")["finding"]
+    np.testing.assert_allclose(answers[submission["id"]], submission["finding"], atol=1e-6)
+    packed = run_script("bundle", "dots", "--recipes", "small", *folders, **place)
+    assert packed.returncode == 0, packed.stdout + packed.stderr
+    assert (tmp_path / "bundles/dots-small/src/competitions/dots/__init__.py").exists()
