@@ -622,3 +622,51 @@ def test_the_callers_random_state_is_left_alone(tmp_path):
     torch.manual_seed(5)
     fit_fold(change(BASE, epochs=1), made(), 0, (1, 1), tmp_path, "cpu", lambda _: None)
     assert torch.equal(torch.rand(1), expected)
+
+
+def shuffled(arrays, seed=1):
+    """The same with labels that nothing says anything about."""
+    labels = arrays.labels.copy()
+    known = arrays.fold >= 0
+    labels[known] = np.random.default_rng(seed).permutation(labels[known])
+    return replace(arrays, labels=labels)
+
+
+def test_training_ends_by_patients_that_are_held_out_inside_the_training_rows(tmp_path):
+    recipe, said = replace(BASE, lr=1e-2, epochs=6, bag=2, inner=2), []
+    arrays = made(series=60)
+    learned = fit_fold(recipe, arrays, 0, (1, 2), tmp_path / "a", "cpu", said.append)
+    nothing = fit_fold(recipe, shuffled(arrays), 0, (1, 2), tmp_path / "b", "cpu", said.append)
+    assert len(learned.losses) > len(nothing.losses) >= 1  # by heart is all that can be learned of shuffled labels
+    lines = [line for line in said if "patients held out in training" in line]
+    assert lines == [f"base ends after {len(one.losses)} of 6 epochs, by patients held out in training"
+                     for one in (learned, nothing)]
+    as_many = replace(recipe, inner=0, epochs=len(learned.losses))
+    fixed = fit_fold(as_many, arrays, 0, (1, 2), tmp_path / "c", "cpu", said.append)
+    assert np.array_equal(fixed.predictions, learned.predictions)
+
+
+def test_the_scored_fold_has_no_say_in_when_training_ends():
+    arrays, recipe = made(series=30), replace(BASE, lr=1e-2, epochs=3, inner=2)
+    other = arrays.labels.copy()
+    other[arrays.fold == 0] = 1 - other[arrays.fold == 0]
+    ends = [train.ending(recipe, one, 0, (1, 2), CPU, str) for one in (arrays, replace(arrays, labels=other))]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("series", [4, 60])
+def test_what_ended_early_is_applied_as_it_was_scored(series, tmp_path):
+    """Also where one patient alone is learned from, who cannot be held out."""
+    arrays = made(series=60)
+    if series == 4:
+        arrays = replace(arrays, fold=np.where(arrays.fold > 0, np.where(arrays.group == "patient1", 1, 0), arrays.fold))
+    recipe = replace(BASE, lr=1e-2, epochs=4, bag=3, inner=3)
+    fitted = fit_fold(recipe, arrays, 0, (1, 2), tmp_path, "cpu", lambda _: None)
+    new = replace(arrays, fold=np.full_like(arrays.fold, -1))
+    again = train.apply_fold(recipe, new, 0, fitted.weights, CPU, (1, 2))
+    assert np.allclose(again[fitted.test_rows], fitted.test_predictions, atol=1e-6)  # series share other batches here
+
+
+def test_one_part_cannot_be_held_out():
+    with pytest.raises(UserError, match="inner is 1"):
+        replace(BASE, inner=1)

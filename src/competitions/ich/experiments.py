@@ -188,6 +188,28 @@ def stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm: di
     )
 
 
+def few_stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm: dict[str, object],
+                 forest: dict[str, object]) -> tuple[Stacker, ...]:
+    """Level two likewise for tens of patients: each model is shrunk, and ``final`` is what cross-fitting chooses.
+
+    What is kept of a model is the shrunk one, ``<name>_shrunk``, which is not worse than the constant predictor.
+    """
+    shrunk = {name: f"{name}_shrunk" for name in (*networks, *sequences)}
+    averaged = tuple(shrunk[name] for name in networks)
+    candidates = ("smooth", "smooth_wide", *(shrunk[name] for name in sequences), "lightgbm", "forest")
+    return (
+        *(Stacker(new, "shrink", (name,)) for name, new in shrunk.items()),
+        Stacker("mean", "mean", averaged),
+        Stacker("smooth", "smooth", ("mean",)),
+        Stacker("smooth_wide", "smooth", ("mean",), {"kernel": (1, 2, 3, 2, 1)}, note="slices of 5 mm: blood spans several"),
+        Stacker("lightgbm", "lightgbm", tuple(shrunk.values()), lightgbm),
+        Stacker("forest", "forest", tuple(shrunk.values()), forest),
+        Stacker("chosen", "choose", candidates),
+        Stacker("final", "calibrate", ("chosen",), {"margin": 2.0}),
+        Stacker("any_raised", "raise_any", ("final",), note="p_any >= the largest subtype: measured, not submitted"),
+    )
+
+
 EXTRA_FEATURES = ("brain_ratio", "brain_range", "head_share")
 STACKERS = stackers(tuple(experiment.name for experiment in EXPERIMENTS),
                     tuple(sequence.name for sequence in SEQUENCES),

@@ -4,7 +4,7 @@
 """
 
 from competitions.ich import COMPETITION
-from competitions.ich.experiments import EXTRA_FEATURES, LEARNED, LITE0, stackers
+from competitions.ich.experiments import EXTRA_FEATURES, LEARNED, LITE0, few_stackers
 from competitions.ich.views import neighbors, three_windows
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe
@@ -56,7 +56,7 @@ SMALL = change(
     models__experiments=EXPERIMENTS,
     models__on_call=(*COMPETITION.models.experiments, *COMPETITION.models.on_call),
     models__sequences=SEQUENCES,
-    models__stackers=stackers(
+    models__stackers=few_stackers(
         tuple(experiment.name for experiment in EXPERIMENTS), tuple(sequence.name for sequence in SEQUENCES),
         {"columns": EXTRA_FEATURES, "lr": 0.05, "leaves": 8, "depth": 3, "leaf_rows": 100, "patience": 50, "threads": 1},
         {"columns": EXTRA_FEATURES, "trees": 100}),

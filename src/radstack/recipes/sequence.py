@@ -76,7 +76,10 @@ class Sequence:
     milestones: tuple[int, ...] = ()
     """Epochs that start with a ``gamma`` times lower rate."""
     epochs: int = 12
-    """Fixed; no choice on the scored fold."""
+    """Fixed; no choice on the scored fold. With ``inner`` the most."""
+    inner: int = 0
+    """Parts of the training patients. Each is held out once, and what the others learn says after how many epochs to end;
+    then all train for as many. For few patients, of whom a model soon knows each by heart; 0 for none."""
     bag: int = 12
     """Predictions of this many last epochs are averaged."""
     batch_size: int = 4
@@ -102,5 +105,7 @@ class Sequence:
         """Refuse a recipe that would predict nothing."""
         if min(self.epochs, self.bag, self.batch_size) < 1:
             raise UserError(f"{self.name}: epochs, bag and batch_size must be at least 1")
+        if self.inner < 0 or self.inner == 1:
+            raise UserError(f"{self.name}: inner is {self.inner}; take 2 parts or more, or 0 for none")
         if isinstance(self.loss, Regression) and (self.logits or isinstance(self.model, TwoLevel)):
             raise UserError(f"{self.name}: logits and TwoLevel read the members' probabilities, and values have none")

@@ -218,6 +218,7 @@ BLENDS, TREES, STEPS, SLICES = "Weights of the blends", "What the trees look at"
 THEMES: dict[str, tuple[str, Show]] = {
     "weights": (BLENDS, weights), "climb": (BLENDS, weights), "linear": (BLENDS, weights),
     "lightgbm": (TREES, importances), "forest": (TREES, importances), "calibrate": (STEPS, calibration),
+    "choose": (BLENDS, weights), "shrink": (STEPS, calibration),
     "smooth": (STEPS, kernels), "series_weights": (SLICES, along_slices), "series_forest": (SLICES, along_slices),
     "series_extra_trees": (SLICES, along_slices),
 }

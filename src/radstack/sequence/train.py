@@ -64,11 +64,40 @@ def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[f
         UserError: something is missing, or training does not stay finite.
     """
     check_arrays(arrays, recipe.members, fold)
-    device, key = torch.device(device), key_of(recipe, arrays, fold, normalized(class_weights))
+    device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if recipe.inner:
+            recipe = replace(recipe, epochs=ending(recipe, arrays, fold, class_weights, device, report), inner=0)
+        key = key_of(recipe, arrays, fold, normalized(class_weights))
         trainer = Trainer(recipe, arrays, fold, class_weights, device)
         Loop(trainer, checkpoint_path(folder, fold), key, checkpoint_seconds, report).run()
     return trainer.result()
+
+
+def ending(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], device: torch.device,
+           report: Report) -> int:
+    """After how many epochs the loss of patients held out inside the training rows is least, 1 to ``recipe.epochs``.
+
+    ``recipe.inner`` parts of the patients; the rows of ``fold`` have no say. Arguments as for :func:`fit_fold`; a run that
+    was killed finds the same.
+    """
+    patient = np.unique(arrays.group[arrays.start], return_inverse=True)[1]
+    fold_of_series = arrays.fold[arrays.start]
+    learned = (fold_of_series != fold) & (fold_of_series >= 0)
+    patients = np.random.default_rng([recipe.seed, fold]).permutation(np.unique(patient[learned]))
+    losses = np.zeros(recipe.epochs)
+    for part in np.array_split(patients, min(recipe.inner, len(patients))) if len(patients) > 1 else ():
+        held = learned & np.isin(patient, part)
+        trainer = Trainer(recipe, arrays, fold, class_weights, device, learned & ~held, held)
+        for epoch in range(recipe.epochs):
+            for batch in trainer.batches(Position(epoch)):
+                trainer.step(batch, Position(epoch))
+            losses[epoch] += trainer.held_loss() * held.sum()
+    if not losses.any():  # a single patient has nobody to be held out for
+        return recipe.epochs
+    best = int(losses.argmin()) + 1
+    report(f"{recipe.name} ends after {best} of {recipe.epochs} epochs, by patients held out in training")
+    return best
 
 
 def apply_fold(recipe: Sequence, arrays: Arrays, fold: int, weights: dict[str, torch.Tensor], device: str | torch.device,
@@ -90,7 +119,8 @@ def apply_fold(recipe: Sequence, arrays: Arrays, fold: int, weights: dict[str, t
     Raises:
         UserError: a prediction is not finite.
     """
-    trainer, models = Trainer(recipe, arrays, fold, class_weights, torch.device(device)), min(recipe.bag, recipe.epochs)
+    trainer = Trainer(recipe, arrays, fold, class_weights, torch.device(device))
+    models = 1 + max(int(name.partition(".")[0]) for name in weights)  # the recipe knows only the most
     for number in range(models):
         own = f"{number}."
         trainer.model.load_state_dict({name.removeprefix(own): value for name, value in weights.items()
@@ -121,7 +151,8 @@ class Trainer(Trainable):
     advice = "use --set precision=fp32 or a lower lr"
 
     def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...],
-                 device: torch.device) -> None:
+                 device: torch.device, learned: np.ndarray | None = None, held: np.ndarray | None = None) -> None:
+        """``learned`` and ``held``, bool [series]: other series to train on and to predict than the fold says."""
         self.recipe, self.arrays, self.fold = recipe, arrays, fold
         name = served(recipe.precision, device, "fp32")  # on a CPU an LSTM has no half precision
         self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(name, device)
@@ -134,9 +165,10 @@ class Trainer(Trainable):
         self.learning = averaging(self.model, device)
         fold_of_series = arrays.fold[arrays.start]
         series = whole(arrays.start, arrays.stop)
-        self.train_picks = series[(fold_of_series != fold) & (fold_of_series >= 0)]
-        self.wanted_picks = series[(fold_of_series == fold) | (fold_of_series < 0)]
-        self.wanted = np.flatnonzero((arrays.fold == fold) | arrays.is_test)
+        self.train_picks = series[(fold_of_series != fold) & (fold_of_series >= 0) if learned is None else learned]
+        asked = (fold_of_series == fold) | (fold_of_series < 0) if held is None else held
+        self.wanted_picks = series[asked]
+        self.wanted = np.flatnonzero(np.repeat(asked, arrays.stop - arrays.start))
         self.bag = np.zeros((len(self.wanted), targets), np.float32)
         self.losses, self.steps, self.kept = list[float](), list[float](), list[dict[str, torch.Tensor]]()
         self.stretches, self.bad_steps = recipe.epochs, BAD_STEPS
@@ -192,6 +224,19 @@ class Trainer(Trainable):
             raise UserError(f"{self.recipe.name}: {len(bad)} predictions are not finite, the first of index row {bad[0]}; "
                             f"predict again: {command('05_predict', ','.join(self.recipe.members))} --force")
         return out
+
+    @torch.inference_mode()
+    def held_loss(self) -> float:
+        """Mean loss over the series to predict, as the weights are."""
+        self.model.eval()
+        total, count = 0.0, 0
+        for at in range(0, len(self.wanted_picks), PREDICT_SERIES):
+            batch = self.feed.batch(self.wanted_picks[np.arange(at, min(at + PREDICT_SERIES, len(self.wanted_picks)))])
+            with self.amp:
+                outputs = self.model(batch)
+            rows = int((batch.rows >= 0).sum())
+            total, count = total + rows * float(loss(outputs[-1:], batch, self.objective)), count + rows
+        return total / count
 
     def state(self) -> dict[str, Any]:
         """Weights, optimizer, loss scale, losses, the bag's models and the sum of their predictions so far."""

@@ -1,6 +1,6 @@
 """Steps on one stream of predictions (the blend of the members, or one member): calibrate, smooth, raise the union."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -94,10 +94,24 @@ def crossfitted(predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarr
     With ``fold``, numbers [rows] of the folds that held patients out, a patient's fit knows none of his fold: it is used on
     networks that it has not met, and so it must be judged.
     """
-    fitted, parted = np.empty(len(y)), group if fold is None or len(np.unique(fold)) < 2 else fold
-    for rest, part in GroupKFold(min(PARTS, len(np.unique(parted)))).split(x, groups=parted):
+    fitted = np.empty(len(y))
+    for rest, part in _split(group, fold):
         fitted[part] = predict(x[rest], y[rest], x[part])
     return fitted
+
+
+def crossfitted_rows(answer: Callable[[np.ndarray], np.ndarray], group: np.ndarray,
+                     fold: np.ndarray | None = None) -> np.ndarray:
+    """Answers [rows, targets] likewise, of what takes the numbers of the rows to fit and answers for all rows."""
+    found = [(part, answer(rest)[part]) for rest, part in _split(group, fold)]
+    order = np.argsort(np.concatenate([part for part, _ in found]))
+    return np.concatenate([answers for _, answers in found])[order]
+
+
+def _split(group: np.ndarray, fold: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of the rows to fit and to predict, by folds where there are two, else by patients."""
+    parted = group if fold is None or len(np.unique(fold)) < 2 else fold
+    yield from GroupKFold(min(PARTS, len(np.unique(parted)))).split(group, groups=parted)
 
 
 @dataclass(frozen=True)

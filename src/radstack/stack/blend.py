@@ -30,7 +30,7 @@ class _Mixture(Method):
 
     def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
         """Probabilities by the weights ``state``, [members] or [members, targets]."""
-        return sigmoid(_mix(state, rows.linked))
+        return sigmoid(mix(state, rows.linked))
 
     def _weighted(self, weights: np.ndarray) -> Fitted:
         return Fitted(self, weights, {"weights": np.round(weights, 6).tolist()})
@@ -77,7 +77,7 @@ class Climb(_Mixture):
         bags = [_climb(rows.linked[:, bag], rows.truth[bag], class_weights, self.steps) for bag in self._draw(rows)]
         mixture = np.mean(bags, axis=0)
         alone = min(_loss(member, rows.truth, class_weights) for member in rows.linked)
-        if _loss(_mix(mixture, rows.linked), rows.truth, class_weights) > alone:
+        if _loss(mix(mixture, rows.linked), rows.truth, class_weights) > alone:
             mixture = _climb(rows.linked, rows.truth, class_weights, self.steps)
         return self._weighted(mixture)
 
@@ -88,15 +88,20 @@ class Climb(_Mixture):
         return [np.isin(rows.group, rng.permutation(patients)[:take]) for _ in range(self.bags)]
 
 
-def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
-    """Weights of the members, float64 [members], for ``logits`` [members, rows, targets] and 0/1 ``truth``."""
+def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray,
+                       penalty: float = 0.0) -> np.ndarray:
+    """Weights of the members, float64 [members], for ``logits`` [members, rows, targets] and 0/1 ``truth``.
+
+    ``penalty`` times their squared distance from equal weights is added to the mean loss.
+    """
     count = len(logits)
     flat, scale = logits.reshape(count, -1), class_weights / len(truth)
 
     def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = _mix(weights, logits)
+        mixed, off = mix(weights, logits), weights - 1 / count
         residual = (sigmoid(mixed) - truth) * scale
-        return _loss(mixed, truth, class_weights), flat @ residual.reshape(-1)
+        return (_loss(mixed, truth, class_weights) + penalty * float(off @ off),
+                flat @ residual.reshape(-1) + 2 * penalty * off)
 
     found = minimize(loss_and_slope, np.full(count, 1 / count), jac=True, method="SLSQP", bounds=[(0, 1)] * count,
                      constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
@@ -105,7 +110,7 @@ def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.
     return positive / positive.sum()
 
 
-def _mix(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def mix(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """Weighted sum of ``logits`` over members, [rows, targets]; ``weights`` is [members] or [members, targets]."""
     return np.einsum("m,mrt->rt" if weights.ndim == 1 else "mt,mrt->rt", weights.astype(np.float32), logits)
 
@@ -114,6 +119,11 @@ def _loss(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray) -> f
     """Weighted log loss of logits, without a detour through probabilities: ln(1 + e^z) - y z."""
     losses = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))) - truth * logits
     return float(losses.mean(axis=0, dtype=np.float64) @ class_weights)
+
+
+def mixed_loss(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
+    """Weighted log loss of each row of ``logits`` [rows, targets], float64 [rows]."""
+    return (np.logaddexp(0, logits) - truth * logits) @ class_weights
 
 
 def _climb(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray, steps: int) -> np.ndarray:

@@ -29,6 +29,11 @@ class Method:
     screened: ClassVar[bool] = True
     """Whether it works without some of its members."""
 
+    rivals: ClassVar[tuple[str, ...]] = ()
+    """What stands in for it wherever it is worse out of fold, also where it is not what is submitted: MEAN, CONSTANT."""
+    members_stand_in: ClassVar[bool] = False
+    """Whether each of its members may stand in likewise."""
+
     def plain(self, rows: Rows) -> np.ndarray:
         """What the method must not be worse than: the members' plain mean, float [rows, targets]."""
         return rows.task.metric.unlink(rows.blend)

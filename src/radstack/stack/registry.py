@@ -10,6 +10,7 @@ from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
 from radstack.stack.blend import Climb, Mean, Weights
 from radstack.stack.classes import ClassLightGBM, ClassMean
 from radstack.stack.columns import Columns, SeriesAverage
+from radstack.stack.few import Choose, Shrink
 from radstack.stack.linear import Linear, Route
 from radstack.stack.method import Method
 from radstack.stack.slices import SeriesExtraTrees, SeriesForest, SeriesInner, SeriesMean, SeriesWeights
@@ -21,7 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "forest": Forest, "calibrate": Calibrate, "smooth": Smooth, "raise_any": RaiseAny, "vote": Vote,
     "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
     "series_forest": SeriesForest, "series_extra_trees": SeriesExtraTrees,
-    "class_mean": ClassMean, "class_lightgbm": ClassLightGBM,
+    "class_mean": ClassMean, "class_lightgbm": ClassLightGBM, "shrink": Shrink, "choose": Choose,
     "columns": Columns, "series_average": SeriesAverage,
 }
 

@@ -83,13 +83,17 @@ def task_of(context: Context) -> Task:
 
 
 def rivals_of(context: Context, stacker: Stacker) -> tuple[str, ...]:
-    """What stands in for a stack where it is better; only for what is submitted, or is all that the submitted one reads.
+    """What stands in for a stack where it is better: what its method names, else only for what is submitted, or is all that
+    the submitted one reads.
 
     An earlier stack may lose to the plain mean of its members and still add to a later one.
     """
     from radstack.stack.method import MEAN
     from radstack.stack.registry import method_of
 
+    method = method_of(stacker)
+    if method.rivals:
+        return (*(stacker.members if method.members_stand_in else ()), *method.rivals)
     stackers = {item.name: item for item in context.competition.models.stackers}
     submitted = [context.competition.models.final]
     while submitted[-1] in stackers and len(stackers[submitted[-1]].members) == 1:
@@ -98,7 +102,7 @@ def rivals_of(context: Context, stacker: Stacker) -> tuple[str, ...]:
         return ()
     plain = [name for name in stacker.members if name in stackers and (other := method_of(stackers[name])).guarded
              and not other.learns]
-    return (*plain, *([MEAN] if method_of(stacker).learns else []))
+    return (*plain, *([MEAN] if method.learns else []))
 
 
 def members_of(context: Context, names: tuple[str, ...], tests: bool = True) -> dict[str, Member]:
