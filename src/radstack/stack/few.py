@@ -110,8 +110,7 @@ class Choose(Method):
         forms, taken, losses = blends(len(logits), weights), MEAN, {}
         if rows.group.max(initial=0) > 0:
             for name, form in forms.items():
-                said = crossfitted_rows(lambda part, form=form: mix(form(logits[:, part], y[part]), logits), rows.group,
-                                        rows.fold)
+                said = crossfitted_rows(_answer(form, logits, y), rows.group, rows.fold)
                 losses[name] = float(mixed_loss(said, y, weights).mean())
             taken = min(losses, key=lambda name: losses[name])
         found = forms[taken](logits, y)
@@ -124,6 +123,11 @@ class Choose(Method):
 
 Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(logits [members, rows, targets], labels [rows, targets]) -> weights [members] of sum 1."""
+
+
+def _answer(form: Blend, logits: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the numbers of the rows to fit, and gives the log odds of all rows by the blend of those."""
+    return lambda part: mix(form(logits[:, part], y[part]), logits)
 
 
 def blends(count: int, weights: np.ndarray) -> dict[str, Blend]:
