@@ -32,8 +32,8 @@ def listed(studies: Studies) -> list[str]:
     return [f"{one.name:<16} {one.title} ({one.source}); {len(one.models)} models" for one in studies]
 
 
-def study(context: Context, studies: Studies, names: tuple[str, ...]) -> None:
-    """Make the studies called ``names`` (all when none is named), each with what it lacks, and the page anew.
+def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool = True) -> None:
+    """Make the studies called ``names`` (all when none is named), each with what it lacks, and with ``page`` the page anew.
 
     Raises:
         UserError: no study has that name, a stage before training was not run, or a job failed.
@@ -49,7 +49,7 @@ def study(context: Context, studies: Studies, names: tuple[str, ...]) -> None:
             continue
         run(own)
         _write(own, one)
-    if not context.options.dry_run and (context.paths.reports / "index.html").exists():
+    if page and not context.options.dry_run and (context.paths.reports / "index.html").exists():
         report(replace(context, options=change(context.options, only=(), force=False)))
 
 
