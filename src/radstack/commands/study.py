@@ -17,7 +17,7 @@ from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.recipes.study import Study
 from radstack.report.stage import report
-from radstack.report.studies import INKS, drawing, markdown, measured, traced
+from radstack.report.studies import INKS, drawing, markdown, measured, traced, without_curves
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.stages import predict, sequence, stack, train
@@ -40,6 +40,8 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
     """
     known = {one.name: one for one in studies}
     chosen = [pick(known, name, "study") for name in names] or list(studies)
+    if any(one.curves for one in studies):  # another study may draw what this one trains
+        context = replace(context, options=change(context.options, held_out=True))
     for one in chosen:
         own = context_of(context, one)
         read_rows(own)  # a UserError that says what to run first
@@ -48,6 +50,8 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
             _plan(own)
             continue
         run(own)
+        if unseen := without_curves(own, one):  # trained before, and not by a study
+            train.train(replace(own, options=change(own.options, only=unseen, force=True)))
         _write(own, one)
     if page and not context.options.dry_run and (context.paths.reports / "index.html").exists():
         report(replace(context, options=change(context.options, only=(), force=False)))
