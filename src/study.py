@@ -18,13 +18,14 @@ def main() -> None:
                                "checkpoint_seconds", "held_out", "weights", "offline")
     arguments.add_argument("study", nargs="*", help="names of studies; without one all of the competition's")
     arguments.add_argument("--list", action="store_true", help="say which there are")
+    arguments.add_argument("--no-page", action="store_true", help="leave the page to 09_report.py")
     args = arguments.parse_intermixed_args()  # so that names may stand behind --demo, too
     context = open_context(args, load)
     known = studies(context.competition)
     if args.list:
         print("\n".join(listed(known)))
     else:
-        study(context, known, tuple(args.study))
+        study(context, known, tuple(args.study), page=not args.no_page)
 
 
 if __name__ == "__main__":

@@ -353,6 +353,16 @@ def test_a_fit_that_other_folds_do_not_support_is_not_kept(patients: int, method
     assert stacked.score.value <= plain.score.value * 1.02
 
 
+def test_a_correction_that_holds_in_some_folds_alone_is_made_in_none() -> None:
+    """Folds 1 and 3 are 20 months too old: whoever learns that from one of them spoils the others."""
+    world = World(200)
+    fold = world.index["group"].map(world.folds.set_index("group")["fold"]).fillna(0).to_numpy()
+    members = world.members(a=world.noisy(5) + 20 * np.isin(fold, (1, 3)))
+    stacked = fit_stack(Stacker("stack", "linear", ("a",), {"margin": -9.0}), members, world.index, world.folds, TASK, ())
+    plain = fit_stack(Stacker("mean", "mean", ("a",)), members, world.index, world.folds, TASK, ())
+    assert stacked.score.value == plain.score.value and "the plain mean of its members stands in" in stacked.lines[-1]
+
+
 @pytest.mark.parametrize("solve", [least_squares, least_deviations])
 def test_weights_are_bounded_and_the_constant_is_not(solve) -> None:
     x = np.linspace(0, 1, 50)

@@ -13,12 +13,12 @@ from radstack.core.files import write_table
 from radstack.core.folds import HoldOut, fold_hash
 from radstack.core.recipe import change
 from radstack.recipes.study import Cell, Curve, Study, seeds
-from radstack.report.studies import _evened, layout, markdown, measured, section, traced
+from radstack.report.studies import _evened, layout, logs_of, markdown, measured, section, traced, without_curves
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stack.predictions import fold_file, prediction_table
 from radstack.stack.registry import method_of
-from radstack.stages.train import weights_artifact
+from radstack.stages.train import weights_file
 from radstack.training.run import held_out_file
 
 ROWS = 90
@@ -63,17 +63,9 @@ def test_views_at_test_time_and_folds_of_heads_need_no_training(tmp_path):
     for one in studies(competition):
         if one.name in ("tta", "folds"):
             own = context_of(context, one)
-            files = {weights_artifact_of(own, recipe) for recipe in own.experiments}
-            bases = {weights_artifact_of(own, recipe) for recipe in competition.models.experiments}
+            files = {weights_file(own, recipe, 0) for recipe in own.experiments}
+            bases = {weights_file(own, recipe, 0) for recipe in competition.models.experiments}
             assert files <= bases
-
-
-def weights_artifact_of(context, recipe):
-    return weights_artifact(change_dry(context), recipe, 0).files[0]
-
-
-def change_dry(context):
-    return change(context, options__dry_run=True)
 
 
 def test_a_recipe_of_another_content_and_an_unknown_model_are_refused(tmp_path):
@@ -180,9 +172,11 @@ def test_a_curve_is_of_the_held_out_fold_and_its_absence_says_what_to_type(conte
     with pytest.raises(UserError, match=r"A_regression --held-out --force|A_regression.*--held-out --force"):
         traced(own, study)
     for fold in range(3):
-        file = held_out_file(weights_artifact(own, own.competition.recipe("A_regression"), fold).files[0])
+        file = logs_of(own, "A_regression")[fold]
+        assert without_curves(own, study) == ("A_regression",)
         write_table(file, pd.DataFrame({"step": [5, 9], "epoch": [1, 2], "loss": [2.0, 1.0], "boneage": [0.5, 0.25]}))
     lines = traced(own, study)
+    assert without_curves(own, study) == ()
     assert lines["value"].tolist() == [50.0, 75.0] * 3 and set(lines["fold"]) == {0, 1, 2}
 
 

@@ -20,7 +20,7 @@ from radstack.running.tasks import Task, make_all
 from radstack.stages import train as stage
 from radstack.stages.sequence import lessons_of
 from radstack.stages.stack import stack_folds
-from radstack.stages.train import weights_artifact
+from radstack.stages.train import weights_file
 from radstack.training.tryout import try_out
 
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_set_says_what_can(edit, said):
 
 
 def test_the_four_step_detector_and_a_resnet_are_chosen_by_name_in_the_demo_too():
-    for name, kind, trunk in (("zfnet_four_steps", FourSteps, "zfnet"), ("resnet18", None, "resnet18_fpn")):
+    for name, kind, trunk in (("small_four_steps", FourSteps, "zfnet"), ("small_resnet18", None, "resnet18_fpn")):
         found = make_context(load("radius_ulna", True), Options(edits=(f"localizer.detector={name}",))).competition.localizer
         assert found.detector.trunk == trunk and (kind is None or isinstance(found.detector.schedule, kind))
         assert found.detector.short_side < 600  # as small as the phantoms
@@ -144,16 +144,12 @@ def test_a_sequence_that_reads_held_out_predictions_leaves_out_the_rows_of_other
 
 
 def test_a_variant_of_test_time_settings_uses_the_weights_of_its_base(tmp_path):
-    context = context_in(tmp_path, dry_run=True)
+    context = context_in(tmp_path)
     add_variant(context, "resnet", "plain", {"tta": ("plain",)})
     add_variant(context, "resnet", "hot", {"optim__lr": 1.0})
     by_name = {one.name: one for one in context.experiments}
-    files = {name: weights_artifact_file(context, one) for name, one in by_name.items()}
+    files = {name: weights_file(context, one, 0) for name, one in by_name.items()}
     assert files["plain"] == files["resnet"] != files["hot"]
-
-
-def weights_artifact_file(context, one):
-    return weights_artifact(context, one, 0).files[0]
 
 
 # -- listed, renamed, removed, passed over ------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ KNOWN = {
 }
 """Months by region, head and sex, as the text names them; the table itself is a picture that is lost."""
 UNIT = "mean absolute error, months"
-NOTE = ("The source held 1,000 hands out, each read once; --recipes heldout does so, too. A column of one sex is of children of that "
-        "sex alone, by networks that learned from them alone.")
+NOTE = ("The source held 1,000 hands out, each read once; --recipes heldout does so, too. A column of one sex is of "
+        "children of that sex alone, by networks that learned from them alone.")
 
 
 def studies(competition: Competition) -> tuple[Study, ...]:

@@ -4,7 +4,7 @@ from functools import partial
 
 from competitions.radius_ulna import COMPETITION
 from competitions.radius_ulna.experiments import IN_PHASE, LATER, joint, stackers
-from competitions.radius_ulna.localizer import RESNET, ZFNET, detection
+from competitions.radius_ulna.localizer import DETECTORS, ZFNET, detection
 from competitions.radius_ulna.phases import BONES, TARGETS
 from competitions.radius_ulna.report import localization
 from competitions.radius_ulna.views import bone, both
@@ -37,8 +37,8 @@ FOUR_STEPS = change(DETECTOR, name="bones_zfnet_four_steps", schedule=FourSteps(
 RESNET18 = change(DETECTOR, name="bones_resnet18_fpn", trunk="resnet18_fpn", args={}, roi=7,
                   anchors=((0.06,), (0.09,), (0.12,), (0.16,), (0.3,)))
 """The smallest of the pretrained trunks."""
-DETECTORS = {"zfnet": DETECTOR, "zfnet_four_steps": FOUR_STEPS, "resnet18": RESNET18, "resnet50": RESNET}
-"""By the names that ``--set localizer.detector=NAME`` takes."""
+SMALL_DETECTORS = {**DETECTORS, "small": DETECTOR, "small_four_steps": FOUR_STEPS, "small_resnet18": RESNET18}
+"""By the names that ``--set localizer.detector=NAME`` takes: the full ones, and those that two cores train."""
 
 SMALL = {"convs": ((8, 3), (16, 3), (32, 3), (48, 3)), "dense": (128, 64), "dropout": 0.2, "padding": "same"}
 
@@ -73,7 +73,7 @@ DEMO = change(
     phantoms=Phantoms(partial(draw_demo, "radius_ulna", size=480), 600, partial(truth, "radius_ulna")),
     data__disk=1_000_000_000,
     pages__localization_score=localization,
-    localizer=detection(DETECTOR, DETECTORS),
+    localizer=detection(DETECTOR, SMALL_DETECTORS),
     folds=FoldRecipe(count=3),
     models__experiments=EXPERIMENTS,
     models__on_call=tuple(change(recipe, name=f"full_{recipe.name}")

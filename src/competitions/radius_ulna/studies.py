@@ -26,8 +26,8 @@ MEASURE = "balanced accuracy"
 """Each phase counts alike, as in the source's test pictures."""
 COUNTS = {"radius": (75, 75, 175, 75), "ulna": (200, 250, 150)}
 """Pictures of each phase in the study; of the 96 of the radius at its peak it took 75."""
-HELD = ("The source chose and scored on 150 (ulna) and 100 (radius) pictures, balanced over the phases; so each phase counts "
-        "alike here. --recipes heldout holds as many out.")
+HELD = ("The source chose and scored on 150 (ulna) and 100 (radius) pictures, balanced over the phases; so each phase "
+        "counts alike here. --recipes heldout holds as many out.")
 DEMO_EPOCHS = 10
 """Of a network that meets each phantom once an epoch; one that meets it five times has as many steps."""
 

@@ -17,7 +17,7 @@ from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.recipes.study import Study
 from radstack.report.stage import report
-from radstack.report.studies import INKS, drawing, markdown, measured, traced
+from radstack.report.studies import INKS, drawing, markdown, measured, traced, without_curves
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.stages import predict, sequence, stack, train
@@ -32,14 +32,16 @@ def listed(studies: Studies) -> list[str]:
     return [f"{one.name:<16} {one.title} ({one.source}); {len(one.models)} models" for one in studies]
 
 
-def study(context: Context, studies: Studies, names: tuple[str, ...]) -> None:
-    """Make the studies called ``names`` (all when none is named), each with what it lacks, and the page anew.
+def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool = True) -> None:
+    """Make the studies called ``names`` (all when none is named), each with what it lacks, and with ``page`` the page anew.
 
     Raises:
         UserError: no study has that name, a stage before training was not run, or a job failed.
     """
     known = {one.name: one for one in studies}
     chosen = [pick(known, name, "study") for name in names] or list(studies)
+    if any(one.curves for one in studies):  # another study may draw what this one trains
+        context = replace(context, options=change(context.options, held_out=True))
     for one in chosen:
         own = context_of(context, one)
         read_rows(own)  # a UserError that says what to run first
@@ -48,8 +50,10 @@ def study(context: Context, studies: Studies, names: tuple[str, ...]) -> None:
             _plan(own)
             continue
         run(own)
+        if unseen := without_curves(own, one):  # trained before, and not by a study
+            train.train(replace(own, options=change(own.options, only=unseen, force=True)))
         _write(own, one)
-    if not context.options.dry_run and (context.paths.reports / "index.html").exists():
+    if page and not context.options.dry_run and (context.paths.reports / "index.html").exists():
         report(replace(context, options=change(context.options, only=(), force=False)))
 
 

@@ -26,7 +26,7 @@ def listed(context: Context) -> list[str]:
         folds = sum(manifest_of(path).exists() for path in sorted((context.paths.oof / name).glob("fold?.parquet")))
         lines.append(f"{name}: {entry['base']} with {edits or 'no change'}; "
                      + (f"stale: {stale[name]}" if name in stale else f"{folds} folds predicted"))
-    return lines or [f"no variants; one is made with: {context.command('04_train', 'NAME')} --set optim.lr=1e-3 --name NEW"]
+    return lines or ["no variants; --set and --name of a stage make one of the recipe of its --only"]
 
 
 def remove(context: Context, name: str) -> None:

@@ -17,7 +17,7 @@ from radstack.scoring.intervals import interval
 from radstack.scoring.metrics import class_aucs
 from radstack.scoring.task import Metric
 from radstack.stack.predictions import read_member
-from radstack.stages.train import weights_artifact
+from radstack.stages.train import weights_file
 from radstack.training.run import held_out_file
 
 COLUMNS = ("row", "column", "n", "value", "low", "high", "source")
@@ -96,13 +96,23 @@ def _auc(context: Context, cell: Cell, rows: pd.DataFrame, predicted: list[np.nd
     return {"value": float(class_aucs(truth, said)[0]), "low": float(low), "high": float(high)}
 
 
+def without_curves(context: Context, study: Study) -> tuple[str, ...]:
+    """The models of a study's curves whose training noted nothing of the held-out fold."""
+    names = dict.fromkeys(curve.model for curve in study.curves)
+    return tuple(name for name in names if not all(file.exists() for file in logs_of(context, name).values()))
+
+
+def logs_of(context: Context, model: str) -> dict[int, Path]:
+    """Fold -> what training notes of the fold that is held out."""
+    recipe = context.competition.recipe(model)
+    return {fold: held_out_file(weights_file(context, recipe, fold)) for fold in context.folds_of(recipe)}
+
+
 def traced(context: Context, study: Study) -> pd.DataFrame:
     """The curves of a study: ``row``, ``column``, ``fold``, ``step``, ``value``; a UserError where none was logged."""
     made = [pd.DataFrame(columns=["row", "column", "fold", "step", "value"])]
-    known = {one.name: one for one in context.recipes}
     for curve in study.curves:
-        for fold in context.folds_of(curve.model):
-            file = held_out_file(weights_artifact(context, known[curve.model], fold).files[0])
+        for fold, file in logs_of(context, curve.model).items():
             if not file.exists():
                 raise UserError(f"{curve.model} was trained without a look at its held-out fold; train it again with: "
                                 f"{context.command('04_train', curve.model)} --held-out --force")

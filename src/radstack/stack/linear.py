@@ -66,6 +66,7 @@ class Linear(Method):
     """
 
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    falls_back: ClassVar[bool] = True
     kind: str = "nnls"
     """A name of ``SOLVERS``: ``nnls`` minimizes squares, ``lad`` absolute deviations, for labels with outliers."""
     by: str = ""

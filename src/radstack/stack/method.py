@@ -26,6 +26,8 @@ class Method:
 
     guarded: ClassVar[bool] = True
     """Whether something simpler stands in where it is worse; not for what only picks or measures."""
+    falls_back: ClassVar[bool] = False
+    """Whether it is a mean wherever nothing better is sure; then the plain mean stands in for an earlier stack, too."""
     screened: ClassVar[bool] = True
     """Whether it works without some of its members."""
 

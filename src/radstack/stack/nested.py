@@ -60,8 +60,8 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
 
     Unless ``rivals`` is None, members are screened as :mod:`radstack.stack.guard` says. With ``rivals`` (``MEAN`` of its
     members, or names of members), the best of them and of the constant stands in where the stack is worse out of fold. A
-    stack without rivals may lose to the mean and still add to a later one; where it loses to the constant, the better of the
-    two stands in.
+    stack without rivals may lose to the mean and still add to a later one; where it loses to the constant, or is a mean
+    itself wherever nothing is sure, the better of the two stands in.
 
     A LeakError where a member does not fit the index and the fold table; a UserError where one is missing, the method does
     not work on what the metric scores, or one that learns has only one fold.
@@ -84,7 +84,8 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
             lines += [f"fold {number}: {line}" for line in words]
             steps.step()
     if rivals is not None and len(numbers) > 1 and method.guarded and (rivals or method.learns):
-        fits, words = _guarded(fits, train, (*(rivals or [MEAN]), CONSTANT), stacker.members, always=bool(rivals))
+        fits, words = _guarded(fits, train, (*(rivals or [MEAN]), CONSTANT), stacker.members,
+                               always=bool(rivals) or method.falls_back)
         lines += words
     tables = [_answered(fitted, train.take(train.fold == number), number) for number, fitted in fits.items()]
     stacked = Member(pd.concat(tables, ignore_index=True), apply_fits(fits, test), fold_hash(folds))

@@ -33,11 +33,16 @@ def train(context: Context) -> None:
 
 def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
     """The weights file; test-time settings do not enter its key, and recipes that differ in them alone share it."""
-    paths, experiment = context.paths, context.trained_as(experiment)
+    paths, file, experiment = context.paths, weights_file(context, experiment, fold), context.trained_as(experiment)
     recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
-    return Artifact("04_train", VERSION, (paths.weights / experiment.name / f"fold{fold}.safetensors",), recipe,
+    return Artifact("04_train", VERSION, (file,), recipe,
                     (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
                      paths.folds / "folds.csv", *started_from(context, experiment, fold)))
+
+
+def weights_file(context: Context, experiment: Experiment, fold: int) -> Path:
+    """The network of a fold."""
+    return context.paths.weights / context.trained_as(experiment).name / f"fold{fold}.safetensors"
 
 
 def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
