@@ -65,7 +65,7 @@ def test_the_dockerfile_has_known_instructions_and_copies_what_is_there():
     for word, text in found:
         if word == "COPY":
             *sources, _ = text.split()
-            assert all(list(ROOT.glob(source)) for source in sources), text
+            assert all((ROOT / source).exists() for source in sources), text
         elif word == "RUN":
             is_shell(text)
         elif word in ("CMD", "ENTRYPOINT"):

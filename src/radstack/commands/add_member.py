@@ -11,7 +11,6 @@ from radstack.core.errors import UserError
 from radstack.core.files import read_text_table, write_json, write_table
 from radstack.core.folds import fold_hash
 from radstack.core.given_folds import NAMES, fold_numbers, moved
-from radstack.core.lock import alone
 from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.stage import made_folds
 from radstack.running.context import NAME, OUTSIDE, TAKEN, Context
@@ -58,8 +57,7 @@ def add_member(context: Context, name: str, tables: Tables) -> None:
     rows = paths.cache / "rows.parquet"
     artifact = Artifact("add_member", VERSION, files, {"held out": tables.held_out, "column": tables.column},
                         (*read, paths.folds / "folds.csv", Part(rows, "train"), Part(rows, "test")))
-    with alone(files[0]):
-        context.make(artifact, lambda: _build(context, name, tables))
+    context.make(artifact, lambda: _build(context, name, tables))
 
 
 def _build(context: Context, name: str, tables: Tables) -> dict[str, Any]:
