@@ -22,10 +22,11 @@ def main() -> None:
     arguments.add_argument("test", type=Path, help="table of his predictions of the test rows")
     arguments.add_argument("--folds", dest="theirs", type=Path, metavar="FILE", help="his folds, by row, patient or study "
                            "(without it a column fold of OOF); unlike ours, the member may enter plain averages alone")
-    arguments.add_argument("--held-out", action="store_true", help="no model of his met any of our training rows")
+    arguments.add_argument("--held-out", dest="unmet", action="store_true", help="no model of his met any of our training "
+                           "rows")
     arguments.add_argument("--column", default="", help="the predictions, where several columns could be them")
     args = arguments.parse_intermixed_args()  # --demo may stand between the names
-    add_member(open_context(args, load), args.member, Tables(args.oof, args.test, args.theirs, args.held_out, args.column))
+    add_member(open_context(args, load), args.member, Tables(args.oof, args.test, args.theirs, args.unmet, args.column))
 
 
 if __name__ == "__main__":
