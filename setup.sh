@@ -1,4 +1,6 @@
 # Sourced by run_all.sh, run_tests.sh and .ci/run: makes .venv from the lock, or finds that it is there.
+# RADSTACK_LOCK names another lock, such as requirements-cpu.txt on a machine without CUDA.
+lock=${RADSTACK_LOCK:-requirements.txt}
 
 # uv installs the lock several times faster than pip. It does not read pip's configuration, so the indexes named there go along.
 lock_by_uv() {
@@ -7,14 +9,14 @@ lock_by_uv() {
   config=$(.venv/bin/python -m pip config list)
   UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(pip_setting index-url)} UV_INDEX=${UV_INDEX:-$(pip_setting extra-index-url)} \
     UV_FIND_LINKS=${UV_FIND_LINKS:-$(pip_setting find-links | tr ' ' ,)} UV_INDEX_STRATEGY=unsafe-best-match \
-    "$uv" pip install --quiet --python .venv/bin/python -r requirements.txt
+    "$uv" pip install --quiet --python .venv/bin/python -r "$lock"
 }
 pip_setting() {  # the environment's value comes first in the list, then a file's
   sed -n "s/^[^=]*\.$1='\(.*\)'$/\1/p" <<< "$config" | head -n 1 | sed 's/\\n/ /g; s/^ *//'
 }
 digest() {  # macOS has the second; where there is neither, Python says the same
-  sha256sum 2> /dev/null < requirements.txt || shasum -a 256 2> /dev/null < requirements.txt ||
-    "${PYTHON:-python3}" -c 'import hashlib; print(hashlib.sha256(open("requirements.txt", "rb").read()).hexdigest(), "", "-")'
+  sha256sum 2> /dev/null < "$lock" || shasum -a 256 2> /dev/null < "$lock" ||
+    "${PYTHON:-python3}" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "", "-")' "$lock"
 }
 
 stamp=.venv/requirements.sha256
@@ -23,7 +25,7 @@ if [ ! -x .venv/bin/python ] || [ "$(digest)" != "$(cat "$stamp" 2> /dev/null)" 
   "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")' &&
   "${PYTHON:-python3}" -m venv .venv &&
   export PIP_DISABLE_PIP_VERSION_CHECK=1 &&
-  { lock_by_uv || { echo "uv cannot install it here, so pip does: slower"; .venv/bin/python -m pip install --quiet -r requirements.txt; }; } &&
+  { lock_by_uv || { echo "uv cannot install it here, so pip does: slower"; .venv/bin/python -m pip install --quiet -r "$lock"; }; } &&
   digest > "$stamp" || return 1
 fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -44,5 +44,5 @@ COMPETITION = Competition(
     submission=Layout("id", ("boneage",), 0, 240, sample_ids=("Case ID", "Image ID"), form="wide"),
     pages=Pages(labels={"out of fold": "one reading", "test": "mean of six readings"}, strata=strata, published=PUBLISHED,
                 case_tables={"hands": hands}, case_view=view, acquisition=("inverted",),
-                interval_by=("male",)),
+                interval_by=("male",), within=(6, 12, 24)),
 )

@@ -57,5 +57,5 @@ COMPETITION = Competition(
     models=Models(EXPERIMENTS, STACKERS, final="final", sequences=(ATTENTION,)),
     submission=Layout("subject,visit", ("age_years",), 10, 30, form="wide", row="series"),
     pages=Pages(strata=strata, published=PUBLISHED, case_by="series", case_view=view, acquisition=("source",),
-                case_tables={"volumes": volumes, "decision": decision, "bones": bones}),
+                case_tables={"volumes": volumes, "decision": decision, "bones": bones}, within=(0.5, 1, 2)),
 )

@@ -17,7 +17,7 @@ from radstack.core.registry import check_name
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
-from radstack.running.context import Context
+from radstack.running.context import OUTSIDE, Context
 from radstack.running.tables import GIVEN
 from radstack.submission.ledger import LOSSES
 from radstack.submission.ledger import NAME as LEDGER
@@ -85,14 +85,15 @@ def _results(context: Context) -> Iterator[Item]:
     made += [*(Item("folds", path, context.command("01_make_folds")) for path in dealt),
              Item("cache", paths.cache, f"{context.command('02_localize')}, then 03_cache.py")]
     scripts = {Experiment: "04_train", Sequence: "06_sequence", Stacker: "07_stack"}
-    makers = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes}
+    makers = {one.name: context.command(scripts[type(one)], one.name) for one in context.recipes if type(one) in scripts}
     for file in sorted((paths.reports / "studies").glob("*.json")):
         about = read_json(file)
         makers = {name: f"{context.command('study')} {about['name']}" for name in about["recipes"]} | makers
     makers |= {one.name: context.command("02_localize") for one in context.competition.localizer.networks}
     for name, folder, script in (("weights", paths.weights, "04_train"), ("oof", paths.oof, "05_predict")):
         # Files stay: no stage can write variants.json again.
-        folders = [path for path in sorted(folder.glob("*")) if path.is_dir()]
+        # Tables that others gave stay, too.
+        folders = [path for path in sorted(folder.glob("*")) if path.is_dir() and not (path / OUTSIDE).exists()]
         made += [Item(name, path, makers.get(path.name, "no recipe or variant has this name").replace("04_train", script))
                  for path in folders]
     # A ledger stays: what was pushed and scored cannot be made again.

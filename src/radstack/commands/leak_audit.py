@@ -13,7 +13,7 @@ from radstack.core.artifact import check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
-from radstack.recipes.stacker import Stacker
+from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.stage import made_folds, models
 from radstack.report.terminal import some
 from radstack.running.context import Context
@@ -143,7 +143,7 @@ def prediction_tables(scene: Scene) -> list[Finding]:
         names = models(scene.context)
     except UserError:
         return [_not_made("predictions", scene, "04_train")]
-    problems, count = [], 0
+    problems, count, marked = [], 0, list[str]()
     for name in names:
         folds = made_folds(scene.context, name)
         try:
@@ -152,8 +152,17 @@ def prediction_tables(scene: Scene) -> list[Finding]:
             problems.append(str(error))
             continue
         count += len(member.oof)
+        marked += [f"{name}, {member.mark}"] * bool(member.mark)
         problems += [f"{name}: {text}" for text in member_problems(scene, member) if text]
-    return [_none("predictions", problems, f"{len(names)} models, {count:,} rows, each out of its patient's fold")]
+    return [_none("predictions", problems, f"{len(names)} models, {count:,} rows, each out of its patient's fold"),
+            *([Finding("predictions of others", WARN, "may enter plain averages alone: " + some(marked, most=NAMED))]
+              if marked else []), *suspects(scene)]
+
+
+def suspects(scene: Scene) -> list[Finding]:
+    """Predictions that came as tables and look too good."""
+    return [Finding("predictions of others", WARN, f"{one.name}: {line}") for one in scene.context.recipes
+            if isinstance(one, Outside) for line in one.suspected]
 
 
 def member_problems(scene: Scene, member: Member) -> list[str]:

@@ -227,6 +227,8 @@ class Pages:
     acquisition: tuple[str, ...] = ()
     """Columns of the localization table that say how a picture was taken, beside the usual ones (``USUAL`` of
     ``report/shift.py``): by these the report compares train with test."""
+    within: tuple[float, ...] = ()
+    """Errors of numbers that readers ask about, in the metric's unit: the share of cases within each is told."""
     interval_by: tuple[str, ...] = ()
     """Columns of the index by whose values errors differ, such as sex: each value has intervals of its own."""
 

@@ -5,6 +5,20 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Outside:
+    """Predictions that came as tables, of models that are not trained here: a member without a recipe."""
+
+    name: str
+    """Folder below ``oof/``."""
+    tables: tuple[str, ...]
+    """Files that it came in."""
+    mark: str
+    """Why it may enter plain averages alone; "" where it is a member like any other."""
+    suspected: tuple[str, ...] = ()
+    """Why it is suspected of a leak."""
+
+
+@dataclass(frozen=True)
 class Stacker:
     """A level-two recipe. Changing anything here fits the stack anew."""
 

@@ -9,6 +9,7 @@ import pandas as pd
 from radstack.recipes.stacker import Stacker
 from radstack.report.blocks import Block, Heading, Plot, Section, Table
 from radstack.report.evidence import Evidence
+from radstack.report.given import given_blocks
 from radstack.report.level_two import learned_blocks
 from radstack.report.plots import COLORS, INK, figure, svg
 from radstack.scoring.intervals import difference
@@ -37,7 +38,7 @@ def ensemble(evidence: Evidence) -> Section:
     """The section; without stackers it compares the models alone."""
     stackers = [recipe for recipe in evidence.recipes.values() if isinstance(recipe, Stacker)]
     blocks = [*likeness(evidence, stackers), *gains(evidence, stackers), *guarded(evidence, stackers),
-              *learned_blocks(evidence, stackers)]
+              *learned_blocks(evidence, stackers), *given_blocks(evidence)]
     lead = ("What the models have in common, what putting them together gained, and how. All scores are out of fold: of "
             "rows from which neither the model nor the step had learned." if blocks else "There is nothing to combine.")
     return Section("ensemble", "Ensemble", lead, tuple(blocks))

@@ -1,6 +1,6 @@
 """What the page is made from: everything read once, the models' out-of-fold predictions in the order of one row table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Evidence:
     """``measure``, ``value`` of stage 02 on phantoms; without rows elsewhere."""
     cases: Cases | None
     """What a competition's own tables and pictures are made from; None as long as the final model is not predicted."""
+    operating: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """The operating points of :mod:`radstack.report.operating`."""
 
     @property
     def truth(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.recipes.stacker import Stacker
+from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
 from radstack.report.plots import COLORS, SOFT, Axes, Figure, panels, svg
@@ -59,7 +59,7 @@ def learning(evidence: Evidence) -> list[Block]:
 def trained(evidence: Evidence) -> list[Any]:
     """Recipes of what may have been trained by gradient descent: networks of localization, experiments, sequences."""
     context = evidence.context
-    learned = (recipe for recipe in context.recipes if not isinstance(recipe, Stacker))
+    learned = (recipe for recipe in context.recipes if not isinstance(recipe, Stacker | Outside))
     return [*context.competition.localizer.networks, *learned]
 
 

@@ -11,6 +11,7 @@ from radstack.report.classes import class_blocks
 from radstack.report.evidence import Evidence
 from radstack.report.learning import learning
 from radstack.report.numbers import number_blocks
+from radstack.report.operating import operating_blocks
 from radstack.report.plots import COLORS, Axes, Figure, figure, panels, svg
 from radstack.report.probabilities import probability_blocks
 from radstack.scoring.intervals import interval
@@ -38,7 +39,7 @@ def models(evidence: Evidence) -> Section:
     lead = ("How the networks learned, what each model scores by class and by part of the data, and how far the predictions "
             f"of {evidence.final} can be trusted: all on training rows, each predicted by a model that never met its fold.")
     blocks = (*learning(evidence), *score_blocks(evidence), *part_blocks(evidence, strata),
-              *kinds[evidence.task.metric.kind.predicts]())
+              *kinds[evidence.task.metric.kind.predicts](), *operating_blocks(evidence))
     return Section("models", "Models", lead, blocks)
 
 

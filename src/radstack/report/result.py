@@ -5,7 +5,7 @@ import pandas as pd
 
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
-from radstack.recipes.stacker import Stacker
+from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.blocks import Block, Figures, Heading, Plot, Section, Table, Words
 from radstack.report.ensemble import additions
 from radstack.report.evidence import Evidence
@@ -88,7 +88,7 @@ def ranking(evidence: Evidence) -> Plot:
 def scores_table(evidence: Evidence) -> Table:
     """Scores of both splits side by side."""
     table = evidence.scored()
-    words = {Experiment: "network", Sequence: "sequence model", Stacker: "stack"}
+    words = {Experiment: "network", Sequence: "sequence model", Stacker: "stack", Outside: "given"}
     kinds = {name: words[type(recipe)] for name, recipe in evidence.recipes.items()}
     kinds |= {one.name: "without a picture" for one in evidence.context.competition.pages.baselines}
     shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],

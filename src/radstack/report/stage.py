@@ -1,5 +1,6 @@
 """Stage 09: the score table, the competition's tables for people, and the page that shows it all."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,10 @@ from radstack.report.cases import cases
 from radstack.report.data import data
 from radstack.report.ensemble import ensemble
 from radstack.report.evidence import Evidence, aligned
+from radstack.report.models import best_networks
 from radstack.report.models import models as models_section
+from radstack.report.operating import NAME as OPERATING
+from radstack.report.operating import operating_table
 from radstack.report.page import page
 from radstack.report.plots import style
 from radstack.report.provenance import provenance
@@ -31,11 +35,11 @@ from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
 from radstack.submission.ledger import NAME as LEDGER
 
-VERSION = 4
+VERSION = 5
 
 
 def report(context: Context) -> None:
-    """Write ``scores.csv``, the competition's case tables and ``index.html``; print the scores."""
+    """Write ``scores.csv``, ``operating_points.csv``, the competition's case tables and ``index.html``; print the scores."""
     paths, competition = context.paths, context.competition
     artifact = report_artifact(context)
     files = {path.name: path for path in artifact.files}
@@ -53,10 +57,10 @@ def report_artifact(context: Context) -> Artifact:
     """What stage 09 makes, from what."""
     paths, names, competition = context.paths, models(context), context.competition
     tables = [path for name in names for fold in made_folds(context, name) for path in fold_files(paths.oof / name, fold)]
-    own = ("scores.csv", *(f"{name}.csv" for name in competition.pages.case_tables),
+    own = ("scores.csv", OPERATING, *(f"{name}.csv" for name in competition.pages.case_tables),
            *(["localization.csv"] if competition.pages.localization_score else []), "index.html")
     recipe = {"models": names, "final": competition.models.final, "published": competition.pages.published,
-              "labels": competition.pages.labels} | (
+              "labels": competition.pages.labels, "within": competition.pages.within} | (
                   {"baselines": competition.pages.baselines} if competition.pages.baselines else {})
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",
@@ -69,10 +73,11 @@ def _build(context: Context, files: dict[str, Path]) -> None:
     members = {name: read_member(context.paths.oof / name, made_folds(context, name)) for name in names}
     scores = pd.concat([score_table(context, members), published_table(context)], ignore_index=True)
     localization = localization_table(context)
+    evidence = gather(context, members, scores, localization)
     write_table(files["scores.csv"], scores)
+    write_table(files[OPERATING], evidence.operating)
     if pages.localization_score:
         write_table(files["localization.csv"], localization)
-    evidence = gather(context, members, scores, localization)
     for name, make in pages.case_tables.items():
         write_table(files[f"{name}.csv"],
                     make(evidence.cases, context.paths) if evidence.cases else pd.DataFrame({"id": []}))
@@ -106,9 +111,10 @@ def gather(context: Context, members: dict[str, Member], scores: pd.DataFrame, l
     networks = tuple(one for one in context.recipes if isinstance(one, Experiment) and one.name in members)
     whole = Cases(final, predictions(context, members, "test"), oof, index[index["split"] == "test"], rows[train], boxes,
                   rows, networks) if final in members else None
-    return Evidence(context, task, list(members), index, quarantined(context), boxes, labeled, folds[train],
-                    {name: aligned(labeled, table, task.targets) for name, table in oof.items()}, scores, localization,
-                    whole)
+    evidence = Evidence(context, task, list(members), index, quarantined(context), boxes, labeled, folds[train],
+                        {name: aligned(labeled, table, task.targets) for name, table in oof.items()}, scores,
+                        localization, whole)
+    return replace(evidence, operating=operating_table(evidence, (evidence.final, *best_networks(evidence).values())))
 
 
 def boxes_of(context: Context) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from radstack.core.recipe import change
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
-from radstack.recipes.stacker import Stacker
+from radstack.recipes.stacker import Outside, Stacker
 
 
 def option(default: Any, text: str, **how: Any) -> Any:
@@ -138,8 +138,10 @@ class Context:
 
     @property
     def recipes(self) -> list[Any]:
-        """Every recipe whatever ``--only`` says: experiments, those on call, sequence models, stackers, then variants."""
-        return [*self.competition.recipes, *make_variants(self.competition, self.paths)]
+        """Every recipe whatever ``--only`` says: experiments, those on call, sequence models, stackers, then variants, and
+        what came as tables.
+        """
+        return [*self.competition.recipes, *make_variants(self.competition, self.paths), *outsiders(self.paths)]
 
     def folds_of(self, recipe: Any) -> list[int]:
         """Folds to work on: those that the recipe has, cut to ``--folds``."""
@@ -191,6 +193,8 @@ class Context:
         if script:
             return f"make it with: {self.command(script)}"
         recipe = next((one for one in self.recipes if one.name == path.parent.name), None)
+        if isinstance(recipe, Outside):
+            return f"give its tables again with: {self.command('add_member')} {recipe.name} OOF.csv TEST.csv"
         first = "04_train" if self.paths.weights in path.parents else "05_predict"
         script = {Experiment: first, Sequence: "06_sequence", Stacker: "07_stack"}.get(type(recipe), "02_localize")
         if recipe is None and self.paths.weights not in path.parents:
@@ -218,6 +222,15 @@ NAME = re.compile(r"\w[\w.+-]{0,79}")
 """Of a variant: it is a folder below ``weights/`` and ``oof/``."""
 TAKEN = ("constant", "floor")
 """Rows of the score table that are no models."""
+
+OUTSIDE = "given.json"
+"""In a folder below ``oof/``: what is known of predictions that came as tables."""
+
+
+def outsiders(paths: Paths) -> list[Outside]:
+    """Members whose predictions came as tables."""
+    told = [read_json(file) for file in sorted(paths.oof.glob(f"*/{OUTSIDE}"))]
+    return [Outside(one["name"], tuple(one["tables"]), one["mark"], tuple(one["suspected"])) for one in told]
 
 
 def variants_file(paths: Paths) -> Path:
@@ -272,7 +285,7 @@ def add_variant(context: Context, base: str, name: str, edits: dict[str, Any], k
 def _refuse_taken(context: Context, name: str, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The variants that there are; a UserError where ``name`` is that of another recipe than ``entry`` says."""
     known = read_variants(context.paths)
-    taken = {*TAKEN, *(recipe.name for recipe in context.competition.recipes)}
+    taken = {*TAKEN, *(recipe.name for recipe in (*context.competition.recipes, *outsiders(context.paths)))}
     if name in taken or known.get(name, entry) != entry:
         raise UserError(f"--name {name} is taken by another recipe; choose a new name")
     return known

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError, command
+from radstack.core.errors import LeakError, UserError, command
 from radstack.core.folds import fold_hash
 from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
@@ -51,7 +51,8 @@ class StackResult:
         """The numbers as JSON values, for the manifest."""
         return {"score": vars(self.score), "class_scores": self.class_scores, "best_member": self.best_member,
                 "gain": vars(self.gain), "gain_is_noise": not self.gain.excludes_zero, "learned": self.learned,
-                "folds_hash": self.member.folds_hash, **({"guard": self.lines} if self.lines else {})}
+                "folds_hash": self.member.folds_hash, **({"guard": self.lines} if self.lines else {}),
+                **({"mark": self.member.mark} if self.member.mark else {})}
 
 
 def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame,
@@ -64,7 +65,7 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     itself wherever nothing is sure, the better of the two stands in.
 
     A LeakError where a member does not fit the index and the fold table; a UserError where one is missing, the method does
-    not work on what the metric scores, or one that learns has only one fold.
+    not work on what the metric scores, or one that learns has only one fold. A LeakError where one that learns meets a mark.
     """
     missing = [name for name in stacker.members if name not in members]
     if missing:
@@ -76,20 +77,31 @@ def fit_stack(stacker: Stacker, members: Mapping[str, Member], index: pd.DataFra
     if method.learns and len(numbers) < 2:
         raise UserError(f"stacker {stacker.name} learns from other folds, but its members share fold {numbers[0]} alone; "
                         "train and predict another fold")
-    fits, lines = dict[int, Fitted](), list[str]()
+    fits, marked = dict[int, Fitted](), _marks(stacker, members, method.learns)
+    lines = [f"{name} enters by plain average: {mark}" for name, mark in marked.items()]
+    guarded = rivals is not None and len(numbers) > 1 and not marked
     with track(len(numbers), f"{stacker.name}, folds", brief=True) as steps:
         for number in numbers:
-            fits[number], words = _fit_without(number, method, train, stacker.members,
-                                                rivals is not None and len(numbers) > 1)
+            fits[number], words = _fit_without(number, method, train, stacker.members, guarded)
             lines += [f"fold {number}: {line}" for line in words]
             steps.step()
-    if rivals is not None and len(numbers) > 1 and method.guarded and (rivals or method.learns):
+    if guarded and method.guarded and (rivals or method.learns):
         fits, words = _guarded(fits, train, (*(rivals or [MEAN]), CONSTANT), stacker.members,
                                always=bool(rivals) or method.falls_back)
         lines += words
     tables = [_answered(fitted, train.take(train.fold == number), number) for number, fitted in fits.items()]
-    stacked = Member(pd.concat(tables, ignore_index=True), apply_fits(fits, test), fold_hash(folds))
+    stacked = Member(pd.concat(tables, ignore_index=True), apply_fits(fits, test), fold_hash(folds),
+                     "; ".join(f"{name}: {mark}" for name, mark in marked.items()))
     return _result(stacker, stacked, train, fits, lines)
+
+
+def _marks(stacker: Stacker, members: Mapping[str, Member], learns: bool) -> dict[str, str]:
+    """The members with a mark; a LeakError where there are some and the stacker ``learns``."""
+    marked = {name: members[name].mark for name in stacker.members if members[name].mark}
+    for name, mark in marked.items() if learns else ():
+        raise LeakError(f"{stacker.name} would learn from {name}, which may enter plain averages alone: {mark}; leave it "
+                        "out, or use the method mean")
+    return marked
 
 
 def _fit_without(number: int, method: Method, train: Rows, names: tuple[str, ...],

@@ -46,11 +46,13 @@ def read_member(folder: Path, folds: list[int], tests: bool = True) -> Member:
     A UserError where a table is missing or edited, or the folds come from different fold tables.
     """
     scored = [_read(fold_file(folder, fold, "train")) for fold in folds]
-    hashes = {read_json(manifest_of(fold_file(folder, fold, "train")))["fold_hash"] for fold in folds}
+    told = [read_json(manifest_of(fold_file(folder, fold, "train"))) for fold in folds]
+    hashes = {one["fold_hash"] for one in told}
     if len(hashes) != 1:
         raise LeakError(f"{folder}: its folds were made on different fold tables; run its stage again with --force")
     return Member(pd.concat(scored, ignore_index=True),
-                  read_tests(folder, folds) if tests else scored[0].iloc[:0], hashes.pop())
+                  read_tests(folder, folds) if tests else scored[0].iloc[:0], hashes.pop(),
+                  told[0].get("mark", ""))
 
 
 def read_tests(folder: Path, folds: list[int]) -> pd.DataFrame:

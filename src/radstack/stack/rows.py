@@ -22,6 +22,8 @@ class Member:
     """``id``, ``fold``, targets: each test row once a fold."""
     folds_hash: str
     """``fold_hash`` of the fold table the models were trained on."""
+    mark: str = ""
+    """Why it may enter plain averages alone, and no fit; "" for what was made here."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, split_digests
+from radstack.core.errors import UserError
 from radstack.core.files import as_text, read_table, walk, write_table
 from radstack.core.passing import check_passing, passing
 from radstack.core.paths import Paths
@@ -121,6 +122,9 @@ def needed(context: Context) -> list[str]:
     found, open_names = list[str](), [context.competition.models.final]
     while open_names:
         name = open_names.pop()
+        if name not in members:
+            raise UserError(f"{context.competition.models.final} reads {name}, whose predictions came as tables: it cannot "
+                            "answer other pictures; leave it out of the members to make it able to")
         if name not in found:
             found.append(name)
             open_names += members[name]

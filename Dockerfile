@@ -1,0 +1,15 @@
+# An image that runs all of it:  docker build -t radstack .      (a small one without CUDA: --build-arg LOCK=requirements-cpu.txt)
+#   docker run --rm radstack                                     the demo of ich
+#   docker run --rm radstack bash run_tests.sh                   the tests
+#   docker run --rm --gpus all --shm-size 16g -v "$PWD:/work" radstack bash run_all.sh ich --data-dir /work --out-dir /work
+#   docker run --rm -v "$PWD:/work" radstack python /work/bundles/ich/predict.py /work/FOLDER /work/answers.csv
+FROM python:3.11-slim-bookworm
+ARG LOCK=requirements.txt
+# LightGBM and torch want the OpenMP library that the slim image lacks.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+WORKDIR /radstack
+ENV RADSTACK_LOCK=${LOCK} PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 PATH=/radstack/.venv/bin:$PATH
+COPY requirements.txt requirements-cpu.txt setup.sh ./
+RUN bash -c "source setup.sh"
+COPY . .
+CMD ["bash", "run_all.sh"]
