@@ -69,7 +69,8 @@ def test_schedules_follow_their_notes():
 
 
 def test_rare_slices_come_four_times_and_slices_without_brain_not_at_all():
-    rows = pd.DataFrame({"epidural": [1.0, 0, 0, 0], "brain_range": [80, 80, 30, 80], "series": list("aabb")})
+    rows = pd.DataFrame({"epidural": [1.0, 0, 0, 0], "brain_range": [80, 80, 30, 80], "series": list("aabb"),
+                         "hu_flag": ""})
     recipe = BY_NAME["resnext101_wsl"].sampling
     candidates = training_rows(rows, np.array([0, 0, 0, 0]), 1, recipe.keep)
     order = epoch_order(recipe, candidates, rows, (0, 0, 0))
