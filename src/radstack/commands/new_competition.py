@@ -357,7 +357,7 @@ def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, fou
     rarest = min((train.groupby(train[name].map(word))[GROUP].nunique().min() for name in found.counts), default=groups)
     folds = 5 if min(groups, rarest) >= ENOUGH else 3
     choice = (f"lite0, pretrained: {seen} pixels" if pretrained else
-              "no pretrained weights are here, so two small networks from scratch; python src/get_weights.py ich --only "
+              "no pretrained weights are here, so two small networks from scratch; get_weights.py ich --only "
               "lite0 has one")
     metric = metric_of(source, wish.metric)
     text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} "

@@ -18,7 +18,6 @@ from radstack.scoring.metrics import class_aucs
 from radstack.scoring.task import Metric
 from radstack.stack.predictions import read_member
 from radstack.stages.train import weights_file
-from radstack.training.run import held_out_file
 
 COLUMNS = ("row", "column", "n", "value", "low", "high", "source")
 INKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -105,6 +104,8 @@ def without_curves(context: Context, study: Study) -> tuple[str, ...]:
 def logs_of(context: Context, model: str) -> dict[int, Path]:
     """Fold -> what training notes of the fold that is held out."""
     recipe = context.competition.recipe(model)
+    from radstack.training.run import held_out_file  # slow to import
+
     return {fold: held_out_file(weights_file(context, recipe, fold)) for fold in context.folds_of(recipe)}
 
 

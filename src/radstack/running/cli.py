@@ -25,7 +25,6 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context, Options, add_variant, read_variants, stale_variants, variant
-from radstack.stack.registry import method_of
 
 Load = Callable[[str, bool], Competition]
 
@@ -226,6 +225,8 @@ def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Cont
 def _try(context: Context, recipe: Any) -> None:
     """A UserError where the new ``recipe`` cannot work, before it is recorded and anything is trained."""
     if isinstance(recipe, Stacker):
+        from radstack.stack.registry import method_of  # slow to import
+
         method_of(recipe)
     if isinstance(recipe, (Stacker, Sequence)):
         known = [one.name for one in context.recipes]
