@@ -1,6 +1,6 @@
 """The protocol of Iglovikov et al. 2018: 1,000 hands are held out and scored, all others train; no cross-validation.
 
-``bash run_all.sh bone_age --recipes heldout``, then ``python src/study.py bone_age results --recipes heldout``. No hand is
+``bash run_all.sh bone_age --recipes heldout``, then ``study.py bone_age results --recipes heldout``. No hand is
 left to fit weights on, so that networks count equally.
 """
 

@@ -1,6 +1,6 @@
 """The protocol of the HKU-Shenzhen study: pictures balanced over the phases are held out and scored, all others train.
 
-``bash run_all.sh radius_ulna --recipes heldout``, then ``python src/study.py radius_ulna --recipes heldout``. It held out 25
+``bash run_all.sh radius_ulna --recipes heldout``, then ``study.py radius_ulna --recipes heldout``. It held out 25
 pictures of each phase of the radius and 50 of the ulna; here they are of children of whom no picture trains.
 """
 
