@@ -118,7 +118,7 @@ def test_stage_07_lets_the_constant_and_the_members_stand_in_wherever_such_a_sta
     context = make_context(load("ich-small"), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
     stackers = {one.name: one for one in context.competition.models.stackers}
     assert rivals_of(context, stackers["windows_shrunk"]) == (CONSTANT,)
-    assert rivals_of(context, stackers["chosen"]) == (*stackers["chosen"].members, MEAN)
+    assert rivals_of(context, stackers["final"]) == (*stackers["final"].members, MEAN)
 
 
 @pytest.mark.parametrize("names", [(("windows",), ()), (("windows", "mine"), ("bilstm",))])
