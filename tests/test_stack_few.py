@@ -66,7 +66,8 @@ def test_labels_of_a_fold_do_not_reach_its_shrunk_predictions():
     first = (other.index["group"].map(other.folds.set_index("group")["fold"]) == 0).to_numpy()
     other.index.loc[first, list(TARGETS)] = 1 - other.index.loc[first, list(TARGETS)]
     world = World(patients=50)
-    tables = [fit_stack(Stacker("s", "shrink", ("one",)), one.members(one=3 * world.z), one.index, one.folds, TASK).member.oof
+    stacker = Stacker("s", "shrink", ("one",))
+    tables = [fit_stack(stacker, one.members(one=3 * world.z), one.index, one.folds, TASK).member.oof
               for one in (world, other)]
     same = [table[table["fold"] == 0].set_index("id").sort_index()[list(TARGETS)].to_numpy() for table in tables]
     assert np.array_equal(*same)
@@ -118,7 +119,7 @@ def test_stage_07_lets_the_constant_and_the_members_stand_in_wherever_such_a_sta
     context = make_context(load("ich-small"), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
     stackers = {one.name: one for one in context.competition.models.stackers}
     assert rivals_of(context, stackers["windows_shrunk"]) == (CONSTANT,)
-    assert rivals_of(context, stackers["chosen"]) == (*stackers["chosen"].members, MEAN)
+    assert rivals_of(context, stackers["final"]) == (*stackers["final"].members, MEAN)
 
 
 @pytest.mark.parametrize("names", [(("windows",), ()), (("windows", "mine"), ("bilstm",))])

@@ -204,8 +204,7 @@ def few_stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm
         Stacker("smooth_wide", "smooth", ("mean",), {"kernel": (1, 2, 3, 2, 1)}, note="slices of 5 mm: blood spans several"),
         Stacker("lightgbm", "lightgbm", tuple(shrunk.values()), lightgbm),
         Stacker("forest", "forest", tuple(shrunk.values()), forest),
-        Stacker("chosen", "choose", candidates),
-        Stacker("final", "calibrate", ("chosen",), {"margin": 2.0}),
+        Stacker("final", "choose", candidates),
         Stacker("any_raised", "raise_any", ("final",), note="p_any >= the largest subtype: measured, not submitted"),
     )
 

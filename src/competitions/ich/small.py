@@ -38,13 +38,13 @@ NEIGHBORS = change(WINDOWS, name="neighbors", view=change(neighbors(SIDE), mean=
 EXPERIMENTS = (WINDOWS, NEIGHBORS)
 
 BILSTM = Sequence("bilstm", ("neighbors",), DeltasBilstm(hidden=16, dropout=0.5), space="procrustes", logits=True, lr=1e-3,
-                  gamma=0.8, epochs=5, bag=3, batch_size=4, precision="fp32",
+                  gamma=0.8, epochs=5, inner=3, bag=3, batch_size=4, precision="fp32",
                   note="on 62 real heads out of fold, constant .194, its network .159: this one .152; without logits .153, "
                        "64 units and 8 epochs .169; space own .223, with label smoothing of .02 .172")
 TWO_LEVEL = Sequence(
     "two_level", tuple(experiment.name for experiment in EXPERIMENTS),
     TwoLevel(project=(96, 48), hidden=48, layers=1, filters=(64, 48, 48, 48)), space="procrustes", lr=2e-3, gamma=0.3,
-    milestones=(8, 12), epochs=14, bag=6, batch_size=8, reverse=0.5, reverse_tta=True, precision="fp32")
+    milestones=(8, 12), epochs=14, inner=3, bag=6, batch_size=8, reverse=0.5, reverse_tta=True, precision="fp32")
 SEQUENCES = (BILSTM, TWO_LEVEL)
 
 SMALL = change(

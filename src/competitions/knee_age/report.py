@@ -71,8 +71,12 @@ def volumes(cases: Cases, paths: Paths) -> pd.DataFrame:
 
 
 def slice_model(cases: Cases) -> str:
-    """The network whose slice ages are shown: that of Pietz and Proeve 2018 where it was run, else the first."""
-    return "masked_pretrained" if "masked_pretrained" in cases.test else next(iter(cases.test))
+    """The network whose slice ages are shown: as that of Pietz and Proeve 2018, within the bones' mask and from a start, if
+    there is one under any name; else the first network, or the first model where no network is at hand.
+    """
+    networks = [one for one in cases.experiments if one.name in cases.test]
+    like = [one for one in networks if one.backbone.start and getattr(one.view, "masks", ()) == (MASKS[0],)]
+    return next((one.name for one in (*like, *networks)), next(iter(cases.test)))
 
 
 def decision(cases: Cases, paths: Paths) -> pd.DataFrame:

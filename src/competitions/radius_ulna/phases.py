@@ -82,15 +82,22 @@ def phase_probabilities(stages: np.ndarray) -> np.ndarray:
 
 
 def most_probable(phases: np.ndarray) -> pd.DataFrame:
-    """Probabilities [rows, 7] of ``PHASE_COLUMNS`` -> ``radius_phase``, ``ulna_phase``: each bone's most probable phase."""
-    split = len(LEARNED_PHASES["radius"])
-    radius, ulna = phases[:, :split].argmax(axis=1), phases[:, split:].argmax(axis=1)
-    return pd.DataFrame({"radius_phase": np.array(LEARNED_PHASES["radius"])[radius],
-                         "ulna_phase": np.array(LEARNED_PHASES["ulna"])[ulna]}, dtype="str")
+    """Probabilities [rows, 7] of ``PHASE_COLUMNS`` -> ``radius_phase``, ``ulna_phase``: each bone's most probable phase.
+
+    "" for a bone that no model answers (NaN).
+    """
+    parts = dict(zip(LEARNED_PHASES, np.split(phases, [len(LEARNED_PHASES["radius"])], axis=1)))
+    return pd.DataFrame({f"{bone}_phase": np.where(np.isfinite(part).all(axis=1), np.array(LEARNED_PHASES[bone])[
+        part.argmax(axis=1)], "") for bone, part in parts.items()}, dtype="str")
 
 
 def hint(radius: str, ulna: str) -> str:
-    """What a pair of phases means for a child with scoliosis (``HINTS``); a UserError for a name that is no phase."""
+    """What a pair of phases means for a child with scoliosis (``HINTS``); "" where one is not known ("").
+
+    A UserError for a name that is no phase.
+    """
+    if not radius or not ulna:
+        return ""
     for bone, phase in (("radius", radius), ("ulna", ulna)):
         if phase not in PHASES[bone]:
             raise UserError(f"{phase!r} is no phase of the {bone}; take one of {', '.join(PHASES[bone])}")

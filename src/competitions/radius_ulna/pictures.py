@@ -85,7 +85,8 @@ def marked(picture: np.ndarray, findings: Findings, title: str = "", drawn: np.n
     show_gray(ax, picture)
     for place, bone in enumerate(BONES):
         chance = findings.chances[bone].max()
-        _box(ax, findings.boxes[place], COLORS[bone], f"{bone}: {findings.phases[bone]} {chance:.0%}")
+        said = f"{bone}: {findings.phases[bone]} {chance:.0%}" if findings.phases[bone] else bone
+        _box(ax, findings.boxes[place], COLORS[bone], said)
     _dot(ax, drawn)
     side.axis("off")
     side.set(xlim=(0, 1), ylim=(0, 1))
@@ -112,12 +113,15 @@ def _bone(side: "Axes", findings: Findings, place: int, top: float) -> None:
     score = findings.scores[place]
     seen = "not found, a usual place" if np.isnan(score) else f"box {score:.2f}"
     label = f", label {findings.labels[place]}" if findings.labels else ""
-    side.text(0, top, f"{bone}: {findings.phases[bone]}", color=COLORS[bone], fontsize=15, va="top")
-    words = "  ".join(f"{phase} {chance:.0%}" for phase, chance in zip(LEARNED_PHASES[bone], findings.chances[bone]))
+    side.text(0, top, f"{bone}: {findings.phases[bone] or 'not answered'}", color=COLORS[bone], fontsize=15, va="top")
+    words = "  ".join(f"{phase} {chance:.0%}" for phase, chance in zip(LEARNED_PHASES[bone], findings.chances[bone])
+                      if np.isfinite(chance))
     side.text(0, top - 0.042, f"{words}\n{seen}{label}", color=INK, fontsize=8, va="top")
     for row, (stage, chance) in enumerate(zip(TARGETS[bone], findings.stages[bone])):
         y = top - 0.1 - 0.027 * row
         side.text(0, y, stage, color=INK, fontsize=8, va="center")
+        if not np.isfinite(chance):
+            continue
         side.barh(y, 0.65 * chance, left=0.14, height=0.019, color=COLORS[bone])
         side.text(0.16 + 0.65 * chance, y, f"{chance:.0%}", color=INK, fontsize=7, va="center")
 

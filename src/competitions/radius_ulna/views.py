@@ -27,6 +27,15 @@ def both(kind: str = "found", size: tuple[int, int] = (CROP[0], 2 * CROP[1])) ->
     return _view(BONES, kind, size)
 
 
+def by_hand(view: object) -> Box | None:
+    """The same crop by hand-made boxes; None for what is no crop by found ones."""
+    drawn = CROP[1] * len(BONES)
+    if not isinstance(view, Box) or view.box[1] >= drawn:
+        return None
+    top, left, height, width = view.box
+    return Box((top, left + drawn, height, width), view.size, view.mean, view.std)
+
+
 def _view(names: tuple[str, ...], kind: str, size: tuple[int, int]) -> Box:
     first = KINDS.index(kind) * len(BONES) + BONES.index(names[0])
     return Box((0, first * CROP[1], CROP[0], len(names) * CROP[1]), size, *GRAY)
