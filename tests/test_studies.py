@@ -1,5 +1,7 @@
 """Studies: each competition's recipes exist and differ as its source says; tables in the source's layout, made of tables."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -227,3 +229,18 @@ def test_the_judge_of_a_run_writes_a_line_an_epoch_and_changes_no_weight(tmp_pat
     assert np.isfinite(log["loss"]).all() and all(bool((plain[name] == judged[name]).all()) for name in plain)
 
 
+
+
+def test_a_dry_run_says_runs_and_hours_and_makes_nothing(context, monkeypatch, capsys):
+    study = Study("one", "One", "Someone", cells=(Cell("A", "all", ("A_regression",)), Cell("B", "all", ("B_regression",))))
+    lacks = lambda own, artifact: "new" if "A_regression/fold0" in str(artifact.files[0]) else ""  # noqa: E731
+    monkeypatch.setattr(command, "_why", lacks)
+    lines = [SimpleNamespace(name=name, amount=3.0) for name in ("A_regression", "B_regression")]
+    monkeypatch.setattr(command, "make_plan", lambda own: SimpleNamespace(recipes=lines))
+    before = sorted(context.paths.out.rglob("*"))
+    command.study(change(context, options__dry_run=True), (study,), ("one",))
+    said = capsys.readouterr().out
+    assert "A_regression: 1 runs, 1.00 hours" in said and "B_regression: made" in said
+    assert "1 runs, 1.00 hours on this machine" in said and sorted(context.paths.out.rglob("*")) == before
+    with pytest.raises(UserError, match="there is no study 'two'"):
+        command.study(context, (study,), ("two",))

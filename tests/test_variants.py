@@ -66,7 +66,7 @@ def test_what_cannot_be_set_says_what_can(edit, said):
 
 
 def test_the_four_step_detector_and_a_resnet_are_chosen_by_name_in_the_demo_too():
-    for name, kind, trunk in (("small_four_steps", FourSteps, "zfnet"), ("small_resnet18", None, "resnet18_fpn")):
+    for name, kind, trunk in (("demo_four_steps", FourSteps, "zfnet"), ("demo_resnet18", None, "resnet18_fpn")):
         found = make_context(load("radius_ulna", True), Options(edits=(f"localizer.detector={name}",))).competition.localizer
         assert found.detector.trunk == trunk and (kind is None or isinstance(found.detector.schedule, kind))
         assert found.detector.short_side < 600  # as small as the phantoms

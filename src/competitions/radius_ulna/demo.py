@@ -37,7 +37,7 @@ FOUR_STEPS = change(DETECTOR, name="bones_zfnet_four_steps", schedule=FourSteps(
 RESNET18 = change(DETECTOR, name="bones_resnet18_fpn", trunk="resnet18_fpn", args={}, roi=7,
                   anchors=((0.06,), (0.09,), (0.12,), (0.16,), (0.3,)))
 """The smallest of the pretrained trunks."""
-SMALL_DETECTORS = {**DETECTORS, "small": DETECTOR, "small_four_steps": FOUR_STEPS, "small_resnet18": RESNET18}
+SMALL_DETECTORS = {**DETECTORS, "demo": DETECTOR, "demo_four_steps": FOUR_STEPS, "demo_resnet18": RESNET18}
 """By the names that ``--set localizer.detector=NAME`` takes: the full ones, and those that two cores train."""
 
 SMALL = {"convs": ((8, 3), (16, 3), (32, 3), (48, 3)), "dense": (128, 64), "dropout": 0.2, "padding": "same"}

@@ -171,7 +171,7 @@ def drawing(study: Study, table: pd.DataFrame, curves: pd.DataFrame, colors: tup
         return panels({str(name): part for name, part in curves.groupby("column", sort=False)},
                       lambda ax, part: _lines(ax, part, names, colors), x="step")
     rows, columns = list(table["row"].unique()), list(table["column"].unique())
-    made, ax = figure(9.5, 1.2 + 0.28 * len(rows))
+    made, ax = figure(9.5, 1.2 + 0.28 * len(rows) * max(len(columns) / 3, 1))
     for place, column in enumerate(columns):
         own = table[table["column"] == column]
         y = np.array([rows.index(row) for row in own["row"]]) + (place - (len(columns) - 1) / 2) * 0.6 / max(len(columns), 1)
@@ -182,7 +182,7 @@ def drawing(study: Study, table: pd.DataFrame, curves: pd.DataFrame, colors: tup
     ax.set_yticks(range(len(rows)), [str(row) for row in rows])
     ax.invert_yaxis()
     ax.set_xlabel(f"{study.unit or 'value'}; crosses are the source's")
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return made
 
 
