@@ -1,5 +1,7 @@
 """Places where a run may happen: a dumb terminal, one of no width or of ASCII alone, a notebook, a shell without tools."""
 
+import errno
+import fcntl
 import io
 import os
 import shutil
@@ -10,10 +12,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from dicom_files import make_dicom, noise
 
+from radstack.commands.environment import OK, memory
 from radstack.core import progress
+from radstack.core.files import write_text
 from radstack.core.progress import Bar, OneOutput, Track, titled, track
 from radstack.core.say import spell_out
+from radstack.images.dicom import read_stored
+from radstack.images.unreadable import read_start
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +102,26 @@ def test_every_script_spells_signs_out():
     place = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], env=place, capture_output=True, check=False)
     assert done.returncode == 0 and done.stdout == b"\\u2264 \\xb1\n", done.stderr
+
+
+def test_what_windows_lacks_is_done_another_way(tmp_path, monkeypatch):
+    """There nothing is read at a place of a file, and what is open for reading alone is not synced."""
+    synced = []
+
+    def fsync(handle: int) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        synced.append(handle)
+
+    for name in ("pread", "pwrite", "posix_fallocate", "sysconf"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a", "abcdef")
+    assert len(synced) == 1 and (tmp_path / "a").read_text() == "abcdef"
+    assert read_start(tmp_path / "a", 3) == (b"abc", 6)
+    slice_ = make_dicom(tmp_path / "b.dcm", noise())
+    assert read_stored(slice_)[0].shape == noise().shape
+    assert memory().state == OK
 
 
 def digest_with(folder: Path, *tools: str) -> str:

@@ -1,4 +1,4 @@
-"""Hidden twins that macOS leaves beside each file of a share or an archive: no reader takes one for a file of its kind."""
+"""Hidden twins that macOS leaves beside each file, and folders behind links: neither changes what is found."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from test_text import bone_age, ich, knee_age, radius_ulna, small
 from competitions.bone_age.annotations import is_annotated
 from competitions.radius_ulna.boxes import box_files, read_voc
 from radstack.core.files import matching, walk
+from radstack.core.recipe import change
 from radstack.images.volumes import read_volume
 from radstack.running.context import Context
 from radstack.stages.folds import make_index
@@ -40,6 +41,19 @@ def test_an_index_does_not_change_by_twins(draw, tmp_path, monkeypatch):
     for without, found in zip(*(tables(small(draw.__name__, tmp_path / name)) for name in ("without", "with"))):
         stamps = [name for name in without if name.endswith("stamp")]
         pd.testing.assert_frame_equal(found.drop(columns=stamps), without.drop(columns=stamps))
+
+
+@pytest.mark.parametrize("draw", [ich, bone_age, knee_age, radius_ulna], ids=lambda draw: draw.__name__)
+def test_an_index_does_not_change_by_links_to_folders(draw, tmp_path):
+    folder = small(draw.__name__, tmp_path / "here").paths.input
+    draw(folder)
+    without = tables(small(draw.__name__, tmp_path / "here"))
+    place = tmp_path / "elsewhere"
+    for path in [path for path in folder.iterdir() if path.is_dir()] or [folder]:  # each, or the one that all lie in
+        path.rename(place.with_name(f"elsewhere-{path.name}"))
+        path.symlink_to(place.with_name(f"elsewhere-{path.name}"))
+    for found, before in zip(tables(change(small(draw.__name__, tmp_path / "here"), options__force=True)), without):
+        pd.testing.assert_frame_equal(found, before)
 
 
 def test_a_series_of_volumes_does_not_change_by_twins(tmp_path):

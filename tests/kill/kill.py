@@ -23,8 +23,9 @@ from pathlib import Path
 from short import PREFIX, write_competitions
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = {"radius_ulna": 24, "ich": 14, "knee_age": 14, "bone_age": 28}
-"""Phantoms of each competition."""
+SIZES = {"radius_ulna": 24, "ich": 14, "knee_age": 14, "bone_age": 28, "template": 16}
+"""Phantoms of each competition; ``template`` is a copy of the one to copy, which takes seconds."""
+NAMES = tuple(SIZES)[:-1]
 STAGES = tuple(path.stem for path in sorted((ROOT / "src").glob("0[0-9]_*.py")))
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 TARGETS = ("parent", "worker", "group")
@@ -46,6 +47,7 @@ class Tally:
     """What was done and seen."""
 
     kills: Counter = field(default_factory=Counter)
+    """(competition, stage, signal, whom) -> how often."""
     late: int = 0
     ends: Counter = field(default_factory=Counter)
     longest: float = 0.0
@@ -140,7 +142,7 @@ def disturb(run: Run, stage: str, log: Path, seconds: float, dice: random.Random
         seconds, whom = time.monotonic() - start, "nobody, it was late,"
     except subprocess.TimeoutExpired:
         whom = _send(run, child, signal.Signals[name], whom, dice)
-        tally.kills[f"{whom} {name}"] += 1
+        tally.kills[run.name, stage[:2], name, whom] += 1
     what = f"{stage}, {name} to {whom} after {instant:.1f} s"
     # A worker's death is its parent's to deal with: it ends in its own time.
     status = child.wait(STAGE_SECONDS if whom in ("worker", "nobody") or name == "SIGHUP" else WATCHDOG_SECONDS)
@@ -189,19 +191,24 @@ def compare(whole: dict[str, str], run: Run, stage: str) -> None:
         raise Fault(f"{run.name}: {len(wrong)} files differ after {stage}: {', '.join(wrong[:5])}")
 
 
-def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally, until: float) -> None:
-    """One competition, undisturbed and then with ``kills`` kills a stage, as long as there is time for kills."""
+def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally, seconds_in_all: float) -> None:
+    """One competition, undisturbed and then with ``kills`` kills a stage; fewer where that takes ``seconds_in_all``."""
     write_competitions(work / "competitions", tuple(SIZES))
     whole, cut = (Run(name, work / name / kind, work / "competitions") for kind in ("whole", "cut"))
     log, seconds, products = work / f"{name}.log", {}, {}
     for stage in STAGES:
         seconds[stage] = finish(whole, stage, log)
         products[stage] = whole.products()
-    print(f"{name}: undisturbed in {sum(seconds.values()):.0f} s, {len(products[STAGES[-1]])} files", flush=True)
-    for stage in STAGES:
+    undisturbed = sum(seconds.values())
+    print(f"{name}: undisturbed in {undisturbed:.0f} s, {len(products[STAGES[-1]])} files", flush=True)
+    spare, spent = seconds_in_all - 2 * undisturbed, 0.0
+    for number, stage in enumerate(STAGES, 1):
         for _ in range(kills):
-            if time.monotonic() < until:
+            # Each stage has its share of the time that two undisturbed runs leave; one kill there is in any case.
+            if spent < spare * number / len(STAGES) or not tally.kills:
+                start = time.monotonic()
                 seconds[stage] = disturb(cut, stage, log, seconds[stage], dice, tally)
+                spent += time.monotonic() - start
         finish(cut, stage, log)
         compare(products[stage], cut, stage)
     ends = [Path("submissions", f"{PREFIX}{name}-demo", "final.csv")]
@@ -212,27 +219,37 @@ def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally
           "files of killed processes lie about", flush=True)
 
 
+def table(kills: Counter) -> str:
+    """Lines of Markdown: a row for each competition and stage, a column for each signal, in it parent / worker / group."""
+    rows = sorted({key[:2] for key in kills}, key=lambda row: (list(SIZES).index(row[0]), row[1]))
+    lines = [f"| competition | stage | {' | '.join(SIGNALS)} |", "|---|---|" + "---|" * len(SIGNALS)]
+    for row in rows:
+        cells = [" / ".join(str(kills[(*row, name, whom)]) for whom in TARGETS) for name in SIGNALS]
+        lines.append(f"| {row[0]} | {row[1]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run from the command line."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--kills", type=int, default=100, help="kills in all, over the stages of the competitions")
-    arguments.add_argument("--minutes", type=float, default=0, help="begin no kill and no competition after so long")
-    arguments.add_argument("--only", default=",".join(SIZES), help="competitions")
+    arguments.add_argument("--minutes", type=float, default=0, help="that all may take about, in equal parts by "
+                           "competition and, beside its two undisturbed runs, by stage")
+    arguments.add_argument("--only", default=",".join(NAMES), help=f"of {','.join(SIZES)}")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--work", help="folder to work in, empty or new; else a temporary one")
     args = arguments.parse_args()
     names = args.only.split(",")
-    until = time.monotonic() + (args.minutes * 60 if args.minutes else float("inf"))
+    share = args.minutes * 60 / len(names) if args.minutes else float("inf")
     each = max(1, -(-args.kills // (len(names) * len(STAGES))))
     tally, dice = Tally(), random.Random(args.seed)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # behind nohup and the & of a script the stages would ignore these, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            if time.monotonic() < until:
-                journey(name, Path(args.work or folder).resolve(), each, dice, tally, until)
+            journey(name, Path(args.work or folder).resolve(), each, dice, tally, share)
     print(f"{sum(tally.kills.values())} kills, {tally.late} came too late; the last process was gone after at most "
-          f"{tally.longest:.1f} s\n  {dict(sorted(tally.kills.items()))}\n  {dict(sorted(tally.ends.items()))}")
+          f"{tally.longest:.1f} s\n  {dict(sorted(tally.ends.items()))}\n{table(tally.kills)}")
 
 
 if __name__ == "__main__":

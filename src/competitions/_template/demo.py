@@ -14,7 +14,8 @@ from competitions._template import COMPETITION
 from competitions._template.experiments import RESNET18, stackers
 from competitions._template.index import PICTURES
 from competitions._template.views import whole
-from radstack.core.files import read_table
+from phantoms.archive import write_png
+from radstack.core.files import read_table, write_table
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Backbone, Optim, Train
@@ -34,13 +35,13 @@ def draw(folder: Path, *, series: int, workers: int) -> None:
         patient, split, true = f"p{number:04d}", "test" if number >= series * 3 // 4 else "train", rng.uniform(6, 20)
         for visit in "ab":
             name = patient + visit
-            cv2.imwrite(str(folder / PICTURES / f"{name}.png"), picture(rng, true))
+            write_png(folder / PICTURES / f"{name}.png", picture(rng, true))
             lines.append({"id": name, "patient": patient, "split": split,
                           "diameter": true + rng.normal(0, READING), "q_diameter": true})
     table = pd.DataFrame(lines)
-    table[table["split"] == "train"][["id", "patient", "diameter"]].to_csv(folder / "train.csv", index=False)
-    table[table["split"] == "test"][["id", "patient"]].to_csv(folder / "test.csv", index=False)
-    table.to_csv(folder / "truth.csv", index=False)  # last: it says that the archive is whole
+    write_table(folder / "train.csv", table[table["split"] == "train"][["id", "patient", "diameter"]])
+    write_table(folder / "test.csv", table[table["split"] == "test"][["id", "patient"]])
+    write_table(folder / "truth.csv", table)  # last: it says that the archive is whole
 
 
 def picture(rng: np.random.Generator, diameter: float) -> np.ndarray:

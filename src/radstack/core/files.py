@@ -39,7 +39,7 @@ def replacing(path: Path, needed: int = 0, private: bool = False) -> Iterator[Pa
                 mode = 0o600
                 os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode))
             yield part
-            with part.open("rb") as handle:
+            with part.open("r+b") as handle:  # Windows syncs only what is open for writing
                 os.fsync(handle.fileno())
             if stat.S_IMODE(part.stat().st_mode) != mode:
                 part.chmod(mode)

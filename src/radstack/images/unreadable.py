@@ -65,11 +65,18 @@ def opened(path: Path | str) -> Iterator[tuple[int, int]]:
         os.close(handle)
 
 
+def _read_at(handle: int, count: int, at: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(handle, count, at)
+    os.lseek(handle, at, os.SEEK_SET)  # Windows; no two threads share an open file
+    return os.read(handle, count)
+
+
 def read_start(path: Path | str, most: int) -> tuple[bytes, int]:
     """The first ``most`` bytes of a regular file, or all, and how many it has; Unreadable as :func:`open_file`."""
     handle, size = open_file(path)  # without ``opened``, which takes a tenth of the time of reading a header
     try:
-        return os.pread(handle, min(size, most), 0), size
+        return _read_at(handle, min(size, most), 0), size
     except OSError as error:
         raise Unreadable("no-access", str(error)) from error
     finally:
@@ -78,7 +85,7 @@ def read_start(path: Path | str, most: int) -> tuple[bytes, int]:
 
 def read_at(handle: int, count: int, at: int = 0) -> bytes:
     """Up to ``count`` bytes from ``at``; fewer where the file ends. One system call gives at most 2 GB."""
-    data = os.pread(handle, count, at)
-    while len(data) < count and (more := os.pread(handle, count - len(data), at + len(data))):
+    data = _read_at(handle, count, at)
+    while len(data) < count and (more := _read_at(handle, count - len(data), at + len(data))):
         data += more
     return data

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
-from radstack.core.files import read_json, write_json
+from radstack.core.files import read_json, write_json, writing
 from radstack.core.lock import working_on
 from radstack.core.say import say
 from radstack.recipes.competition import Phantoms
@@ -42,7 +42,8 @@ def _draw(phantoms: Phantoms, folder: Path, size: int, workers: int) -> None:
             print(f"  kept {folder}: that run has drawn it")
             return
         manifest_of(folder).unlink(missing_ok=True)
-        phantoms.draw(folder, series=size, workers=workers)
+        with writing(folder):  # who writes a new competition's phantoms need not know how disks fail
+            phantoms.draw(folder, series=size, workers=workers)
         write_json(manifest_of(folder), {"series": size})
 
 
