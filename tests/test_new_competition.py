@@ -15,7 +15,8 @@ import pytest
 from dicom_files import make_dicom
 from scripts import run_script
 
-from radstack.commands.new_competition import Wish, new_competition
+from radstack.commands.new_competition import new_competition
+from radstack.commands.own.looking import Wish
 from radstack.core.errors import UserError
 from radstack.recipes.competition import Competition
 from radstack.running.cli import make_context
