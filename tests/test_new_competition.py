@@ -423,3 +423,18 @@ def test_a_sample_that_asks_for_words_gets_the_likeliest_class_and_nothing_else(
     (tmp_path / "out.csv").write_text("id,s\n1,a\n2,c\n")
     with pytest.raises(UserError, match="expected one of a, b"):
         validate(tmp_path / "out.csv", tmp_path / "sample.csv", layout)
+
+
+def test_pictures_elsewhere_are_ordered_by_their_names_and_a_sample_may_name_whole_paths(tmp_path):
+    table = table_of(tmp_path, finding=ANSWERED, slice=[str(number % 2 + 1) for number in range(24)], patient=None)
+    files = [f"pictures/p{number // 2:02d}/{number % 2}.png" for number in range(24)]
+    for name, file in zip(table["id"], files):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / f"pictures/{name}.png").rename(tmp_path / file)
+    table.assign(id=files, patient=[file[9:12] for file in files]).to_csv(tmp_path / "labels.csv", index=False)
+    sample = sample_of(tmp_path, id=files[22:], finding="0")
+    plan = new_competition(wish(tmp_path, order="slice", sample=sample), ())
+    assert plan.source.match == "path" and plan.test["file"].tolist() == files[22:] and len(plan.train) == 22
+    index, _ = plan.source.index_new(tmp_path / "pictures", 1, tmp_path / "parts", pd.DataFrame())
+    assert index.groupby("series")["position"].agg(list).tolist() == [[0, 1]] * 12
+    assert index["path"].str.endswith("0.png").eq(index["position"] == 0).all()

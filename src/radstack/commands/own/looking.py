@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from radstack.commands.own.clusters import clusters
-from radstack.commands.own.matching import Match, choose, matches
+from radstack.commands.own.matching import Match, by_key, choose, matches
 from radstack.core.errors import UserError
 from radstack.images.own.names import MANY, key_of
 from radstack.images.own.pictures import SOFT, scan
@@ -179,10 +179,13 @@ def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFram
     if sample is None and wish.test is None:
         return pd.DataFrame()
     files = usable_files(wish.test, wish.workers) if wish.test else files
-    ids = [key_of(match.key, path) for path in files["path"]]
-    folder = TESTS if wish.test else PICTURES
-    made = pd.DataFrame({source.id: ids, FILE: f"{folder}/" + files["path"], GROUP: files["patient"]})
-    made = made[made[source.id].isin(asked)] if asked else made
+    paths, folder = files["path"].tolist(), TESTS if wish.test else PICTURES
+    named = by_key(match.key, paths, (wish.test or wish.pictures).resolve().name)
+    pairs = ([(one, path) for one in sorted(asked) for path in named.get(one, [])] if asked else
+             [(key_of(match.key, path), path) for path in paths])
+    made = pd.DataFrame(pairs, columns=[source.id, FILE], dtype="str")
+    made[GROUP] = made[FILE].map(files.set_index("path")["patient"])
+    made[FILE] = f"{folder}/" + made[FILE]
     if made.empty:
         raise UserError(f"no picture of {wish.test or wish.pictures} answers to an id of {wish.sample} by {match.key}; "
                         f"the first id is "

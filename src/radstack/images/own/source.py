@@ -153,7 +153,9 @@ class Source:
         rows = rows.assign(plane=[central(int(count), self.slices) if count else [-1] for count in rows["slices"]])
         rows = rows.explode("plane", ignore_index=True).astype({"plane": int})
         rows[GROUP_SIZE] = rows.groupby("group")["id"].transform("nunique")
-        if self.order:
+        if self.order:  # where it says nothing, as of pictures elsewhere: the place along the series, then the name
+            rank = rows.sort_values(["place", "path"]).groupby(["split", "group"]).cumcount()
+            rows["position"] = rows["position"].fillna(rank)
             return rows.assign(series=rows["group"]).sort_values(["split", "series", "position"], ignore_index=True)
         rows = rows.assign(series=rows["id"]).sort_values(["split", "series", "place", "path", "plane"], ignore_index=True)
         rows["position"] = rows.groupby(["split", "series"]).cumcount()
