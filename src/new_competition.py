@@ -9,7 +9,7 @@ takes    a minute for 10,000 pictures; where no column names the patients, as lo
 
 from competitions import NAMES
 from radstack.commands.new_competition import new_competition
-from radstack.commands.new_competition_options import arguments_of, wish_of
+from radstack.commands.own.options import arguments_of, wish_of
 from radstack.running.cli import run
 
 

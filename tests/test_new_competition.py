@@ -14,16 +14,27 @@ import pandas as pd
 import pytest
 from dicom_files import make_dicom
 from scripts import run_script
+from sklearn.metrics import cohen_kappa_score
 
-from radstack.commands.new_competition import Wish, new_competition
+from radstack.commands.new_competition import new_competition
+from radstack.commands.own.looking import Wish
 from radstack.core.errors import UserError
 from radstack.recipes.competition import Competition
+from radstack.recipes.experiment import Sampling
+from radstack.recipes.submission import Layout
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
+from radstack.scoring import named
+from radstack.scoring.metrics import ClassGroup
+from radstack.scoring.task import Metric, Task
+from radstack.stack.columns import Columns, SeriesAverage
+from radstack.stack.rows import Rows
 from radstack.stages.cache import cache
 from radstack.stages.folds import deal_folds, make_index
 from radstack.stages.localize import localize
 from radstack.stages.submit import submit_constant
+from radstack.submission.forms import validate, write
+from radstack.training.loader import epoch_order
 
 COUNT = 36
 """Ids of a layout."""
@@ -77,7 +88,7 @@ def through(place: Path) -> tuple[Context, pd.DataFrame]:
     return context, pd.read_parquet(context.paths.cache / "rows.parquet")
 
 
-class Layout:
+class Folder:
     """A folder and a table as chance has them."""
 
     def __init__(self, place: Path, seed: int) -> None:
@@ -151,7 +162,7 @@ ENDED: dict[int, bool] = {}
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_layout_ends_in_a_submission_or_in_one_line(tmp_path, seed):
-    layout = Layout(tmp_path, seed)
+    layout = Folder(tmp_path, seed)
     try:
         plan = new_competition(wish(tmp_path, **layout.options), ())
     except UserError as error:
@@ -348,3 +359,82 @@ def test_two_commands_lead_from_a_folder_to_a_submission_an_answer_and_a_bundle(
     packed = run_script("bundle", "dots", "--recipes", "small", *folders, **place)
     assert packed.returncode == 0, packed.stdout + packed.stderr
     assert (tmp_path / "bundles/dots-small/src/competitions/dots/__init__.py").exists()
+
+
+def rows_of(truth: np.ndarray, metric: Metric, targets: tuple[str, ...], **columns: object) -> Rows:
+    """Rows of one member that knows nothing, two pictures a series, with further columns of the index."""
+    count = len(truth)
+    table = pd.DataFrame({"id": [str(row) for row in range(count)], "group": [str(row // 2) for row in range(count)],
+                          "series": [str(row // 2) for row in range(count)], "position": np.arange(count) % 2, **columns})
+    shares = np.full((1, *truth.shape), 1 / truth.shape[1] if metric.groups else 0.5, np.float32)
+    return Rows(Task(targets, metric), table.assign(**dict(zip(targets, truth.T))), np.zeros(count, int), shares)
+
+
+def test_the_model_without_pixels_finds_what_a_column_says_in_every_kind_of_task():
+    x = np.repeat(np.linspace(-1, 1, 60), 2)
+    labels = rows_of((x > 0.2)[:, None].astype(float), Metric("weighted log loss", (1,)), ("sick",), size=x, flat=1.0)
+    numbers = rows_of((3 * x + 7)[:, None], Metric("mean absolute error", (1,)), ("age",), size=x, flat=1.0)
+    grades = ClassGroup("grade", ("a", "b", "c"))
+    place = np.digitize(x, [-0.3, 0.3])
+    error = Metric("classification error", (1,), groups=(grades,))
+    classes = rows_of(np.eye(3)[place], error, ("a", "b", "c"), size=x, flat=1.0)
+    method = Columns(columns=("size", "flat"), strength=0.01)
+    said = [method.predict(rows, method.fit(rows).state) for rows in (labels, numbers, classes)]
+    assert ((said[0][:, 0] > 0.5) == (x > 0.2)).mean() > 0.97 and np.abs(said[1][:, 0] - (3 * x + 7)).max() < 0.1
+    assert (said[2].argmax(axis=1) == place).mean() > 0.9 and np.allclose(said[2].sum(axis=1), 1, atol=1e-6)
+    assert Columns(columns=("flat",)).fit(labels).notes["features"] == 3  # the place in the series and its powers
+
+
+def test_all_pictures_of_an_id_get_one_answer():
+    rows = rows_of(np.zeros((6, 1)), Metric("mean absolute error", (1,)), ("age",))
+    given = Rows(rows.task, rows.table, rows.fold, np.array([[[1], [3], [5], [5], [0], [8]]], np.float32))
+    assert SeriesAverage().predict(given, None)[:, 0].tolist() == [2, 2, 5, 5, 4, 4]
+
+
+def test_scores_by_name_are_those_of_scikit_learn_and_one_of_another_task_is_refused():
+    truth, said = np.array([[0], [0], [1], [1], [1]]), np.array([[0.1], [0.6], [0.4], [0.8], [0.9]])
+    assert named.score("auc", truth, said, ()) == pytest.approx(5 / 6) and named.score("accuracy", truth, said, ()) == 0.6
+    assert named.score("f1", truth, said, ()) == pytest.approx(2 / 3)
+    assert named.score("rmse", truth * 3.0, truth * 3.0 + 2, ()) == pytest.approx(2)
+    grades, calls = np.eye(3)[[0, 1, 2, 2]], np.eye(3)[[0, 1, 2, 0]]
+    kappa = cohen_kappa_score([0, 1, 2, 2], [0, 1, 2, 0], weights="quadratic")
+    assert named.score("kappa", grades, calls, (3,)) == pytest.approx(kappa)
+    assert np.isnan(named.score("auc", np.ones((3, 1)), np.full((3, 1), 0.5), ()))
+    value, low, high = named.with_interval("auc", truth, said, (), pd.Series(list("abcde")))
+    assert low <= value <= high and named.direction("rmse") == "lower is better"
+    for name, predicts, words in (("auk", "numbers", "auc|did you mean"), ("rmse", "classes", "does not score")):
+        with pytest.raises(UserError, match=words):
+            named.known(name, predicts)
+
+
+def test_a_row_of_double_weight_is_visited_twice_as_often():
+    rows = pd.DataFrame({"weight": [1.0, 2.0, 0.5, 0.5], "series": list("abcd")})
+    sampling = Sampling(weight="weight")
+    visits = np.concatenate([epoch_order(sampling, np.arange(4), rows, (0, 0, epoch)) for epoch in range(400)])
+    assert np.allclose(np.bincount(visits) / 400, [1, 2, 0.5, 0.5], atol=0.1)
+
+
+def test_a_sample_that_asks_for_words_gets_the_likeliest_class_and_nothing_else(tmp_path):
+    layout = Layout("id", ("s_a", "s_b"), 0, 1, form="classes", calls=(ClassGroup("s", ("a", "b")),), words_only=True)
+    pd.DataFrame({"id": ["1", "2"], "s": ""}).to_csv(tmp_path / "sample.csv", index=False)
+    write(tmp_path / "out.csv", pd.Series(["1", "2"]), np.array([[0.7, 0.3], [0.2, 0.8]]), layout)
+    assert (tmp_path / "out.csv").read_text().split() == ["id,s", "1,a", "2,b"]
+    assert validate(tmp_path / "out.csv", tmp_path / "sample.csv", layout) == 2
+    (tmp_path / "out.csv").write_text("id,s\n1,a\n2,c\n")
+    with pytest.raises(UserError, match="expected one of a, b"):
+        validate(tmp_path / "out.csv", tmp_path / "sample.csv", layout)
+
+
+def test_pictures_elsewhere_are_ordered_by_their_names_and_a_sample_may_name_whole_paths(tmp_path):
+    table = table_of(tmp_path, finding=ANSWERED, slice=[str(number % 2 + 1) for number in range(24)], patient=None)
+    files = [f"pictures/p{number // 2:02d}/{number % 2}.png" for number in range(24)]
+    for name, file in zip(table["id"], files):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / f"pictures/{name}.png").rename(tmp_path / file)
+    table.assign(id=files, patient=[file[9:12] for file in files]).to_csv(tmp_path / "labels.csv", index=False)
+    sample = sample_of(tmp_path, id=files[22:], finding="0")
+    plan = new_competition(wish(tmp_path, order="slice", sample=sample), ())
+    assert plan.source.match == "path" and plan.test["file"].tolist() == files[22:] and len(plan.train) == 22
+    index, _ = plan.source.index_new(tmp_path / "pictures", 1, tmp_path / "parts", pd.DataFrame())
+    assert index.groupby("series")["position"].agg(list).tolist() == [[0, 1]] * 12
+    assert index["path"].str.endswith("0.png").eq(index["position"] == 0).all()

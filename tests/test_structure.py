@@ -39,7 +39,7 @@ def imported(path):
 
 
 ROOMS = ("core", "images", "scoring", "recipes", "nets", "training", "detection", "sequence", "stack", "submission",
-         "running", "stages", "report", "own", "commands")
+         "running", "stages", "report", "commands")
 """From low to high, as CONTRIBUTING.md has them."""
 
 

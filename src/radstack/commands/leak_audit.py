@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.core.artifact import check_unedited, content_hash, manifest_of
+from radstack.commands.duplicates import DISTANCE
+from radstack.core.artifact import Artifact, check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
@@ -78,6 +79,14 @@ def leak_audit(context: Context, distance: int, train: str = "") -> None:
     if leaks:
         raise LeakError(f"{leaks} of {len(findings)} checks found a leak; see {file}")
     print(f"  no leak in {len(findings)} checks; {file}")
+
+
+def audit_once(context: Context) -> None:
+    """Make every check without training, unless that was done on these rows and folds; LeakError as :func:`leak_audit`."""
+    paths = context.paths
+    artifact = Artifact("leak_audit", 1, (paths.reports / "leak_audit.csv",), {},
+                        (paths.cache / "rows.parquet", paths.folds / "folds.csv"))
+    context.make(artifact, lambda: leak_audit(context, DISTANCE))
 
 
 def open_scene(context: Context) -> Scene:

@@ -3,6 +3,7 @@
 Any scorer of scikit-learn does (``sklearn.metrics.get_scorer_names``). Of several targets the mean is taken.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,11 @@ def _one(name: str, truth: np.ndarray, predicted: np.ndarray, classes: bool) -> 
     if name == KAPPA:
         return float(cohen_kappa_score(y, answers.predict(None), weights="quadratic"))
     many = classes and predicted.shape[1] > 2
-    try:
-        return float(get_scorer(MANY.get(name, name) if many else name)(answers, np.zeros((len(y), 1)), y))
-    except ValueError:  # of rows of one class, say
-        return float("nan")
+    with warnings.catch_warnings(action="ignore"):  # of rows of one class; the score then is NaN
+        try:
+            return float(get_scorer(MANY.get(name, name) if many else name)(answers, np.zeros((len(y), 1)), y))
+        except ValueError:
+            return float("nan")
 
 
 class _Answers:

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.own.source import CLASSES_KIND, NUMBER_KIND, ORDINAL_KIND, Source
-from radstack.own.words import word
+from radstack.images.own.source import CLASSES_KIND, NUMBER_KIND, ORDINAL_KIND, Source
+from radstack.images.own.words import word
 from radstack.recipes.submission import Layout
 from radstack.scoring.metrics import ClassGroup
 

@@ -8,10 +8,11 @@ import pandas as pd
 
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
+from radstack.images.own.pictures import SOFT, prepare
+from radstack.images.own.source import CLASSES_KIND, GROUP_SIZE, LABELS_KIND, NUMBER_KIND, Source
 from radstack.images.shards import Shards
 from radstack.images.views import Box
-from radstack.own.pictures import SOFT, prepare
-from radstack.own.source import CLASSES_KIND, LABELS_KIND, NUMBER_KIND, Source
+from radstack.recipes.baseline import PLACE, Baseline
 from radstack.recipes.competition import CacheRecipe, Data, Models, Pages
 from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.localizer import Chain
@@ -132,9 +133,15 @@ def balance(source: Source, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.get_dummies(pd.Series(np.digitize(first, edges), rows.index)).astype(int).add_prefix("quarter ")
 
 
-def pages_of(source: Source) -> Pages:
-    """What the report shows beside the scores: a case is a series, with the pictures as the networks see them."""
-    return Pages(case_by="series" if source.order or source.several else "id", case_view=view)
+def pages_of(source: Source, grouped: bool = False) -> Pages:
+    """What the report shows beside the scores: a case is a series, with the pictures as the networks see them.
+
+    Rows of the score table that see no picture: with an order, the place in it; where patients have several pictures
+    (``grouped``), what their number says, which is all that is known of a patient before a picture was seen.
+    """
+    simple = [Baseline("position", (PLACE,))] if source.order else []
+    simple += [Baseline("group_prior", (GROUP_SIZE,))] if grouped else []
+    return Pages(case_by="series" if source.order or source.several else "id", case_view=view, baselines=tuple(simple))
 
 
 def view(case: Any, cases: Any, paths: Paths) -> list[Any]:

@@ -4,9 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from radstack.commands.new_competition import Wish
+from radstack.commands.own.looking import Wish
+from radstack.commands.own.tasks import TASKS
 from radstack.core.errors import UsageError
-from radstack.own.tasks import TASKS
 from radstack.running.cli import OneLine
 
 HOME = Path(__file__).parents[2] / "competitions"

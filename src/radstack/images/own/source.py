@@ -11,15 +11,17 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
 from radstack.core.say import Report
+from radstack.images.own.names import key_of
+from radstack.images.own.pictures import central, scan
+from radstack.images.own.words import code, number
 from radstack.images.quarantine import QUARANTINE_COLUMNS, judge, nothing_usable, set_aside, tell_reasons
-from radstack.own.names import key_of
-from radstack.own.pictures import central, scan
-from radstack.own.words import code, number
 
 LABELS, TEST, SAMPLE, PICTURES, TESTS = "labels.csv", "test.csv", "sample_submission.csv", "pictures", "test"
 """Below ``input/<name>``: the labeled pictures, those to be answered, the form of the answer, and two folders."""
 FILE, GROUP = "file", "group"
 """Columns of these tables that are always there: where a picture lies below ``input/<name>``, and whose it is."""
+GROUP_SIZE = "group_size"
+"""Column of the index: how many ids a group has."""
 LABELS_KIND, CLASSES_KIND, ORDINAL_KIND, NUMBER_KIND = "labels", "classes", "ordinal", "number"
 KINDS = (LABELS_KIND, CLASSES_KIND, ORDINAL_KIND, NUMBER_KIND)
 """Labels that may be true together (one alone is the binary case), one class of several, classes in order, numbers."""
@@ -44,7 +46,7 @@ class Source:
     several: bool = False
     """Whether several pictures may have one id."""
     match: str = "stem"
-    """How the name of a file says its id, where no table does: a name of ``radstack.own.names.KEYS``."""
+    """How the name of a file says its id, where no table does: a name of ``radstack.images.own.names.KEYS``."""
     slices: int = 9
     """Central slices taken of a volume."""
 
@@ -150,7 +152,10 @@ class Source:
         """One row a picture or plane, with ``series``, ``position``, ``plane`` and an ``id`` of its own."""
         rows = rows.assign(plane=[central(int(count), self.slices) if count else [-1] for count in rows["slices"]])
         rows = rows.explode("plane", ignore_index=True).astype({"plane": int})
-        if self.order:
+        rows[GROUP_SIZE] = rows.groupby("group")["id"].transform("nunique")
+        if self.order:  # where it says nothing, as of pictures elsewhere: the place along the series, then the name
+            rank = rows.sort_values(["place", "path"]).groupby(["split", "group"]).cumcount()
+            rows["position"] = rows["position"].fillna(rank)
             return rows.assign(series=rows["group"]).sort_values(["split", "series", "position"], ignore_index=True)
         rows = rows.assign(series=rows["id"]).sort_values(["split", "series", "place", "path", "plane"], ignore_index=True)
         rows["position"] = rows.groupby(["split", "series"]).cumcount()

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.own.source import CLASSES_KIND, LABELS_KIND, NUMBER_KIND, ORDINAL_KIND
-from radstack.own.words import is_empty, number, ordered, word
+from radstack.images.own.source import CLASSES_KIND, LABELS_KIND, NUMBER_KIND, ORDINAL_KIND
+from radstack.images.own.words import is_empty, number, ordered, word
 
 FEW = 12
 """Whole numbers with more values than this are a number, not classes."""
@@ -24,7 +24,7 @@ class Found:
 
     kind: str
     labels: dict[str, tuple[Any, ...]]
-    """As :class:`radstack.own.source.Source` has them."""
+    """As :class:`radstack.images.own.source.Source` has them."""
     counts: dict[str, dict[str, int]]
     """Column -> word -> how many rows have it."""
 

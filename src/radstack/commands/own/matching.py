@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.own.names import KEYS, MANY
+from radstack.images.own.names import KEYS, MANY
 
 LOSS, PART = 0.05, 0.5
 """Share of rows without a picture that is passed over as an accident, and above which they were left out on purpose."""

@@ -9,8 +9,8 @@ import pandas as pd
 
 from radstack.commands.duplicates import duplicates
 from radstack.images.dicom import Unreadable
+from radstack.images.own.pictures import SOFT, prepare
 from radstack.images.shards import shard_path, write_shard
-from radstack.own.pictures import SOFT, prepare
 
 SIDE = 96
 """Pixels of a side of the pictures that are compared."""
@@ -31,7 +31,7 @@ def clusters(folder: Path, paths: list[str], workers: int, window: tuple[float, 
 
 
 def _small(folder: Path, path: str, window: tuple[float, float]) -> np.ndarray:
-    from radstack.own.pictures import facts_of
+    from radstack.images.own.pictures import facts_of
 
     count = int(facts_of(folder / path)["slices"])
     try:

@@ -3,8 +3,8 @@
 import pprint
 from dataclasses import fields
 
-from radstack.own.form import as_code, groups_of
-from radstack.own.source import KINDS, LABELS_KIND, NUMBER_KIND, Source
+from radstack.commands.own.form import as_code, groups_of
+from radstack.images.own.source import KINDS, LABELS_KIND, NUMBER_KIND, Source
 from radstack.recipes.submission import Layout
 
 WIDTH = 116
@@ -32,7 +32,7 @@ COMPETITION = Competition(
     models=models_of(SOURCE, full_networks(SOURCE, SIDE, SIDE)),
     folds=FoldRecipe(count={folds}),
     submission={layout},
-    pages=pages_of(SOURCE),
+    pages=pages_of(SOURCE, grouped={grouped}),
 )
 
 # {choice}
@@ -43,8 +43,9 @@ SMALL = change(COMPETITION, name="{name}-small", source="{name}", title="{title}
 '''
 IMPORTS = {
     "radstack.core.recipe": ("change",),
-    "radstack.own.recipes": ("cached", "data_of", "full_networks", "models_of", "pages_of", "small_networks", "squares"),
-    "radstack.own.source": ("Source",),
+    "radstack.commands.own.recipes": ("cached", "data_of", "full_networks", "models_of", "pages_of", "small_networks",
+                                      "squares"),
+    "radstack.images.own.source": ("Source",),
     "radstack.recipes.competition": ("Competition", "FoldRecipe"),
     "radstack.recipes.submission": ("Layout",),
     "radstack.scoring.task": ("Metric",),
