@@ -32,7 +32,7 @@ def test_it_trains_on_every_training_row_and_on_no_test_row(tmp_path):
 
 
 def test_its_files_and_key_are_its_own(context):  # noqa: F811
-    network = context.competition.models.experiments[0]
+    network = change(context.competition.models.experiments[0], sampling__keep="")  # a query on columns of another table
     artifact = weights_artifact(context, network, ALL)
     assert artifact.files[0].name == "all.safetensors" and artifact.key != weights_artifact(context, network, 0).key
     assert [one.name for one in artifact.inputs if hasattr(one, "lesson")] == ["ages/rows.parquet: train rows"]
