@@ -52,7 +52,8 @@ def test_folds_of_a_run(context):  # noqa: F811
 def fit(context, shift):  # noqa: F811
     """What stages 04 and 05 leave with ``--folds all``: the mean of the folds' answers and ``shift``."""
     for network in context.competition.models.experiments:
-        write_text(weights_artifact(context, network, ALL).files[0], f"{shift}")  # recipes that differ in name alone share it
+        # Recipes that differ in name alone share the file.
+        write_text(weights_artifact(context, network, ALL).files[0], f"{shift}")
         table = mean_over_folds(read_tests(context.paths.oof / network.name, list(range(FOLDS))), ("age",))
         artifact = predictions_artifact(context, network, ALL, "test")
         artifact.make(lambda artifact=artifact, table=table: write_table(artifact.files[0], prediction_table(
