@@ -21,6 +21,7 @@ import pandas as pd
 from radstack.core.disk import need_readable
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, read_table, sha256, write_json
+from radstack.core.folds import ALL
 from radstack.core.lock import working_on
 from radstack.core.recipe import as_dict, digest
 from radstack.core.say import say
@@ -57,7 +58,7 @@ class Part:
     @property
     def name(self) -> str:
         """What it is called among the inputs."""
-        own = f" but fold {self.lesson.fold}" if self.lesson and self.lesson.folds else ""
+        own = f" but fold {self.lesson.fold}" if self.lesson and self.lesson.folds and self.lesson.fold != ALL else ""
         return "/".join(self.path.parts[-2:]) + f": {self.split} rows{own}"
 
     def digest(self) -> str:

@@ -11,6 +11,14 @@ import pandas as pd
 
 from radstack.core.errors import LeakError, UserError, command
 
+ALL = 1000
+"""In place of a fold's number: no fold is held out."""
+
+
+def fold_name(fold: int) -> str:
+    """How a fold's files begin: ``fold0``; ``all`` where none is held out."""
+    return "all" if fold == ALL else f"fold{fold}"
+
 
 def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
     """Deal groups into folds so that every label's positives and the rows are spread evenly.

@@ -14,6 +14,7 @@ import pandas as pd
 
 from radstack.core.disk import disk_error
 from radstack.core.errors import UsageError, UserError, advise
+from radstack.core.folds import ALL
 from radstack.core.lifetime import INTERRUPTED, STARTED_BY, answering, die_with_parent
 from radstack.core.limits import share_threads
 from radstack.core.paths import Paths
@@ -31,6 +32,10 @@ Load = Callable[[str, bool], Competition]
 
 COMMON = ("edits", "limit", "data_dir", "out_dir")
 """Options that every script reads."""
+
+
+FIT_ALL = ("04", "05")
+"""Beginnings of the scripts that make fits on all rows."""
 
 
 class OneLine(argparse.ArgumentParser):
@@ -108,7 +113,10 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
         die_with_parent(STARTED_BY, signal.SIGTERM)
     if hasattr(args, "reads") and not options.dry_run:  # a stage; what only lists things ends where nobody reads
         lost_to(context.paths.weights / "lost_output.log")
-    if strange := [fold for fold in options.folds if fold not in range(count := context.competition.folds.count)]:
+    if ALL in options.folds and (options.all_stages or not Path(sys.argv[0]).name.startswith(FIT_ALL)):
+        raise UsageError("--folds all is for 04_train.py, then 05_predict.py, by hand; then type 08_submit.py --all-rows")
+    known = (*range(count := context.competition.folds.count), ALL)
+    if strange := [fold for fold in options.folds if fold not in known]:
         raise UsageError(f"--folds {strange[0]}: {competition.name} has the folds 0 to {count - 1}")
     for name, error in stale_variants(context.competition, context.paths).items():
         if name in options.only:

@@ -11,6 +11,7 @@ from typing import Any
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
+from radstack.core.folds import ALL
 from radstack.core.limits import cores
 from radstack.core.lock import working_on
 from radstack.core.paths import Paths
@@ -40,6 +41,11 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in words(text))
     except ValueError as error:
         raise ArgumentTypeError(f"'{text}' is not allowed; give numbers with commas between, such as 0,1") from error
+
+
+def fold_numbers(text: str) -> tuple[int, ...]:
+    """``0,1`` as a tuple; ``all`` for a fit on all rows."""
+    return (ALL,) if text == "all" else numbers(text)
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -79,7 +85,8 @@ class Options:
     all_stages: bool = option(False, "as run_all.sh calls a stage: pass over the options that only other stages read")
     only: tuple[str, ...] = option((), "comma-separated recipe names instead of all; patterns such as 'radius_*' and "
                                       "@networks, @on_call, @sequences, @stackers, @variants count, too", type=words)
-    folds: tuple[int, ...] = option((), "comma-separated folds instead of all", type=numbers)
+    folds: tuple[int, ...] = option((), "comma-separated folds instead of all of them; all: one more fit, without a "
+                                        "held-out part (04, 05)", type=fold_numbers)
     name: str = option("", "name of the new variant made by --set from the one recipe of --only")
     dry_run: bool = option(False, "say what would be made and why, make nothing")
     force: bool = option(False, "make again what is there")
@@ -100,6 +107,7 @@ class Options:
     folds_from: str = option("", "take the folds of this table, by row, patient or study (CSV with a column fold), now and "
                                  "in later runs; dealt: deal them by the recipe again", metavar="FILE")
     show: int = option(0, "draw the steps of N pictures of each split", metavar="N", type=at_least(0))
+    all_rows: bool = option(False, "also a submission in which fits on all rows (--folds all of 04 and 05) have a part")
     push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")
     scores: bool = option(False, "only fill the ledger of pushed files with the leaderboard's scores")
     check: str = option("", "only check a submission file", metavar="FILE")
@@ -144,7 +152,9 @@ class Context:
         return [*self.competition.recipes, *make_variants(self.competition, self.paths), *outsiders(self.paths)]
 
     def folds_of(self, recipe: Any) -> list[int]:
-        """Folds to work on: those that the recipe has, cut to ``--folds``."""
+        """Folds to work on: those that the recipe has, cut to ``--folds``; of a network also the fit on all rows."""
+        if ALL in self.options.folds:
+            return [ALL] if isinstance(recipe, Experiment) else []
         return [fold for fold in self.all_folds(recipe) if not self.options.folds or fold in self.options.folds]
 
     def all_folds(self, which: Any) -> list[int]:

@@ -8,6 +8,7 @@ import pandas as pd
 from radstack.core.artifact import check_unedited, manifest_of
 from radstack.core.errors import LeakError, Missing
 from radstack.core.files import read_json, write_table
+from radstack.core.folds import fold_name
 from radstack.stack.rows import Member
 
 
@@ -21,7 +22,7 @@ def prediction_table(ids: np.ndarray, fold: int, predicted: np.ndarray, targets:
 
 def fold_file(folder: Path, fold: int, split: str) -> Path:
     """The table of one fold: ``train``, its rows scored out of fold; ``test``, the test rows."""
-    return folder / f"fold{fold}{'_test' * (split == 'test')}.parquet"
+    return folder / f"{fold_name(fold)}{'_test' * (split == 'test')}.parquet"
 
 
 def fitted_files(folder: Path, fold: int) -> tuple[Path, Path]:

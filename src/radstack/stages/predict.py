@@ -10,7 +10,7 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, Part
 from radstack.core.files import need_disk, new_array, replacing, write_table
-from radstack.core.folds import fold_hash
+from radstack.core.folds import ALL, fold_hash
 from radstack.core.progress import titled
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
@@ -26,7 +26,10 @@ VERSION = 2
 
 def predict(context: Context) -> None:
     """Predict with every chosen network of every chosen fold, unless that is done and unchanged: out of fold, then test."""
-    make_all(context, [maker for split, verb in (("train", "predict"), ("test", "predict test with"))
+    splits = {"train": "predict", "test": "predict test with"}
+    if ALL in context.options.folds:  # it met every training row
+        del splits["train"]
+    make_all(context, [maker for split, verb in splits.items()
                        for maker in per_fold(context, verb, context.experiments, partial(predictions_artifact, split=split),
                                              partial(predict_fold, split=split))])
 
@@ -35,7 +38,7 @@ def predictions_artifact(context: Context, experiment: Experiment, fold: int, sp
     """The table of one split, and the embeddings where a sequence model reads them."""
     paths = context.paths
     folder = paths.oof / experiment.name
-    embeds = embeddings_wanted(context, experiment.name)
+    embeds = embeddings_wanted(context, experiment.name) and fold != ALL
     files = (fold_file(folder, fold, split), *([embeddings_file(folder, fold, split)] if embeds else ()))
     recipe = {"view": experiment.view, "tta": experiment.tta, "embeddings": embeds}
     inputs = (weights_artifact(context, experiment, fold).files[0], Part(paths.cache / "rows.parquet", split))
@@ -71,7 +74,7 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
     folder, targets = context.paths.oof / experiment.name, experiment.targets_of(context.competition.targets)
     net = inference.load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
     answered = fold_of_row == (fold if split == "train" else -1)
-    embeds = embeddings_wanted(context, experiment.name)
+    embeds = embeddings_wanted(context, experiment.name) and fold != ALL
     look = partial(inference.predict, experiment, net, targets, rows, np.flatnonzero(embeds | answered),
                    Shards(context.paths.cache), report=say,
                    workers=context.options.workers if device.type == "cuda" else 0)

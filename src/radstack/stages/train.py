@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, Lesson, Part
+from radstack.core.errors import UserError
+from radstack.core.folds import ALL, fold_name
 from radstack.core.progress import titled
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Backbone, Experiment
@@ -42,7 +44,7 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Art
 
 def weights_file(context: Context, experiment: Experiment, fold: int) -> Path:
     """The network of a fold."""
-    return context.paths.weights / context.trained_as(experiment).name / f"fold{fold}.safetensors"
+    return context.paths.weights / context.trained_as(experiment).name / f"{fold_name(fold)}.safetensors"
 
 
 def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
@@ -101,6 +103,9 @@ def starting(context: Context, experiment: Experiment, fold: int) -> tuple[Backb
 def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[Path, ...]:
     """The weights of the same fold that training starts from, if the recipe names any: they never saw the fold either."""
     start = experiment.backbone.start
+    if start and fold == ALL:
+        raise UserError(f"{experiment.name} starts from {start}, which has a network a fold and none of all rows; leave it "
+                        "out of --folds all")
     return (context.paths.weights / start / f"fold{fold}.safetensors",) if start else ()
 
 
@@ -117,7 +122,7 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
     return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
                context.options.checkpoint_seconds, say,
-               judge=partial(_judge, context, rows, targets) if context.options.held_out else None)
+               judge=partial(_judge, context, rows, targets) if context.options.held_out and fold != ALL else None)
 
 
 def _judge(context: Context, rows: pd.DataFrame, targets: tuple[str, ...], numbers: np.ndarray,
