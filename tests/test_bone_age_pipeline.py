@@ -13,7 +13,16 @@ from scripts import run_script
 from competitions import load
 from competitions.bone_age import balance, frame
 from competitions.bone_age.experiments import EXPERIMENTS, LITE0
-from competitions.bone_age.localizer import FINE, HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain, to_unit, write_boxes
+from competitions.bone_age.localizer import (
+    COARSE,
+    FINE,
+    HAND_LANDMARKS,
+    HAND_LANDMARKS_FINE,
+    HAND_MASK,
+    chain,
+    to_unit,
+    write_boxes,
+)
 from competitions.bone_age.report import STAGES, strata
 from radstack.core.recipe import change
 from radstack.images.radiograph import prepare
@@ -137,8 +146,9 @@ class Row:
     def __init__(self, points, scale=0.5, height=400, width=300):
         self.height, self.width, self.scale = height, width, scale
         self.offset_x, self.offset_y = 0.0, 0.0
-        for name, value in zip(FINE, to_unit(np.array(points, float) * scale, 200)):
-            setattr(self, name, value)
+        for names in (COARSE, FINE):
+            for name, value in zip(names, to_unit(np.array(points, float) * scale, 200)):
+                setattr(self, name, value)
 
 
 HAND = np.array([(150, 60), (230, 160), (150, 300)])

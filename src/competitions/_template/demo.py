@@ -14,8 +14,7 @@ from competitions._template import COMPETITION
 from competitions._template.experiments import RESNET18, stackers
 from competitions._template.index import PICTURES
 from competitions._template.views import whole
-from phantoms.archive import write_png
-from radstack.core.files import read_table, write_table
+from radstack.core.files import read_table, replacing, write_table
 from radstack.core.recipe import change
 from radstack.recipes.competition import FoldRecipe, Phantoms
 from radstack.recipes.experiment import Backbone, Optim, Train
@@ -35,7 +34,8 @@ def draw(folder: Path, *, series: int, workers: int) -> None:
         patient, split, true = f"p{number:04d}", "test" if number >= series * 3 // 4 else "train", rng.uniform(6, 20)
         for visit in "ab":
             name = patient + visit
-            write_png(folder / PICTURES / f"{name}.png", picture(rng, true))
+            with replacing(folder / PICTURES / f"{name}.png") as part:
+                part.write_bytes(cv2.imencode(".png", picture(rng, true))[1].tobytes())
             lines.append({"id": name, "patient": patient, "split": split,
                           "diameter": true + rng.normal(0, READING), "q_diameter": true})
     table = pd.DataFrame(lines)

@@ -21,7 +21,8 @@ def brain_only(side: int) -> Slices:
 def neighbors(side: int, step: int = 1, window: str = "brain") -> Slices:
     """Slices s-step, s, s+step as channels in one window (SeuTao, first place; step 2: okotaku, third)."""
     channels = tuple(_channel(window, offset) for offset in (-step, 0, step))
-    place = ("brain", "subdural", "bone").index(window)
+    named = ("brain", "subdural", "bone")
+    place = named.index(window) if window in named else 0  # of a window of one's own the brain's will do
     return Slices(channels, side, MEAN[place:place + 1] * 3, STD[place:place + 1] * 3)
 
 

@@ -159,6 +159,12 @@ def make_context(competition: Competition, options: Options) -> Context:
     edits = parse_edits(list(options.edits))
     if "localizer__detector" in edits and competition.localizer.detectors:
         edits["localizer__detector"] = pick(competition.localizer.detectors, str(edits["localizer__detector"]), "detector")
+    for name in edits:
+        head = name.partition("__")[0]
+        recipes = [one.__name__ for one in (Experiment, Sequence, Stacker) if head in one.__dataclass_fields__]
+        if recipes and not hasattr(competition, head):
+            raise UserError(f"the competition has no field '{head}', {recipes[0]} has: with --only RECIPE and --name NAME "
+                            "--set makes a variant of that recipe")
     competition = change(as_annotated(competition, options), **edits)
     context = Context(competition, paths_of(competition, options), options)
     advise(context.make_with, context.command)

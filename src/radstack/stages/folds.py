@@ -71,7 +71,28 @@ def _dealt(context: Context) -> pd.DataFrame:
     index, recipe = read_index(context), context.competition.folds
     train = index[index["split"] == "train"]
     dealer = recipe.dealer or (lambda rows, labels, count, seed: make_folds(rows["group"], labels, count, seed))
-    return dealer(train, balanced(context.competition, train), recipe.count, recipe.seed)
+    folds = dealer(train, balanced(context.competition, train), recipe.count, recipe.seed)
+    if wrong := _wrong(folds, set(train["group"]), recipe.count):
+        name = getattr(dealer, "__name__", type(dealer).__name__)
+        raise UserError(f"the dealer {name} {wrong}; it must give each patient (group) one row with a fold from 0 to "
+                        f"{recipe.count - 1}")
+    return folds
+
+
+def _wrong(folds: pd.DataFrame, groups: set[str], count: int) -> str:
+    """What is wrong with a dealer's table, or ""."""
+    lacking = [name for name in ("group", "fold") if name not in folds]
+    if lacking:
+        return f"gives no column {lacking[0]}"
+    dealt = folds["group"].tolist()
+    if missed := sorted(groups - set(dealt)):
+        return f"gives patient {missed[0]} no fold"
+    if others := sorted(set(dealt) - groups, key=str):
+        return f"gives a fold to {others[0]}, who is no patient of the training rows"
+    if len(dealt) > len(groups):
+        return "gives a patient two folds"
+    bad = folds.loc[~folds["fold"].isin(range(count)), "fold"]
+    return f"gives fold {bad.iloc[0]}" if len(bad) else ""
 
 
 def given_folds(context: Context) -> Path | None:
