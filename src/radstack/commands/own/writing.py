@@ -61,8 +61,8 @@ def written(name: str, title: str, pictures: str, source: Source, layout: Layout
     if groups_of(source):
         imports["radstack.scoring.metrics"] = ("ClassGroup",)
     lines = "\n".join(f"from {room} import {', '.join(names)}" for room, names in sorted(imports.items()))
-    plain = title.replace('"', "'")
-    return TEMPLATE.format(name=name, title=plain, pictures=pictures, imports=lines, source=_source(source),
+    plain, place = title.replace('"', "'"), pictures if len(pictures) <= WIDTH // 2 else f"...{pictures[-WIDTH // 2:]}"
+    return TEMPLATE.format(name=name, title=plain, pictures=place, imports=lines, source=_source(source),
                            layout=_wrapped(as_code(layout)), metric=_wrapped(metric), **numbers)
 
 
