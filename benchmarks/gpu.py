@@ -29,7 +29,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parents[1] / "tests")]
 
 from competitions import load
-from radstack.commands.rates import alike, machine_of, random_labels
+from radstack.commands.rates import alike, machine_of
 from radstack.core.errors import reason
 from radstack.core.files import replacing
 from radstack.core.recipe import change
@@ -39,6 +39,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.training.inference import Views
 from radstack.training.loader import Batch, Pictures, loader
 from radstack.training.run import Learner
+from radstack.training.tryout import random_labels
 
 COMPETITIONS = ("ich", "bone_age", "knee_age", "radius_ulna")
 STUDIED = (("ich", "se_resnext50"), ("bone_age", "A_regression"), ("radius_ulna", "radius_net7"))

@@ -61,10 +61,10 @@ def answers_section(applied: Applied, pictures: pd.DataFrame) -> Section:
 
 def spread_table(applied: Applied) -> Table:
     """Mean and range of each target here and, as far as it is known, out of fold in training."""
-    tables = {"here": applied.answers[applied.targets]}
+    tables = {"here": applied.answers[applied.targets].astype(float)}  # a mean of float32 depends on the order of its sum
     if applied.known.answers is not None:
         tables["training"] = applied.known.answers[[f"{SAID}{name}" for name in applied.targets]].set_axis(
-            applied.targets, axis=1)
+            applied.targets, axis=1).astype(float)
     rows = [{"target": target, **{f"{name}, {words}": value for name, table in tables.items() for words, value in (
         ("mean", table[target].mean()), ("5 %", table[target].quantile(0.05)), ("95 %", table[target].quantile(0.95)))}}
         for target in applied.targets]

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pandas as pd
 
 from radstack.core.disk import disk_error
-from radstack.core.errors import UsageError, UserError, advise
+from radstack.core.errors import UsageError, UserError, advise, command
 from radstack.core.folds import ALL
 from radstack.core.lifetime import INTERRUPTED, STARTED_BY, answering, die_with_parent
 from radstack.core.limits import share_threads
@@ -114,7 +114,8 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     if hasattr(args, "reads") and not options.dry_run:  # a stage; what only lists things ends where nobody reads
         lost_to(context.paths.weights / "lost_output.log")
     if ALL in options.folds and (options.all_stages or not Path(sys.argv[0]).name.startswith(FIT_ALL)):
-        raise UsageError("--folds all is for 04_train.py, then 05_predict.py, by hand; then type 08_submit.py --all-rows")
+        raise UsageError(f"--folds all is by hand: {command('04_train')} --folds all, then {command('05_predict')} --folds "
+                         f"all and {command('08_submit')} --all-rows")
     known = (*range(count := context.competition.folds.count), ALL)
     if strange := [fold for fold in options.folds if fold not in known]:
         raise UsageError(f"--folds {strange[0]}: {competition.name} has the folds 0 to {count - 1}")

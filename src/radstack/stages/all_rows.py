@@ -60,7 +60,7 @@ def _check(context: Context, names: dict[str, Any]) -> None:
     if len(made) < len(networks):
         missing = ",".join(one.name for one in networks if one not in made)
         raise UserError(f"{missing} has no fit on all rows; type: {context.command('04_train', missing)} --folds all, then "
-                        "05_predict.py with the same options")
+                        f"{context.command('05_predict', missing)} --folds all")
     for one in made:
         if why := predictions_artifact(context, one, ALL, "test").why():
             raise UserError(f"{one.name}: its predictions by a fit on all rows are old ({why}); type: "

@@ -7,6 +7,7 @@ from pathlib import Path
 from radstack.commands.own.looking import Wish
 from radstack.commands.own.tasks import TASKS
 from radstack.core.errors import UsageError
+from radstack.core.limits import cores
 from radstack.running.cli import OneLine
 
 HOME = Path(__file__).parents[2] / "competitions"
@@ -39,7 +40,7 @@ def arguments_of(doc: str | None) -> argparse.ArgumentParser:
                                                                                 "(default: "
                       "src/competitions, or the folder of RADSTACK_COMPETITIONS)")
     made.add_argument("--data-dir", type=Path, default=Path(), metavar="FOLDER", help="above input/")
-    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    made.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes")
     made.add_argument("--dry-run", action="store_true", help="print the file, write nothing")
     return made
 
