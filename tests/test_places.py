@@ -130,7 +130,8 @@ def digest_with(folder: Path, *tools: str) -> str:
     for tool in tools:
         (folder / tool).symlink_to(shutil.which(tool))
     function = (ROOT / "setup.sh").read_text().split("digest() {")[1].split("\n}\n")[0]
-    done = subprocess.run([shutil.which("bash") or "bash", "-euc", f"digest() {{{function}\n}}\ndigest"], cwd=ROOT,
+    script = f"lock=requirements.txt\ndigest() {{{function}\n}}\ndigest"
+    done = subprocess.run([shutil.which("bash") or "bash", "-euc", script], cwd=ROOT,
                           env={"PATH": str(folder), "PYTHON": sys.executable}, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout
