@@ -127,7 +127,7 @@ def test_two_targets_are_learned_apart():
 def test_volumes_of_unequal_length_are_named():
     short = HAND.take(np.arange(8) != 6)
     for name, method in METHODS.items():
-        if name.startswith("series_"):
+        if name.startswith("series_") and name != "series_average":  # which takes as many as there are
             with pytest.raises(UserError, match="volume 1 has 3 slices and 0 has 4") as error:
                 method().fit(short)
             assert "\n" not in str(error.value)

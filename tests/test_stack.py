@@ -266,7 +266,7 @@ def test_climb_takes_with_replacement_and_from_bags_of_few_rows() -> None:
     rows = world.rows(a=world.noisy(0.9), b=world.noisy(1.2))
     weights = np.array(Climb(bags=4, bag_rows=500).fit(rows).notes["weights"])
     assert 0.5 < weights[0] < 0.8 and weights[1] > 0.2
-    assert loss_of(rows, sigmoid(blend._mix(weights, rows.linked))) < min(loss_of(rows, p) for p in rows.predicted)
+    assert loss_of(rows, sigmoid(blend.mix(weights, rows.linked))) < min(loss_of(rows, p) for p in rows.predicted)
 
 
 # Neighbor features
