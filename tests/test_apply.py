@@ -542,13 +542,15 @@ def test_a_deadline_costs_views_first_then_folds_and_never_the_answer(seconds, v
 
 def test_an_answer_in_no_time_is_whole_and_says_what_was_left_out(solution, inbox, answered, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(deadline, "PROBE", 4)
-    answers, _ = answer(solution, inbox, tmp_path / "out.csv", hours=1e-6, work=tmp_path / "work")
+    answers, _ = answer(solution, inbox, tmp_path / "out.csv", hours=1e-6, work=tmp_path / "work", report=True)
     said = [line for line in capsys.readouterr().out.splitlines() if "deadline" in line]
     assert said == ["  for the deadline left out: 1 of 2 views of resnet, the networks of 1 of 2 folds; even so it may take "
                     "longer"]
     assert set(answers.index) == set(answered[0].index)
     assert json.loads((tmp_path / "work/plan.json").read_text())["plan"] == {"views": {"resnet": 1}, "folds": 1}
     assert np.abs(answers - answered[0]).to_numpy().max() > 1e-6
+    words = "For the deadline left out: 1 of 2 views of resnet, the networks of 1 of 2 folds."
+    assert words in (tmp_path / "out_report.html").read_text("utf-8")
     answers, _ = answer(solution, inbox, tmp_path / "ample.csv", hours=100, work=tmp_path / "work")
     pd.testing.assert_frame_equal(answers, answered[0])
     assert "deadline" not in capsys.readouterr().out
@@ -608,6 +610,7 @@ def test_a_page_of_parts_answers_its_cases_once_more_and_shows_the_score(solutio
     answer(solution, inbox, tmp_path / "out.csv", report=True, labels=tmp_path / "labels.csv", part=10,
            work=tmp_path / "work")
     page = (tmp_path / "out_report.html").read_text("utf-8")
+    assert "For the deadline" not in page
     assert page.count("<canvas role=") == 4 and "Labeled: " in page and '<span class="chip why">worst</span>' in page
     assert "labeled answers" in page and "ROC curves" in page and "Calibration: share" in page
     assert not list((tmp_path / "work/parts").rglob("*.npy"))

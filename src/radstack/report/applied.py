@@ -51,6 +51,8 @@ def answers_section(applied: Applied, pictures: pd.DataFrame) -> Section:
         "flagged": (f"{int((pictures['flag'] != '').sum()):,}", "pictures of which localization is not sure")})]
     if prior:
         blocks.append(Words(f"{prior:,} rows of the list have no usable picture and got the prior.", "warn"))
+    if words := list(dict.fromkeys(kept(applied.there, KEEP, "shortened")["words"])):
+        blocks.append(Words(f"For the deadline left out: {'; '.join(words)}.", "warn"))
     if applied.pseudonyms:
         blocks.append(Words("Names on this page are pseudonyms. What is burned into a picture is not: look at the pictures "
                             "before the page leaves.", "warn"))

@@ -14,6 +14,7 @@ from radstack.scoring.intervals import conformal
 from radstack.stack.predictions import read_tests
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.apply import answers, any_readable
+from radstack.stages.deadline import cut_in
 from radstack.stages.stack import stack_folds
 
 COVERAGE = 0.9
@@ -92,7 +93,13 @@ def localized(one: Context) -> pd.DataFrame:
     return pd.read_parquet(file) if file.exists() else read_index(one)
 
 
-KEEP = {"found": found, "facts": acquired}
+def shortened(one: Context) -> pd.DataFrame:
+    """``words``: what a deadline left out, one row, or none."""
+    words = cut_in(one)
+    return pd.DataFrame({"words": [words] if words else []}, dtype="str")
+
+
+KEEP = {"found": found, "facts": acquired, "shortened": shortened}
 """What the page needs of each part of a large folder."""
 
 

@@ -39,7 +39,7 @@ from radstack.stack.predictions import fold_file
 from radstack.stack.rows import mean_over_folds
 from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
-from radstack.stages.deadline import Deadline
+from radstack.stages.deadline import PLAN, Deadline
 from radstack.stages.decode import rows_file, stamps
 from radstack.stages.folds import listing_digest, recipe_of
 from radstack.stages.localize import apply_localizer
@@ -178,6 +178,8 @@ def answer(one: Context, deadline: Deadline | None, rows_later: int) -> Context:
     cache(one)
     if not any_readable(one):
         return one
+    if not deadline and not one.options.dry_run:
+        (one.paths.out / PLAN).unlink(missing_ok=True)  # of a run before
     if deadline and not one.options.dry_run:
         one = deadline.cut(one, rows_later, time.monotonic() - start)
     make_all(one, per_fold(one, "predict with", one.experiments, partial(predict.predictions_artifact, split="test"),

@@ -25,6 +25,8 @@ from radstack.stages.train import weights_artifact
 
 SHARE = 0.8
 """Of the time left, for networks; level two and whatever is slower than it was get the rest."""
+PLAN = "plan.json"
+"""What was decided for a set or a part of one, in its folder."""
 PROBE = 64
 """Pictures by which a network is timed."""
 
@@ -92,13 +94,14 @@ class Deadline:
             rows_later: pictures of the parts after this one.
             spent: seconds that finding and caching the pictures of this part took.
         """
-        file, whole, rows = one.paths.out / "plan.json", whole_plan(one), len(read_rows(one, "test")[0])
+        file, whole, rows = one.paths.out / PLAN, whole_plan(one), len(read_rows(one, "test")[0])
         asked = digest(self.hours, whole)
         if not file.exists() or read_json(file)["asked"] != asked:
             self.rates = self.rates or measured(one)
             ready = spent * rows_later / max(rows, 1)
             left = SHARE * (self.end - time.monotonic() - ready)
-            write_json(file, {"asked": asked, "plan": vars(cut_plan(whole, self.rates, rows + rows_later, left))})
+            plan = cut_plan(whole, self.rates, rows + rows_later, left)
+            write_json(file, {"asked": asked, "plan": vars(plan), "left out": left_out(whole, plan)})
         plan = Plan(**read_json(file)["plan"])
         if words := left_out(whole, plan):
             late = "; even so it may take longer" if plan == least(whole) and self._late(plan, rows + rows_later) else ""
@@ -107,6 +110,12 @@ class Deadline:
 
     def _late(self, plan: Plan, rows: int) -> bool:
         return bool(self.rates) and rows * plan.seconds(self.rates) > SHARE * (self.end - time.monotonic())
+
+
+def cut_in(one: Context) -> str:
+    """What a deadline left out of a set or a part of one that is answered, in words; "" for nothing."""
+    file = one.paths.out / PLAN
+    return str(read_json(file).get("left out", "")) if file.exists() else ""
 
 
 def whole_plan(context: Context) -> Plan:
