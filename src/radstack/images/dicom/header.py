@@ -61,8 +61,11 @@ class Header:
 OPTIONAL = {"position": 3, "orientation": 6, "spacing": 2, "window_center": 0, "window_width": 0, "padding": 0,
             "padding_limit": 0}
 """Fields without which the pixels are as good, and how many numbers they have; 0 for any. A faulty one costs no picture."""
+NUMBERS = frozenset((b"DS", b"IS", b"US", b"SS"))
+"""Value representations of numbers."""
 FAULTY = object()
 """The value of an element of ``OPTIONAL`` that does not parse."""
+_UNSIGNED, _SIGNED = struct.Struct("<H").unpack, struct.Struct("<h").unpack
 
 
 _TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
@@ -76,19 +79,19 @@ def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
     ``charset`` is the SpecificCharacterSet of the file. Where the bytes do not parse as their value representation, it is
     ``FAULTY`` for a field of ``OPTIONAL``, else Unreadable (``bad-header``).
     """
+    if vr not in NUMBERS:
+        if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
+            return bare(_spelled(raw, charset))
+        return bare(raw.decode("latin-1"))  # what other representations hold is ASCII, or wrong
     try:
         if vr in (b"DS", b"IS"):
             text = raw.strip(b" \0")
             return tuple(map(float, text.split(b"\\"))) if text else ()
-        if vr in (b"US", b"SS"):
-            return struct.unpack("<H" if vr == b"US" else "<h", raw)[0] if raw else None
+        return (_UNSIGNED if vr == b"US" else _SIGNED)(raw)[0] if raw else None
     except (ValueError, struct.error) as error:
         if name in OPTIONAL:
             return FAULTY
         raise Unreadable("bad-header", f"{name} is {raw[:32]!r}") from error
-    if vr == b"LO" and not (raw.isascii() and b"\x1b" not in raw):  # an escape begins a character set of ISO 2022
-        return bare(_spelled(raw, charset))
-    return bare(raw.decode("latin-1"))  # what other representations hold is ASCII, or wrong
 
 
 def _spelled(raw: bytes, charset: str) -> str:
@@ -102,6 +105,8 @@ def _spelled(raw: bytes, charset: str) -> str:
 
 def bare(text: str) -> str:
     """A text without the padding around its values."""
+    if "\\" not in text:  # as nearly all are
+        return text.strip(" \0")
     return "\\".join(value.strip(" \0") for value in text.split("\\"))
 
 
@@ -114,11 +119,10 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
     faulty = [name for name in OPTIONAL if name in given and _is_faulty(name, given[name])]
     for name in faulty:
         del given[name]
-    for name, value in given.items():
-        if isinstance(value, tuple) and not all(map(math.isfinite, value)):
-            raise Unreadable("bad-header", f"{name} is {value}")
     for name in ("intercept", "slope", "frames"):
         if name in given:
+            if not all(map(math.isfinite, given[name])):
+                raise Unreadable("bad-header", f"{name} is {given[name]}")
             given[name] = given[name][0]
     given["frames"] = int(given.get("frames", 1))
     for name in ("padding", "padding_limit"):
