@@ -46,7 +46,7 @@ def test_folds_of_a_run(context):  # noqa: F811
     assert [every.folds_of(one) for one in every.competition.recipes] == [[ALL]] * 3 + [[]] * 2
     assert context.folds_of(context.competition.models.experiments[0]) == list(range(FOLDS))
     done = run_script("06_sequence", "ich", "--demo", "--folds", "all", "--dry-run")
-    assert done.returncode == 2 and "--folds all is for 04_train.py" in done.stderr
+    assert done.returncode == 2 and "--folds all is by hand: python src/04_train.py ich --demo --folds all" in done.stderr
 
 
 def fit(context, shift):  # noqa: F811

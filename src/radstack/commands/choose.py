@@ -41,7 +41,9 @@ def choose_members(context: Context, hours: float) -> pd.DataFrame:
     least, most = min(costs.of([name]) for name in names), min(costs.of(names), hours * 3600)
     if least > most:
         raise UserError(f"the cheapest member needs {least / 3600:.2f} hours; give --hours that much or more")
-    lines = [frontier_line(rows, names, costs, budget) for budget in dict.fromkeys(np.geomspace(least, most, BUDGETS))]
+    # On small sets a member may have cost no whole second.
+    budgets = dict.fromkeys(np.geomspace(max(least, 1e-3), max(most, 1e-3), BUDGETS))
+    lines = [frontier_line(rows, names, costs, budget) for budget in budgets]
     table = pd.DataFrame([line for line in lines if line]).drop_duplicates("members", ignore_index=True)
     folder, chosen = context.paths.reports, table["members"].iloc[-1].split()
     write_table(folder / "choose.csv", table)
