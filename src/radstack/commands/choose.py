@@ -20,6 +20,8 @@ from radstack.stack.predictions import fold_file
 from radstack.stack.rows import Rows, join
 from radstack.stages.stack import members_of, stack_folds, task_of
 
+LEAST = 1e-3
+"""Seconds that a fold of a member costs at least."""
 BUDGETS = 8
 """Points of the frontier."""
 
@@ -41,9 +43,7 @@ def choose_members(context: Context, hours: float) -> pd.DataFrame:
     least, most = min(costs.of([name]) for name in names), min(costs.of(names), hours * 3600)
     if least > most:
         raise UserError(f"the cheapest member needs {least / 3600:.2f} hours; give --hours that much or more")
-    # On small sets a member may have cost no whole second.
-    budgets = dict.fromkeys(np.geomspace(max(least, 1e-3), max(most, 1e-3), BUDGETS))
-    lines = [frontier_line(rows, names, costs, budget) for budget in budgets]
+    lines = [frontier_line(rows, names, costs, budget) for budget in dict.fromkeys(np.geomspace(least, most, BUDGETS))]
     table = pd.DataFrame([line for line in lines if line]).drop_duplicates("members", ignore_index=True)
     folder, chosen = context.paths.reports, table["members"].iloc[-1].split()
     write_table(folder / "choose.csv", table)
@@ -85,7 +85,8 @@ def costs_of(context: Context, names: list[str]) -> Costs:
 
 def _seconds(context: Context, name: str) -> list[float]:
     files = [manifest_of(fold_file(context.paths.oof / name, fold, "test")) for fold in stack_folds(context, name)]
-    return [float(read_json(file)["seconds"]) for file in files if file.exists()]
+    # Of few pictures it may have been none by the manifest; nothing is free.
+    return [max(float(read_json(file)["seconds"]), LEAST) for file in files if file.exists()]
 
 
 def frontier_line(rows: Rows, names: list[str], costs: Costs, budget: float) -> dict[str, Any]:
