@@ -14,7 +14,7 @@ from radstack.core.artifact import Artifact, check_unedited, content_hash, manif
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
-from radstack.recipes.stacker import Outside, Stacker
+from radstack.recipes.stacker import Outside
 from radstack.report.stage import made_folds, models
 from radstack.report.terminal import some
 from radstack.running.context import Context
@@ -139,9 +139,9 @@ def localized(scene: Scene) -> list[Finding]:
 
 def trained_networks(scene: Scene) -> list[Finding]:
     """Every weights file is the one its manifest recorded, of the fold in its name, trained on this fold table."""
-    stacks = {one.name for one in scene.context.recipes if isinstance(one, Stacker)}  # what these learned is of all folds
     made = sorted(scene.context.paths.weights.glob("*/fold*.safetensors"))
-    files = [file for file in made if file.parent.name not in stacks]
+    # What a stack learned has a manifest of its own for all folds; studies make stacks that are in no recipe here.
+    files = [file for file in made if not _is_stacks(file)]
     problems = [f"{file.parent.name}/{file.name}: {text}" for file in files if (text := _other_folds(scene, file))]
     return [_none("weights", problems, f"{len(files)} files, all trained on this fold table")]
 
@@ -235,6 +235,10 @@ def _none(check: str, problems: list[str], fine: str, status: str = LEAK) -> Fin
 
 def _not_made(check: str, scene: Scene, script: str) -> Finding:
     return Finding(check, WARN, f"not made yet; make it with: {scene.context.command(script)}")
+
+
+def _is_stacks(file: Path) -> bool:
+    return manifest_of(file).exists() and read_json(manifest_of(file))["stage"] == "07_stack"
 
 
 def _twice(ids: pd.Series) -> str:
