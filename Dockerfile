@@ -2,7 +2,7 @@
 #   docker run --rm radstack                                     the demo of ich
 #   docker run --rm radstack bash run_tests.sh                   the tests
 #   docker run --rm --gpus all --shm-size 16g -v "$PWD:/work" radstack bash run_all.sh ich --data-dir /work --out-dir /work
-#   docker run --rm -v "$PWD:/work" radstack python /work/bundles/ich/predict.py /work/FOLDER /work/answers.csv
+#   docker run --rm -v "$PWD:/data" radstack python /data/bundles/ich/predict.py /data/FOLDER /data/answers.csv
 FROM python:3.11-slim-bookworm
 ARG LOCK=requirements.txt
 # LightGBM and torch want the OpenMP library that the slim image lacks.
