@@ -1,7 +1,7 @@
 # An image that runs all of it:  docker build -t radstack .      (a small one without CUDA: --build-arg LOCK=requirements-cpu.txt)
 #   docker run --rm radstack                                     the demo of ich
 #   docker run --rm radstack bash run_tests.sh                   the tests
-#   docker run --rm --gpus all --shm-size 16g -v "$PWD:/work" radstack bash run_all.sh ich --data-dir /work --out-dir /work
+#   docker run --rm --gpus all --shm-size 16g -v "$PWD:/data" radstack bash run_all.sh ich --data-dir /data --out-dir /data
 #   docker run --rm -v "$PWD:/data" radstack python /data/bundles/ich/predict.py /data/FOLDER /data/answers.csv
 FROM python:3.11-slim-bookworm
 ARG LOCK=requirements.txt
