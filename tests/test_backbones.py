@@ -5,8 +5,9 @@ import torch
 
 from radstack.core.errors import UserError
 from radstack.nets import Net, build
+from radstack.nets.optim import optimizer
 from radstack.nets.sources import SOURCES, pretrainedmodels_body, torchvision_body
-from radstack.recipes.experiment import Backbone
+from radstack.recipes.experiment import Backbone, Optim
 
 SMALL_EFFICIENTNET = {"width_coefficient": 0.25, "depth_coefficient": 0.25}
 SMALL = {
@@ -149,3 +150,24 @@ def test_full_recipe_nets_step_once(name):
     logits.square().sum().backward()
     assert net.width == FULL[name]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_frozen_modules_keep_their_weights_and_statistics_and_the_others_learn():
+    net = build(Backbone("timm/test_efficientnet.r160_in1k", pretrained=False, frozen=("conv_stem", "bn1", "blocks.0")), 2)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net.train()
+    recipe = Optim("adamw", lr=1e-2, weight_decay=0.1)
+    step = optimizer(recipe, net)
+    net(torch.randn(4, 3, 64, 64)).square().sum().backward()
+    step.step()
+    still = {name for name, value in net.state_dict().items() if torch.equal(value, before[name])}
+    frozen = {name for name in before if name.startswith(("body.conv_stem.", "body.bn1.", "body.blocks.0."))}
+    assert frozen <= still
+    assert {"head.weight", "body.conv_head.weight", "body.bn2.running_mean"} <= set(before) - still
+    net.eval().train()
+    assert not net.body.bn1.training and net.body.bn2.training
+
+
+def test_an_unknown_module_to_freeze_names_the_nearest():
+    with pytest.raises(UserError, match="module for backbone.frozen, 'blocks.9'.*'blocks.0'"):
+        build(Backbone("timm/test_efficientnet.r160_in1k", pretrained=False, frozen=("blocks.9",)), 2)

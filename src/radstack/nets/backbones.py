@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
@@ -51,6 +52,23 @@ class Net(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.head: nn.Linear | nn.Conv2d = SharedLinear(widths[-1], shares) if shares else nn.Linear(widths[-1], outputs)
         self._pooled = body.pooled
+        self.frozen: tuple[str, ...] = ()
+        """Modules of ``body`` that are not trained, see :meth:`freeze`."""
+
+    def freeze(self, names: tuple[str, ...]) -> None:
+        """Train the modules ``names`` of ``body`` no further, nor their batch statistics; a UserError for an unknown one."""
+        modules = dict(self.body.named_modules())
+        for name in names:
+            check_name(list(modules), name, "module for backbone.frozen,")
+            modules[name].requires_grad_(False)
+        self.frozen = names
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but what is frozen stays as it predicts."""
+        super().train(mode)
+        for name in self.frozen:
+            self.body.get_submodule(name).eval()
+        return self
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features [batch, width] of standardized pictures [batch, channels, height, width]."""
@@ -112,4 +130,5 @@ def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: P
     net = Dense(body, outputs, backbone.dropout) if body.dense else Net(body, outputs, backbone.dropout, head, shares)
     if backbone.pretrained:
         net.start = pretrained.load(body, backbone, weights_folder, offline)
+    net.freeze(backbone.frozen)
     return net

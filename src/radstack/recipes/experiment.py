@@ -58,6 +58,9 @@ class Backbone:
     """Checked when given."""
     start: str = ""
     """Name of a localizer or experiment whose network of the same fold, trained before, is the start instead."""
+    frozen: tuple[str, ...] = ()
+    """Modules of the trunk, by their names there (``conv_stem``, ``blocks.0``), that keep the weights and the batch
+    statistics of their start: first layers are the costly ones and the ones that carry over best (Yosinski 2014)."""
     dropout: float = 0.0
     """Before the last linear layer."""
     args: dict[str, Any] = field(default_factory=dict)
