@@ -84,8 +84,8 @@ def shards_of(path: pd.Series, per_shard: int) -> np.ndarray:
 
 
 def _settings(function: Any) -> Any:
-    """What distinguishes a function with settings, as JSON values."""
-    return [function.func.__name__, function.keywords] if isinstance(function, partial) else function.__name__
+    """What distinguishes a function with settings, as a recipe: its code counts where it is a competition's."""
+    return [function.func, function.keywords] if isinstance(function, partial) else function
 
 
 def _prepare_shard(chain: Chain, folder: Path, piece: tuple[Artifact, pd.DataFrame]) -> None:
@@ -266,7 +266,7 @@ def write_boxes(context: Context, chain: Chain) -> None:
     inputs = (rows_file(context), *(path for files in found for path in files))
     maps = rows["shard"].unique() if chain.masks else ()
     files = (paths.cache / "boxes.parquet", *(shard_path(paths.cache / "maps", one) for one in maps))
-    artifact = Artifact("02_localize", BOXES, files, {"side": chain.side}, inputs)
+    artifact = Artifact("02_localize", BOXES, files, {"side": chain.side, "rule": _settings(chain.write_boxes)}, inputs)
 
     def build() -> dict[str, Any]:
         pieces = [piece for _, piece in rows.groupby("shard")]

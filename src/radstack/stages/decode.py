@@ -37,12 +37,13 @@ def set_aside(context: Context, version: int, file: Path, facts: Callable[[Path]
         file: parquet.
         facts: called with a folder for finished parts; a row an index row: ``crc`` (CRC-32 of the pixels), ``reason`` and
             ``detail`` ("" where the picture can be decoded), and whatever else the table shall hold.
-        recipe: decides, with the index and the raw files, what is made.
+        recipe: decides, with the index, the raw files and ``then``, what is made.
         more: files that ``facts`` writes.
         then: index rows and facts of readable pictures -> the table, if that is not they.
     """
     paths, quarantine = context.paths, context.paths.cache / "quarantine.csv"
-    artifact = Artifact("02_localize", version, (file, quarantine, *more), recipe or {}, (paths.folds / "index.parquet",),
+    settings = {"recipe": recipe, "then": then}  # the parts, which cost most, do not depend on what follows
+    artifact = Artifact("02_localize", version, (file, quarantine, *more), settings, (paths.folds / "index.parquet",),
                         raw_files(context))
 
     def build() -> dict[str, Any]:

@@ -164,7 +164,8 @@ def write_boxes(context: Context, localizer: Detection) -> None:
     paths, (rows, _) = context.paths, prepared_rows(context)
     found = [found_file(paths, fold, split) for split in rows["split"].unique()
              for fold in range(context.competition.folds.count)]
-    recipe = {"classes": localizer.detector.classes, "sure": localizer.detector.sure_score}
+    recipe = {"classes": localizer.detector.classes, "sure": localizer.detector.sure_score,
+              "rule": localizer.write_boxes}
     artifact = Artifact("02_localize", VERSION, (paths.cache / "boxes.parquet",), recipe, (rows_file(context), *found))
 
     def build() -> dict[str, Any]:

@@ -140,4 +140,5 @@ def show(context: Context, count: int) -> None:
 
 def _by_rules(context: Context, localizer: Classical) -> None:
     facts = partial(decode_all, context, localizer.read, look=localizer.look)
-    set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, then=localizer.write_boxes)
+    recipe = {"look": localizer.look} if localizer.look else None
+    set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, recipe, then=localizer.write_boxes)
