@@ -4,13 +4,15 @@ reads    what a demo leaves below input/ folds/ cache/ weights/ oof/ submissions
          expected values: src/competitions/<competition>/expected.json
 writes   that file, with --record; the exit status is 1 on divergence
 command  python src/verify.py ich --demo [--record]
-takes    some seconds
+         python src/verify.py ich --contents     # no values: is every file still what it was made as? Stages look at size
+                                                 # and time alone
+takes    some seconds; contents as long as all files take to be read
 """
 
 from pathlib import Path
 
 from competitions import load
-from radstack.commands.verify import record, verify
+from radstack.commands.verify import check_contents, record, verify
 from radstack.running.cli import command_parser, open_context, run
 
 
@@ -18,8 +20,12 @@ def main() -> None:
     """Run the command."""
     arguments = command_parser(__doc__)
     arguments.add_argument("--record", action="store_true", help="take what is there as what is expected")
+    arguments.add_argument("--contents", action="store_true", help="read every file and hold it against its manifest")
     args = arguments.parse_args()
     context = open_context(args, load)
+    if args.contents:
+        check_contents(context)
+        return
     file = Path(__file__).parent / "competitions" / args.competition.partition("-")[0] / "expected.json"
     (record if args.record else verify)(context, file)
 

@@ -29,8 +29,8 @@ from radstack.commands.environment import MISSING, OK, TODO, WARN
 from radstack.commands.explain import explain
 from radstack.commands.prerequisites import annotations, disk, sign_in, weights
 from radstack.commands.products import input_there, next_stage
-from radstack.commands.verify import compare, measures, reached, record, verify
-from radstack.core.artifact import Artifact, manifest_of
+from radstack.commands.verify import check_contents, compare, measures, reached, record, verify
+from radstack.core.artifact import Artifact, content_hash, manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json, write_table, write_text
 from radstack.core.lock import working_on
@@ -237,6 +237,22 @@ def test_the_first_divergence_is_named_and_later_ones_follow(copy, tmp_path):
         verify(copy, file)
     with pytest.raises(UserError, match="nothing recorded: stage 02"):
         record(copy, file)
+
+
+def test_a_change_that_kept_size_and_time_is_found(copy, tmp_path, capsys):
+    record(copy, tmp_path / "e.json")
+    check_contents(copy)
+    assert "files have the content that they were made with" in capsys.readouterr().out
+    file = shard_path(copy.paths.cache, 0)
+    made, seen = file.read_bytes(), file.stat()
+    file.write_bytes(made[:-1] + bytes([made[-1] ^ 1]))
+    os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert content_hash(file) == read_json(manifest_of(file))["files"][file.name]["sha256"]  # a stage believes it
+    for check in (lambda: check_contents(copy), lambda: verify(copy, tmp_path / "e.json")):
+        with pytest.raises(UserError, match=f"{file.name}: not the content it was made with"):
+            check()
+    with pytest.raises(UserError, match="no file of .* is made yet"):
+        check_contents(make_context(copy.competition, Options(data_dir=str(tmp_path / "x"), out_dir=str(tmp_path / "x"))))
 
 
 def test_tolerances_are_those_recorded():

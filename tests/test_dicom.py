@@ -486,3 +486,24 @@ def test_real_files_read_as_pydicom_reads_them():
         expected = with_pydicom(path)
         assert stored.dtype == expected.dtype and np.array_equal(stored, expected)
         assert header == reader.ask_pydicom(path, path.stat().st_size) == reader.walk(path.read_bytes(), header.size)
+
+
+def test_the_tags_and_names_that_are_written_down_are_those_of_the_standard():
+    """Pydicom takes a third of a second to import; what is known of its dictionary before is compared with it here."""
+    from dataclasses import fields
+
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+
+    from radstack.images.dicom import stream
+
+    said = [one.metadata for one in fields(reader.Header) if one.metadata]
+    assert len(said) == len(reader.FIELDS) == 25
+    for one in said:
+        assert (one["tag"], one["vr"]) == (tag_for_keyword(one["keyword"]), dictionary_VR(one["tag"]))
+    assert {vr.value.encode() for vr in EXPLICIT_VR_LENGTH_16} == reader.SHORT_VRS
+    assert {vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32} == reader.LONG_VRS
+    assert (uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian) == (reader.DEFLATED, reader.BIG_ENDIAN)
+    assert set(stream.JPEG) == {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes}
+    assert set(stream.JPEG_2000) == set(uid.JPEG2000TransferSyntaxes)
+    assert (uid.RLELossless, uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) == (stream.RLE, stream.BASELINE, stream.EXTENDED)

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from radstack.core.errors import UserError
 from radstack.scoring import metrics
-from radstack.scoring.intervals import conformal, difference, interval, standard_error
+from radstack.scoring.intervals import conformal, difference, group_sums, interval, intervals, standard_error
 from radstack.scoring.task import Metric, Task
 
 RSNA = (1, 1, 1, 1, 1, 2)
@@ -138,6 +138,29 @@ def test_interval_is_repeatable_and_standard_error_agrees() -> None:
     found = interval(losses, groups, draws=2000, seed=7)
     assert found == interval(losses, groups, draws=2000, seed=7)
     assert (found.high - found.low) / (2 * 1.96) == pytest.approx(standard_error(losses, groups), rel=0.1)
+
+
+def test_intervals_at_once_are_those_of_resampled_patients_one_by_one() -> None:
+    """By the definition: patients drawn with replacement, their rows pooled, as many draws, the same random numbers."""
+    rng = np.random.default_rng(5)
+    group = rng.permutation(np.repeat(np.arange(70), rng.integers(1, 9, 70)))
+    losses, few = rng.exponential(1, (3, len(group))), np.arange(len(group)) < 40
+    found = intervals([*(group_sums(one, group) for one in losses), group_sums(losses[0][few], group[few])], draws=90)
+    assert found == [*(interval(one, group, draws=90) for one in losses), interval(losses[0][few], group[few], draws=90)]
+    for model, (own, rows) in zip(found, [*((one, group) for one in losses), (losses[0][few], group[few])], strict=True):
+        patients, random = [own[rows == name] for name in pd.unique(rows)], np.random.default_rng(0)
+        scores = [np.concatenate([patients[pick] for pick in random.integers(len(patients), size=len(patients))]).mean()
+                  for _ in range(90)]
+        expected = (own.mean(), *np.quantile(scores, [0.025, 0.975]))
+        assert (model.value, model.low, model.high) == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_infinite_loss_spoils_its_own_interval_alone() -> None:
+    group, losses = np.arange(30) // 3, np.random.default_rng(1).random((2, 30))
+    losses[1, 4] = np.inf
+    found = intervals([group_sums(one, group) for one in losses])
+    assert found[0] == interval(losses[0], group) and found[1].value == np.inf
+    assert np.isnan([found[1].low, found[1].high]).all()
 
 
 def test_interval_of_one_patient_is_undefined_not_zero() -> None:

@@ -258,3 +258,22 @@ def test_a_folder_without_label_tables_says_what_to_type(tmp_path, name):
 def test_no_module_writes_the_command_of_a_stage_itself():
     for path in (ROOT / "src").glob("*/**/*.py"):
         assert "python src/" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", ["ich", "bone_age", "knee_age", "radius_ulna"])
+def test_stages_that_find_nothing_to_do_import_nothing_slow(name):
+    """Each of these takes a tenth of a second to a few seconds to import, in each of ten stages."""
+    slow = ("torch", "torchvision", "timm", "sklearn", "scipy", "lightgbm", "pydicom", "matplotlib", "SimpleITK", "skimage",
+            "albumentations")
+    code = f"""
+import importlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[1] / "src")!r})
+from competitions import load
+import radstack.running.cli, radstack.report.stage
+for demo in (False, True):
+    load({name!r}, demo=demo)
+for stage in "get_data folds localize cache train predict sequence stack submit".split():
+    importlib.import_module("radstack.stages." + stage)
+print([one for one in {slow} if one in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from radstack.images.dicom import Unreadable
 from radstack.images.volumes import Grid, read_volume, same_geometry
@@ -45,6 +44,8 @@ def joint_center(pixels: np.ndarray) -> int:
     Intensities are summed over each row of the whole volume and smoothed; the row with the largest second derivative is the
     joint (shipped code of Pietz 2017). The box of 20 rows and the 100 rows left out at each end scale with the frame.
     """
+    from scipy.ndimage import uniform_filter1d  # slow to import
+
     scale = pixels.shape[1] / FRAME
     profile = uniform_filter1d(pixels.sum(axis=(0, 2), dtype=np.float64), max(1, round(BOX * scale)), mode="nearest")
     ends = round(ENDS * scale)

@@ -14,8 +14,9 @@ import pandas as pd
 from radstack.commands.products import STAGES, products
 from radstack.core.artifact import check_unedited, manifest_of, packages
 from radstack.core.errors import UserError
-from radstack.core.files import read_json, read_table, write_json
+from radstack.core.files import files_below, read_json, read_table, sha256, write_json
 from radstack.core.folds import check_folds, fold_hash
+from radstack.core.progress import track
 from radstack.core.recipe import digest
 from radstack.images.shards import Shards, shard_path
 from radstack.report.stage import boxes_of
@@ -56,7 +57,7 @@ class Line:
 
 
 def verify(context: Context, file: Path) -> None:
-    """Compare what is there with the values of ``file`` for the same number of series, and print every line.
+    """Compare what is there with the values of ``file`` for the same number of series, and print every line; then read all.
 
     Raises:
         UserError: something differs; the first divergence and those after it are named. Or nothing is recorded.
@@ -78,7 +79,31 @@ def verify(context: Context, file: Path) -> None:
     differing = [line for line in lines if line.state == "differs"]
     if differing:
         raise UserError(_verdict(context, differing))
+    check_contents(context)
     print(f"{context.competition.title}: all {len(lines)} values of {size} series are as expected")
+
+
+def check_contents(context: Context) -> None:
+    """Read every file that a stage made, and hold it against its manifest.
+
+    Stages believe a file whose size and time are those of its manifest; here a change that kept both is found as well.
+
+    Raises:
+        UserError: a file has another content than it was made with; the first is named. Or none is made yet.
+    """
+    paths = context.paths
+    folders = (paths.folds, paths.cache, paths.weights, paths.oof, paths.submissions, paths.reports)
+    made = [path for folder in folders if folder.exists() for path in files_below(folder) if manifest_of(path).exists()]
+    stamps = {path: read_json(manifest_of(path)).get("files", {}).get(path.name, {}) for path in sorted(made)}
+    known = {path: stamp["sha256"] for path, stamp in stamps.items() if stamp}
+    if not known:
+        raise UserError(f"no file of {context.competition.title} is made yet; begin with {context.command(STAGES[0])}")
+    with track(len(known), "contents, files", brief=True) as steps:
+        other = [path for path, content in steps.over(known.items()) if sha256(path) != content]
+    if other:
+        raise UserError(f"{some(list(map(str, other)), ', ')}: not the content it was made with; delete it and run its "
+                        "stage again")
+    print(f"{context.competition.title}: {len(known):,} files have the content that they were made with")
 
 
 def record(context: Context, file: Path) -> None:

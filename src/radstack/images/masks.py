@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.optimize import brentq
 
 RANGE = (0.01, 0.99)
 """Quantiles inside the mask that become black and white: a lead marker or a dead pixel does not set the scale."""
@@ -109,6 +108,8 @@ def _curve(levels: np.ndarray, low: float, high: float, gamma: float) -> np.ndar
 
 def _gamma(low: float, middle: float, high: float) -> float:
     """The power that brings the median to ``MIDDLE``, or the end of ``GAMMAS`` that comes nearest."""
+    from scipy.optimize import brentq  # slow to import
+
     def excess(gamma: float) -> float:
         return float(_curve(np.array(middle), low, high, gamma)) - MIDDLE
 

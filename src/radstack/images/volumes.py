@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydicom
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from radstack.core.files import HEADERS, matching
 from radstack.images import itk
@@ -333,6 +331,8 @@ def _series(folder: Path, echo: int | None) -> pd.DataFrame:
 
 def _slice(path: Path) -> list[dict[str, Any]]:
     """One DICOM file as a row, in a list that is empty for another kind of file."""
+    import pydicom  # a third of a second
+
     try:
         header = read_dicom_header(path)
     except Unreadable as error:
@@ -356,6 +356,9 @@ def _slice(path: Path) -> list[dict[str, Any]]:
 
 def _is_directory(path: Path) -> bool:
     """Whether a DICOM file is a DICOMDIR: the table of contents that lies beside the slices on a disk from a hospital."""
+    import pydicom
+    from pydicom.uid import MediaStorageDirectoryStorage
+
     return pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 

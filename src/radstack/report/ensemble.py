@@ -1,7 +1,6 @@
 """Section ensemble: how alike the models are, what each step of level two gained, and what its methods learned."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from radstack.report.evidence import Evidence
 from radstack.report.given import given_blocks
 from radstack.report.level_two import learned_blocks
 from radstack.report.plots import COLORS, INK, figure, svg
-from radstack.scoring.intervals import difference
+from radstack.scoring.intervals import Interval, group_sums, intervals
 from radstack.scoring.metrics import coarse
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 from radstack.stack.predictions import fold_files
@@ -156,22 +155,22 @@ def additions(evidence: Evidence) -> pd.DataFrame:
         losses[name] = np.full(len(answered), np.nan)
         if answered.any():
             losses[name][answered] = evidence.task.metric.row_losses(evidence.truth[answered], predicted[answered])
-    found = []
+    found, sums, patients = [], [], pd.factorize(evidence.train["group"])[0]
     for name, recipe in evidence.recipes.items():
         rows = np.isfinite(losses[name])
         rivals = [one for one in getattr(recipe, "members", ()) if one in losses and np.isfinite(losses[one][rows]).all()]
         if rivals and rows.any():
             best = min(rivals, key=lambda one: losses[one][rows].mean())
-            gained = _gain(evidence, losses[best][rows], losses[name][rows], rows)
-            found.append((name, best, *gained, changed(evidence, best, name, rows, gained[0])))
-    return pd.DataFrame(found, columns=list(COLUMNS))
+            before, after = losses[best][rows], losses[name][rows]
+            sums.append(group_sums(before - after, patients[rows]))
+            found.append((name, best, float(before.mean()), float(after.mean()),
+                          changed(evidence, best, name, rows, float(before.mean()))))
+    return pd.DataFrame([(*first, gain.value, gain.low, gain.high, _verdict(gain), moved)
+                         for (*first, moved), gain in zip(found, intervals(sums), strict=True)], columns=list(COLUMNS))
 
 
-def _gain(evidence: Evidence, before: np.ndarray, after: np.ndarray, rows: np.ndarray) -> tuple[Any, ...]:
-    """``before`` .. ``verdict`` of :func:`additions`, from the losses of ``rows`` (bool [n])."""
-    gain = difference(before, after, evidence.train["group"].to_numpy()[rows])
-    verdict = ("better" if gain.value > 0 else "worse") if gain.excludes_zero else "noise"
-    return float(before.mean()), float(after.mean()), gain.value, gain.low, gain.high, verdict
+def _verdict(gain: Interval) -> str:
+    return ("better" if gain.value > 0 else "worse") if gain.excludes_zero else "noise"
 
 
 def changed(evidence: Evidence, best: str, name: str, rows: np.ndarray, score: float) -> float:

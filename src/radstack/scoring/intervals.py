@@ -3,7 +3,8 @@
 Slices of one patient are not independent, patients are: so a score is resampled by patient.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 
 LEVEL = 0.95  # Confidence of the intervals of shares
+BLOCK = 20  # Draws that are multiplied at a time
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,38 @@ def interval(losses: np.ndarray, groups: np.ndarray | pd.Series, draws: int = 10
     """Bootstrap interval of the mean of ``losses`` (float [rows]) over ``groups`` (one label a row).
 
     Each draw takes as many groups as there are, with replacement, and averages over their rows. Only per-group sums
-    are resampled, so that a thousand draws of 750k rows take a fraction of a second.
+    are resampled, so that a thousand draws of 750k rows take a fraction of a second. NaN bounds where a loss is not finite.
     """
-    sums, counts = _group_sums(losses, groups)
-    value, n = float(sums.sum() / counts.sum()), len(sums)
-    if n < 2:
-        return Interval(value, float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    picks = (rng.integers(n, size=n) for _ in range(draws))
-    scores = [sums[pick].sum() / counts[pick].sum() for pick in picks]
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    return intervals([group_sums(losses, groups)], draws, level, seed)[0]
+
+
+def intervals(sums: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 1000, level: float = 0.95,
+              seed: int = 0) -> list[Interval]:
+    """The same of several means at once, each given as :func:`group_sums`. Those of as many groups share the draws, which
+    are the numbers of times that each group is taken: a mean's thousand sums are a matrix times a vector.
+    """
+    found = [Interval(float(own.sum() / counts.sum()), float("nan"), float("nan")) for own, counts in sums]
+    for n in {len(counts) for _, counts in sums} - {1}:
+        places = [place for place, (_, counts) in enumerate(sums) if len(counts) == n]
+        with np.errstate(invalid="ignore"):
+            scores = _resampled(np.array([sums[place] for place in places]), draws, seed)
+            bounds = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        for place, low, high in zip(places, *bounds.tolist(), strict=True):
+            found[place] = replace(found[place], low=low, high=high)
+    return found
+
+
+def _resampled(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Means [means, draws] of groups drawn with replacement, from ``sums`` [means, 2, groups]: of losses, of rows."""
+    rng, (count, _, n) = np.random.default_rng(seed), sums.shape
+    found = np.empty((count, 2, draws))
+    for start in range(0, draws, BLOCK):  # all draws of many patients would fit into no cache
+        taken = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(min(BLOCK, draws - start))]
+        times = np.array(taken, np.float64)
+        # Sum by sum: in a product of two matrices the last digit of a sum depends on what stands beside it.
+        for place in np.ndindex(count, 2):
+            found[(*place, slice(start, start + BLOCK))] = times @ sums[place]
+    return found[:, 0] / found[:, 1]
 
 
 def difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | pd.Series, draws: int = 1000,
@@ -56,7 +79,7 @@ def difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | pd.Se
 
 def standard_error(losses: np.ndarray, groups: np.ndarray | pd.Series) -> float:
     """Standard error of the mean of ``losses`` over independent groups (ratio estimator, Cochran 1977 section 6.4)."""
-    return ratio_error(*_group_sums(losses, groups))
+    return ratio_error(*group_sums(losses, groups))
 
 
 def ratio_error(sums: np.ndarray, counts: np.ndarray) -> float:
@@ -68,7 +91,8 @@ def ratio_error(sums: np.ndarray, counts: np.ndarray) -> float:
     return float(np.sqrt(n / (n - 1) * (residuals**2).sum()) / counts.sum())
 
 
-def _group_sums(losses: np.ndarray, groups: np.ndarray | pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def group_sums(losses: np.ndarray, groups: np.ndarray | pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of ``losses`` ([rows]) and number of rows of each group (both float64 [groups]), groups as they come first."""
     losses = np.asarray(losses, dtype=np.float64)
     if losses.ndim != 1 or len(losses) != len(groups) or not len(losses):
         raise UserError(f"{losses.shape} losses for {len(groups)} groups; give one loss and one group a row")

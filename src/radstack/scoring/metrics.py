@@ -15,7 +15,6 @@ from itertools import accumulate
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from radstack.core.errors import UserError
 
@@ -38,11 +37,15 @@ def clipped(probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
 
 def logit(probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
     """Log odds of the clipped ``probability``, float64, at most ``ln((1 - clip) / clip)`` (13.8) from zero."""
+    from scipy import special  # a tenth of a second to import, and every stage imports this file
+
     return special.logit(clipped(probability, clip))
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
     """Probability of the log odds ``z``; never overflows, keeps float32 as float32."""
+    from scipy import special
+
     return special.expit(z)
 
 
@@ -259,6 +262,8 @@ def log_shares(predicted: np.ndarray, clip: float) -> np.ndarray:
 
 def shares(linked: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     """Back from :func:`log_shares`: softmax within each group, same shape and precision."""
+    from scipy import special
+
     return np.concatenate([special.softmax(part, axis=-1) for part in by_group(linked, sizes)], axis=-1)
 
 

@@ -107,7 +107,8 @@ def with_interval(name: str, truth: np.ndarray, predicted: np.ndarray, sizes: tu
                   groups: pd.Series, draws: int = DRAWS) -> tuple[float, float, float]:
     """The score and its 95 % interval from a bootstrap over ``groups`` (a patient a row); NaN bounds of one group."""
     number, rng = pd.factorize(groups)[0], np.random.default_rng(0)
-    value, members = score(name, truth, predicted, sizes), [np.flatnonzero(number == one) for one in range(number.max() + 1)]
+    value = score(name, truth, predicted, sizes)
+    members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
     if len(members) < 2:
         return value, float("nan"), float("nan")
     found = []

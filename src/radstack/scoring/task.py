@@ -13,7 +13,7 @@ from radstack.core.errors import UserError
 from radstack.core.progress import track
 from radstack.core.registry import pick
 from radstack.scoring import metrics, named
-from radstack.scoring.intervals import interval
+from radstack.scoring.intervals import group_sums, intervals
 from radstack.scoring.metrics import ClassGroup
 
 PROBABILITIES, NUMBERS, CLASSES = "probabilities", "numbers", "classes"
@@ -149,15 +149,21 @@ def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, 
         ``split``, ``model``, ``rows``, ``score``, ``low``, ``high`` (95 %, over patients), ``efficiency`` where ``best``
         is known, then the metric's details of each target, and ``score <part>`` of each stratum.
     """
+    rows = rows.reset_index(drop=True)
     always = rows[["id"]].assign(**constant.to_dict())
     tables = {"constant": always, **models} | ({"floor": best} if best is not None else {})
-    parts = rows[["id"]].join(parts_of(strata).set_index(rows.index)) if strata is not None else rows[["id"]]
-    found = []
+    parts = parts_of(strata).set_index(rows.index) if strata is not None else pd.DataFrame(index=rows.index)
+    found, sums = [], []
     with track(len(tables), f"scores {split}, models", brief=True) as steps:
         for name, table in tables.items():
-            found.append({"split": split, "model": name, **_scores(table, rows, parts, task)})
+            scores, own = _scores(table, rows, parts, task)
+            found.append({"split": split, "model": name, **scores})
+            sums.append(own)
             steps.step()
+    bounds = [vars(one) for one in intervals(sums)]
     scored = pd.DataFrame(found)
+    for place, (column, field) in enumerate({"score": "value", "low": "low", "high": "high"}.items(), start=3):
+        scored.insert(place, column, [one[field] for one in bounds])
     if best is not None:
         limits = scored.set_index("model")["score"]
         efficient = metrics.efficiency(scored["score"].to_numpy(), limits["constant"], limits["floor"])
@@ -175,22 +181,29 @@ def matched(table: pd.DataFrame, rows: pd.DataFrame, task: Task) -> tuple[pd.Dat
 
     Returns:
         Those rows, their labels and their predictions, both float64 [rows, targets].
+
+    Raises:
+        UserError: an id stands twice in one of them.
     """
     targets = list(task.targets)
-    both = rows[["id", "group", *targets]].merge(table[["id", *targets]], on="id", suffixes=("", " predicted"),
-                                                 validate="one_to_one")
-    return both, both[targets].to_numpy(np.float64), both[[f"{name} predicted" for name in targets]].to_numpy(np.float64)
+    for one in (rows["id"], table["id"]):
+        if not one.is_unique:
+            raise UserError(f"{one[one.duplicated()].iloc[0]} stands twice in a table to be scored; keep one row an id")
+    place = pd.Index(table["id"]).get_indexer(rows["id"])
+    held, predicted = place >= 0, table[targets].to_numpy(np.float64)
+    both = rows.loc[held, ["id", "group", *targets]]
+    return both, both[targets].to_numpy(np.float64), predicted[place[held]]
 
 
-def _scores(table: pd.DataFrame, rows: pd.DataFrame, parts: pd.DataFrame, task: Task) -> dict[str, float]:
+def _scores(table: pd.DataFrame, rows: pd.DataFrame, parts: pd.DataFrame,
+            task: Task) -> tuple[dict[str, float], tuple[np.ndarray, np.ndarray]]:
+    """A line of the table without score and interval, which come from what is second: sums of each group."""
     both, truth, predicted = matched(table, rows, task)
     losses = task.metric.row_losses(truth, predicted)
-    score = interval(losses, both["group"])
-    members = parts.set_index("id").loc[both["id"]]
     stratified = {f"score {name}": float(losses[held.to_numpy()].mean()) if held.any() else float("nan")
-                  for name, held in members.items()}
+                  for name, held in parts.loc[both.index].items()}
     also = task.metric.also
     beside = dict(zip((also, f"{also} low", f"{also} high"), named.with_interval(
         also, truth, predicted, task.metric.sizes, both["group"]))) if also and len(both) else {}
-    return {"rows": len(both), "score": score.value, "low": score.low, "high": score.high, **beside,
-            **task.metric.details(truth, predicted, task.targets), **stratified}
+    return {"rows": len(both), **beside, **task.metric.details(truth, predicted, task.targets), **stratified}, group_sums(
+        losses, both["group"])

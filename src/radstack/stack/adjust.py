@@ -6,8 +6,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize
-from sklearn.model_selection import GroupKFold
 
 from radstack.core.errors import UserError
 from radstack.scoring.intervals import standard_error
@@ -52,6 +50,8 @@ def platt(z: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     Those (n+ + 1) / (n+ + 2) and 1 / (n- + 2) keep both finite when a class has no positive.
     """
+    from scipy.optimize import minimize  # half a second, and stages that find nothing to do must end at once
+
     z, positive = np.asarray(z, dtype=np.float64), np.asarray(y) > 0.5
     up, down = positive.sum(), (~positive).sum()
     soft = np.where(positive, (up + 1) / (up + 2), 1 / (down + 2))
@@ -110,6 +110,8 @@ def crossfitted_rows(answer: Callable[[np.ndarray], np.ndarray], group: np.ndarr
 
 def _split(group: np.ndarray, fold: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers of the rows to fit and to predict, by folds where there are two, else by patients."""
+    from sklearn.model_selection import GroupKFold  # slow to import
+
     parted = group if fold is None or len(np.unique(fold)) < 2 else fold
     yield from GroupKFold(min(PARTS, len(np.unique(parted)))).split(group, groups=parted)
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import minimize
 
 from radstack.scoring.metrics import normalized, sigmoid
 from radstack.scoring.task import NUMBERS, PROBABILITIES
@@ -94,6 +93,8 @@ def least_loss_weights(logits: np.ndarray, truth: np.ndarray, class_weights: np.
 
     ``penalty`` times their squared distance from equal weights is added to the mean loss.
     """
+    from scipy.optimize import minimize  # slow to import
+
     count = len(logits)
     flat, scale = logits.reshape(count, -1), class_weights / len(truth)
 

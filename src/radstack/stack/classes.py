@@ -5,12 +5,9 @@ its columns, is left out of that group alone, so that networks of one group and 
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import lightgbm as lgb
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from radstack.core.errors import UserError
 from radstack.core.progress import track
@@ -20,6 +17,9 @@ from radstack.stack.features import index_column
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 from radstack.stack.trees import Boosting
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 POOLS = ("log", "linear")
 """Mean of log probabilities brought to sum 1, or of probabilities (Genest & Zidek 1986)."""
@@ -84,7 +84,7 @@ class ClassLightGBM(Boosting):
         names = (f"{part[0]}..{part[-1]}" for part in by_group(np.array(rows.task.targets), sizes))
         return Fitted(self, [one[:2] for one in fits], dict(zip(names, (notes for _, _, notes in fits))))
 
-    def predict(self, rows: Rows, state: list[tuple[lgb.Booster | None, float]]) -> np.ndarray:
+    def predict(self, rows: Rows, state: "list[tuple[lgb.Booster | None, float]]") -> np.ndarray:
         """Probabilities by the booster of each group and the factor on the log probabilities of its blend."""
         x, sizes = self._features(rows), group_sizes(self.groups, len(rows.task.targets))
         raw = [self._raw(booster, factor, x, start) for (booster, factor), start in zip(state, _blends(rows, sizes))]
@@ -95,7 +95,7 @@ class ClassLightGBM(Boosting):
         return ClassMean(self.groups).plain(rows)
 
     def _fit_group(self, rows: Rows, x: np.ndarray, blend: np.ndarray,
-                   truth: np.ndarray) -> tuple[lgb.Booster | None, float, Any]:
+                   truth: np.ndarray) -> "tuple[lgb.Booster | None, float, Any]":
         """Booster, inverse temperature of the blend, and notes."""
         patients, needed = rows.group.max() + 1, ENOUGH * truth.shape[1]
         if np.isnan(blend).any():
@@ -107,7 +107,7 @@ class ClassLightGBM(Boosting):
         booster = self.boost(x, y, factor * blend, watch, objective="multiclass", num_class=truth.shape[1])
         return booster, factor, {"rounds": booster.best_iteration, "temperature": round(1 / factor, 4)}
 
-    def _raw(self, booster: lgb.Booster | None, factor: float, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+    def _raw(self, booster: "lgb.Booster | None", factor: float, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         if booster is None or not len(x):
             return blend
         return np.asarray(booster.predict(x, raw_score=True, num_threads=self.threads)) + factor * blend
@@ -141,6 +141,9 @@ def sharpness(logs: np.ndarray, y: np.ndarray) -> float:
 
     Its inverse is the temperature of Guo 2017.
     """
+    from scipy.optimize import minimize_scalar  # slow to import
+    from scipy.special import log_softmax
+
     rows = np.arange(len(y))
 
     def loss(power: float) -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import minimize
 
 from radstack.scoring.intervals import standard_error
 from radstack.scoring.metrics import logit, normalized, sigmoid
@@ -84,6 +83,8 @@ def _moved(z: np.ndarray, lines: np.ndarray) -> np.ndarray:
 
 def _line(z: np.ndarray, y: np.ndarray, weights: np.ndarray, center: np.ndarray, penalty: float) -> np.ndarray:
     """Scale (0 or more) and bias with the least weighted log loss plus ``penalty`` on the distance from ``center``."""
+    from scipy.optimize import minimize  # slow to import
+
     def loss_and_slope(line: np.ndarray) -> tuple[float, np.ndarray]:
         moved = line[0] * z + line[1]
         residual, off = (sigmoid(moved) - y) * weights / len(z), line - center

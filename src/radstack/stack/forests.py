@@ -7,10 +7,12 @@ sends NaN where the node says, and divides the sum by the number of trees.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm as lgb
 import numpy as np
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 HEAD = """tree
 version=v4
@@ -60,8 +62,10 @@ class Trees:
         return {name: value for name, value in self.__dict__.items() if name != "booster"}
 
     @cached_property
-    def booster(self) -> lgb.Booster:
+    def booster(self) -> "lgb.Booster":
         """The trees as LightGBM reads them."""
+        import lightgbm as lgb  # half a second
+
         names = [f"x{place}" for place in range(self.features)]
         head = HEAD.format(last=self.features - 1, names=" ".join(names), infos=" ".join(["none"] * len(names)))
         stops = [*self.roots[1:], len(self.left)]

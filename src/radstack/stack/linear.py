@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linprog, lsq_linear
 
 from radstack.core.errors import UserError
 from radstack.core.registry import pick
@@ -140,6 +139,8 @@ def _line(solve: Solver, intercept: bool, most: float, x: np.ndarray, y: np.ndar
 
 def least_squares(x: np.ndarray, y: np.ndarray, free: np.ndarray, most: float = MOST) -> np.ndarray:
     """Coefficients [columns] with the least sum of squares of ``y - x @ c``; see :func:`least_deviations`."""
+    from scipy.optimize import lsq_linear  # slow to import
+
     return lsq_linear(x, y, bounds=(np.where(free, -np.inf, 0.0), np.where(free, np.inf, most))).x
 
 
@@ -151,6 +152,8 @@ def least_deviations(x: np.ndarray, y: np.ndarray, free: np.ndarray, most: float
     constraint and at most one variable a column: a seventeenth of the primal's time at 5,000 rows. The coefficients are its
     multipliers.
     """
+    from scipy.optimize import linprog  # slow to import
+
     rows, bound = len(y), int((~free).sum())
     found = linprog(np.r_[-y, np.full(bound, most)], A_ub=np.hstack([x[:, ~free].T, -np.eye(bound)]), b_ub=np.zeros(bound),
                     A_eq=np.hstack([x[:, free].T, np.zeros((int(free.sum()), bound))]), b_eq=np.zeros(free.sum()),

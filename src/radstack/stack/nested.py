@@ -17,7 +17,7 @@ from radstack.core.errors import LeakError, UserError, command
 from radstack.core.folds import fold_hash
 from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.intervals import Interval, difference, interval
+from radstack.scoring.intervals import Interval, group_sums, intervals
 from radstack.scoring.task import Task
 from radstack.stack.guard import constant_of, screen, stand_in
 from radstack.stack.method import CONSTANT, MEAN, TAKEN, Fitted, Method
@@ -153,10 +153,11 @@ def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitt
     rivals = [metric.row_losses(train.truth, member) for member in train.predicted]
     # A member that answers some groups of classes alone has no score (NaN) and no part in this race.
     best = int(np.argmin(np.nan_to_num([rival.mean() for rival in rivals], nan=np.inf)))
+    score, gain = intervals([group_sums(each, train.group) for each in (losses, rivals[best] - losses)])
     return StackResult(
-        stacked, interval(losses, train.group),
+        stacked, score,
         dict(zip(metric.scored(targets), map(float, metric.target_losses(train.truth, predicted)), strict=True)),
-        stacker.members[best], difference(rivals[best], losses, train.group),
+        stacker.members[best], gain,
         {f"fold{number}": _notes(fitted, stacker.members) for number, fitted in fits.items()}, fits, lines)
 
 

@@ -9,7 +9,6 @@ from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from radstack.core.errors import UserError, reason
 from radstack.scoring.task import NUMBERS
@@ -113,7 +112,8 @@ class SeriesForest(SeriesMean):
     """Random forest (Breiman 2001) on the slices' numbers of all members, one row a volume, as in the text of Pietz 2018."""
 
     learns: ClassVar[bool] = True
-    model: ClassVar[type] = RandomForestRegressor
+    model: ClassVar[str] = "RandomForestRegressor"
+    """Of scikit-learn."""
     trees: int = 300
     depth: int | None = None
     """Most splits from root to leaf; None for as many as ``leaf_volumes`` allows."""
@@ -139,9 +139,11 @@ class SeriesForest(SeriesMean):
         return np.stack([model(_columns(values, place)) for place, model in enumerate(learned)], axis=1)
 
     def _grow(self, x: np.ndarray, y: np.ndarray) -> Any:
+        from sklearn import ensemble  # slow to import
+
         # One thread: a hundred volumes are learned before a second one has started.
-        trees = self.model(self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_volumes, criterion=self.criterion,
-                           random_state=self.seed)
+        trees = getattr(ensemble, self.model)(self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_volumes,
+                                              criterion=self.criterion, random_state=self.seed)
         try:
             return trees.fit(x, y)
         except ValueError as error:
@@ -152,7 +154,7 @@ class SeriesForest(SeriesMean):
 class SeriesExtraTrees(SeriesForest):
     """Extremely randomized trees (Geurts 2006) likewise; their number and depth are those of the code of Pietz 2018."""
 
-    model: ClassVar[type] = ExtraTreesRegressor
+    model: ClassVar[str] = "ExtraTreesRegressor"
     trees: int = 10
     depth: int | None = 3
 

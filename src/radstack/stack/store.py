@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
@@ -41,7 +40,7 @@ def read_fitted(folder: Path, fold: int, method: Method) -> Fitted:
         chosen = Screen(*_restored(stored["screen"], arrays)) if "screen" in stored else None
         return Fitted(method, _restored(stored["state"], arrays), stored["notes"], chosen, stored.get("instead", ""),
                       _restored(stored.get("constant"), arrays))
-    except (OSError, KeyError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{files[1]} holds no fitted stacker ({error}); run {command('07_stack')} --force, or get the "
                         "files anew") from error
 
@@ -56,7 +55,7 @@ def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         name = str(len(arrays))
         arrays[name] = np.ascontiguousarray(value)
         return {"array": name}
-    if isinstance(value, lgb.Booster):
+    if hasattr(value, "model_to_string"):  # LightGBM's booster
         return {"booster": value.model_to_string(num_iteration=value.best_iteration)}
     if isinstance(value, Trees):
         return {"forest": {field.name: _plain(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}}
@@ -75,9 +74,19 @@ def _restored(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if kind == "array":
         return arrays[content]
     if kind == "booster":
-        return lgb.Booster(model_str=content)
+        return _booster(content)
     if kind == "forest":
         return Trees(**{name: _restored(item, arrays) for name, item in content.items()})
     if kind == "dict":
         return {_restored(key, arrays): _restored(item, arrays) for key, item in content}
     return {"tuple": tuple, "list": list}[kind](_restored(item, arrays) for item in content)
+
+
+def _booster(text: str) -> Any:
+    """LightGBM's trees; ValueError where the text holds none."""
+    import lightgbm as lgb  # half a second, and most stackers do without
+
+    try:
+        return lgb.Booster(model_str=text)
+    except lgb.basic.LightGBMError as error:
+        raise ValueError(str(error)) from error

@@ -1,11 +1,9 @@
 """LightGBM and a random forest on neighbor features, one model a class."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm as lgb
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
 
 from radstack.core.progress import track
 from radstack.scoring.metrics import sigmoid
@@ -14,6 +12,9 @@ from radstack.stack.features import class_features
 from radstack.stack.forests import CHECKED, Trees, as_arrays
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 ENOUGH = 5
 """Patients of either label that a class needs before a tree is grown for it; with fewer, the blend stands."""
@@ -44,12 +45,14 @@ class Boosting(Method):
     seed: int = 0
 
     def boost(self, x: np.ndarray, y: np.ndarray, start: np.ndarray, watch: np.ndarray, names: list[str] | None = None,
-              **objective: Any) -> lgb.Booster:
+              **objective: Any) -> "lgb.Booster":
         """Grow trees on the rows outside ``watch``, bool [rows], until those inside gain no more.
 
         From features ``x`` [rows, features] with ``names`` and labels or class numbers ``y`` [rows], boosting starts at the
         raw scores ``start``, [rows] or [rows, classes]. ``objective`` holds further parameters of LightGBM.
         """
+        import lightgbm as lgb  # half a second
+
         grow = lgb.Dataset(x[~watch], y[~watch], init_score=start[~watch], feature_name=names or "auto")
         stop = grow.create_valid(x[watch], y[watch], init_score=start[watch])
         settings = {"num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr, "seed": self.seed,
@@ -115,7 +118,7 @@ class LightGBM(ByClass, Boosting):
         notes = {"trees": booster.best_iteration, "gain": _shares(names, booster.feature_importance("gain"))}
         return (booster, scale, bias), notes
 
-    def ask(self, model: tuple[lgb.Booster, float, float], x: np.ndarray, blend: np.ndarray) -> np.ndarray:
+    def ask(self, model: "tuple[lgb.Booster, float, float]", x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         """The boosted blend."""
         booster, scale, bias = model
         raw = booster.predict(x, raw_score=True, num_threads=self.threads)
@@ -138,6 +141,8 @@ class Forest(ByClass):
 
     def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
         """The forest; its importances are shares of impurity."""
+        from sklearn.ensemble import RandomForestClassifier  # slow to import
+
         forest = RandomForestClassifier(
             self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_rows, max_features="sqrt",
             max_samples=min(self.tree_rows, len(x)), n_jobs=self.threads, random_state=self.seed)

@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pydicom
 
 from radstack.images.dicom.file import Header, Unreadable, fault, read_header, read_stored
 
@@ -101,6 +100,8 @@ def _to_bytes(levels: np.ndarray) -> np.ndarray:
 
 def _fields(path: Path) -> dict[str, Any]:
     """``FIELDS`` of a file, as far as they are there and can be read."""
+    import pydicom  # a third of a second
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(FIELDS), force=True)

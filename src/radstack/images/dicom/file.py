@@ -12,22 +12,18 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-import pydicom
-from pydicom.dataelem import RawDataElement
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_dataset
-from pydicom.pixels import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from radstack.images.dicom import stream
 from radstack.images.dicom.decoder import decode
 from radstack.images.dicom.header import FAULTY, FIELDS, OPTIONAL, Header, bare, from_bytes, make_header
 from radstack.images.dicom.source import Deflated, Inflating, Source
 from radstack.images.unreadable import Unreadable, opened, read_at, read_start
+
+if TYPE_CHECKING:
+    import pydicom  # a third of a second to import, and stages that find nothing to do must end at once
 
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
@@ -36,11 +32,13 @@ EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
 IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
 HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
 UNDEFINED = 0xFFFFFFFF  # The length that means "until the delimiter"
-SHORT_VRS, LONG_VRS = (frozenset(vr.value.encode() for vr in vrs) for vrs in (EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32))
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """Value representations with a 16-bit length, and with two reserved bytes and a 32-bit one (PS3.5 section 7.1.2)."""
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<I")
-DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
+DEFLATED = "1.2.840.10008.1.2.1.99"  # Deflated explicit VR little endian
+BIG_ENDIAN = "1.2.840.10008.1.2.2"  # Explicit VR big endian
 GUESSED = {(True, True): IMPLICIT, (False, True): EXPLICIT, (False, False): BIG_ENDIAN}
 """Implicit, little endian: transfer syntax of a file that names none and is not compressed."""
 NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
@@ -112,6 +110,10 @@ def ask_pydicom(path: Path | str, size: int) -> Header:
 
 def _parsed(get: Callable[[int, int], bytes], size: int) -> tuple[Header, Callable[[int, int], bytes]]:
     """The header of the file of which ``get(at, count)`` gives bytes, and where its pixels are read by offset."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_dataset
+
     source, headless = Source(get), _is_headless(get(0, 132))
     try:
         with warnings.catch_warnings():
@@ -153,7 +155,7 @@ def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
     return tag >= PIXEL_DATA
 
 
-def _tried(dataset: pydicom.Dataset, tag: int) -> Any:
+def _tried(dataset: "pydicom.Dataset", tag: int) -> Any:
     """:func:`_value`; ``FAULTY`` where a field of ``OPTIONAL`` does not parse."""
     try:
         return _value(dataset, tag)
@@ -163,8 +165,11 @@ def _tried(dataset: pydicom.Dataset, tag: int) -> Any:
         return FAULTY
 
 
-def _value(dataset: pydicom.Dataset, tag: int) -> Any:
+def _value(dataset: "pydicom.Dataset", tag: int) -> Any:
     """One field of a pydicom data set in the types of :func:`from_bytes`."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.multival import MultiValue
+
     if tag not in dataset:
         return None
     name, (vr, *_) = FIELDS[tag]
@@ -174,10 +179,10 @@ def _value(dataset: pydicom.Dataset, tag: int) -> Any:
     if value in (None, ""):
         return None
     if vr in (b"DS", b"IS"):
-        return tuple(map(float, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else (float(value),)
+        return tuple(map(float, value)) if isinstance(value, (list, MultiValue)) else (float(value),)
     if vr == b"US":
         return int(value)
-    return bare("\\".join(map(str, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value))
+    return bare("\\".join(map(str, value)) if isinstance(value, (list, MultiValue)) else str(value))
 
 
 def _pixel_place(encoding: tuple[bool | None, bool | None], at: int, element: bytes) -> dict[str, int]:
@@ -226,6 +231,9 @@ def fault(header: Header) -> Unreadable | None:
 @cache
 def decodable(transfer_syntax: str) -> bool:
     """Whether pydicom has a decoder for this transfer syntax UID whose packages are installed."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
     try:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
@@ -234,6 +242,9 @@ def decodable(transfer_syntax: str) -> bool:
 
 def _no_decoder(transfer_syntax: str) -> Unreadable:
     """Whether nobody decodes this transfer syntax, or only nobody here: then it is the machine that wants mending."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
     try:
         missing = get_decoder(UID(transfer_syntax)).missing_dependencies
     except NotImplementedError:
@@ -306,6 +317,9 @@ def _view(data: bytes, header: Header) -> np.ndarray:
 
 def _unpacked(get: Callable[[int, int], bytes], header: Header) -> np.ndarray:
     """A native picture of another depth or byte order, or a deflated one, by pydicom."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
     try:
         data = get(header.pixel_offset, header.pixel_length)
         if len(data) < header.pixel_length:

@@ -6,48 +6,49 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR
-from pydicom.tag import Tag
-from pydicom.valuerep import TEXT_VR_DELIMS
-
 from radstack.images.unreadable import Unreadable
 
 
-def _element(keyword: str, default: Any) -> Any:
-    """A field of :class:`Header` that is read from the element of that keyword (PS3.6)."""
-    return field(default=default, metadata={"keyword": keyword})
+def _element(keyword: str, tag: int, vr: str, default: Any) -> Any:
+    """A field of :class:`Header` that is read from the element of that keyword, tag and value representation (PS3.6)."""
+    return field(default=default, metadata={"keyword": keyword, "tag": tag, "vr": vr})
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
-    charset: str = _element("SpecificCharacterSet", "")  # of ``patient``
-    sop: str = _element("SOPInstanceUID", "")
-    modality: str = _element("Modality", "")  # CT, MR, CR, DX and so on
-    patient: str = _element("PatientID", "")
-    sex: str = _element("PatientSex", "")  # M, F, O (other) or absent
-    study: str = _element("StudyInstanceUID", "")
-    series: str = _element("SeriesInstanceUID", "")
-    position: tuple[float, ...] = _element("ImagePositionPatient", ())  # mm: center of the first pixel, patient coordinates
-    orientation: tuple[float, ...] = _element("ImageOrientationPatient", ())  # unit vectors along a row, then down a column
-    rows: int = _element("Rows", 0)  # height in pixels
-    columns: int = _element("Columns", 0)  # width in pixels
-    spacing: tuple[float, ...] = _element("PixelSpacing", ())  # mm: between rows, then between columns
-    samples: int = _element("SamplesPerPixel", 1)
-    frames: int = _element("NumberOfFrames", 1)
-    photometric: str = _element("PhotometricInterpretation", "")
-    bits_allocated: int = _element("BitsAllocated", 0)  # bits a sample takes up
-    bits_stored: int = _element("BitsStored", 0)  # bits of a sample that count
-    pixel_representation: int = _element("PixelRepresentation", -1)  # 0 unsigned, 1 two's complement, -1 absent
-    padding: int | None = _element("PixelPaddingValue", None)  # a stored value of the file's own sign
-    padding_limit: int | None = _element("PixelPaddingRangeLimit", None)  # every value from it to ``padding`` is padding
-    intercept: float = _element("RescaleIntercept", 0.0)
-    slope: float = _element("RescaleSlope", 1.0)
-    window_center: tuple[float, ...] = _element("WindowCenter", ())  # one or several
-    window_width: tuple[float, ...] = _element("WindowWidth", ())  # one or several
-    transfer_syntax: str = _element("TransferSyntaxUID", "")
+    charset: str = _element("SpecificCharacterSet", 0x00080005, "CS", "")  # of ``patient``
+    sop: str = _element("SOPInstanceUID", 0x00080018, "UI", "")
+    modality: str = _element("Modality", 0x00080060, "CS", "")  # CT, MR, CR, DX and so on
+    patient: str = _element("PatientID", 0x00100020, "LO", "")
+    sex: str = _element("PatientSex", 0x00100040, "CS", "")  # M, F, O (other) or absent
+    study: str = _element("StudyInstanceUID", 0x0020000D, "UI", "")
+    series: str = _element("SeriesInstanceUID", 0x0020000E, "UI", "")
+    position: tuple[float, ...] = _element("ImagePositionPatient", 0x00200032, "DS", ())
+    """Mm: center of the first pixel, patient coordinates."""
+    orientation: tuple[float, ...] = _element("ImageOrientationPatient", 0x00200037, "DS", ())
+    """Unit vectors along a row, then down a column."""
+    rows: int = _element("Rows", 0x00280010, "US", 0)  # height in pixels
+    columns: int = _element("Columns", 0x00280011, "US", 0)  # width in pixels
+    spacing: tuple[float, ...] = _element("PixelSpacing", 0x00280030, "DS", ())
+    """Mm: between rows, then between columns."""
+    samples: int = _element("SamplesPerPixel", 0x00280002, "US", 1)
+    frames: int = _element("NumberOfFrames", 0x00280008, "IS", 1)
+    photometric: str = _element("PhotometricInterpretation", 0x00280004, "CS", "")
+    bits_allocated: int = _element("BitsAllocated", 0x00280100, "US", 0)  # bits a sample takes up
+    bits_stored: int = _element("BitsStored", 0x00280101, "US", 0)  # bits of a sample that count
+    pixel_representation: int = _element("PixelRepresentation", 0x00280103, "US", -1)
+    """0 unsigned, 1 two's complement, -1 absent."""
+    padding: int | None = _element("PixelPaddingValue", 0x00280120, "US or SS", None)
+    """A stored value of the file's own sign."""
+    padding_limit: int | None = _element("PixelPaddingRangeLimit", 0x00280121, "US or SS", None)
+    """Every value from it to ``padding`` is padding."""
+    intercept: float = _element("RescaleIntercept", 0x00281052, "DS", 0.0)
+    slope: float = _element("RescaleSlope", 0x00281053, "DS", 1.0)
+    window_center: tuple[float, ...] = _element("WindowCenter", 0x00281050, "DS", ())  # one or several
+    window_width: tuple[float, ...] = _element("WindowWidth", 0x00281051, "DS", ())  # one or several
+    transfer_syntax: str = _element("TransferSyntaxUID", 0x00020010, "UI", "")
     pixel_offset: int = 0
     """Byte at which the value of PixelData starts, of a deflated file after inflation; 0 if it has none."""
     pixel_length: int = 0
@@ -68,8 +69,8 @@ FAULTY = object()
 _UNSIGNED, _SIGNED = struct.Struct("<H").unpack, struct.Struct("<h").unpack
 
 
-_TAGS = {int(Tag(one.metadata["keyword"])): one.name for one in fields(Header) if one.metadata}
-FIELDS = {tag: (name, tuple(dictionary_VR(tag).encode().split(b" or "))) for tag, name in _TAGS.items()}
+FIELDS = {one.metadata["tag"]: (one.name, tuple(one.metadata["vr"].encode().split(b" or ")))
+          for one in fields(Header) if one.metadata}
 """Tag -> field of :class:`Header`, and the value representations it may have."""
 
 
@@ -96,6 +97,9 @@ def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
 
 def _spelled(raw: bytes, charset: str) -> str:
     """A text in the character sets that the file names (PS3.3 C.12.1.1.2)."""
+    from pydicom.charset import convert_encodings, decode_bytes  # a third of a second to import, and most files are ASCII
+    from pydicom.valuerep import TEXT_VR_DELIMS
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         text = decode_bytes(raw, convert_encodings(charset.split("\\")), TEXT_VR_DELIMS)

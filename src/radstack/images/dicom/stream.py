@@ -8,20 +8,18 @@ ITU-T T.81 annex B; JPEG-LS: T.87 annex C; JPEG 2000: T.800 annex A; RLE: PS3.5 
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydicom.uid import (
-    JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
-)
-
 from radstack.images.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from radstack.images.dicom.file import Header
 
+_COMPRESSED = "1.2.840.10008.1.2."
+RLE = _COMPRESSED + "5"
+BASELINE, EXTENDED = _COMPRESSED + "4.50", _COMPRESSED + "4.51"
+JPEG = (BASELINE, EXTENDED, *(f"{_COMPRESSED}4.{last}" for last in (57, 70, 80, 81)))
+"""With lossless, and JPEG-LS."""
+JPEG_2000 = tuple(f"{_COMPRESSED}4.{last}" for last in (90, 91, 92, 93, 201, 202, 203))
+"""With the high-throughput kinds."""
 ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 SOI, EOI, SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)
@@ -78,12 +76,12 @@ def check(frame: bytes, header: "Header") -> None:
     ``undecodable`` (no codestream of the header's syntax).
     """
     syntax = header.transfer_syntax
-    if syntax == RLELossless:
+    if syntax == RLE:
         _check_rle(frame, header)
         return
-    if syntax in JPEG2000TransferSyntaxes or syntax.startswith("1.2.840.10008.1.2.4.20"):
+    if syntax in JPEG_2000 or syntax.startswith(_COMPRESSED + "4.20"):
         said = _j2k(frame)
-    elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
+    elif syntax in JPEG:
         said = _jpeg(frame)
     else:
         return
@@ -130,7 +128,7 @@ def mended(frame: bytes, syntax: str) -> bytes:
 
     Some writers of 12 bits say 0, which the strict decoder takes for a scan of nothing. Other streams are as they are.
     """
-    if syntax not in (JPEGBaseline8Bit, JPEGExtended12Bit):
+    if syntax not in (BASELINE, EXTENDED):
         return frame
     at, sequential = 2, False
     while at + 4 <= len(frame) and frame[at] == 0xFF:
