@@ -162,13 +162,13 @@ def additions(evidence: Evidence) -> pd.DataFrame:
         rivals = [one for one in getattr(recipe, "members", ()) if one in losses and np.isfinite(losses[one][rows]).all()]
         if rivals and rows.any():
             best = min(rivals, key=lambda one: losses[one][rows].mean())
-            gained = _gain(evidence, losses[best][rows], losses[name][rows], rows)
+            gained = compared_losses(evidence, losses[best][rows], losses[name][rows], rows)
             found.append((name, best, *gained, changed(evidence, best, name, rows, gained[0])))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
-def _gain(evidence: Evidence, before: np.ndarray, after: np.ndarray, rows: np.ndarray) -> tuple[Any, ...]:
-    """``before`` .. ``verdict`` of :func:`additions`, from the losses of ``rows`` (bool [n])."""
+def compared_losses(evidence: Evidence, before: np.ndarray, after: np.ndarray, rows: np.ndarray) -> tuple[Any, ...]:
+    """``before`` .. ``verdict`` of :func:`additions`, from the losses float [rows] of ``rows`` (bool [n])."""
     gain = difference(before, after, evidence.train["group"].to_numpy()[rows])
     verdict = ("better" if gain.value > 0 else "worse") if gain.excludes_zero else "noise"
     return float(before.mean()), float(after.mean()), gain.value, gain.low, gain.high, verdict
