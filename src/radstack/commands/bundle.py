@@ -123,8 +123,10 @@ def members_of(context: Context) -> dict[str, list[int]]:
 
 
 def weights_files(context: Context, member: str, fold: int) -> tuple[Path, ...]:
-    """What one model learned without one fold; of a stacker two files, of any other one."""
-    files = fitted_files(context.paths.weights / member, fold)
+    """What one model learned without one fold: a stacker's two files, an experiment's networks, the one file of others."""
+    files, known = fitted_files(context.paths.weights / member, fold), {one.name: one for one in context.experiments}
+    if member in known:
+        return tuple(files[0].with_name(file.name) for file in train.network_files(context, known[member], fold))
     return files if member in {stacker.name for stacker in context.stackers} else files[:1]
 
 
@@ -156,7 +158,8 @@ def _fitted(context: Context) -> Iterator[Artifact]:
         kind = KINDS[type(localizer)]
         yield from (kind.found_artifact(context, localizer, fold) for fold in range(context.competition.folds.count))
     for experiment in context.experiments:
-        yield from (train.weights_artifact(context, experiment, fold) for fold in context.folds_of(experiment))
+        yield from (artifact for fold in context.folds_of(experiment)
+                    for artifact in train.weights_artifacts(context, experiment, fold))
     for recipe in context.sequences:
         yield from (sequence.fitted_artifact(context, recipe, fold) for fold in context.folds_of(recipe))
     yield from (stack.fitted_artifact(context, stacker) for stacker in context.stackers)

@@ -164,9 +164,9 @@ def _elsewhere(context: Context, experiment: Experiment, folder: Path) -> Contex
     """The context whose results go below ``folder``: folds and pictures are links, the row table is left out.
 
     A network that starts from another one's weights starts from them here; a restart, which honest training to shuffled
-    labels would always ask for, is not made.
+    labels would always ask for, is not made; of several networks a fold, which learn from the same rows, one is trained.
     """
-    recipe = change(experiment, train__restarts=0)
+    recipe = change(experiment, train__restarts=0, train__seeds=1, train__snapshots=1, train__averages=())
     models = replace(context.competition.models, experiments=(recipe,), on_call=(), sequences=())
     own = replace(context, competition=replace(context.competition, models=models),
                   paths=replace(context.paths, out=folder),

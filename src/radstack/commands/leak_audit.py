@@ -4,7 +4,7 @@ The truth of phantoms is not read.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,7 @@ from radstack.report.stage import made_folds, models
 from radstack.report.terminal import some
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_index
-from radstack.stack.predictions import read_member
+from radstack.stack.predictions import read_member, read_networks
 from radstack.stack.rows import Member
 
 OK, LEAK, WARN = "ok", "LEAK", "warn"
@@ -157,9 +157,12 @@ def prediction_tables(scene: Scene) -> list[Finding]:
         folds = made_folds(scene.context, name)
         try:
             member = read_member(scene.context.paths.oof / name, folds)
+            single = read_networks(scene.context.paths.oof / name, folds)
         except UserError as error:
             problems.append(str(error))
             continue
+        problems += [f"{name}, {one}: {text}" for one, table in single.items()
+                     for text in member_problems(scene, replace(member, oof=table)) if text]
         count += len(member.oof)
         marked += [f"{name}, {member.mark}"] * bool(member.mark)
         problems += [f"{name}: {text}" for text in member_problems(scene, member) if text]
@@ -260,7 +263,7 @@ def _other_folds(scene: Scene, file: Path) -> str:
         check_unedited(file, manifest["files"][file.name])
     except UserError:
         return "was edited after it was made"
-    if f"fold{manifest['recipe'].get('fold')}" != file.stem:
+    if f"fold{manifest['recipe'].get('fold')}" != file.stem.partition("_")[0]:  # a seed or snapshot follows
         return f"was made for fold {manifest['recipe'].get('fold')}"
     table = scene.context.paths.folds / "folds.csv"
     same = manifest["inputs"].get("/".join(table.parts[-2:])) == content_hash(table)

@@ -149,9 +149,10 @@ def all_rates(context: Context, experiments: tuple[Experiment, ...], known: Rows
             rate = tried[same]
         if rate is not None:
             found[one.name] = rate
+    many = {one.name: one.networks for one in experiments}
     for sequence in context.sequences:
         rate = known_rate(known, competition.name, sequence)
-        widths = [found[name].width for name in sequence.members if name in found]
+        widths = [found[name].width * many.get(name, 1) for name in sequence.members if name in found]
         if rate is None and device is not None and len(widths) == len(sequence.members):
             print(f"  a short run of {sequence.name}", flush=True)
             rate = short_sequence(sequence, widths, competition.metric.weights, max(round(size.a_series), 2), device)
@@ -195,7 +196,7 @@ class Budget:
             return math.nan
         if isinstance(one, Sequence):
             return self._hours(self.size.train / self.size.a_series * (1 - 1 / self.folds) * one.epochs * folds, rate.train)
-        return self._hours(self.visits(one) * one.train.epochs * folds, rate.train)
+        return self._hours(self.visits(one) * one.train.epochs * folds * one.train.seeds, rate.train)
 
     def predicting(self, one: Experiment | Sequence) -> float:
         """Hours of predicting training rows out of fold (all rows by each fold where embeddings are kept) and test rows."""
@@ -210,7 +211,7 @@ class Budget:
         if rate is None:
             return math.nan
         each = self.size.a_series if isinstance(one, Sequence) else 1.0
-        return self._hours(rows / each * len(self.context.folds_of(one)), rate.predict)
+        return self._hours(rows / each * len(self.context.folds_of(one)) * networks_of(one), rate.predict)
 
     def _hours(self, pictures: float, rate: float) -> float:
         return pictures / rate / SECONDS / self.context.options.gpus
@@ -227,6 +228,11 @@ class Budget:
             return f"{rates[0].how}: {rates[0].source}" if rates[0] else f"{UNKNOWN}: not measured on this machine"
         kinds = [rate.how if rate else UNKNOWN for rate in rates]
         return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def networks_of(one: Experiment | Sequence) -> int:
+    """How many networks answer for a fold together."""
+    return one.networks if isinstance(one, Experiment) else 1
 
 
 def stages(budget: Budget, past: Past) -> Iterator[Line]:
@@ -276,7 +282,7 @@ def disk(budget: Budget) -> Iterator[Line]:
 
 def weight_bytes(budget: Budget, one: Experiment | Sequence) -> float:
     """Bytes of a model's weights, all folds; of a sequence model those of its last ``bag`` epochs."""
-    bag = one.bag if isinstance(one, Sequence) else 1
+    bag = one.bag if isinstance(one, Sequence) else networks_of(one)
     return budget.rates[one.name].parameters * FLOAT * bag * len(budget.context.folds_of(one))
 
 
@@ -285,7 +291,9 @@ def oof_bytes(budget: Budget, one: Experiment | Sequence) -> float:
     folds, size, rate = len(budget.context.folds_of(one)), budget.size, budget.rates.get(one.name)
     tables = (size.train + folds * size.test) * len(budget.context.competition.targets) * FLOAT
     embeds = isinstance(one, Experiment) and rate is not None and embeddings_wanted(budget.context, one.name)
-    return tables + (folds * (size.train + size.test) * rate.width * HALF if embeds and rate else 0)
+    if isinstance(one, Experiment) and one.networks > 1:  # what each says of its fold
+        tables += one.networks * size.train * len(budget.context.competition.targets) * FLOAT
+    return tables + (folds * (size.train + size.test) * rate.width * networks_of(one) * HALF if embeds and rate else 0)
 
 
 def memory(budget: Budget) -> Iterator[Line]:
@@ -298,8 +306,10 @@ def memory(budget: Budget) -> Iterator[Line]:
     workers = budget.context.options.workers
     batches = [math.prod(one.view.size) * len(one.view.mean) * one.train.batch_size for one in budget.context.experiments]
     yield Line("loader", float(max(batches, default=0) * AHEAD * workers), f"{workers} workers, {AHEAD} batches each")
+    many = {one.name: one.networks for one in budget.context.experiments}
     for sequence in budget.context.sequences:
-        widths = [budget.rates[name].width if name in budget.rates else math.nan for name in sequence.members]
+        widths = [budget.rates[name].width * many.get(name, 1) if name in budget.rates else math.nan
+                  for name in sequence.members]
         yield Line(sequence.name, budget.size.train * sum(widths) * HALF,
                    "embeddings of a fold's networks; mapped from disk, faster where they fit")
 

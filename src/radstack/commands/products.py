@@ -9,6 +9,7 @@ from radstack.core.errors import UserError
 from radstack.running.context import Context
 from radstack.stack.predictions import fold_files
 from radstack.stages.stack import stack_folds
+from radstack.stages.train import network_files
 
 STAGES = ("00_get_data", "01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack",
           "08_submit", "09_report")
@@ -30,7 +31,7 @@ class Product:
     @property
     def made(self) -> bool:
         """Whether it is there, whole: the manifest is written last."""
-        return manifest_of(self.files[0]).exists() and all(file.exists() for file in self.files)
+        return all(file.exists() and manifest_of(file).exists() for file in self.files)
 
 
 def products(context: Context) -> Iterator[Product]:
@@ -41,7 +42,8 @@ def products(context: Context) -> Iterator[Product]:
         yield Product(script, "", -1, tuple(files))
     for one in competition.models.experiments:
         for fold in context.all_folds(one.name):
-            yield Product("04_train", one.name, fold, (paths.weights / one.name / f"fold{fold}.safetensors",))
+            names = [file.name for file in network_files(context, one, fold)]
+            yield Product("04_train", one.name, fold, tuple(paths.weights / one.name / name for name in names))
     for script, recipes in (("05_predict", competition.models.experiments), ("06_sequence", competition.models.sequences),
                             ("07_stack", competition.models.stackers)):
         for name in (recipe.name for recipe in recipes):

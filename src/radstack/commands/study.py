@@ -101,11 +101,13 @@ def run(context: Context) -> None:
 
 
 def lacking(context: Context) -> dict[str, int]:
-    """Recipe -> folds that must be trained or fitted yet."""
-    makers: tuple[tuple[list[Any], Callable[..., Artifact]], ...] = (
-        (context.experiments, train.weights_artifact), (context.sequences, sequence.fitted_artifact))
-    return {one.name: sum(bool(_why(context, artifact_of(context, one, fold))) for fold in context.folds_of(one))
-            for recipes, artifact_of in makers for one in recipes}
+    """Recipe -> runs, one a fold and seed, that must be trained or fitted yet."""
+    makers: tuple[tuple[list[Any], Callable[..., list[Artifact]]], ...] = (
+        (context.experiments, train.weights_artifacts),
+        (context.sequences, lambda *of: [sequence.fitted_artifact(*of)]))
+    return {one.name: sum(bool(_why(context, artifact)) for fold in context.folds_of(one)
+                          for artifact in artifacts_of(context, one, fold))
+            for recipes, artifacts_of in makers for one in recipes}
 
 
 def _why(context: Context, artifact: Artifact) -> str:
@@ -120,7 +122,9 @@ def _plan(context: Context) -> None:
     missing, total = lacking(context), 0.0
     hours = {line.name: line.amount for line in make_plan(context).recipes} if any(missing.values()) else {}
     for name, folds in missing.items():
-        share = hours.get(name, math.nan) * folds / max(len(context.folds_of(context.competition.recipe(name))), 1)
+        recipe = context.competition.recipe(name)
+        runs = len(context.folds_of(recipe)) * (recipe.train.seeds if isinstance(recipe, Experiment) else 1)
+        share = hours.get(name, math.nan) * folds / max(runs, 1)
         total += 0.0 if math.isnan(share) else share
         print(f"  {name}: {f'{folds} runs, {share:.2f} hours' if folds else 'made'}")
     print(f"  {sum(missing.values())} runs, {total:.2f} hours on this machine", flush=True)

@@ -73,7 +73,7 @@ def artifacts_of(context: Context, recipe: Any) -> Iterator[Artifact]:
     if isinstance(recipe, Experiment):
         own = context.trained_as(recipe).name == recipe.name
         for fold in context.all_folds(recipe):
-            yield from [train.weights_artifact(context, recipe, fold)] if own else []
+            yield from train.weights_artifacts(context, recipe, fold) if own else []
             for split in ("train", "test"):
                 yield predict.predictions_artifact(context, recipe, fold, split)
     elif isinstance(recipe, Sequence):

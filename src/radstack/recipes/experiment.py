@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
+from radstack.core.recipe import QUIET
 from radstack.core.registry import check_name
 from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe
 
@@ -163,12 +164,27 @@ class Train:
     """Skipped steps in a row (loss or gradient not finite) before the run rolls back to its last checkpoint."""
     seed: int = 0
     """Seed of initialization, order and augmentation, with the fold."""
+    seeds: int = field(default=1, metadata=QUIET)
+    """Networks a fold, of the seeds ``seed``, ``seed + 1`` ...; their predictions are averaged."""
+    snapshots: int = field(default=1, metadata=QUIET)
+    """Networks that one run leaves, whose predictions are averaged: the last, and those at the ends of the periods of
+    ``cyclic`` before it (Huang 2017), or of the epochs before it where the schedule is another one."""
+    averages: tuple[float, ...] = field(default=(), metadata=QUIET)
+    """Decays of further averages of the weights beside ``ema``: each is one more network that a run leaves."""
 
     def __post_init__(self) -> None:
         """Refuse numbers with which nothing is trained."""
-        for name in ("epochs", "batch_size", "accumulate"):
+        for name in ("epochs", "batch_size", "accumulate", "seeds", "snapshots"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; take 1 or more")
+        for decay in self.averages:
+            if not 0 < decay < 1 or decay == self.ema or self.averages.count(decay) > 1:
+                raise UserError(f"train.averages has {decay}; take decays above 0 and below 1, each once, not that of ema")
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one network a fold is trained or kept."""
+        return self.seeds > 1 or self.snapshots > 1 or bool(self.averages)
 
 
 @dataclass(frozen=True)
@@ -197,6 +213,35 @@ class Experiment:
     """Folds to train; empty for all."""
     note: str = ""
     """Where the numbers come from."""
+
+    def __post_init__(self) -> None:
+        """Refuse snapshots that the epochs do not hold."""
+        self.snapshot_epochs  # noqa: B018 - raises
+
+    @property
+    def snapshot_epochs(self) -> tuple[int, ...]:
+        """After how many epochs a run keeps a network beside its last, in order; a UserError where that cannot be."""
+        train, cycle = self.train, self.schedule.cycle if self.schedule.name == "cyclic" else 1.0
+        if train.snapshots == 1:
+            return ()
+        if cycle < 1 or cycle != int(cycle) or train.epochs % cycle:
+            raise UserError(f"{self.name}: snapshots are taken where a period ends with an epoch, and train.epochs="
+                            f"{train.epochs} does not hold whole periods of schedule.cycle={cycle:g}; change one of them")
+        first = train.epochs - int(cycle) * (train.snapshots - 1)
+        if first < 1:
+            raise UserError(f"{self.name}: {train.epochs} epochs have no {train.snapshots} periods to take snapshots of; "
+                            f"set train.snapshots to {int(train.epochs // cycle)} or less")
+        return tuple(range(first, train.epochs, int(cycle)))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The networks that one run leaves beside its last, as their files' names end."""
+        return (*(f"epoch{epoch}" for epoch in self.snapshot_epochs), *(f"average{decay}" for decay in self.train.averages))
+
+    @property
+    def networks(self) -> int:
+        """How many networks answer for a fold together."""
+        return self.train.seeds * (1 + len(self.kept))
 
     def targets_of(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the competition's ``targets`` that this network predicts, in order; an unknown one is a UserError."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from radstack.core.errors import UserError
 from radstack.recipes.detector import Detector
 from radstack.recipes.experiment import Experiment
 
@@ -69,6 +70,12 @@ class Step:
     back: Callable[[pd.DataFrame, np.ndarray, int], np.ndarray] | None = None
     """Rows, answers [rows, targets] and side -> the same points in the small picture, which all folds share; None: they are
     points in it."""
+
+    def __post_init__(self) -> None:
+        """Refuse several networks a fold, of which stage 02 would read one."""
+        if self.experiment.train.several:
+            raise UserError(f"{self.experiment.name} localizes, by one network a fold; leave train.seeds, "
+                            "train.snapshots and train.averages as they are")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Section ensemble: how alike the models are, what each step of level two gained, and what its methods learned."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from radstack.report.evidence import Evidence
 from radstack.report.given import given_blocks
 from radstack.report.level_two import learned_blocks
 from radstack.report.plots import COLORS, INK, figure, svg
-from radstack.scoring.intervals import Interval, group_sums, intervals
+from radstack.scoring.intervals import Interval, difference, group_sums, intervals
 from radstack.scoring.metrics import coarse
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES
 from radstack.stack.predictions import fold_files
@@ -171,6 +172,12 @@ def additions(evidence: Evidence) -> pd.DataFrame:
 
 def _verdict(gain: Interval) -> str:
     return ("better" if gain.value > 0 else "worse") if gain.excludes_zero else "noise"
+
+
+def compared_losses(evidence: Evidence, before: np.ndarray, after: np.ndarray, rows: np.ndarray) -> tuple[Any, ...]:
+    """``before`` .. ``verdict`` of :func:`additions`, from the losses float [rows] of ``rows`` (bool [n])."""
+    gain = difference(before, after, evidence.train["group"].to_numpy()[rows])
+    return float(before.mean()), float(after.mean()), gain.value, gain.low, gain.high, _verdict(gain)
 
 
 def changed(evidence: Evidence, best: str, name: str, rows: np.ndarray, score: float) -> float:

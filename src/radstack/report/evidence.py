@@ -41,6 +41,9 @@ class Evidence:
     """``measure``, ``value`` of stage 02 on phantoms; without rows elsewhere."""
     cases: Cases | None
     """What a competition's own tables and pictures are made from; None as long as the final model is not predicted."""
+    single: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    """Experiment whose predictions are a mean of several networks a fold -> name of a network -> what it says alone, as
+    ``oof``."""
     operating: pd.DataFrame = field(default_factory=pd.DataFrame)
     """The operating points of :mod:`radstack.report.operating`."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from radstack.recipes.experiment import Experiment, Train
 from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.blocks import Block, Heading, Plot, Table
 from radstack.report.evidence import Evidence
@@ -49,7 +50,8 @@ def learning(evidence: Evidence) -> list[Block]:
                            "a fold. The dashed gray line is the learning rate, from zero to its peak. Lines that lie apart "
                            f"are folds that were learned unequally well.{few}", wide=True))
     if len(costs):
-        formats = {"parameters": ",.0f", "seconds a fold": ",.0f", "images/s": ",.0f", "waiting": ".0%", "last loss": ".4f"}
+        formats = {"parameters": ",.0f", "networks a fold": ".0f",
+                   "seconds a fold": ",.0f", "images/s": ",.0f", "waiting": ".0%", "last loss": ".4f"}
         blocks.append(Table(costs, "What was trained", {name: form for name, form in formats.items() if name in costs},
                             "Mean over folds. Waiting: share of the time without data to learn from. A sequence model's "
                             "seconds include its predictions. Losses compare within one kind of network only."))
@@ -101,6 +103,9 @@ def _cost(evidence: Evidence, recipe: Any, runs: list[Run]) -> dict[str, Any]:
     predicted = [paths.oof / recipe.name / f"fold{fold}.parquet" for fold in folds]
     made = [told for file in files if (told := evidence.manifest(file))]
     made = made or [told for file in predicted if (told := evidence.manifest(file))]
+    train = recipe.train if isinstance(recipe, Experiment) else Train()
+    further = [evidence.manifest(file.with_name(f"{file.stem}_seed{train.seed + number}.safetensors"))
+               for file in files for number in range(1, train.seeds)]
     view, backbone = getattr(recipe, "view", None), getattr(recipe, "backbone", None)
     # The network that was the start, or where its weights came from in a word or two.
     start = f"{backbone.start} of the same fold" if backbone and backbone.start else ""
@@ -109,7 +114,8 @@ def _cost(evidence: Evidence, recipe: Any, runs: list[Run]) -> dict[str, Any]:
             "network": backbone.name if backbone else getattr(recipe, "trunk", "") or type(recipe.model).__name__,
             "picture": " × ".join(map(str, (*view.size, len(view.mean)))) if view else "",
             "started from": start or ", ".join(dict.fromkeys(origins)), "parameters": _parameters(files),
-            "folds": len(made), "seconds a fold": _mean([one.get("seconds") for one in made]),
+            "folds": len(made), "networks a fold": recipe.networks if train.several else "",
+            "seconds a fold": train.seeds * _mean([one.get("seconds") for one in [*made, *further]]),
             "images/s": _mean([one.get("images_per_second") for one in made]),
             "waiting": _mean([run.waiting for run in runs]), "last loss": _mean([run.loss[-1] for run in runs])}
 

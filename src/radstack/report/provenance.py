@@ -49,7 +49,7 @@ class Made:
     @property
     def label(self) -> str:
         """What it is one of: ``oof/resnet`` for each fold's table, ``cache/shard-*.npy`` for each shard."""
-        return re.sub(r"\d+(?=[^/]*$)", "*", re.sub(r"/fold\d+\.\w+$", "", self.name))
+        return re.sub(r"\d+(?=[^/]*$)", "*", re.sub(r"/fold\d+(_seed\d+)?\.\w+$", "", self.name))
 
     @property
     def fold(self) -> int | None:

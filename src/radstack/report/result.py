@@ -11,6 +11,7 @@ from radstack.report.ensemble import additions
 from radstack.report.evidence import Evidence
 from radstack.report.leaderboard import leaderboard
 from radstack.report.plots import COLORS, figure, svg
+from radstack.report.several import several_blocks
 from radstack.report.terminal import unbeaten_models
 from radstack.scoring.named import direction
 
@@ -24,7 +25,7 @@ def result(evidence: Evidence) -> Section:
     added = additions(evidence)
     if len(added):
         blocks.append(verdicts(added))
-    blocks += [*leaderboard(evidence), *published(evidence)]
+    blocks += [*several_blocks(evidence), *leaderboard(evidence), *published(evidence)]
     lead = ("Each row is scored by models that never saw its patient, and by stacks fitted on the other folds. Intervals "
             "are 95 %, from a bootstrap over patients. Lower is better.")
     return Section("result", "Result", lead, tuple(blocks))
@@ -90,6 +91,7 @@ def scores_table(evidence: Evidence) -> Table:
     table = evidence.scored()
     words = {Experiment: "network", Sequence: "sequence model", Stacker: "stack", Outside: "given"}
     kinds = {name: words[type(recipe)] for name, recipe in evidence.recipes.items()}
+    kinds |= {f"{name}, {one}": "single network" for name, single in evidence.single.items() for one in single}
     kinds |= {one.name: "without a picture" for one in evidence.context.competition.pages.baselines}
     shown = pd.DataFrame({"model": table.index, "kind": [kinds.get(name, "limit") for name in table.index],
                           "out of fold": table["score"], "low": table["low"], "high": table["high"]})

@@ -1,7 +1,9 @@
 """Stage 09: the score table, the competition's tables for people, and the page that shows it all."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -30,12 +32,14 @@ from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
 from radstack.running.tables import quarantines, raw_files, read_index, read_rows
 from radstack.stack.baseline import baseline_table
-from radstack.stack.predictions import fold_files, read_member
+from radstack.stack.predictions import fold_files, networks_files, read_member, read_networks
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.stack import stack_folds, task_of
 from radstack.submission.ledger import NAME as LEDGER
 
 VERSION = 5
+Single = Mapping[str, Mapping[str, pd.DataFrame]]
+"""Experiment -> network -> what it says out of fold, where predictions are a mean of several networks a fold."""
 
 
 def report(context: Context) -> None:
@@ -57,6 +61,7 @@ def report_artifact(context: Context) -> Artifact:
     """What stage 09 makes, from what."""
     paths, names, competition = context.paths, models(context), context.competition
     tables = [path for name in names for fold in made_folds(context, name) for path in fold_files(paths.oof / name, fold)]
+    tables += [path for name in names for path in networks_files(paths.oof / name, made_folds(context, name))]
     own = ("scores.csv", OPERATING, *(f"{name}.csv" for name in competition.pages.case_tables),
            *(["localization.csv"] if competition.pages.localization_score else []), "index.html")
     recipe = {"models": names, "final": competition.models.final, "published": competition.pages.published,
@@ -71,9 +76,11 @@ def report_artifact(context: Context) -> Artifact:
 def _build(context: Context, files: dict[str, Path]) -> None:
     pages, names = context.competition.pages, models(context)
     members = {name: read_member(context.paths.oof / name, made_folds(context, name)) for name in names}
-    scores = pd.concat([score_table(context, members), published_table(context)], ignore_index=True)
+    single = {name: table for name in names
+              if (table := read_networks(context.paths.oof / name, made_folds(context, name)))}
+    scores = pd.concat([score_table(context, members, single), published_table(context)], ignore_index=True)
     localization = localization_table(context)
-    evidence = gather(context, members, scores, localization)
+    evidence = gather(context, members, scores, localization, single)
     write_table(files["scores.csv"], scores)
     write_table(files[OPERATING], evidence.operating)
     if pages.localization_score:
@@ -102,7 +109,8 @@ def write_page(evidence: Evidence) -> str:
     return page(competition.title, lead, sections, chosen)
 
 
-def gather(context: Context, members: dict[str, Member], scores: pd.DataFrame, localization: pd.DataFrame) -> Evidence:
+def gather(context: Context, members: dict[str, Member], scores: pd.DataFrame, localization: pd.DataFrame,
+           single: Single) -> Evidence:
     """Everything that the page is made from."""
     task, index, (rows, folds) = task_of(context), read_index(context), read_rows(context)
     boxes, final = boxes_of(context), context.competition.models.final
@@ -113,7 +121,9 @@ def gather(context: Context, members: dict[str, Member], scores: pd.DataFrame, l
                   rows, networks) if final in members else None
     evidence = Evidence(context, task, list(members), index, quarantined(context), boxes, labeled, folds[train],
                         {name: aligned(labeled, table, task.targets) for name, table in oof.items()}, scores,
-                        localization, whole)
+                        localization, whole,
+                        {name: {one: aligned(labeled, table, task.targets) for one, table in own.items()}
+                         for name, own in single.items()})
     return replace(evidence, operating=operating_table(evidence, (evidence.final, *best_networks(evidence).values())))
 
 
@@ -141,12 +151,13 @@ def models(context: Context) -> list[str]:
     return names
 
 
-def score_table(context: Context, members: dict[str, Member]) -> pd.DataFrame:
+def score_table(context: Context, members: dict[str, Member], single: Single = MappingProxyType({})) -> pd.DataFrame:
     """One row a model and split: score with its patient-bootstrap interval, details and scores of strata.
 
     Train rows are scored out of fold. Where the competition knows the truth of its phantoms, test rows are scored as well
     and every score is set between the constant predictor and the floor (efficiency). Where it says what its labels are,
-    column ``labels`` repeats it, since scores on labels of another quality do not compare. Its baselines come first.
+    column ``labels`` repeats it, since scores on labels of another quality do not compare. Its baselines come first. Where a
+    model is a mean of ``single`` networks, each of them has a row of train behind the model's.
     """
     from radstack.scoring.task import score_rows
 
@@ -160,8 +171,9 @@ def score_table(context: Context, members: dict[str, Member]) -> pd.DataFrame:
         known["test"] = ("test", test.merge(truth[["id", *targets]], on="id", validate="one_to_one"))
         best = truth[["id", *(f"q_{target}" for target in targets)]].set_axis(["id", *targets], axis=1)
     scores = pd.concat([
-        score_rows(name, simple | predictions(context, members, split), labeled, constant, best, task,
-                   pages.strata(labeled) if pages.strata else None) for name, (split, labeled) in known.items()],
+        score_rows(name, simple | with_single(predictions(context, members, split), single if split == "train" else {}),
+                   labeled, constant, best, task, pages.strata(labeled) if pages.strata else None)
+        for name, (split, labeled) in known.items()],
         ignore_index=True)
     return scores.assign(labels=scores["split"].map(pages.labels)) if pages.labels else scores
 
@@ -182,6 +194,14 @@ def predictions(context: Context, members: dict[str, Member], split: str) -> dic
     """Model -> its out-of-fold (``train``) or fold-averaged (``test``) table."""
     return {name: member.oof if split == "train" else mean_over_folds(member.test, context.competition.targets)
             for name, member in members.items()}
+
+
+def with_single(tables: dict[str, pd.DataFrame], single: Single) -> dict[str, pd.DataFrame]:
+    """``tables``, each followed by those of the networks that it is a mean of."""
+    found = dict[str, pd.DataFrame]()
+    for name, table in tables.items():
+        found |= {name: table, **{f"{name}, {one}": own for one, own in single.get(name, {}).items()}}
+    return found
 
 
 def localization_table(context: Context) -> pd.DataFrame:

@@ -35,6 +35,29 @@ def fold_files(folder: Path, fold: int) -> tuple[Path, Path]:
     return fold_file(folder, fold, "train"), fold_file(folder, fold, "test")
 
 
+def networks_file(folder: Path, fold: int) -> Path:
+    """What each network of a fold says of its rows, where several are averaged: ``network`` beside the usual columns."""
+    return folder / f"{fold_name(fold)}_networks.parquet"
+
+
+def networks_files(folder: Path, folds: list[int]) -> list[Path]:
+    """Those that belong to the predictions of ``folds`` as they are now; a recipe that had several networks leaves older."""
+    return [file for fold in folds if (file := networks_file(folder, fold)).exists()
+            and file.name in read_json(manifest_of(fold_file(folder, fold, "train")))["files"]]
+
+
+def read_networks(folder: Path, folds: list[int]) -> dict[str, pd.DataFrame]:
+    """Name of a network -> its rows out of fold, of the folds whose predictions are a mean of several; empty without any.
+
+    A UserError where a table was edited.
+    """
+    if not (files := networks_files(folder, folds)):
+        return {}
+    whole = pd.concat([_read(file) for file in files], ignore_index=True)
+    return {str(name): table.drop(columns="network").reset_index(drop=True)
+            for name, table in whole.groupby("network", sort=False)}
+
+
 def write_fold(folder: Path, fold: int, scored: pd.DataFrame, test: pd.DataFrame) -> None:
     """Write both tables of one fold."""
     for path, table in zip(fold_files(folder, fold), (scored, test)):

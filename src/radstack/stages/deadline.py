@@ -1,8 +1,8 @@
 """A deadline for an answer: what is left out, in a fixed order, from rates that this machine shows on the first pictures.
 
 1. Test-time views, one at a time; each time the one that saves most seconds, so a slow network's come first.
-2. Members: the networks of the last fold, of all recipes together, until one fold is left. Stackers and sequence models of
-   that fold go with it; those of the folds that stay see all members that they were fitted on.
+2. Members: the networks of the last fold, of all recipes and seeds together, until one fold is left. Stackers and sequence
+   models of that fold go with it; those of the folds that stay see all members that they were fitted on.
 
 What is left then is always run to its end, so that the answer is whole even where the deadline cannot be kept.
 """
@@ -33,7 +33,7 @@ PROBE = 64
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds a picture of one network of a recipe."""
+    """Seconds a picture of the networks of one fold of a recipe, which are several where seeds or snapshots are averaged."""
 
     read: float
     """For what is done once, whatever the views."""
@@ -155,7 +155,7 @@ def _rate(context: Context, experiment: Experiment) -> Rate:
     seconds(first)  # the first call of a process is slower than all others
     one, more = seconds(first), len(experiment.tta) - 1
     view = max(seconds(experiment) - one, 0.0) / more if more else 0.0
-    return Rate(max(one - view, 0.0), view)
+    return Rate(experiment.networks * max(one - view, 0.0), experiment.networks * view)
 
 
 def _timer(context: Context, experiment: Experiment) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tables import read_folds, read_rows
 from radstack.running.tasks import make_all, per_fold
-from radstack.stack.predictions import fold_file, prediction_table
-from radstack.stages.train import weights_artifact
+from radstack.stack.predictions import fold_file, networks_file, prediction_table
+from radstack.stages.train import network_files, network_names
 
+T = TypeVar("T")
 VERSION = 2
 
 
@@ -35,19 +36,23 @@ def predict(context: Context) -> None:
 
 
 def predictions_artifact(context: Context, experiment: Experiment, fold: int, split: str) -> Artifact:
-    """The table of one split, and the embeddings where a sequence model reads them."""
+    """The table of one split; the embeddings where a sequence model reads them; of several networks what each says."""
     paths = context.paths
     folder = paths.oof / experiment.name
     embeds = embeddings_wanted(context, experiment.name) and fold != ALL
-    files = (fold_file(folder, fold, split), *([embeddings_file(folder, fold, split)] if embeds else ()))
+    files = (fold_file(folder, fold, split), *([embeddings_file(folder, fold, split)] if embeds else ()),
+             *([networks_file(folder, fold)] if experiment.networks > 1 and split == "train" else ()))
     recipe = {"view": experiment.view, "tta": experiment.tta, "embeddings": embeds}
-    inputs = (weights_artifact(context, experiment, fold).files[0], Part(paths.cache / "rows.parquet", split))
+    inputs: tuple[Path | Part, ...] = (*network_files(context, experiment, fold), Part(paths.cache / "rows.parquet", split))
     dealt = (paths.folds / "folds.csv",) if split == "train" else ()
     return Artifact("05_predict", VERSION, files, recipe, (*inputs, *dealt))
 
 
 def embeddings_file(folder: Path, fold: int, split: str) -> Path:
-    """float16 [rows, width] of fold ``fold``'s network for every row of ``split`` in the row table, in its order."""
+    """float16 [rows, width] of fold ``fold``'s network for every row of ``split`` in the row table, in its order.
+
+    Of several networks they stand side by side: each has a space of its own, in which a mean would mean nothing.
+    """
     return folder / f"fold{fold}{'_test' * (split == 'test')}_embeddings.npy"
 
 
@@ -72,33 +77,56 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
     rows, fold_of_row = read_rows(context, split)
     device = torch.device(device_of(context.options.device))
     folder, targets = context.paths.oof / experiment.name, experiment.targets_of(context.competition.targets)
-    net = inference.load_net(experiment, targets, weights_artifact(context, experiment, fold).files[0], device)
+    files, every = network_files(context, experiment, fold), context.competition.targets
+    load = partial(inference.load_net, experiment, targets, device=device)
+    first = load(files[0])
     answered = fold_of_row == (fold if split == "train" else -1)
     embeds = embeddings_wanted(context, experiment.name) and fold != ALL
-    look = partial(inference.predict, experiment, net, targets, rows, np.flatnonzero(embeds | answered),
-                   Shards(context.paths.cache), report=say,
+    look = partial(inference.predict, experiment, targets=targets, rows=rows, wanted=np.flatnonzero(embeds | answered),
+                   cache=Shards(context.paths.cache), report=say,
                    workers=context.options.workers if device.type == "cuda" else 0)
+
+    def each(store: np.ndarray) -> list[np.ndarray]:
+        """What each network says; its embeddings go to columns of its own. One network is loaded at a time."""
+        return [look(first if place == 0 else load(file), store=store[:, place * first.width:(place + 1) * first.width])
+                for place, file in enumerate(files)]
+
     if embeds:
-        probabilities = _with_embeddings(embeddings_file(folder, fold, split), (len(rows), net.width), look)
+        said = _with_embeddings(embeddings_file(folder, fold, split), (len(rows), len(files) * first.width), each)
     else:
-        probabilities = look(np.empty((0, net.width), np.float16))
-    whole = pd.DataFrame(probabilities, columns=list(targets)).reindex(columns=list(context.competition.targets)).to_numpy()
-    table = prediction_table(rows["id"].to_numpy()[answered], fold if split == "train" else -1, whole[answered],
-                             context.competition.targets)
-    write_table(fold_file(folder, fold, split), table)
+        said = each(np.empty((0, len(files) * first.width), np.float16))
+    ids, number = rows["id"].to_numpy()[answered], fold if split == "train" else -1
+    mean, *single = [prediction_table(ids, number, _all_columns(one, targets, every)[answered], every)
+                     for one in [averaged(said), *(said if len(said) > 1 else [])]]
+    write_table(fold_file(folder, fold, split), mean)
     if split == "test":
         return {}
-    return {"fold_hash": fold_hash(read_folds(context)), "score": _score(context, rows[answered], table)}
+    facts = {"fold_hash": fold_hash(read_folds(context)), "score": _score(context, rows[answered], mean)}
+    if not single:
+        return facts
+    named = dict(zip(network_names(experiment), single, strict=True))
+    write_table(networks_file(folder, fold), pd.concat([table.assign(network=name) for name, table in named.items()]))
+    return facts | {"networks": {name: _score(context, rows[answered], table) for name, table in named.items()}}
 
 
-def _with_embeddings(path: Path, shape: tuple[int, int], look: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def averaged(said: list[np.ndarray]) -> np.ndarray:
+    """The mean of what networks say, float32 [rows, targets], as folds are averaged; of one network what it says."""
+    return said[0] if len(said) == 1 else np.stack(said).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _all_columns(said: np.ndarray, own: tuple[str, ...], every: tuple[str, ...]) -> np.ndarray:
+    """``said`` of the targets ``own`` as columns of ``every`` target, NaN elsewhere."""
+    return pd.DataFrame(said, columns=list(own)).reindex(columns=list(every)).to_numpy()
+
+
+def _with_embeddings(path: Path, shape: tuple[int, int], look: Callable[[np.ndarray], T]) -> T:
     """Call ``look`` with a float16 map of ``shape`` that becomes the file ``path``."""
     need_disk(path.parent, shape[0] * shape[1] * 2, "05_predict")
     with replacing(path, shape[0] * shape[1] * 2) as part:
         store = new_array(part, np.float16, shape)
-        probabilities = look(store)
+        said = look(store)
         store.flush()
-    return probabilities
+    return said
 
 
 def _score(context: Context, rows: Any, table: Any) -> float:

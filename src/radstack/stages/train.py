@@ -1,6 +1,6 @@
 """Stage 04: one experiment on one fold -> ``weights/<comp>/<experiment>/fold0.safetensors``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.errors import UserError
 from radstack.core.folds import ALL, fold_name
 from radstack.core.progress import titled
-from radstack.core.recipe import change
+from radstack.core.recipe import change, set_fields
 from radstack.recipes.experiment import Backbone, Experiment
 from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tables import read_rows
-from radstack.running.tasks import make_all, per_fold, shared
+from radstack.running.tasks import Task, make_all, per_fold, shared
 
 VERSION = 2
 
@@ -29,22 +29,67 @@ def train(context: Context) -> None:
             print(f"  {one.name} differs from {other.name} in test-time settings alone and uses its weights", flush=True)
     # Such a recipe has its own folds; where both are chosen the work is one.
     recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
-    makers = per_fold(context, "train", recipes, weights_artifact, train_fold)
+    makers = [maker for pair in per_fold(context, "train", recipes, weights_artifact, train_fold)
+              for maker in _of_seeds(*pair)]
     make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
 
 
-def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
-    """The weights file; test-time settings do not enter its key, and recipes that differ in them alone share it."""
-    paths, file, experiment = context.paths, weights_file(context, experiment, fold), context.trained_as(experiment)
-    recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
-    return Artifact("04_train", VERSION, (file,), recipe,
+def _of_seeds(artifact: Artifact, task: Task) -> Iterator[tuple[Artifact, Task]]:
+    """What trains one fold, seed by seed."""
+    context, experiment, fold = task.arguments
+    yield artifact, task
+    for number in range(1, experiment.train.seeds):
+        yield (weights_artifact(context, experiment, fold, number),
+               Task(f"{task.name} seed {experiment.train.seed + number}", train_fold, (context, experiment, fold, number)))
+
+
+def weights_artifact(context: Context, experiment: Experiment, fold: int, number: int = 0) -> Artifact:
+    """What one run of a fold leaves, that of seed ``train.seed + number``: its network, and others of the same run.
+
+    Test-time settings do not enter its key, and recipes that differ in them alone share it; nor does how many seeds there
+    are, so that more of them cost the new ones alone.
+    """
+    paths, files = context.paths, run_files(context, experiment, fold, number)
+    experiment = of_seed(context.trained_as(experiment), number)
+    recipe = {"experiment": {**set_fields(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
+    return Artifact("04_train", VERSION, files, recipe,
                     (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
                      paths.folds / "folds.csv", *started_from(context, experiment, fold)))
 
 
+def weights_artifacts(context: Context, experiment: Experiment, fold: int) -> list[Artifact]:
+    """Those of all seeds."""
+    return [weights_artifact(context, experiment, fold, number) for number in range(experiment.train.seeds)]
+
+
+def of_seed(experiment: Experiment, number: int) -> Experiment:
+    """The recipe of one of its seeds alone."""
+    return change(experiment, train__seed=experiment.train.seed + number, train__seeds=1)
+
+
 def weights_file(context: Context, experiment: Experiment, fold: int) -> Path:
-    """The network of a fold."""
-    return context.paths.weights / context.trained_as(experiment).name / f"{fold_name(fold)}.safetensors"
+    """The first network of a fold."""
+    return network_files(context, experiment, fold)[0]
+
+
+def network_files(context: Context, experiment: Experiment, fold: int) -> tuple[Path, ...]:
+    """The networks that answer for a fold together, as :func:`network_names` calls them."""
+    return tuple(file for number in range(experiment.train.seeds) for file in run_files(context, experiment, fold, number))
+
+
+def run_files(context: Context, experiment: Experiment, fold: int, number: int) -> tuple[Path, ...]:
+    """Those of one seed: ``fold0.safetensors``, of a further seed ``fold0_seed1``, of a snapshot ``fold0_epoch3``."""
+    folder = context.paths.weights / context.trained_as(experiment).name
+    stem = fold_name(fold) + (f"_seed{experiment.train.seed + number}" if number else "")
+    return tuple(folder / f"{stem}{part}.safetensors" for part in ("", *(f"_{name}" for name in experiment.kept)))
+
+
+def network_names(experiment: Experiment) -> tuple[str, ...]:
+    """What the networks of a fold are called in tables; one name that is "" where there is one network."""
+    recipe = experiment.train
+    seeds = [f"seed {recipe.seed + number}" if recipe.seeds > 1 else "" for number in range(recipe.seeds)]
+    runs = ["last" if experiment.kept else "", *experiment.kept]
+    return tuple(" ".join(filter(None, (seed, run))) for seed in seeds for run in runs)
 
 
 def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
@@ -57,20 +102,22 @@ def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
                   context.paths.folds / "folds.csv", fold)
 
 
-def train_fold(context: Context, experiment: Experiment, fold: int) -> None:
-    """Train here, or in ``--gpus`` processes started by torchrun."""
-    if shared(context, train_fold, context, experiment, fold):
+def train_fold(context: Context, experiment: Experiment, fold: int, number: int = 0) -> None:
+    """Train one seed here, or in ``--gpus`` processes started by torchrun."""
+    if shared(context, train_fold, context, experiment, fold, number):
         return
     from radstack.training.distributed import joined, together
 
     kind = device_of(context.options.device)
-    with joined(context.options.gpus, kind) as device, titled(f"train {experiment.name} fold {fold}"):
-        artifact = weights_artifact(context, experiment, fold)
-        together(artifact, lambda: train_run(context, _run(context, experiment, fold, artifact, device)))
+    seed = f" seed {experiment.train.seed + number}" if number else ""
+    with joined(context.options.gpus, kind) as device, titled(f"train {experiment.name} fold {fold}{seed}"):
+        artifact = weights_artifact(context, experiment, fold, number)
+        one = of_seed(experiment, number)
+        together(artifact, lambda: train_run(context, _run(context, one, fold, artifact, device)))
 
 
 def train_run(context: Context, run: Any) -> dict[str, Any]:
-    """Train a :class:`radstack.training.run.Run` and write the weights beside its checkpoint; facts for the manifest."""
+    """Train a :class:`radstack.training.run.Run` and write its networks beside its checkpoint; facts for the manifest."""
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
@@ -87,7 +134,9 @@ def train_run(context: Context, run: Any) -> dict[str, Any]:
                      judge.shares)
 
     learner, facts = fit(run, make)
-    write_weights(run.checkpoint.with_suffix(".safetensors"), learner.result.state_dict())
+    first = run.checkpoint.with_suffix("")
+    for end, weights in zip(("", *(f"_{name}" for name in experiment.kept)), learner.networks(), strict=True):
+        write_weights(first.with_name(f"{first.name}{end}.safetensors"), weights)
     checkpoint.remove(run.checkpoint)
     return facts
 

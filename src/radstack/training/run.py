@@ -72,6 +72,8 @@ class Learner:
         self.precision = precision(recipe.precision, device)
         # Before prepare: Apex O2 halves the weights in place, and an average of halves would stand still.
         self.average = moving_average(self.net, recipe.ema) if recipe.ema else None
+        self.averages = [moving_average(self.net, decay) for decay in recipe.averages]
+        self.snapshots: list[dict[str, torch.Tensor]] = []
         prepared, self.optimizer = self.precision.prepare(self.net, optimizer(experiment.optim, self.net))
         self.model = averaging(prepared, device)
         self.normalize = loader.normalizer(experiment.view.mean, experiment.view.std, device)
@@ -89,8 +91,8 @@ class Learner:
         losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
         norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
         moved = math.isfinite(norm)
-        if moved and self.average is not None:
-            self.average.update(self.net, number + 1)
+        for average in [*([self.average] if self.average else []), *self.averages] if moved else []:
+            average.update(self.net, number + 1)
         return moved, float(torch.stack(losses).mean()), torch.cat(rows)
 
     @property
@@ -103,18 +105,30 @@ class Learner:
         """The network to keep: the average where there is one."""
         return self.average.module if self.average is not None else self.net
 
+    def snapshot(self) -> None:
+        """Keep the network as it is now, in the computer's memory and in checkpoints."""
+        weights = self.result.state_dict()
+        self.snapshots.append({name: value.detach().to("cpu", copy=True) for name, value in weights.items()})
+
+    def networks(self) -> list[dict[str, torch.Tensor]]:
+        """Weights of all that the run leaves: the result, then as ``kept`` of the recipe names them."""
+        return [self.result.state_dict(), *self.snapshots, *(average.module.state_dict() for average in self.averages)]
+
     def state(self) -> dict[str, Any]:
         """Tensors and numbers from which :meth:`restore` goes on."""
-        return {name: part.state_dict() if part is not None else {} for name, part in self._parts().items()}
+        parts = {name: part.state_dict() if part is not None else {} for name, part in self._parts().items()}
+        return parts | {"snapshots": self.snapshots}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         for name, part in self._parts().items():
             if part is not None:
                 part.load_state_dict(state[name])
+        self.snapshots = list(state["snapshots"])
 
     def _parts(self) -> dict[str, Any]:
-        return {"net": self.net, "optimizer": self.optimizer, "precision": self.precision, "average": self.average}
+        more = {f"average {place}": average for place, average in enumerate(self.averages)}
+        return {"net": self.net, "optimizer": self.optimizer, "precision": self.precision, "average": self.average, **more}
 
     def _backward(self, batch: loader.Batch, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.normalize(batch.images).contiguous(memory_format=self.layout)
@@ -162,7 +176,9 @@ class Lessons(Trainable):
         return Step(moved, loss, self.learner.rate, len(rows) * distributed()[1], self.ids[rows], losses)
 
     def end(self, at: Position, tell: Callable[..., None]) -> None:
-        """Note how well the fold that is held out is told by now, if that was asked for."""
+        """Take a snapshot where one is due; note how well the held-out fold is told by now, if that was asked for."""
+        if at.stretch + 1 in self.run.experiment.snapshot_epochs:
+            self.learner.snapshot()
         if self.run.judge is None:
             return
         found = held_out(self.run, self.learner)
