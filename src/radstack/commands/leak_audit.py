@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.commands.duplicates import DISTANCE
 from radstack.core.artifact import Artifact, check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
+from radstack.images.duplicates import DISTANCE
 from radstack.recipes.stacker import Outside
 from radstack.report.stage import made_folds, models
 from radstack.report.terminal import some
@@ -187,7 +187,7 @@ def member_problems(scene: Scene, member: Member) -> list[str]:
 
 def pictures(scene: Scene, distance: int) -> list[Finding]:
     """Equal and nearly equal pictures of different patients across folds and across train and test; writes the pairs."""
-    from radstack.commands.duplicates import EXACT, duplicates
+    from radstack.images.duplicates import EXACT, duplicates
 
     if scene.rows is None:
         return [_not_made("copies", scene, "03_cache")]

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from radstack.core.errors import UserError
 
 R = TypeVar("R")
+QUIET = {"quiet": True}
+"""Metadata of a recipe's field that is part of keys and manifests only where it is set."""
 
 
 def change(recipe: R, **edits: Any) -> R:
@@ -61,8 +63,14 @@ def _plain(recipe: Any) -> Any:
         return {"is": recipe.__qualname__, **_code(recipe)}
     if not dataclasses.is_dataclass(recipe) or isinstance(recipe, type):
         return recipe
-    fields = {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
+    fields = {name: _plain(value) for name, value in set_fields(recipe).items()}
     return {"is": type(recipe).__name__, **_code(type(recipe)), **fields}
+
+
+def set_fields(recipe: Any) -> dict[str, Any]:
+    """The fields of a dataclass and their values, without the ``QUIET`` ones that are not set."""
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)
+            if not (field.metadata.get("quiet") and getattr(recipe, field.name) == field.default)}
 
 
 @functools.cache

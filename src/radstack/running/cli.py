@@ -172,6 +172,12 @@ def make_context(competition: Competition, options: Options) -> Context:
     return context
 
 
+def sibling(context: Context, competition: Competition) -> Context:
+    """Another competition in the folders of this run."""
+    options = change(context.options, edits=(), only=())
+    return Context(competition, paths_of(competition, options), options)
+
+
 def paths_of(competition: Competition, options: Options) -> Paths:
     """The folders of a competition; results of ``--limit N`` lie under their own name."""
     name = f"{competition.name}-limit{options.limit}" if options.limit else competition.name

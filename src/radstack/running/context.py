@@ -115,8 +115,8 @@ class Options:
 
 MAKERS = {"index.parquet": "01_make_folds", "folds/*/*.csv": "01_make_folds", "boxes.parquet": "02_localize",
           "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "cache/*/quarantine.csv": "02_localize",
-          "quarantine-03.csv": "03_cache", "rows.parquet": "03_cache", "submissions/*/*.csv": "08_submit",
-          "reports/*/*": "09_report"}
+          "pseudo/*/*": "04_train", "quarantine-03.csv": "03_cache", "rows.parquet": "03_cache",
+          "submissions/*/*.csv": "08_submit", "reports/*/*": "09_report"}
 """End of a path -> the stage that makes it; weights and prediction tables are made by the stage of their recipe."""
 
 
@@ -199,6 +199,9 @@ class Context:
         """What to type where ``path`` is missing."""
         if self.paths.input in (path, *path.parents):
             return f"get the data with: {self.command('00_get_data')}"
+        if self.paths.sources in path.parents:
+            name = path.relative_to(self.paths.sources).parts[0]
+            return f"add it again with: {self.command('add_source')} {name} FOLDER LABELS.csv"
         script = next((script for name, script in MAKERS.items() if path.match(name)), "")
         if script:
             return f"make it with: {self.command(script)}"

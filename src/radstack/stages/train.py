@@ -12,12 +12,12 @@ from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.errors import UserError
 from radstack.core.folds import ALL, fold_name
 from radstack.core.progress import titled
-from radstack.core.recipe import change
+from radstack.core.recipe import change, set_fields
 from radstack.recipes.experiment import Backbone, Experiment
 from radstack.running.context import Context
 from radstack.running.device import device_of
-from radstack.running.tables import read_rows
 from radstack.running.tasks import make_all, per_fold, shared
+from radstack.stages.more_rows import inputs_of, learned_rows, prepare
 
 VERSION = 2
 
@@ -29,6 +29,7 @@ def train(context: Context) -> None:
             print(f"  {one.name} differs from {other.name} in test-time settings alone and uses its weights", flush=True)
     # Such a recipe has its own folds; where both are chosen the work is one.
     recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
+    prepare(context, recipes)
     makers = per_fold(context, "train", recipes, weights_artifact, train_fold)
     make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
 
@@ -36,10 +37,11 @@ def train(context: Context) -> None:
 def weights_artifact(context: Context, experiment: Experiment, fold: int) -> Artifact:
     """The weights file; test-time settings do not enter its key, and recipes that differ in them alone share it."""
     paths, file, experiment = context.paths, weights_file(context, experiment, fold), context.trained_as(experiment)
-    recipe = {"experiment": {**vars(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
+    recipe = {"experiment": {**set_fields(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, (file,), recipe,
                     (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
-                     paths.folds / "folds.csv", *started_from(context, experiment, fold)))
+                     paths.folds / "folds.csv", *started_from(context, experiment, fold),
+                     *inputs_of(context, experiment, fold)))
 
 
 def weights_file(context: Context, experiment: Experiment, fold: int) -> Path:
@@ -111,15 +113,14 @@ def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[P
 
 def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact, device: Any) -> Any:
     from radstack.core.say import say
-    from radstack.images.shards import Shards
     from radstack.training.run import Run
     from radstack.training.tryout import check_words
 
-    rows, fold_of_row = read_rows(context, "train")
     targets = experiment.targets_of(context.competition.targets)
+    rows, fold_of_row, pictures = learned_rows(context, experiment, fold)
     check_words(experiment, targets, rows)  # also what only prediction will read
     workers = context.options.workers if device.type == "cuda" else 0
-    return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
+    return Run(experiment, fold, targets, rows, fold_of_row, pictures,
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
                context.options.checkpoint_seconds, say,
                judge=partial(_judge, context, rows, targets) if context.options.held_out and fold != ALL else None)
