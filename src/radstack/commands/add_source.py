@@ -6,15 +6,18 @@ from pathlib import Path
 import pandas as pd
 
 from radstack.commands.external import labels_in
+from radstack.commands.own.looking import PATIENT
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
 from radstack.core.lock import alone
+from radstack.recipes.submission import Layout
 from radstack.running.context import NAME, Context
 from radstack.running.tables import read_index
 from radstack.stages.cache import cache
 from radstack.stages.elsewhere import index_folder
 from radstack.stages.localize import apply_localizer
 from radstack.stages.sources import COLUMNS, ROWS, Given, check_source, on_source, source_of, write_given
+from radstack.submission.forms import row_names
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,20 @@ def _of_folder(context: Context, wish: Wish) -> tuple[Given, pd.DataFrame | None
     if wish.labels is None:
         return Given(folder, "", wish.patients), None, beside
     table = read_text_table(wish.labels, ()).rename(columns=wish.names)
-    labels = labels_in(table, wish.labels, context.competition)
+    labels = _with_patients(labels_in(table, wish.labels, context.competition), table, context.competition.submission)
     if labels.empty:
         raise UserError(f"{wish.labels} has no row with all of {','.join(context.competition.targets)}")
     beside = table.drop(columns=list(context.competition.targets), errors="ignore") if beside.empty else beside
     return Given(folder, "id", wish.patients), labels, beside
+
+
+def _with_patients(labels: pd.DataFrame, table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """The labels with the column ``group`` where one column of the user's table names patients."""
+    patients = [name for name in table if name == "group" or PATIENT.fullmatch(name)]
+    key = next((name for name in ("id", layout.id_column, *layout.sample_ids) if set(name.split(",")) <= set(table)), "")
+    if len(patients) != 1 or not key or patients[0] in key.split(","):
+        return labels
+    return labels.assign(group=labels["id"].map(dict(zip(row_names(table, key), table[patients[0]]))))
 
 
 def _of_competition(context: Context, wish: Wish) -> tuple[Given, pd.DataFrame, pd.DataFrame]:

@@ -106,6 +106,9 @@ class Options:
     demo_size: int = option(0, "number of phantom series", type=at_least(0))
     folds_from: str = option("", "take the folds of this table, by row, patient or study (CSV with a column fold), now and "
                                  "in later runs; dealt: deal them by the recipe again", metavar="FILE")
+    pseudo: str = option("", "train new variants NETWORK_pseudo (or --name) that learn from test, too, as the finished "
+                             "model MODEL labels it, each fold by models of this fold alone; --set pseudo.above=0.9 takes "
+                             "what it is sure of, --set pseudo.rows=SOURCE other rows", metavar="MODEL")
     show: int = option(0, "draw the steps of N pictures of each split", metavar="N", type=at_least(0))
     all_rows: bool = option(False, "also a submission in which fits on all rows (--folds all of 04 and 05) have a part")
     push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")

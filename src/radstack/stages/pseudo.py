@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact, check_unedited, manifest_of
+from radstack.core.artifact import Artifact, check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, read_table, write_table
 from radstack.core.folds import ALL, fold_name
@@ -174,6 +174,24 @@ def leak_of(file: Path, fold: int) -> str:
     except UserError:
         return "was edited after it was made"
     return ""
+
+
+def unlike(context: Context, experiment: Experiment, fold: int) -> str:
+    """How the labels that the network of ``fold`` learned differ from what they must be, in words; "" where they do not.
+
+    A LeakError where nobody knows whom they are of, a UserError where what they were made from is gone.
+    """
+    check_pseudo(context, experiment)
+    pseudo, targets = experiment.pseudo, list(context.competition.targets)
+    artifact = labels_artifact(context, pseudo, fold)
+    pseudo_rows(context, experiment, fold)
+    file = artifact.files[0]
+    learned = read_json(manifest_of(context.paths.weights / experiment.name / f"{fold_name(fold)}.safetensors"))["inputs"]
+    if learned.get("/".join(file.parts[-2:])) != content_hash(file):
+        return "it was trained on other labels than those that are there now"
+    table, wanted = (one.set_index("id")[targets] for one in (read_table(file), answers_of(context, pseudo, fold)))
+    far = np.abs(table.reindex(wanted.index).to_numpy() - wanted.to_numpy()) > 1e-4
+    return f"{wanted.index[far.any(axis=1)][0]} has not the label that models of this fold give" if far.any() else ""
 
 
 def confident(values: np.ndarray, groups: list[int], above: float) -> np.ndarray:

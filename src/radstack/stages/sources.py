@@ -100,15 +100,15 @@ def checked_artifact(context: Context, name: str) -> Artifact:
 def _build(context: Context, name: str) -> dict[str, Any]:
     folder, own = context.paths.sources / name, read_rows(context)[0]
     rows, notes = _labeled(context, name)
-    told = rows[list(context.competition.targets)].notna().all(axis=1)
-    out = pd.concat([copies(context, name, own, rows), _same_patients(rows, own, source_of(context, name), notes)],
-                    ignore_index=True).drop_duplicates("group", ignore_index=True)
+    same, rows = _same_patients(rows, own, source_of(context, name), notes), renamed(rows, name)
+    out = pd.concat([copies(context, name, own, rows), renamed(same, name)], ignore_index=True)
+    out = out.drop_duplicates("group", ignore_index=True)
     kept = rows[~rows["group"].isin(out["group"])].reset_index(drop=True)
-    left = kept[list(context.competition.targets)].notna().all(axis=1)
+    told, left = (table[list(context.competition.targets)].notna().all(axis=1) for table in (rows, kept))
     if not len(kept) or (told.any() and not left.any()):
         raise LeakError(f"every picture of {name} is one that is here already, such as {out['detail'].iloc[0]}: nothing may "
                         "train. Rows of test are labeled by a model: 04_train.py with --pseudo MODEL")
-    write_table(folder / ROWS, renamed(kept, name))
+    write_table(folder / ROWS, kept)
     write_table(folder / KEPT_OUT, out)
     facts = {"pictures": len(rows), "patients": int(rows["group"].nunique()), "labeled": int(told.sum()),
              "kept": len(kept), "train": int(left.sum()), "notes": notes,
@@ -151,16 +151,15 @@ def _labeled(context: Context, name: str) -> tuple[pd.DataFrame, list[str]]:
 
 
 def copies(context: Context, name: str, own: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Patients of a source of whom a picture is here: ``id``, ``group``, ``reason``, ``detail``, one row a picture."""
-    both, cached = side_by_side(context, own, {name: renamed(rows, name)})
+    """Rows of a source, as :func:`renamed`, that are in pictures here: ``id``, ``group``, ``reason``, ``detail``."""
+    both, cached = side_by_side(context, own, {name: rows})
     pairs = duplicates(cached, both, np.where(np.arange(len(both)) < len(own), 0, EVERY), DISTANCE,
                        context.options.workers)[0]
     pairs = pd.concat([pairs, swapped(pairs)])[lambda table: table["fold"] == EVERY]
     split = own.set_index("id")["split"]
     where = pairs["other_id"].map(split).map({"train": "a scored row", "test": "a row of test"})
     detail = pairs["other_id"].astype(str) + ", " + where + " (" + pairs["kind"] + ")"
-    ids, groups = (pairs[column].str.removeprefix(f"{name}/") for column in ("id", "group"))
-    return pd.DataFrame({"id": ids, "group": groups, "reason": "near duplicate of " + where, "detail": detail}, dtype="str")
+    return pairs[["id", "group"]].assign(reason="near duplicate of " + where, detail=detail).astype("str")
 
 
 def swapped(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -184,7 +183,8 @@ def _same_patients(rows: pd.DataFrame, own: pd.DataFrame, given: Given, notes: l
 
 def renamed(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of a source under names that nobody else has."""
-    return rows.assign(**{column: f"{name}/" + rows[column].astype("str") for column in ("id", "group", "series")})
+    return rows.assign(**{column: f"{name}/" + rows[column].astype("str") for column in ("id", "group", "series")
+                          if column in rows})
 
 
 def read_source(context: Context, name: str) -> pd.DataFrame:
