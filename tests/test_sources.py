@@ -1,4 +1,4 @@
-"""More data: pictures of other sources train in every fold, are never scored, and no copy of a picture here is among them."""
+"""More data: pictures of other sources train in every fold, are never scored, and hold no copy of a picture here."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def test_planted_copies_of_scored_and_of_test_pictures_are_kept_out_with_their_p
     clinic.plant("a_scored_one", "p0002a", "clinic0")
     clinic.plant("a_test_one", "p0011b", "someone", lambda one: np.clip(one * 1.02, 0, 255).astype(np.uint8))
     rows, out = clinic()
-    assert sorted(rows["id"]) == [f"clinic/new{number}" for number in range(2, 8)]  # the copy's patient has two pictures more
+    assert sorted(rows["id"]) == [f"clinic/new{number}" for number in range(2, 8)]  # the copy's patient has two more
     told = out.set_index("group")
     assert told.loc["clinic/clinic0", "reason"] == "near duplicate of a scored row"
     assert "p0002a" in told.loc["clinic/clinic0", "detail"] and "p0011b" in told.loc["clinic/someone", "detail"]
@@ -192,8 +192,9 @@ def test_another_competition_of_the_repository_is_a_source_by_its_paths(context,
     rng, lines = np.random.default_rng(11), []
     for number in range(6):
         png(other.paths.input / "pictures", f"q{number}", picture(rng, 9.0))
-        lines.append({"id": f"q{number}", "path": f"pictures/q{number}.png", "group": f"spot{number // 2}", "size": 9.0 + number,
-                      "split": "test" if number == 5 else "train", "series": f"q{number}", "position": 0})
+        lines.append({"id": f"q{number}", "path": f"pictures/q{number}.png", "group": f"spot{number // 2}",
+                      "size": 9.0 + number, "split": "test" if number == 5 else "train", "series": f"q{number}",
+                      "position": 0})
     write_table(other.paths.folds / "index.parquet", pd.DataFrame(lines))
     with pytest.raises(UserError, match="spots-demo has no column diameter; .* --as size=diameter"):
         add_source(context, "spots", Wish(other=other))

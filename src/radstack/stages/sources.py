@@ -63,7 +63,8 @@ def source_of(context: Context, name: str) -> Given:
 def write_given(folder: Path, given: Given, labels: pd.DataFrame | None, columns: pd.DataFrame) -> None:
     """Write down what the user said; ``labels`` have the column ``given.by`` and the targets, ``columns`` an ``id``."""
     for name, table in ((LABELS, labels), (COLUMNS, columns)):
-        if table is not None:
+        (folder / name).unlink(missing_ok=True)  # of a source of this name before
+        if table is not None and len(table.columns):
             write_table(folder / name, table)
     write_json(folder / GIVEN, asdict(given))  # last: without it there is no source
 
