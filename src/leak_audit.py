@@ -9,8 +9,8 @@ takes    half a minute on the phantoms; with 750,000 slices of 256 pixels seven 
 """
 
 from competitions import load
-from radstack.commands.duplicates import DISTANCE
 from radstack.commands.leak_audit import leak_audit
+from radstack.images.duplicates import DISTANCE
 from radstack.running.cli import command_parser, open_context, run
 from radstack.running.context import at_least
 

@@ -12,13 +12,13 @@ import pytest
 
 from competitions import load
 from radstack.commands import canary
-from radstack.commands.duplicates import EXACT, MIRRORED, SHIFTS, correlation, duplicates, hash_pictures, similar
 from radstack.commands.leak_audit import leak_audit
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import write_json, write_table
 from radstack.core.folds import fold_hash, make_folds
 from radstack.core.recipe import change
+from radstack.images.duplicates import EXACT, MIRRORED, SHIFTS, correlation, duplicates, hash_pictures, similar
 from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.recipes.competition import FoldRecipe, Models
 from radstack.recipes.experiment import Experiment

@@ -16,7 +16,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.recipe import change
-from radstack.recipes.experiment import Experiment
+from radstack.recipes.experiment import Experiment, Pseudo
 from radstack.recipes.stacker import Stacker
 from radstack.report.ensemble import submitted
 from radstack.running.context import Context
@@ -166,7 +166,8 @@ def _elsewhere(context: Context, experiment: Experiment, folder: Path) -> Contex
     A network that starts from another one's weights starts from them here; a restart, which honest training to shuffled
     labels would always ask for, is not made; of several networks a fold, which learn from the same rows, one is trained.
     """
-    recipe = change(experiment, train__restarts=0, train__seeds=1, train__snapshots=1, train__averages=())
+    recipe = change(experiment, train__restarts=0, train__seeds=1, train__snapshots=1, train__averages=(),
+                    sources=(), pseudo=Pseudo())  # whose labels are not shuffled
     models = replace(context.competition.models, experiments=(recipe,), on_call=(), sequences=())
     own = replace(context, competition=replace(context.competition, models=models),
                   paths=replace(context.paths, out=folder),

@@ -22,7 +22,7 @@ from radstack.running.tables import GIVEN
 from radstack.submission.ledger import LOSSES
 from radstack.submission.ledger import NAME as LEDGER
 
-FOLDERS = ("input", "folds", "cache", "weights", "oof", "submissions", "reports", "bundles")
+FOLDERS = ("input", "folds", "cache", "weights", "oof", "sources", "submissions", "reports", "bundles")
 """What ``--keep`` may name."""
 
 

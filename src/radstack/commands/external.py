@@ -54,7 +54,12 @@ def read_labels(file: Path, competition: Competition) -> pd.DataFrame:
     The organizer's own, as of a submission; a column ``id`` (or those of the submission's row names) beside one column a
     target, or beside one column for each group of classes with the class in words.
     """
-    table, layout, targets = read_text_table(file, ()), competition.submission, list(competition.targets)
+    return labels_in(read_text_table(file, ()), file, competition)
+
+
+def labels_in(table: pd.DataFrame, file: Path, competition: Competition) -> pd.DataFrame:
+    """The same of a table of text, which errors call ``file``."""
+    layout, targets = competition.submission, list(competition.targets)
     if layout.form == "long" and {layout.id_column, *layout.values} <= set(table):
         wide = _wide(table, layout.id_column, layout.values[0], competition.targets)
     else:

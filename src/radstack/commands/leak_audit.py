@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from radstack.commands.duplicates import DISTANCE
 from radstack.core.artifact import Artifact, check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
 from radstack.core.folds import fold_hash, fold_of, patients_on_both_sides
+from radstack.images.duplicates import DISTANCE
+from radstack.recipes.experiment import Experiment
 from radstack.recipes.stacker import Outside
 from radstack.report.stage import made_folds, models
 from radstack.report.terminal import some
@@ -21,6 +22,8 @@ from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import read_member, read_networks
 from radstack.stack.rows import Member
+from radstack.stages.pseudo import unlike
+from radstack.stages.sources import ROWS, checked_artifact, copies, facts_of, known_sources, read_source
 
 OK, LEAK, WARN = "ok", "LEAK", "warn"
 NAMED = 10
@@ -67,8 +70,8 @@ def leak_audit(context: Context, distance: int, train: str = "") -> None:
         raise UserError(f"--distance {distance} is not between 0 and 64; 10 is the default")
     scene = open_scene(context)
     checks: list[Callable[[Scene], list[Finding]]] = [
-        patients, cached, localized, trained_networks, prediction_tables, lambda scene: pictures(scene, distance),
-        stack_canaries, *([lambda scene: network_canary(scene, train)] if train else [])]
+        patients, cached, localized, trained_networks, prediction_tables, lambda scene: pictures(scene, distance), sources,
+        pseudo_labels, stack_canaries, *([lambda scene: network_canary(scene, train)] if train else [])]
     findings: list[Finding] = []
     for check in checks:
         findings += (found := check(scene))
@@ -84,8 +87,10 @@ def leak_audit(context: Context, distance: int, train: str = "") -> None:
 def audit_once(context: Context) -> None:
     """Make every check without training, unless that was done on these rows and folds; LeakError as :func:`leak_audit`."""
     paths = context.paths
+    more = [paths.sources / name / ROWS for name in known_sources(context) if facts_of(context, name)]
     artifact = Artifact("leak_audit", 1, (paths.reports / "leak_audit.csv",), {},
-                        (paths.cache / "rows.parquet", paths.folds / "folds.csv"))
+                        (paths.cache / "rows.parquet", paths.folds / "folds.csv", *more,
+                         *sorted((paths.cache / "pseudo").glob("*/*.parquet"))))
     context.make(artifact, lambda: leak_audit(context, DISTANCE))
 
 
@@ -190,7 +195,7 @@ def member_problems(scene: Scene, member: Member) -> list[str]:
 
 def pictures(scene: Scene, distance: int) -> list[Finding]:
     """Equal and nearly equal pictures of different patients across folds and across train and test; writes the pairs."""
-    from radstack.commands.duplicates import EXACT, duplicates
+    from radstack.images.duplicates import EXACT, duplicates
 
     if scene.rows is None:
         return [_not_made("copies", scene, "03_cache")]
@@ -209,6 +214,49 @@ def pictures(scene: Scene, distance: int) -> list[Finding]:
     return [_none("copies across folds", lines[True], f"none among {seen}"),
             _none("near duplicates across folds", left + lines[False],
                   f"none; {counts['pairs']:,} pairs within {distance} bits are different pictures", WARN)]
+
+
+def sources(scene: Scene) -> list[Finding]:
+    """No row of another source that trains is a picture here; none joined after the source was compared."""
+    problems, old, count, context = [], [], 0, scene.context
+    names = [name for name in known_sources(context) if facts_of(context, name)]
+    for name in names if scene.rows is not None else ():
+        try:
+            rows = read_source(context, name)
+            old += [f"{name} ({why})"] if (why := checked_artifact(context, name).why()) else []
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        count += len(rows)
+        found = copies(context, name, scene.rows, rows)
+        problems += [f"{row.id} is {row.detail}" for row in found.itertuples()]
+        problems += [f"{one} is a row here" for one in rows["id"][rows["id"].isin(scene.part.index)]]
+    return [*([_none("rows of other sources", problems, f"{count:,} rows of {len(names)} sources, none of them a picture "
+                     "here")] if names else []),
+            *([Finding("other sources compared", WARN, f"with other rows than these: {', '.join(old)}; type: "
+                       f"{context.command('add_source')} NAME")] if old else [])]
+
+
+def pseudo_labels(scene: Scene) -> list[Finding]:
+    """Rows that a model labeled for the network of a fold have what its part of that fold alone says."""
+    context = scene.context
+    taught = [one for one in context.recipes if isinstance(one, Experiment) and one.pseudo.model]
+    problems, open_ones, count = [], [], 0
+    for one in taught:
+        for fold in context.all_folds(one):
+            if not manifest_of(context.paths.weights / one.name / f"fold{fold}.safetensors").exists():
+                continue
+            count += 1
+            try:
+                told = unlike(context, one, fold)
+            except LeakError as error:
+                told = str(error)
+            except UserError as error:
+                open_ones.append(str(error))
+                continue
+            problems += [f"{one.name} fold {fold}: {told}"] if told else []
+    return [*([_none("pseudo-labels", problems, f"of {count} networks, each by models that never met its fold")] if count
+              else []), *([Finding("pseudo-labels not tried", WARN, some(open_ones, most=NAMED))] if open_ones else [])]
 
 
 def stack_canaries(scene: Scene) -> list[Finding]:

@@ -13,6 +13,8 @@ from radstack.core.errors import LeakError, UserError, command
 
 ALL = 1000
 """In place of a fold's number: no fold is held out."""
+EVERY = 999
+"""In place of the fold of a row: it trains in every fold and is scored in none."""
 
 
 def fold_name(fold: int) -> str:

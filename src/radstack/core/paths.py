@@ -43,6 +43,11 @@ class Paths:
         return self.out / "oof" / self.name
 
     @property
+    def sources(self) -> Path:
+        """``<name>/``: pictures of another source that may join the training rows, with all that is made of them."""
+        return self.out / "sources" / self.name
+
+    @property
     def submissions(self) -> Path:
         """``<name>.csv``."""
         return self.out / "submissions" / self.name

@@ -11,6 +11,8 @@ import numpy as np
 from radstack.core.files import new_array, replacing
 from radstack.core.limits import open_files
 
+APART = 100_000
+"""Between the shard numbers of two folders that are read as one."""
 LARGEST, SPARE = 12_000**2, 4
 """Pixels of a square that is made in any case, and times the pixels of the picture in it."""
 
@@ -73,10 +75,11 @@ class Shards:
     """Read pictures of ``cache/<comp>`` by (shard, slot). Maps are opened on first use; a worker opens its own.
 
     A map holds an open file. Where these are fewer than shards (macOS allows 256), the one that was used longest ago closes.
+    Shards from ``APART`` on are those of the first of ``others``, further folders of pictures, and so on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, others: tuple[Path, ...] = ()) -> None:
+        self.folder, self.others = folder, others
         self._maps: dict[int, np.ndarray] = {}
         self._most = open_files()
 
@@ -86,12 +89,18 @@ class Shards:
         if pictures is None:
             if len(self._maps) >= self._most:
                 del self._maps[next(iter(self._maps))]
-            pictures = np.load(shard_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
+            place, number = divmod(shard, APART)
+            folder = self.others[place - 1] if place else self.folder
+            pictures = np.load(shard_path(folder, number), mmap_mode="r", allow_pickle=False)
         self._maps[shard] = pictures  # the last one: dicts keep the order
         return pictures[slot]
 
+    def below(self, name: str) -> "Shards":
+        """The shards in the folder ``name`` of each folder."""
+        return Shards(self.folder / name, tuple(other / name for other in self.others))
+
     def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder}
+        return {"folder": self.folder, "others": self.others}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

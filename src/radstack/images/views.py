@@ -142,7 +142,7 @@ class Film:
         Its columns ``map_shard`` and ``map_slot`` say where the small picture lies, ``height`` and ``width`` the raw shape.
         """
         columns = (index[name].to_numpy() for name in ("map_shard", "map_slot", "height", "width"))
-        return partial(_film, self, Shards(cache.folder / "prepared"), *columns)
+        return partial(_film, self, cache.below("prepared"), *columns)
 
 
 def _film(view: Film, small: Shards, shard: np.ndarray, slot: np.ndarray, height: np.ndarray, width: np.ndarray,

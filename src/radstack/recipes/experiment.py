@@ -188,6 +188,28 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Pseudo:
+    """Rows without a label that join the training rows with what a finished model says of them.
+
+    The network of fold k learns what the model's part of fold k says: networks and fits that were trained on the other
+    folds. So no row that it is scored on had a say in its labels.
+    """
+
+    model: str = ""
+    """Name of the model: a stacker, a network or a sequence model; "" for no such rows."""
+    rows: str = "test"
+    """``test``, or the name of a source without labels (``add_source.py``)."""
+    above: float = 0.0
+    """0: all rows, with the probabilities or numbers as they are. Else only rows of which each target (of classes, each
+    group) is as predicted with at least this probability, and what is predicted is the label; from 0.5 to below 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse a confidence that no prediction, or each, has."""
+        if self.above and not 0.5 <= self.above < 1:
+            raise UserError(f"pseudo.above is {self.above}; take 0 for all rows, or from 0.5 to below 1")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A level-one recipe. Changing anything here trains anew; workers and device are settings of a run and do not."""
 
@@ -213,6 +235,10 @@ class Experiment:
     """Folds to train; empty for all."""
     note: str = ""
     """Where the numbers come from."""
+    sources: tuple[str, ...] = field(default=(), metadata=QUIET)
+    """Names of sources (``add_source.py``) whose labeled pictures train in every fold, too; they are never scored."""
+    pseudo: Pseudo = field(default=Pseudo(), metadata=QUIET)
+    """Rows without a label that train, too."""
 
     def __post_init__(self) -> None:
         """Refuse snapshots that the epochs do not hold."""

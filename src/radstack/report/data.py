@@ -10,6 +10,7 @@ import pandas as pd
 from radstack.core.folds import fold_of, patients_on_both_sides
 from radstack.images import windows
 from radstack.images.shards import Shards, shard_path
+from radstack.report.added import added_blocks
 from radstack.report.blocks import Block, Figures, Heading, Picture, Plot, Section, Table, Words
 from radstack.report.evidence import Evidence
 from radstack.report.images import data_uri, fitted, sheet
@@ -32,8 +33,9 @@ def data(evidence: Evidence) -> Section:
     """The section."""
     labels = numbers if evidence.task.metric.kind.predicts == NUMBERS else classes
     blocks = (*sizes(evidence), Heading("Labels"), *labels(evidence), *slices_a_series(evidence.index), *spreads(evidence),
-              *shift_of_test(evidence), Heading("Pictures"), *pictures(evidence), Heading("What was set aside or looks odd"),
-              *quarantine(evidence.quarantine), *faulty_fields(evidence.index), *flags(evidence))
+              *shift_of_test(evidence), *added_blocks(evidence), Heading("Pictures"), *pictures(evidence),
+              Heading("What was set aside or looks odd"), *quarantine(evidence.quarantine), *faulty_fields(evidence.index),
+              *flags(evidence))
     return Section("data", "Data", "Patients are dealt into folds once, with all rows; test has no labels here.", blocks)
 
 

@@ -34,6 +34,7 @@ from radstack.running.tables import quarantines, raw_files, read_index, read_row
 from radstack.stack.baseline import baseline_table
 from radstack.stack.predictions import fold_files, networks_files, read_member, read_networks
 from radstack.stack.rows import Member, mean_over_folds
+from radstack.stages.sources import ROWS, facts_of, known_sources
 from radstack.stages.stack import stack_folds, task_of
 from radstack.submission.ledger import NAME as LEDGER
 
@@ -69,7 +70,8 @@ def report_artifact(context: Context) -> Artifact:
                   {"baselines": competition.pages.baselines} if competition.pages.baselines else {})
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",
-                     *existing(paths.submissions, LEDGER), *files_of(paths.reports / "studies")),
+                     *existing(paths.submissions, LEDGER), *files_of(paths.reports / "studies"),
+                     *(paths.sources / name / ROWS for name in known_sources(context) if facts_of(context, name))),
                     raw_files(context))
 
 

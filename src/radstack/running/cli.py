@@ -106,7 +106,8 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     if given.get("all_stages") and args.demo:
         # The demos' networks are so small that jobs of one core each outrun one on two cores; they have three folds.
         given = {"jobs": 3, **given}
-    edits = given.pop("edits", ()) if given.get("name") else ()  # then they are edits of a recipe
+    of_recipe = given.get("name") or given.get("pseudo")
+    edits = given.pop("edits", ()) if of_recipe else ()
     options = Options(**_read(given, getattr(args, "reads", tuple(given))))
     context = make_context(competition, options)
     if options.all_stages:  # SIGTERM, so that whatever this stage started ends as well
@@ -116,6 +117,9 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     if ALL in options.folds and (options.all_stages or not Path(sys.argv[0]).name.startswith(FIT_ALL)):
         raise UsageError(f"--folds all is by hand: {command('04_train')} --folds all, then {command('05_predict')} --folds "
                          f"all and {command('08_submit')} --all-rows")
+    if options.pseudo and options.all_stages:
+        raise UsageError(f"--pseudo is by hand, when all stages are done: {command('04_train')} --pseudo {options.pseudo}, "
+                         f"then {command('05_predict', '@variants')}")
     known = (*range(count := context.competition.folds.count), ALL)
     if strange := [fold for fold in options.folds if fold not in known]:
         raise UsageError(f"--folds {strange[0]}: {competition.name} has the folds 0 to {count - 1}")
@@ -124,8 +128,8 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
             raise error
         print(f"  passed over the variant {name}: {error}", flush=True)
     context = change(context, options__only=chosen(context, given.get("only", ())))
-    if options.name:
-        context = _with_variant(context, options.name, parse_edits(list(edits)))
+    if options.name or options.pseudo:
+        context = _with_variants(context, parse_edits(list(edits)))
     return context
 
 
@@ -170,6 +174,12 @@ def make_context(competition: Competition, options: Options) -> Context:
     context = Context(competition, paths_of(competition, options), options)
     advise(context.make_with, context.command)
     return context
+
+
+def sibling(context: Context, competition: Competition) -> Context:
+    """Another competition in the folders of this run."""
+    options = change(context.options, edits=(), only=())
+    return Context(competition, paths_of(competition, options), options)
 
 
 def paths_of(competition: Competition, options: Options) -> Paths:
@@ -224,17 +234,23 @@ def _end(status: int, line: str) -> NoReturn:
     sys.exit(status)
 
 
-def _with_variant(context: Context, name: str, edits: dict[str, object]) -> Context:
-    if len(context.options.only) != 1:
+def _with_variants(context: Context, edits: dict[str, object]) -> Context:
+    """The context whose recipes are new variants: the one of ``--name``, or with ``--pseudo`` one of each network."""
+    options, competition, names = context.options, context.competition, list[str]()
+    edits |= {"pseudo__model": options.pseudo} if options.pseudo else {}
+    if options.name and len(options.only) != 1:
         raise UserError("--name needs --only with the one recipe that --set changes")
-    if name not in read_variants(context.paths):
-        _try(context, variant(context.competition, name, {"base": context.options.only[0], "edits": edits}))
-    recipe = add_variant(context, context.options.only[0], name, edits, keep=not context.options.dry_run)
-    competition = context.competition
-    if context.options.dry_run:  # which leaves no trace, so the recipe is known to this run alone
-        field = {Experiment: "experiments", Sequence: "sequences", Stacker: "stackers"}[type(recipe)]
-        competition = change(competition, **{f"models__{field}": (*getattr(competition.models, field), recipe)})
-    return Context(competition, context.paths, change(context.options, only=(name,)))
+    bases = options.only or [one.name for one in competition.models.experiments if not one.pseudo.model]
+    for base in bases:
+        name = options.name or f"{base}_pseudo"
+        if name not in read_variants(context.paths):
+            _try(context, variant(competition, name, {"base": base, "edits": edits}))
+        recipe = add_variant(context, base, name, edits, keep=not options.dry_run)
+        names.append(name)
+        if options.dry_run:  # which leaves no trace, so the recipe is known to this run alone
+            field = {Experiment: "experiments", Sequence: "sequences", Stacker: "stackers"}[type(recipe)]
+            competition = change(competition, **{f"models__{field}": (*getattr(competition.models, field), recipe)})
+    return Context(competition, context.paths, change(options, only=tuple(names)))
 
 
 def _try(context: Context, recipe: Any) -> None:

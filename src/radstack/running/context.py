@@ -106,6 +106,9 @@ class Options:
     demo_size: int = option(0, "number of phantom series", type=at_least(0))
     folds_from: str = option("", "take the folds of this table, by row, patient or study (CSV with a column fold), now and "
                                  "in later runs; dealt: deal them by the recipe again", metavar="FILE")
+    pseudo: str = option("", "train new variants NETWORK_pseudo (or --name) that learn from test, too, as the finished "
+                             "model MODEL labels it, each fold by models of this fold alone; --set pseudo.above=0.9 takes "
+                             "what it is sure of, --set pseudo.rows=SOURCE other rows", metavar="MODEL")
     show: int = option(0, "draw the steps of N pictures of each split", metavar="N", type=at_least(0))
     all_rows: bool = option(False, "also a submission in which fits on all rows (--folds all of 04 and 05) have a part")
     push: str = option("", "upload the file through the kaggle client", metavar="MESSAGE")
@@ -115,8 +118,8 @@ class Options:
 
 MAKERS = {"index.parquet": "01_make_folds", "folds/*/*.csv": "01_make_folds", "boxes.parquet": "02_localize",
           "prepared/rows.parquet": "02_localize", "found/*": "02_localize", "cache/*/quarantine.csv": "02_localize",
-          "quarantine-03.csv": "03_cache", "rows.parquet": "03_cache", "submissions/*/*.csv": "08_submit",
-          "reports/*/*": "09_report"}
+          "pseudo/*/*": "04_train", "quarantine-03.csv": "03_cache", "rows.parquet": "03_cache",
+          "submissions/*/*.csv": "08_submit", "reports/*/*": "09_report"}
 """End of a path -> the stage that makes it; weights and prediction tables are made by the stage of their recipe."""
 
 
@@ -199,6 +202,9 @@ class Context:
         """What to type where ``path`` is missing."""
         if self.paths.input in (path, *path.parents):
             return f"get the data with: {self.command('00_get_data')}"
+        if self.paths.sources in path.parents:
+            name = path.relative_to(self.paths.sources).parts[0]
+            return f"add it again with: {self.command('add_source')} {name} FOLDER LABELS.csv"
         script = next((script for name, script in MAKERS.items() if path.match(name)), "")
         if script:
             return f"make it with: {self.command(script)}"

@@ -20,7 +20,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.stack.predictions import fitted_files, fold_file, read_tests
 from radstack.stages.predict import predictions_artifact
-from radstack.stages.stack import stack_folds, task_of
+from radstack.stages.stack import below, stack_folds, task_of
 from radstack.stages.submit import by_row, prior_of
 
 VERSION = 1
@@ -44,14 +44,6 @@ def submit_with_all_rows(context: Context) -> Path:
     artifact = Artifact("08_submit", VERSION, (file,), recipe, (*tables, *given, sample))
     context.make(artifact, lambda: _write(context, names, file, weight))
     return file
-
-
-def below(context: Context, name: str) -> dict[str, Any]:
-    """Name -> recipe of a model and all that it descends from, members first."""
-    known, found = {recipe.name: recipe for recipe in context.recipes}, dict[str, Any]()
-    for member in getattr(known[name], "members", ()):
-        found |= below(context, member)
-    return found | {name: known[name]}
 
 
 def _check(context: Context, names: dict[str, Any]) -> None:

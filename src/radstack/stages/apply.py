@@ -22,14 +22,11 @@ import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.errors import UserError
-from radstack.core.files import as_text, read_table, walk, write_table
-from radstack.core.passing import check_passing, passing
-from radstack.core.paths import Paths
+from radstack.core.files import write_table
+from radstack.core.passing import passing
 from radstack.core.recipe import digest
 from radstack.core.unpack import listing, unpack
-from radstack.images.quarantine import QUARANTINE_COLUMNS, NothingUsable
-from radstack.images.radiograph import index_new
-from radstack.images.strangers import strangers
+from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.recipes.submission import Layout
 from radstack.running.context import Context
 from radstack.running.device import working_device
@@ -41,14 +38,13 @@ from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
 from radstack.stages.deadline import PLAN, Deadline
 from radstack.stages.decode import rows_file, stamps
-from radstack.stages.folds import listing_digest, recipe_of
+from radstack.stages.elsewhere import index_folder, placed
+from radstack.stages.folds import listing_digest
 from radstack.stages.localize import apply_localizer
 from radstack.stages.submit import by_row, prior_of
 
 Keep = Mapping[str, Callable[[Context], pd.DataFrame]]
 """Name -> what makes a table of a part that is answered, to be kept when the part's pixels go."""
-NAMES = ["id", "path", "group", "series"]
-"""Columns of an index without rows."""
 PART = 8192
 """Pictures of one part, and the rest of its last series: 2.6 GB of shards at 400 pixels. A smaller folder is one part."""
 
@@ -108,12 +104,8 @@ def unpacked(context: Context, pictures: Path, out: Path) -> Path:
 
 def elsewhere(context: Context, pictures: Path, out: Path) -> Context:
     """The competition on other pictures, with what its final model needs; its results below ``out``."""
-    source = out / "input" / context.paths.source
-    source.parent.mkdir(parents=True, exist_ok=True)
-    source.unlink(missing_ok=True)
-    source.symlink_to(pictures.resolve(), target_is_directory=True)
-    paths = Paths(out, out, context.paths.source, context.paths.name, home=context.paths.home or context.paths.out)
-    return replace(context, paths=paths, options=replace(context.options, only=tuple(needed(context)), folds=()))
+    there = placed(context, pictures, out)
+    return replace(there, options=replace(context.options, only=tuple(needed(context)), folds=()))
 
 
 def needed(context: Context) -> list[str]:
@@ -129,36 +121,6 @@ def needed(context: Context) -> list[str]:
             found.append(name)
             open_names += members[name]
     return found
-
-
-def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False) -> None:
-    """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them test rows; each file is in one of them."""
-    paths = there.paths
-    files, refused = (paths.folds / "index.parquet", paths.folds / "quarantine.csv"), paths.out / "refused.csv"
-
-    def build() -> dict[str, Any]:
-        read_index = there.competition.data.index_new or index_new
-        folder = paths.input.resolve()  # as the user knows it, for messages
-        rows, quarantine = pd.DataFrame(columns=NAMES, dtype="str"), pd.DataFrame(columns=QUARANTINE_COLUMNS)
-        try:
-            if not may_be_empty or any(True for _ in walk(folder)):
-                rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
-        except NothingUsable as error:
-            if not may_be_empty:
-                raise
-            quarantine = error.quarantine[QUARANTINE_COLUMNS]
-        rows = as_text(rows.assign(split="test"))
-        parts = [quarantine, strangers(folder, rows, quarantine)]
-        if refused.exists():
-            parts.append(read_table(refused, "").assign(id="", split="test")[QUARANTINE_COLUMNS])
-        aside = pd.concat([piece for piece in parts if len(piece)] or parts[:1], ignore_index=True)
-        again = check_passing(rows, aside, folder, print, strict=False)
-        write_table(files[0], rows)
-        write_table(files[1], aside)
-        return {"rows": len(rows), "quarantined": len(aside), "passing": again, "splits": split_digests(rows)}
-
-    facts = {"raw files": listing_digest(paths.input), "given": digest(given.to_csv())}
-    there.make(Artifact("apply", 2, files, recipe_of(there.competition), facts=facts), build)
 
 
 def parts_of(index: pd.DataFrame, most: int) -> np.ndarray:

@@ -77,6 +77,14 @@ def stack_folds(context: Context, which: Stacker | str) -> list[int]:
     return context.all_folds(which)
 
 
+def below(context: Context, name: str) -> dict[str, Any]:
+    """Name -> recipe of a model and all that it descends from, members first."""
+    known, found = {recipe.name: recipe for recipe in context.recipes}, dict[str, Any]()
+    for member in getattr(known[name], "members", ()):
+        found |= below(context, member)
+    return found | {name: known[name]}
+
+
 def task_of(context: Context) -> Task:
     """Targets and metric of the competition."""
     return Task(context.competition.targets, context.competition.metric)

@@ -16,8 +16,8 @@ from radstack.core.recipe import change, set_fields
 from radstack.recipes.experiment import Backbone, Experiment
 from radstack.running.context import Context
 from radstack.running.device import device_of
-from radstack.running.tables import read_rows
 from radstack.running.tasks import Task, make_all, per_fold, shared
+from radstack.stages.more_rows import inputs_of, learned_rows, prepare
 
 VERSION = 2
 
@@ -29,6 +29,7 @@ def train(context: Context) -> None:
             print(f"  {one.name} differs from {other.name} in test-time settings alone and uses its weights", flush=True)
     # Such a recipe has its own folds; where both are chosen the work is one.
     recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
+    prepare(context, recipes)
     makers = [maker for pair in per_fold(context, "train", recipes, weights_artifact, train_fold)
               for maker in _of_seeds(*pair)]
     make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
@@ -54,7 +55,8 @@ def weights_artifact(context: Context, experiment: Experiment, fold: int, number
     recipe = {"experiment": {**set_fields(experiment), "tta": None, "folds": None, "note": None}, "fold": fold}
     return Artifact("04_train", VERSION, files, recipe,
                     (Part(paths.cache / "rows.parquet", "train", lesson_of(context, experiment, fold)),
-                     paths.folds / "folds.csv", *started_from(context, experiment, fold)))
+                     paths.folds / "folds.csv", *started_from(context, experiment, fold),
+                     *inputs_of(context, experiment, fold)))
 
 
 def weights_artifacts(context: Context, experiment: Experiment, fold: int) -> list[Artifact]:
@@ -160,15 +162,14 @@ def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[P
 
 def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact, device: Any) -> Any:
     from radstack.core.say import say
-    from radstack.images.shards import Shards
     from radstack.training.run import Run
     from radstack.training.tryout import check_words
 
-    rows, fold_of_row = read_rows(context, "train")
     targets = experiment.targets_of(context.competition.targets)
+    rows, fold_of_row, pictures = learned_rows(context, experiment, fold)
     check_words(experiment, targets, rows)  # also what only prediction will read
     workers = context.options.workers if device.type == "cuda" else 0
-    return Run(experiment, fold, targets, rows, fold_of_row, Shards(context.paths.cache),
+    return Run(experiment, fold, targets, rows, fold_of_row, pictures,
                artifact.key, artifact.files[0].with_suffix(".checkpoint"), device, workers,
                context.options.checkpoint_seconds, say,
                judge=partial(_judge, context, rows, targets) if context.options.held_out and fold != ALL else None)

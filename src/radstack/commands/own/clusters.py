@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.commands.duplicates import duplicates
 from radstack.images.dicom import Unreadable
+from radstack.images.duplicates import duplicates
 from radstack.images.own.pictures import SOFT, prepare
 from radstack.images.shards import shard_path, write_shard
 

@@ -21,6 +21,8 @@ from radstack.images.shards import Shards
 
 Read = Callable[[int], np.ndarray]
 """Row number -> its cached picture [height, width]."""
+Place = Path | Shards
+"""Where the cached pictures lie: a folder, or several that are read as one."""
 DISTANCE = 10
 """Bits of 255 that may differ. Of 200 copies of each competition's phantoms at JPEG quality 80 one differs by more, of
 those 3 % brighter, shifted or mirrored none; one in 100,000 pairs of different patients' slices comes as near."""
@@ -65,7 +67,7 @@ class Hashes:
         return self.spread > EMPTY * np.median(self.spread)
 
 
-def duplicates(folder: Path, rows: pd.DataFrame, part: np.ndarray, distance: int = DISTANCE,
+def duplicates(folder: Place, rows: pd.DataFrame, part: np.ndarray, distance: int = DISTANCE,
                workers: int = 1) -> tuple[pd.DataFrame, dict[str, int]]:
     """Look at every cached picture and name the pairs of different patients in different parts of the data.
 
@@ -89,7 +91,7 @@ def duplicates(folder: Path, rows: pd.DataFrame, part: np.ndarray, distance: int
     return _named(confirmed, rows, part), counts
 
 
-def hash_pictures(folder: Path, rows: pd.DataFrame, workers: int = 1) -> Hashes:
+def hash_pictures(folder: Place, rows: pd.DataFrame, workers: int = 1) -> Hashes:
     """Hash every picture of ``rows`` (``shard``, ``slot``) below ``folder``; the medians come from ``SAMPLE`` of them."""
     chosen = rows.sample(min(SAMPLE, len(rows)), random_state=0).sort_values(["shard", "slot"])
     medians = np.median(np.concatenate([one[:, 0] for one, _, _ in _coefficients(folder, chosen)]), axis=0)
@@ -155,7 +157,7 @@ def _expanded(start: np.ndarray, count: np.ndarray) -> Iterator[tuple[np.ndarray
         yield np.repeat(piece, number), np.repeat(start[piece], number) + within
 
 
-def _coefficients(folder: Path, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _coefficients(folder: Place, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Normalized coefficients float32 [pictures, shifts, LOW * LOW], spread and CRC of ``CHUNK`` pictures at a time."""
     read = _reader(folder, rows)
     for start in range(0, len(rows), CHUNK):
@@ -183,7 +185,7 @@ def _waves(side: int) -> np.ndarray:
     return cosines
 
 
-def _hash_shard(folder: Path, medians: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hash_shard(folder: Place, medians: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Words uint64 [probes, pictures, 4], spread and CRC of some rows."""
     flipped = np.tile((-1.0) ** np.arange(LOW), LOW).astype(np.float32)  # a mirrored cosine changes its sign if odd
     made = []
@@ -195,9 +197,10 @@ def _hash_shard(folder: Path, medians: np.ndarray, rows: pd.DataFrame) -> tuple[
     return np.concatenate(stacks, axis=1), np.concatenate(spreads), np.concatenate(crcs)
 
 
-def _reader(folder: Path, rows: pd.DataFrame) -> Read:
+def _reader(folder: Place, rows: pd.DataFrame) -> Read:
     """Row number -> its cached picture [height, width]."""
-    shards, shard, slot = Shards(folder), rows["shard"].to_numpy(), rows["slot"].to_numpy()
+    shards = folder if isinstance(folder, Shards) else Shards(folder)
+    shard, slot = rows["shard"].to_numpy(), rows["slot"].to_numpy()
     return lambda place: shards(int(shard[place]), int(slot[place]))
 
 

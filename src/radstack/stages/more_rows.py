@@ -1,0 +1,70 @@
+"""Which rows a network learns from: those of train, and what its recipe adds, sources and rows that a model labeled.
+
+Rows that are added train in every fold (``EVERY``) and are scored in none.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from radstack.core.artifact import Part
+from radstack.core.errors import UserError
+from radstack.core.folds import EVERY
+from radstack.images.shards import Shards
+from radstack.recipes.experiment import Experiment
+from radstack.running.context import Context
+from radstack.running.tables import read_rows
+from radstack.stages.pseudo import check_pseudo, labels_artifact, make_labels, pseudo_rows
+from radstack.stages.sources import ROWS, check_columns, check_source, read_source, side_by_side
+
+
+def prepare(context: Context, recipes: list[Experiment]) -> None:
+    """Make ready what ``recipes`` add to the training rows: sources are compared with the rows of now, labels are given.
+
+    UserError where there is no such source or model, LeakError where labels would leak.
+    """
+    for one in recipes:
+        check_pseudo(context, one)
+    named = [name for one in recipes for name in (*one.sources, one.pseudo.rows if one.pseudo.model else "test")]
+    for name in dict.fromkeys(named):
+        if name != "test":
+            check_source(context, name)
+    make_labels(context, [(one.pseudo, fold) for one in recipes if one.pseudo.model for fold in context.folds_of(one)])
+
+
+def inputs_of(context: Context, experiment: Experiment, fold: int) -> tuple[Path | Part, ...]:
+    """What is added, as inputs of the network of ``fold``."""
+    pseudo, sources = experiment.pseudo, [context.paths.sources / name / ROWS for name in experiment.sources]
+    if not pseudo.model:
+        return tuple(sources)
+    test = pseudo.rows == "test"
+    own = Part(context.paths.cache / ROWS, "test") if test else context.paths.sources / pseudo.rows / ROWS
+    return (*sources, own, labels_artifact(context, pseudo, fold).files[0])
+
+
+def learned_rows(context: Context, experiment: Experiment, fold: int) -> tuple[pd.DataFrame, np.ndarray, Shards]:
+    """The rows that the network of ``fold`` learns from, each row's fold (int [rows]; -1: it is looked at alone), pictures.
+
+    UserError where an added row lacks what the recipe reads, LeakError where one must not be met.
+    """
+    rows, fold_of_row = read_rows(context, "train")
+    targets, pseudo = list(experiment.targets_of(context.competition.targets)), experiment.pseudo
+    others = {name: read_source(context, name) for name in experiment.sources}
+    tables = [rows]
+    if pseudo.model:
+        labeled = pseudo_rows(context, experiment, fold)
+        if pseudo.rows == "test":
+            tables.append(labeled.reindex(columns=rows.columns))
+        else:
+            others[pseudo.rows] = labeled
+    own = pd.concat(tables, ignore_index=True)
+    whole, pictures = side_by_side(context, own, others)
+    parts = {"test": len(own) - len(rows), **{name: len(table) for name, table in others.items()}}
+    origin = np.repeat([""] + list(parts), [len(rows), *parts.values()])
+    taught = (origin != "") & whole[targets].notna().all(axis=1).to_numpy()
+    for name in others if len(tables) == 1 else parts:
+        if not (taught & (origin == name)).any():
+            raise UserError(f"{experiment.name}: no row of {name} has a label to train on; see pseudo.above")
+        check_columns(experiment, whole[taught & (origin == name)], name)
+    return whole, np.where(origin == "", np.resize(fold_of_row, len(whole)), np.where(taught, EVERY, -1)), pictures
