@@ -25,6 +25,7 @@ import SimpleITK as sitk
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions.ich.hu import WINDOWS, to_hu
+from radstack.core.limits import keep_memory
 from radstack.images.dicom import Header, Unreadable, read_header, read_stored
 from radstack.images.windows import apply, reference
 
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    keep_memory()  # as in every process that decodes
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     warnings.simplefilter("ignore")
     logging.disable()

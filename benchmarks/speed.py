@@ -10,6 +10,7 @@ clock. The results of both are compared first. Set OMP_NUM_THREADS=1 where the c
 
 import argparse
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,7 +70,20 @@ def scipy_intervals(losses: np.ndarray, group: pd.Series) -> np.ndarray:
     return np.array(found)
 
 
-ROWS: dict[str, Callable[[float], Iterator[Row]]] = {"intervals": intervals_of_models}
+def starts(scale: float) -> Iterator[Row]:
+    """What a stage needs before it looks for something to do: its imports and the recipes."""
+    code = ("import sys; sys.path.insert(0, 'src'); from competitions import load; load('ich', demo=True); "
+            "import radstack.running.cli; ")
+    stages = ("folds", "localize", "cache", "train", "predict", "sequence", "stack", "submit")
+    yield Row(f"start of {len(stages)} stages", lambda: [_python(f"{code}import radstack.stages.{one}") for one in stages],
+              lambda: [_python("import pandas") for _ in stages], "import pandas, as often", lambda own, other: True)
+
+
+def _python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[1])
+
+
+ROWS: dict[str, Callable[[float], Iterator[Row]]] = {"intervals": intervals_of_models, "start": starts}
 
 
 def cpu_seconds() -> float:

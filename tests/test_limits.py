@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,28 @@ def test_libraries_start_no_more_threads_than_there_are_cores(monkeypatch):
 def test_nobody_counts_the_cores_of_the_whole_machine():
     for path in (SRC / "radstack").rglob("*.py"):
         assert "os.cpu_count" not in path.read_text("utf-8") or path.name in ("limits.py", "environment.py"), path
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other rules")
+def test_memory_of_one_picture_is_kept_for_the_next() -> None:
+    """Counted in pages that the system had to give: an array of a megabyte has 256 of them."""
+    code = """
+import resource, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from radstack.core.limits import keep_memory
+def pages():
+    pictures = [np.ones(1 << 20, np.uint8) for _ in range(4)]
+    del pictures
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        pictures = [np.ones(1 << 20, np.uint8) for _ in range(4)]
+        del pictures
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+plain = pages()
+keep_memory()
+print(plain, pages())
+"""
+    plain, kept = map(int, subprocess.run([sys.executable, "-c", code, str(SRC)], capture_output=True, text=True,
+                                          check=True).stdout.split())
+    assert plain > 10_000 and kept < 1_000

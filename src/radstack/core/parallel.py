@@ -19,6 +19,7 @@ import pandas as pd
 from radstack.core.errors import UserError, reason
 from radstack.core.files import write_table
 from radstack.core.lifetime import die_with_parent
+from radstack.core.limits import keep_memory
 from radstack.core.passing import holds_passing
 from radstack.core.progress import track
 from radstack.core.recipe import digest
@@ -62,6 +63,7 @@ def in_processes(function: Callable[[Any], Any], items: list[Any], workers: int)
         UserError: a process was killed twice over the same item, by the system for memory as a rule.
     """
     if workers <= 1 or len(items) <= 1:
+        keep_memory()
         yield from ((number, function(item)) for number, item in enumerate(items))
         return
     killed = []
@@ -206,6 +208,7 @@ def _serve(pipe: Any, parent: int, lost: Path | None, function: Callable[[Any], 
     die_with_parent(parent)
     leave_to_parent()
     lost_to(lost)
+    keep_memory()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             pipe.send_bytes(_answered(function, pipe.recv()))
