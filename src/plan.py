@@ -3,7 +3,7 @@
 reads    the recipes, benchmarks/*.json, folds/ if stage 01 is done, manifests of earlier runs, those with --limit too
 writes   nothing
 command  python src/plan.py ich [--gpus N] [--only NAMES]
-         python src/plan.py ich --machine "NVIDIA H200" --gpus 4      (a machine that was measured, not this one)
+         python src/plan.py ich --machine H100 --gpus 4      (a card that was measured, or by its data sheet; not this one)
 takes    seconds where this kind of machine was measured, else at most 30 a recipe
 """
 
@@ -17,7 +17,8 @@ def main() -> None:
     from radstack.commands.plan import plan
 
     arguments = command_parser(__doc__, "only", "gpus", "device", "workers")
-    arguments.add_argument("--machine", default="", metavar="NAME", help="plan for this one, as benchmarks/*.json name it")
+    arguments.add_argument("--machine", default="", metavar="NAME", help="plan for this one: as benchmarks/*.json name "
+                           "it, or a card such as H100 or T4")
     arguments.add_argument("--rows", type=numbers, default=(), metavar="TRAIN,TEST", help="pictures, where stage 01 has not "
                            "counted them")
     arguments.add_argument("--hidden", type=at_least(0), default=0, metavar="N", help="pictures of the hidden test set "

@@ -1,12 +1,18 @@
 """The best members under a budget: shared work is paid once, and the choice stands inside the nesting."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from test_stages_of_numbers import context  # noqa: F401 (a fixture)
 
-from radstack.commands.choose import choose_members
+from radstack.commands import rates
+from radstack.commands.cards import CARDS
+from radstack.commands.cards import rows_of as rates_of
+from radstack.commands.choose import choose_members, costs_on
 from radstack.core.errors import UserError
+from radstack.core.recipe import change
 from radstack.scoring.task import Metric, Task
 from radstack.stack.choice import Costs, choose, nested_losses
 from radstack.stack.rows import Rows
@@ -76,3 +82,46 @@ def test_the_command_writes_the_frontier_and_says_the_recipe(context, capsys):  
     pd.testing.assert_frame_equal(pd.read_csv(context.paths.reports / "choose.csv"), table, check_exact=False)
     with pytest.raises(UserError, match="give --hours that much or more"):
         choose_members(context, 1e-9)
+
+
+ROW = {"size": "480x480x3", "batch": 64, "precision": "fp16", "parameters_M": 86.75, "width": 2048, "pictures_s": 400.0,
+       "peak_GB": 35.0, "views": 3, "predict_s": 300.0}
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Two of three networks on one card; the third costs the same as both, by its recipe."""
+    rows = {f"recipe/ages/{name}": ROW for name in ("boys", "girls")}
+    (tmp_path / "gpu.json").write_text(json.dumps({"device": "NVIDIA H200", "date": "2026-11-28", "rows": rows}))
+    monkeypatch.setattr(rates, "FOLDER", tmp_path)
+    return rates.read_files(tmp_path)
+
+
+def test_a_card_is_called_in_short_and_one_that_was_not_measured_is_estimated(measured):
+    assert rates_of(measured, "h200") == rates_of(measured, "NVIDIA H200") == ("NVIDIA H200", measured["NVIDIA H200"])
+    machine, rows = rates_of(measured, "h100")
+    row = rows["recipe/ages/boys"]
+    assert machine == "H100" and row["predict_s"] == pytest.approx(300 * 3.35 / 4.8) and row["how"] == rates.ESTIMATE
+    assert row["source"] == "H200's of gpu.json, 2026-11-28 times 0.70, by data sheets"
+    slow = rates_of(measured, "T4")[1]["recipe/ages/boys"]["pictures_s"]
+    assert slow == pytest.approx(400 * 65 / 989)  # its arithmetic is the narrower one
+    assert CARDS["T4"].compute("bf16") == CARDS["T4"].compute("fp32") < CARDS["T4"].compute("fp16")
+    with pytest.raises(UserError, match="there is no machine with rates 'H300'; did you mean"):
+        rates_of(measured, "H300")
+
+
+def test_seconds_on_another_card_know_folds_and_seeds(measured, context, capsys):  # noqa: F811
+    costs = costs_on(context, ["boys", "both"], "H200")
+    pictures = context.competition.data.rows[1]
+    assert costs.of(["boys"]) == pytest.approx(pictures * 3 / 300) and costs.of(["both"]) == costs.of(["boys"])
+    assert "2 measured" in capsys.readouterr().out
+    both = change(context.competition.models.experiments[2], train__seeds=3)
+    seeds = change(context, competition__models__experiments=(*context.competition.models.experiments[:2], both))
+    assert costs_on(seeds, ["both"], "H200").of(["both"]) == pytest.approx(3 * costs.of(["boys"]))
+    table = choose_members(context, 9.0, "H100")
+    said = capsys.readouterr().out
+    assert "on H100: 3 estimate" in said and table["seconds"].min() == pytest.approx(pictures * 3 / 300 * 4.8 / 3.35)
+    other = change(both, backbone__name="timm/resnet18")
+    lacks = change(context, competition__models__experiments=(*context.competition.models.experiments[:2], other))
+    with pytest.raises(UserError, match="no rate of both on NVIDIA H200 is known; measure it there with: python benchmarks"):
+        choose_members(lacks, 9.0, "H200")

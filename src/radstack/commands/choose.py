@@ -8,6 +8,7 @@ import pandas as pd
 from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, replacing, write_table
+from radstack.recipes.experiment import Experiment
 from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.plots import figure, style
 from radstack.report.stage import made_folds
@@ -20,26 +21,29 @@ from radstack.stack.predictions import fold_file
 from radstack.stack.rows import Rows, join
 from radstack.stages.stack import members_of, stack_folds, task_of
 
+SECONDS = 3600.0
+"""Of an hour."""
 LEAST = 1e-3
 """Seconds that a fold of a member costs at least."""
 BUDGETS = 8
 """Points of the frontier."""
 
 
-def choose_members(context: Context, hours: float) -> pd.DataFrame:
+def choose_members(context: Context, hours: float, gpu: str = "") -> pd.DataFrame:
     """Write and print the frontier: ``seconds``, ``budget``, ``score``, ``low``, ``high``, ``members``; return it.
 
     Candidates are the networks and sequence models that answer all rows. Seconds are those that stages 05 and 06 took here
-    for the test rows, all folds together, scaled to the organizer's number of them. Scores are of equal-weight means; each
-    fold's set is chosen on the other folds' rows.
+    for the test rows, all folds together, scaled to the organizer's number of them; with ``gpu``, a card that ``plan.py``
+    knows, those of networks that never wait for pictures there. Scores are of equal-weight means; each fold's set is chosen
+    on the other folds' rows.
 
     Raises:
-        UserError: there is no candidate, or none fits into ``hours``.
+        UserError: there is no candidate, none fits into ``hours``, or the card's rate of one is not known.
     """
     names = candidates(context)
     if not names:
         raise UserError(f"there is nothing to choose from; predict first with: {context.command('05_predict')}")
-    rows, costs = rows_of(context, names), costs_of(context, names)
+    rows, costs = rows_of(context, names), costs_on(context, names, gpu) if gpu else costs_of(context, names)
     least, most = min(costs.of([name]) for name in names), min(costs.of(names), hours * 3600)
     if least > most:
         raise UserError(f"the cheapest member needs {least / 3600:.2f} hours; give --hours that much or more")
@@ -75,12 +79,38 @@ def rows_of(context: Context, names: list[str]) -> Rows:
 
 def costs_of(context: Context, names: list[str]) -> Costs:
     """Seconds of test predictions as the manifests have them, scaled to the organizer's number of test pictures."""
-    known = {recipe.name: recipe for recipe in context.recipes}
-    needs = {name: frozenset((name, *getattr(known[name], "members", ()))) for name in names}
-    here = len(read_rows(context, "test")[0])
+    needs, here = needs_of(context, names), len(read_rows(context, "test")[0])
     scale = (context.competition.data.rows[1] or here) / max(here, 1)
     seconds = {one: scale * sum(_seconds(context, one)) for one in frozenset().union(*needs.values())}
     return Costs(seconds, needs)
+
+
+def needs_of(context: Context, names: list[str]) -> dict[str, frozenset[str]]:
+    """Candidate -> all models whose work it needs."""
+    known = {recipe.name: recipe for recipe in context.recipes}
+    return {name: frozenset((name, *getattr(known[name], "members", ()))) for name in names}
+
+
+def costs_on(context: Context, names: list[str], gpu: str) -> Costs:
+    """Seconds that the organizer's test pictures take on the card ``gpu``, by the rates that ``plan.py`` reads; says which.
+
+    A UserError where the rate of a network is not known there.
+    """
+    from radstack.commands import rates
+    from radstack.commands.cards import rows_of as rates_of
+    from radstack.commands.plan import Budget, Size, all_rates
+
+    machine, measured = rates_of(rates.read_files(rates.FOLDER), gpu)
+    needs, data = needs_of(context, names), context.competition.data
+    wanted = [recipe for recipe in context.recipes if recipe.name in frozenset().union(*needs.values())]
+    size = Size(0, data.rows[1] or len(read_rows(context, "test")[0]), data.a_series, "")
+    found = all_rates(context, tuple(one for one in wanted if isinstance(one, Experiment)), measured, size, None)
+    if lacking := [one.name for one in wanted if one.name not in found]:
+        raise UserError(f"no rate of {', '.join(lacking)} on {machine} is known; measure it there with: python "
+                        f"benchmarks/gpu.py --seconds 450 --only {context.competition.name}, or leave --gpu away")
+    budget = Budget(context, size, found)
+    print(f"  {size.test:,} pictures on {machine}: {budget.words(wanted)}")
+    return Costs({one.name: max(SECONDS * budget.applying(one, size.test), LEAST) for one in wanted}, needs)
 
 
 def _seconds(context: Context, name: str) -> list[float]:

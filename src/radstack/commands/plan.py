@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from radstack.commands import rates
+from radstack.commands.cards import rows_of
 from radstack.commands.environment import GIGA
 from radstack.commands.past import NO_RUN, SECONDS, UNKNOWN, Line, Past, past_run, small_run
 from radstack.commands.prerequisites import cache_of, existing
@@ -25,7 +26,6 @@ from radstack.commands.rates import (
     short_sequence,
 )
 from radstack.core.errors import UserError
-from radstack.core.registry import pick
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
@@ -78,10 +78,10 @@ class Plan:
 
 
 def plan(context: Context, machine: str = "", rows: tuple[int, ...] = (), hidden: int = 0) -> None:
-    """Print the plan for ``machine`` (this one unless a measured one is named), for so many ``rows`` (train, test).
+    """Print the plan for ``machine`` (this one unless one is named), for so many ``rows`` (train, test).
 
     Raises:
-        UserError: the number of pictures is not known, the machine was never measured, or there is no GPU for ``--gpus``.
+        UserError: the number of pictures is not known, there are no rates of the machine, or there is no GPU for ``--gpus``.
     """
     print("\n".join(written(context, make_plan(context, machine, rows, hidden))))
 
@@ -91,13 +91,13 @@ def make_plan(context: Context, machine: str = "", rows: tuple[int, ...] = (), h
     size, files = counted(context, rows), read_files(rates.FOLDER)
     device = torch.device(device_of(context.options.device))
     here = machine_of(device)
-    machine = pick({name: name for name in (*files, here)}, machine, "machine with rates") if machine else here
+    machine, known = rows_of(files, machine or here, here)
     if context.options.gpus > 1 and machine == here and device.type != "cuda":
         raise UserError(f"--gpus {context.options.gpus}: there is no GPU here; name a machine with --machine, one of "
                         f"{', '.join(files) or 'none measured'}")
     past = past_run(context)
     experiments = (*_to_learn(context, past), *context.experiments)
-    found = all_rates(context, experiments, files.get(machine, {}), size, device if machine == here else None)
+    found = all_rates(context, experiments, known, size, device if machine == here else None)
     budget = Budget(context, size, found)
     hidden = hidden or size.test
     return Plan(machine, context.options.gpus, size, found, list(budget.recipes()), list(stages(budget, past)),
@@ -133,14 +133,20 @@ def all_rates(context: Context, experiments: tuple[Experiment, ...], known: Rows
               device: torch.device | None) -> dict[str, Rate]:
     """Recipe -> rate of ``experiments`` and the chosen sequence models.
 
-    From the ``known`` rows of a machine, else by a short run on ``device``, where there is one.
+    From the ``known`` rows of a machine, of the recipe or of one that costs the same, else by a short run on ``device``,
+    where there is one.
     """
     competition, found = context.competition, dict[str, Rate]()
+    models = competition.models
+    same_cost = {alike(other, len(other.targets_of(competition.targets))): rate
+                 for other in (*models.on_call, *models.experiments)
+                 if (rate := known_rate(known, competition.name, other))}
     targets = {step.experiment.name: step.targets for step in getattr(competition.localizer, "steps", ())}
     tried = dict[str, Rate]()
     for one in experiments:
         rate = known_rate(known, competition.name, one)
         answers = targets.get(one.name) or one.targets_of(competition.targets)
+        rate = rate or same_cost.get(alike(one, len(answers)))
         if rate is None and device is not None:
             same = alike(one, len(answers))
             if same not in tried:

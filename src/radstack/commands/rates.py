@@ -87,7 +87,7 @@ def known_rate(rows: Rows, competition: str, one: Experiment | Sequence) -> Rate
     train = float(row["series_s" if kind == "sequence" else "pictures_s"])
     predict = FORWARD * train / one.bag if isinstance(one, Sequence) else float(row.get("predict_s", FORWARD * train))
     return Rate(train, predict, row["parameters_M"] * 1e6, int(row.get("width", 0)),
-                (row.get("peak_GB") or math.nan) * 2.0**30, MEASURED, row["source"])
+                (row.get("peak_GB") or math.nan) * 2.0**30, row.get("how", MEASURED), row["source"])
 
 
 def _same(row: dict[str, Any], one: Experiment | Sequence) -> bool:

@@ -265,6 +265,12 @@ class Experiment:
         return (*(f"epoch{epoch}" for epoch in self.snapshot_epochs), *(f"average{decay}" for decay in self.train.averages))
 
     @property
+    def seed_ends(self) -> tuple[str, ...]:
+        """How the names of the files of each seed's run end, behind the fold: "" for the first."""
+        train = self.train
+        return tuple(f"_seed{train.seed + number}" if number else "" for number in range(train.seeds))
+
+    @property
     def networks(self) -> int:
         """How many networks answer for a fold together."""
         return self.train.seeds * (1 + len(self.kept))

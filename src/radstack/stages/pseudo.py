@@ -186,8 +186,9 @@ def unlike(context: Context, experiment: Experiment, fold: int) -> str:
     artifact = labels_artifact(context, pseudo, fold)
     pseudo_rows(context, experiment, fold)
     file = artifact.files[0]
-    learned = read_json(manifest_of(context.paths.weights / experiment.name / f"{fold_name(fold)}.safetensors"))["inputs"]
-    if learned.get("/".join(file.parts[-2:])) != content_hash(file):
+    seeds = [context.paths.weights / experiment.name / f"{fold_name(fold)}{end}.safetensors" for end in experiment.seed_ends]
+    learned = [read_json(manifest_of(one))["inputs"] for one in seeds if manifest_of(one).exists()]
+    if any(one.get("/".join(file.parts[-2:])) != content_hash(file) for one in learned):
         return "it was trained on other labels than those that are there now"
     table, wanted = (one.set_index("id")[targets] for one in (read_table(file), answers_of(context, pseudo, fold)))
     far = np.abs(table.reindex(wanted.index).to_numpy() - wanted.to_numpy()) > 1e-4

@@ -82,7 +82,7 @@ def network_files(context: Context, experiment: Experiment, fold: int) -> tuple[
 def run_files(context: Context, experiment: Experiment, fold: int, number: int) -> tuple[Path, ...]:
     """Those of one seed: ``fold0.safetensors``, of a further seed ``fold0_seed1``, of a snapshot ``fold0_epoch3``."""
     folder = context.paths.weights / context.trained_as(experiment).name
-    stem = fold_name(fold) + (f"_seed{experiment.train.seed + number}" if number else "")
+    stem = fold_name(fold) + experiment.seed_ends[number]
     return tuple(folder / f"{stem}{part}.safetensors" for part in ("", *(f"_{name}" for name in experiment.kept)))
 
 
