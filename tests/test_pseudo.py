@@ -206,7 +206,11 @@ def test_the_option_makes_a_variant_of_each_network_or_the_one_that_is_named(tmp
     both = opened(tmp_path, "--pseudo", "final")
     assert [(one.name, one.pseudo) for one in both.experiments] == [
         ("resnet_pseudo", PSEUDO), ("byobnet_pseudo", PSEUDO)]
-    one = opened(tmp_path, "--pseudo", "final", "--only", "resnet", "--name", "more", "--set", "pseudo.rows=clinic")
+    more = ("--pseudo", "final", "--only", "resnet", "--name", "more", "--set", "pseudo.rows=clinic")
+    with pytest.raises(UserError, match="more: there is no source clinic; add it with: python src/add_source.py _template"):
+        opened(tmp_path, *more)
+    (both.paths.sources / "clinic").mkdir(parents=True)
+    one = opened(tmp_path, *more)
     assert [one.pseudo for one in one.experiments] == [Pseudo("final", "clinic")]
     opened(tmp_path, "--pseudo", "resnet", "--only", "byobnet", "--name", "none", "--dry-run")
     assert list(read_variants(both.paths)) == ["resnet_pseudo", "byobnet_pseudo", "more"]

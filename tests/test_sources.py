@@ -135,6 +135,10 @@ def test_a_network_trains_with_it_and_answers_for_its_own_rows_alone(context, cl
     assert f"clinic/{ROWS}" not in weights_artifact(context, base, 0).input_hashes
     with pytest.raises(UserError, match="no source clinics; known: clinic; add it with: python src/add_source.py _template"):
         prepare(context, [change(recipe, sources=("clinics",))])
+    lost = change(recipe, name="lost", sources=("clinics",))
+    add_variant(context, "resnet", "lost", {"sources": ["clinics"]})  # its source was deleted since
+    prepare(change(context, options__all_stages=True), [lost])
+    assert "passed over the variant lost (there is no source clinics" in capsys.readouterr().out
     evidence = type("Evidence", (), {"recipes": {"more": recipe}, "context": context})()
     heading, table = added_blocks(evidence)
     assert heading.words == "Rows beside the training rows" and table.frame["networks"].tolist() == ["more"]

@@ -266,6 +266,12 @@ def _try(context: Context, recipe: Any) -> None:
         return
     from radstack.training.tryout import try_out
 
+    if recipe.pseudo.model:
+        check_name([one.name for one in context.recipes], recipe.pseudo.model, f"model for the labels of {recipe.name},")
+    for name in (*recipe.sources, *([recipe.pseudo.rows] if recipe.pseudo.rows != "test" else [])):
+        if not (context.paths.sources / name).is_dir():
+            raise UserError(f"{recipe.name}: there is no source {name}; add it with: {context.command('add_source')} {name} "
+                            "FOLDER LABELS.csv")
     file = context.paths.cache / "rows.parquet"
     try_out(recipe, recipe.targets_of(context.competition.targets), pd.read_parquet(file) if file.exists() else None)
 

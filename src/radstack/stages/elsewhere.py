@@ -25,8 +25,10 @@ def placed(context: Context, pictures: Path, out: Path) -> Context:
     """The competition on other pictures, its results below ``out``, its networks where they were."""
     source = out / "input" / context.paths.source
     source.parent.mkdir(parents=True, exist_ok=True)
-    source.unlink(missing_ok=True)
-    source.symlink_to(pictures.resolve(), target_is_directory=True)
+    target = pictures.resolve()
+    if not source.is_symlink() or source.readlink() != target:  # one that is right is left alone, since others may read
+        source.unlink(missing_ok=True)
+        source.symlink_to(target, target_is_directory=True)
     paths = Paths(out, out, context.paths.source, context.paths.name, home=context.paths.home or context.paths.out)
     return replace(context, paths=paths)
 

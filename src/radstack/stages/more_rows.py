@@ -3,7 +3,9 @@
 Rows that are added train in every fold (``EVERY``) and are scored in none.
 """
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from radstack.images.shards import Shards
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
+from radstack.running.tasks import spared, tolerated
 from radstack.stages.pseudo import check_pseudo, labels_artifact, make_labels, pseudo_rows
 from radstack.stages.sources import ROWS, check_columns, check_source, read_source, side_by_side
 
@@ -24,13 +27,22 @@ def prepare(context: Context, recipes: list[Experiment]) -> None:
 
     UserError where there is no such source or model, LeakError where labels would leak.
     """
+    spare, done = spared(context), set[Any]()
     for one in recipes:
-        check_pseudo(context, one)
-    named = [name for one in recipes for name in (*one.sources, one.pseudo.rows if one.pseudo.model else "test")]
-    for name in dict.fromkeys(named):
-        if name != "test":
+        tolerated(context, spare & {one.name}, partial(_prepare, context, one, done))
+
+
+def _prepare(context: Context, one: Experiment, done: set[Any]) -> None:
+    """The same for one recipe; ``done`` are the sources and labels that are ready, and gets those of this recipe."""
+    check_pseudo(context, one)
+    for name in (*one.sources, *([one.pseudo.rows] if one.pseudo.model and one.pseudo.rows != "test" else [])):
+        if name not in done:
             check_source(context, name)
-    make_labels(context, [(one.pseudo, fold) for one in recipes if one.pseudo.model for fold in context.folds_of(one)])
+            done.add(name)
+    if one.pseudo.model:
+        wanted = {(one.pseudo.model, one.pseudo.rows, fold) for fold in context.folds_of(one)} - done
+        make_labels(context, one.pseudo, sorted(fold for *_, fold in wanted))
+        done |= wanted
 
 
 def inputs_of(context: Context, experiment: Experiment, fold: int) -> tuple[Path | Part, ...]:

@@ -86,13 +86,11 @@ def parts_of(context: Context, model: str, fold: int) -> list[int]:
     return had if fold == ALL else [fold]
 
 
-def make_labels(context: Context, wanted: list[tuple[Pseudo, int]]) -> None:
-    """Give the labels of each (rows and model, fold), unless that is done and unchanged."""
-    once = {(pseudo.model, pseudo.rows, fold): (pseudo, fold) for pseudo, fold in wanted}
-    for pseudo in {(pseudo.model, pseudo.rows): pseudo for pseudo, _ in once.values()}.values():
-        if pseudo.rows != "test":
-            predict_rows(place_of(context, pseudo))
-    for pseudo, fold in once.values():
+def make_labels(context: Context, pseudo: Pseudo, folds: list[int]) -> None:
+    """Give the labels for the networks of ``folds``, unless that is done and unchanged."""
+    if folds and pseudo.rows != "test":
+        predict_rows(place_of(context, pseudo))
+    for fold in folds:
         context.make(labels_artifact(context, pseudo, fold), partial(_label, context, pseudo, fold))
 
 
