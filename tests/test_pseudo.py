@@ -165,6 +165,16 @@ def test_the_audit_gives_the_labels_again_and_finds_planted_ones(solved):
     train()
     (found,) = pseudo_labels(open_scene(taught))
     assert found.status == LEAK and "has not the label that models of this fold give" in found.detail
+    prepare(taught, [recipe])
+    artifact.build(lambda: write_table(artifact.files[0], answers_of(taught, PSEUDO, 2)))
+    train()
+    assert [one.status for one in pseudo_labels(open_scene(taught))] == [OK]
+    two = (*solved.competition.models.experiments, change(recipe, train__seeds=2))
+    taught = replace(taught, competition=change(taught.competition, models__experiments=two))
+    seed = taught.paths.weights / "student" / "fold2_seed1.safetensors"  # another seed of the recipe, with other labels
+    replace(weights_artifact(taught, recipe, 2), files=(seed,), inputs=()).build(lambda: write_json(seed, {}))
+    (found,) = pseudo_labels(open_scene(taught))
+    assert "student fold 2: it was trained on other labels" in found.detail
 
 
 def test_labels_that_nobody_can_vouch_for_are_refused(solved):

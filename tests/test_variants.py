@@ -96,7 +96,7 @@ def test_names_that_only_prediction_reads_stop_training_before_it_begins(tmp_pat
     context = context_in(tmp_path)
     one = change(context.competition.recipe("resnet"), tta=("hflop",))
     rows = pd.DataFrame({"id": ["a"], **dict.fromkeys(context.competition.targets, 0.0)})
-    monkeypatch.setattr(stage, "read_rows", lambda *_: (rows, np.zeros(1, int)))
+    monkeypatch.setattr(stage, "learned_rows", lambda *_: (rows, np.zeros(1, int), None))
     with pytest.raises(UserError, match="no test-time view 'hflop'"):
         stage._run(context, one, 0, None, None)
 
