@@ -15,8 +15,8 @@ from competitions import load
 from radstack.commands import plan as planning
 from radstack.commands import rates
 from radstack.commands.environment import own_cores, processor
-from radstack.commands.past import NO_RUN, past_run
-from radstack.commands.plan import Budget, Size, all_rates, counted, make_plan, plan, sum_known, verdict
+from radstack.commands.past import NO_RUN, past_run, sum_known
+from radstack.commands.plan import Budget, Size, all_rates, counted, make_plan, plan, verdict
 from radstack.commands.rates import ESTIMATE, MEASURED, Rate, known_rate, read_files, short_run, short_sequence, trial_size
 from radstack.core.errors import UserError
 from radstack.core.files import write_json, write_table

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,3 +98,19 @@ def _manifests(out: Path, name: str) -> Iterator[tuple[str, tuple[str, str, floa
             fold = re.match(r"fold\d+(_test)?[._]", file.name)
             side = ("test" if fold[1] else "train") if fold else ""
             yield content["key"], (content["stage"], side, float(content["seconds"]))
+
+
+def known_sum(amounts: Iterable[float]) -> float:
+    """The sum of what is known; NaN where nothing is."""
+    known = [amount for amount in amounts if not math.isnan(amount)]
+    return sum(known) if known else math.nan
+
+
+def sum_known(lines: list[Line]) -> float:
+    """The same of lines."""
+    return known_sum(line.amount for line in lines)
+
+
+def lacking_of(lines: list[Line]) -> list[str]:
+    """Lines of which not everything is known."""
+    return [line.name for line in lines if math.isnan(line.amount) or UNKNOWN in line.words]

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,18 @@ import torch
 from radstack.commands import rates
 from radstack.commands.cards import rows_of
 from radstack.commands.environment import GIGA
-from radstack.commands.past import NO_RUN, SECONDS, UNKNOWN, Line, Past, past_run, small_run
+from radstack.commands.past import (
+    NO_RUN,
+    SECONDS,
+    UNKNOWN,
+    Line,
+    Past,
+    known_sum,
+    lacking_of,
+    past_run,
+    small_run,
+    sum_known,
+)
 from radstack.commands.prerequisites import cache_of, existing
 from radstack.commands.products import input_there
 from radstack.commands.rates import (
@@ -363,22 +374,6 @@ def _table(title: str, unit: str, lines: list[Line], scale: float, total: str = 
 
 def _number(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:,.2f}" if value >= 0.01 or value == 0 else "< 0.01"
-
-
-def known_sum(amounts: Iterable[float]) -> float:
-    """The sum of what is known; NaN where nothing is."""
-    known = [amount for amount in amounts if not math.isnan(amount)]
-    return sum(known) if known else math.nan
-
-
-def sum_known(lines: list[Line]) -> float:
-    """The same of lines."""
-    return known_sum(line.amount for line in lines)
-
-
-def lacking_of(lines: list[Line]) -> list[str]:
-    """Lines of which not everything is known."""
-    return [line.name for line in lines if math.isnan(line.amount) or UNKNOWN in line.words]
 
 
 def verdict(made: Plan) -> str:
