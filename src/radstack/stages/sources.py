@@ -108,7 +108,8 @@ def _build(context: Context, name: str) -> dict[str, Any]:
     told, left = (table[list(context.competition.targets)].notna().all(axis=1) for table in (rows, kept))
     if not len(kept) or (told.any() and not left.any()):
         raise LeakError(f"every picture of {name} is one that is here already, such as {out['detail'].iloc[0]}: nothing may "
-                        "train. Rows of test are labeled by a model: 04_train.py with --pseudo MODEL")
+                        "train. Rows of test are labeled by a model: "
+                        f"{context.command('04_train')} --pseudo MODEL")
     write_table(folder / ROWS, kept)
     write_table(folder / KEPT_OUT, out)
     facts = {"pictures": len(rows), "patients": int(rows["group"].nunique()), "labeled": int(told.sum()),
