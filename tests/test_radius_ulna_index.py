@@ -88,7 +88,7 @@ def test_every_listed_picture_is_somewhere(tmp_path):
     write(pictures / "q0.png", noise(4, 94))
     (pictures / "t2.png").write_bytes(b"")
     add(folder / "labels.csv", *(f"pictures/{name}.png,,R8,U6" for name in ("p5", "p6", "p7", "p8", "p9", "q0")),
-        "pictures/q1.png,,R12,U6")  # fmt: skip
+        "pictures/q1.png,,R12,U10")  # fmt: skip
     add(folder / "sample_submission.csv", "pictures/t2.png")
     add(folder / "boxes.csv", "pictures/p5.png,ulna,5,50,25,80", "pictures/zz.png,ulna,5,50,25,80")
     lines: list[str] = []

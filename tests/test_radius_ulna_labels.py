@@ -57,15 +57,26 @@ def test_columns_that_may_be_missing(tmp_path):
 
 
 @pytest.mark.parametrize("row, reason", [
-    ("b.png,,,,R12,U5,,", "unknown-stage"), ("b.png,,,,R7,U10,,", "unknown-stage"), ("b.png,,,,U7,U5,,", "unknown-stage"),
-    ("b.png,,,,R7,?,,", "unknown-stage"), ("b.png,,,,R4,U5,,", "young-stage"), ("b.png,,,,R7,U3,,", "young-stage"),
-    ("b.png,,,,,U5,,", "no-stage"), ("b.png,,,,R7,,,", "no-stage"), ("b.png,,,,R7,U5,x,", "unknown-sex"),
+    ("b.png,,,,R12,U10,,", "unknown-stage"), ("b.png,,,,R4,?,,", "young-stage"), ("b.png,,,,,,,", "no-stage"),
+    ("b.png,,,,R7,U5,x,", "unknown-sex"), ("b.png,,,,R7,,x,", "unknown-sex"),
     ("b.png,,,,R7,U5,,old", "bad-age"), ("b.png,,,,R7,U5,,114", "bad-age"), ("b.png,,,,R7,U5,,-1", "bad-age"),
     (",,,,R7,U5,,", "no-name"),
 ])  # fmt: skip
 def test_a_faulty_row_is_quarantined(tmp_path, row, reason):
     labels = read_labels(labels_csv(tmp_path, ["a.png,,,,R7,U5,,", row]))
     assert list(quarantined(labels.quarantine).values()) == [reason] and labels.table["id"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize("stages, reason, left", [
+    ("R12,U5", "radius-unknown-stage", (-1, 5)), ("R7,U10", "ulna-unknown-stage", (7, -1)),
+    ("U7,U5", "radius-unknown-stage", (-1, 5)), ("R7,?", "ulna-unknown-stage", (7, -1)),
+    ("R4,U5", "radius-young-stage", (-1, 5)), ("R6,U3", "ulna-young-stage", (6, -1)), ("R5,U2", "ulna-young-stage", (5, -1)),
+    (",U5", "radius-no-stage", (-1, 5)), ("R7,", "ulna-no-stage", (7, -1)),
+])  # fmt: skip
+def test_one_usable_bone_keeps_the_picture(tmp_path, stages, reason, left):
+    labels = read_labels(labels_csv(tmp_path, ["a.png,,,,R7,U5,,", f"b.png,,,,{stages},,"]))
+    assert quarantined(labels.quarantine) == {"train:b": reason}
+    assert labels.table.set_index("id").loc["b", ["radius_stage", "ulna_stage"]].tolist() == list(left)
 
 
 def test_files_that_are_missing_or_named_twice(tmp_path):
@@ -218,8 +229,8 @@ def test_a_joined_sheet_is_a_label_table(tmp_path):
     assert (folder / "labels.csv").read_text().splitlines()[:2] == [
         HEAD, "pictures/2014-03-05_0007.png,2014-03-05,7,Ann,R7,U5,,"]
     labels = read_labels(folder)
-    assert labels.table["ulna_stage"].tolist() == [5, 6]
-    assert quarantined(labels.quarantine) == {"train:2014-03-06_9": "unknown-stage"}
+    assert labels.table["ulna_stage"].tolist() == [5, 6, -1] and labels.table["radius_stage"].tolist() == [7, 8, 9]
+    assert quarantined(labels.quarantine) == {"train:2014-03-06_9": "ulna-unknown-stage"}
 
 
 def test_nothing_matched_is_a_user_error(tmp_path):

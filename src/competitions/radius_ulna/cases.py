@@ -60,8 +60,11 @@ def radiograph(case: Case, final: str, paths: Paths) -> Picture | None:
 
 
 def label(row: pd.Series, bone: str) -> str:
-    """The label of a bone with its phase, e.g. ``R7 (peak)``."""
-    stage = TARGETS[bone][int(row[list(TARGETS[bone])].to_numpy(float).argmax())]
+    """The label of a bone with its phase, e.g. ``R7 (peak)``; ``none`` for a bone without one."""
+    held = row[list(TARGETS[bone])].to_numpy(float)
+    if not np.isfinite(held).all():
+        return "none"
+    stage = TARGETS[bone][int(held.argmax())]
     return f"{stage} ({phase_of(bone, int(stage[1:]))})"
 
 

@@ -17,10 +17,10 @@ from radstack.scoring.intervals import wilson
 
 
 def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The true and the most probable phase of both bones of every labeled picture.
+    """The true and the most probable phase of every labeled bone.
 
-    ``labels`` has ``id``, ``radius_stage``, ``ulna_stage`` (int); ``predictions`` ``id`` and the probabilities of
-    ``ALL_TARGETS``, one row a picture; rows of other pictures are left out.
+    ``labels`` has ``id``, ``radius_stage``, ``ulna_stage`` (int, -1 where one of the two has no label); ``predictions``
+    ``id`` and the probabilities of ``ALL_TARGETS``, one row a picture; rows of other pictures are left out.
 
     Returns:
         One row a bone and picture, bones one after the other: ``id``, ``bone``, ``truth``, ``called`` (names of phases) and
@@ -34,10 +34,11 @@ def called_phases(labels: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFra
     phases = phase_probabilities(rows[list(ALL_TARGETS)].to_numpy())
     tables = []
     for bone, part in zip(BONES, np.split(phases, [len(LEARNED_PHASES["radius"])], axis=1)):
-        truth = [phase_of(bone, stage) for stage in rows[f"{bone}_stage"]]
-        called = np.array(LEARNED_PHASES[bone])[part.argmax(axis=1)]
-        tables.append(pd.DataFrame({"id": rows["id"], "bone": bone, "truth": truth, "called": called,
-                                    "probability": part.max(axis=1)}))
+        held = (rows[f"{bone}_stage"] > 0).to_numpy()
+        truth = [phase_of(bone, stage) for stage in rows.loc[held, f"{bone}_stage"]]
+        called = np.array(LEARNED_PHASES[bone])[part[held].argmax(axis=1)]
+        tables.append(pd.DataFrame({"id": rows.loc[held, "id"], "bone": bone, "truth": truth, "called": called,
+                                    "probability": part[held].max(axis=1)}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -81,8 +82,9 @@ def _check(labels: pd.DataFrame, predictions: pd.DataFrame) -> None:
     if len(missing) or labels.empty:
         raise UserError(f"{missing.iloc[0]} has no prediction; predict it, or judge other pictures" if len(missing)
                         else "there is no labeled picture to judge")
+    bare = (labels[[f"{bone}_stage" for bone in BONES]] <= 0).all(axis=1)
     for bone in BONES:
-        strange = labels[~labels[f"{bone}_stage"].isin(LEARNED[bone])]
+        strange = labels[bare | ~labels[f"{bone}_stage"].isin((-1, *LEARNED[bone]))]
         if len(strange):
             row = strange.iloc[0]
             raise UserError(f"{row['id']} is labeled {LETTER[bone]}{row[f'{bone}_stage']}, which no network learns; leave "

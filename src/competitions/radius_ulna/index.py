@@ -44,12 +44,14 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     """Every listed picture is in the index or in the quarantine.
 
     Every picture is decoded once, so that a cut-off file costs a row here and not a run later. A faulty box costs the box,
-    not the picture: it is in the quarantine under the picture's id, and the picture is in the index. The arguments are those
-    of :class:`radstack.recipes.competition.Index`.
+    not the picture: it is in the quarantine under the picture's id, and the picture is in the index. Nor does the faulty
+    stage of one bone: the picture serves the other one. The arguments are those of
+    :class:`radstack.recipes.competition.Index`.
 
     Returns:
         The index: ``COLUMNS``, train first, then by id; ``group`` is the child, else a DICOM file's patient, else the id;
-        stages are -1, ``ALL_TARGETS`` and boxes NaN in test, boxes also where nobody drew them. The quarantine:
+        stages are -1, ``ALL_TARGETS`` and boxes NaN in test, boxes also where nobody drew them, a stage and its targets also
+        where the bone has no usable one. The quarantine:
         ``QUARANTINE_COLUMNS``; reasons are those of :func:`read_labels`, :func:`read_picture`, those of :func:`read_boxes`
         after ``box-``, ``flat`` (all pixels alike) and ``duplicate-picture`` (a train picture with the pixels of another).
 

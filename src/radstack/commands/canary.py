@@ -22,7 +22,6 @@ from radstack.report.ensemble import submitted
 from radstack.running.context import Context
 from radstack.running.tables import read_folds, read_rows
 from radstack.scoring.intervals import Interval, difference
-from radstack.scoring.metrics import normalized
 from radstack.scoring.task import Task
 from radstack.stack.predictions import fold_files
 from radstack.stack.rows import Member
@@ -138,10 +137,12 @@ def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray,
         constant[own == number] = task.metric.constant(rows.loc[(fold >= 0) & (fold != number), targets]).to_numpy()
     losses = [task.metric.kind.losses(truth[place], predicted, task.metric)
               for predicted in (constant, table[targets].to_numpy(np.float64))]
-    answered = ~np.isnan(losses[1]).any(axis=0)
-    weights = normalized(np.where(answered, task.metric.weights, 0.0).tolist())
-    plain, model = (np.where(answered, one, 0.0) @ weights for one in losses)
-    return Trial(name, float(model.mean()), float(plain.mean()), difference(plain, model, rows["group"].iloc[place]))
+    labeled = task.metric.held(truth[place])
+    answered = ~(np.isnan(losses[1]) & labeled).any(axis=0)
+    held, weights = labeled & answered, np.where(answered, task.metric.weights, 0.0)
+    own = held.any(axis=1)
+    plain, model = ((np.where(held, one, 0.0) @ weights)[own] / (held @ weights)[own] for one in losses)
+    return Trial(name, float(model.mean()), float(plain.mean()), difference(plain, model, rows["group"].iloc[place[own]]))
 
 
 def _train(context: Context, experiment: Experiment, seed: int) -> Trial:

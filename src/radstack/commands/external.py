@@ -49,7 +49,7 @@ def external_scores(there: Context, labels: Path, out: Path) -> tuple[pd.DataFra
 
 
 def read_labels(file: Path, competition: Competition) -> pd.DataFrame:
-    """``id`` and the targets (float64) of the rows that have all labels; several forms are known.
+    """``id`` and the targets (float64) of the rows that have all labels, or those of a group; several forms are known.
 
     The organizer's own, as of a submission; a column ``id`` (or those of the submission's row names) beside one column a
     target, or beside one column for each group of classes with the class in words.
@@ -73,7 +73,7 @@ def labels_in(table: pd.DataFrame, file: Path, competition: Competition) -> pd.D
         raise UserError(f"{file} has no column {', '.join(missing)}; it needs id and {','.join(targets)}"
                         + groups * bool(competition.metric.groups))
     numbers = wide[targets].apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    whole = numbers.notna().all(axis=1).to_numpy()
+    whole = competition.metric.usable(numbers.to_numpy())
     ids = wide.loc[whole, "id"].astype("str")
     if not ids.is_unique:
         raise UserError(f"{file} names {ids[ids.duplicated()].iloc[0]} twice; keep one row")

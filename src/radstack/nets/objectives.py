@@ -94,7 +94,10 @@ class BinaryCrossEntropyObjective(Objective):
 
 
 class GroupsObjective(Objective):
-    """Classes of which one holds, in groups of consecutive targets; the loss is the mean over groups."""
+    """Classes of which one holds, in groups of consecutive targets; the loss is the mean over groups.
+
+    A row may lack the label of a group (NaN): its loss is the mean of the others.
+    """
 
     groups: list[int]
     """Classes of each group that the outputs tell apart."""
@@ -111,8 +114,11 @@ class GroupsObjective(Objective):
                             f"outputs a picture and {targets} targets were expected: classes are learned by no network of "
                             "maps")
         merged = torch.stack([part.sum(1) for part in labels.float().split(self.merged, 1)], 1)
-        pairs = zip(out.float().split(self.parts, 1), merged.split(self.groups, 1))
-        return torch.stack([self.loss(z, y) for z, y in pairs]).mean(0)
+        pairs = list(zip(out.float().split(self.parts, 1), merged.split(self.groups, 1)))
+        held = torch.stack([~y.isnan().any(1) for _, y in pairs]).float()
+        # A blank label is counted as the first class, at no weight: an impossible one could make gradients of NaN.
+        each = torch.stack([self.loss(z, y.where(~y.isnan(), torch.eye(y.shape[1], device=y.device)[:1])) for z, y in pairs])
+        return (each * held).sum(0) / held.sum(0).clamp(min=1)
 
     def answer(self, out: torch.Tensor) -> torch.Tensor:
         """Outputs [batch, outputs] to probabilities, float32 [batch, targets]; merged classes get equal shares."""

@@ -118,7 +118,8 @@ def _called(applied: Applied, table: pd.DataFrame, prefix: str) -> dict[str, tup
     if applied.kind == PROBABILITIES:
         return {name: (said[:, place], truth[:, place] > 0.5) for place, name in enumerate(targets)}
     pairs = zip(metric.groups, coarse(said, metric.groups), coarse(truth, metric.groups))
-    return {group.name: (one.max(axis=1), one.argmax(axis=1) == true.argmax(axis=1)) for group, one, true in pairs}
+    known = ((group.name, one[held], true[held]) for group, one, true in pairs for held in [np.isfinite(true).all(axis=1)])
+    return {name: (one.max(axis=1), one.argmax(axis=1) == true.argmax(axis=1)) for name, one, true in known}
 
 
 def all_answers(applied: Applied, pictures: pd.DataFrame) -> Table:

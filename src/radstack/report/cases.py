@@ -9,7 +9,7 @@ import pandas as pd
 from radstack.core.progress import track
 from radstack.report.blocks import Block, Section, Table
 from radstack.report.evidence import Evidence
-from radstack.scoring.metrics import coarse, coarse_log_losses, normalized
+from radstack.scoring.metrics import coarse, coarse_log_losses
 from radstack.scoring.task import PROBABILITIES, Metric, Task, parts_of
 
 EACH = 10
@@ -87,7 +87,7 @@ def row_losses(metric: Metric, truth: np.ndarray, predicted: np.ndarray) -> np.n
     The share of errors would call all wrong ones equally bad; the log loss puts those first that were surest.
     """
     if metric.groups:
-        return coarse_log_losses(truth, predicted, metric.groups, metric.clip) @ normalized(metric.weights)
+        return metric.across(coarse_log_losses(truth, predicted, metric.groups, metric.clip), truth, predicted)
     return metric.row_losses(truth, predicted)
 
 

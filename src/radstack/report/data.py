@@ -90,6 +90,8 @@ def classes(evidence: Evidence) -> Iterator[Block]:
 
 def share_drawing(names: list[str], truth: np.ndarray, fold: np.ndarray) -> str:
     """Bars of the share of each of ``names`` in ``truth`` [rows, names], and a dot for each fold, as SVG."""
+    labeled = np.isfinite(truth).all(axis=1)
+    truth, fold = truth[labeled], fold[labeled]
     drawing, ax = figure(5.6, 0.9 + 0.32 * len(names))
     overall, folds, level = truth.mean(axis=0) * 100, np.unique(fold), np.arange(len(names))
     ax.barh(level, overall, color=SOFT, height=0.7)

@@ -39,7 +39,8 @@ def measured(context: Context, study: Study) -> pd.DataFrame:
 
 
 def _cell(context: Context, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
-    part = rows.query(cell.part) if cell.part else rows
+    competition = context.competition
+    part = labeled(competition.metric, competition.targets, rows.query(cell.part) if cell.part else rows, cell.of)
     tables = [_told(context, model, part) for model in cell.models]
     common = part.set_index("id").loc[sorted(set.intersection(*(set(table.index) for table in tables)))]
     if not len(common):
@@ -48,6 +49,12 @@ def _cell(context: Context, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
     measure = _auc if cell.measure == "auc" else _loss
     return {"row": cell.row, "column": cell.column, "n": len(common), **measure(context, cell, common, predicted),
             "source": cell.source}
+
+
+def labeled(metric: Metric, targets: tuple[str, ...], rows: pd.DataFrame, of: str) -> pd.DataFrame:
+    """The rows that have the label of the group ``of`` of classes; all where it is no group."""
+    names, columns = [group.name for group in metric.groups], list(targets)
+    return rows[metric.held(rows[columns].to_numpy())[:, names.index(of)]] if of in names else rows
 
 
 def _told(context: Context, model: str, part: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,8 @@ The weighted log loss is the score of RSNA 2019 (weights 1, 1, 1, 1, 1 and 2 for
 
 Classes of which one holds are groups of 0/1 targets that follow each other and sum to 1. They may be scored as coarser ones:
 the probability of a coarse class is the sum over its classes. A group that a model does not answer is NaN in all its
-columns, and so are its scores.
+columns, and so are its scores. A row may lack the label of a group, NaN in all its columns, if it has that of another: its
+losses of that group are NaN and enter no mean.
 """
 
 from collections.abc import Sequence
@@ -210,11 +211,27 @@ def coarse(predicted: np.ndarray, groups: tuple[ClassGroup, ...]) -> list[np.nda
     return [part @ group.merging for group, part in zip(groups, parts)]
 
 
+def labeled_groups(truth: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Which groups of ``truth`` [rows, targets] have a label, bool [rows, groups]."""
+    return np.stack([~np.isnan(part).all(axis=1) for part in by_group(np.asarray(truth, dtype=np.float64), sizes)], axis=1)
+
+
+def mean_by_group(losses: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Mean of ``losses`` over the rows that have a label, ``held``, both [rows, groups]: float64 [groups].
+
+    NaN where a group is not answered in such a row, or no row has its label.
+    """
+    if held.all():
+        return losses.mean(axis=0)
+    columns = zip(losses.T, held.T)
+    return np.array([column[own].mean() if own.any() else np.nan for column, own in columns])
+
+
 def error_rates(truth: np.ndarray, predicted: np.ndarray, groups: tuple[ClassGroup, ...]) -> np.ndarray:
     """Whether the likeliest coarse class is wrong, float64 [rows, groups]; of soft ``truth`` its expectation.
 
-    The mean is 1 - accuracy. Of equally likely classes the first counts. UserError as :func:`coarse`, or where a label is
-    missing or the shapes differ.
+    The mean is 1 - accuracy. Of equally likely classes the first counts. NaN without a label. UserError as :func:`coarse`,
+    or where a row has no label at all or the shapes differ.
     """
     y, p = _pair(truth, predicted, groups)
     wrong = [1 - np.take_along_axis(a, b.argmax(axis=1)[:, None], 1)[:, 0] for a, b in zip(y, p)]
@@ -235,6 +252,8 @@ def kappas(truth: np.ndarray, predicted: np.ndarray, groups: tuple[ClassGroup, .
     from sklearn.metrics import cohen_kappa_score  # a second to import, and stages that only check must start at once
 
     def kappa(y: np.ndarray, p: np.ndarray) -> float:
+        held = np.isfinite(y).all(axis=1)
+        y, p = y[held], p[held]
         true, called = y.argmax(axis=1), p.argmax(axis=1)
         defined = np.isfinite(p).all() and len(np.union1d(true, called)) > 1
         return cohen_kappa_score(true, called, weights="quadratic", labels=np.arange(y.shape[1])) if defined else np.nan
@@ -250,9 +269,11 @@ def class_details(truth: np.ndarray, predicted: np.ndarray, groups: tuple[ClassG
     quadratic kappa of the targets themselves.
     """
     fine = tuple(ClassGroup(group.name, tuple(map(str, range(len(group.classes))))) for group in groups)
-    return {"log_loss": coarse_log_losses(truth, predicted, groups, clip).mean(axis=0),
+    held = labeled_groups(truth, tuple(len(group.classes) for group in groups))
+    return {"log_loss": mean_by_group(coarse_log_losses(truth, predicted, groups, clip), held),
             "kappa": kappas(truth, predicted, groups),
-            "fine_loss": error_rates(truth, predicted, fine).mean(axis=0), "fine_kappa": kappas(truth, predicted, fine)}
+            "fine_loss": mean_by_group(error_rates(truth, predicted, fine), held),
+            "fine_kappa": kappas(truth, predicted, fine)}
 
 
 def log_shares(predicted: np.ndarray, clip: float) -> np.ndarray:
@@ -270,4 +291,8 @@ def shares(linked: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
 def _pair(truth: np.ndarray, predicted: np.ndarray,
           groups: tuple[ClassGroup, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     y, p = _matching(truth, predicted)
-    return coarse(_labeled(y), groups), coarse(p, groups)
+    sizes = tuple(len(group.classes) for group in groups)
+    held = labeled_groups(y, sizes)
+    if not held.any(axis=1).all() or np.isnan(y[np.repeat(held, sizes, axis=1)]).any():
+        raise UserError("some rows have no label; score training rows only")
+    return coarse(y, groups), coarse(p, groups)

@@ -53,7 +53,8 @@ def score(name: str, truth: np.ndarray, predicted: np.ndarray, sizes: tuple[int,
     """
     full = SHORT.get(name, name)
     if sizes:
-        pairs = [(y.argmax(1), p) for y, p in zip(by_group(truth, sizes), by_group(predicted, sizes))]
+        pairs = [(y[held].argmax(1), p[held]) for y, p in zip(by_group(truth, sizes), by_group(predicted, sizes))
+                 if (held := ~np.isnan(y).all(axis=1)).any()]
     else:
         pairs = list(zip(truth.T, predicted.T))
     found = [_one(full, y, p, bool(sizes)) for y, p in pairs]

@@ -91,17 +91,37 @@ class Metric:
     def row_losses(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Loss of each row, float64 [rows]: the mean of its targets' by ``weights``. UserError as the kind's formula.
 
-        NaN where the model answers only some groups of classes: such a model has details and no score.
+        Of a row that lacks the label of a group of classes it is the mean of the others. NaN where the model answers only
+        some groups of classes: such a model has details and no score.
         """
-        return self.kind.losses(truth, predicted, self) @ metrics.normalized(self.weights)
+        return self.across(self.kind.losses(truth, predicted, self), truth, predicted)
+
+    def across(self, losses: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Mean of ``losses`` [rows, targets or groups] by ``weights`` over what is labeled, float64 [rows], as above."""
+        weights, held = metrics.normalized(self.weights), self.held(truth)
+        if held.all():
+            return losses @ weights
+        answered = ~np.isnan(np.asarray(predicted, dtype=np.float64)).any(axis=1)
+        return np.where(answered, np.where(held, losses, 0.0) @ weights / (held @ weights), np.nan)
 
     def score(self, truth: np.ndarray, predicted: np.ndarray) -> float:
         """The number on the leaderboard: the mean of :meth:`row_losses`."""
         return float(self.row_losses(truth, predicted).mean())
 
     def target_losses(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Mean loss of each of :meth:`scored`, float64."""
-        return self.kind.losses(truth, predicted, self).mean(axis=0)
+        """Mean loss of each of :meth:`scored` over the rows that have its label, float64."""
+        return metrics.mean_by_group(self.kind.losses(truth, predicted, self), self.held(truth))
+
+    def held(self, truth: np.ndarray) -> np.ndarray:
+        """Which of :meth:`scored` have a label in each row of ``truth`` [rows, targets], bool."""
+        if not self.groups:
+            return ~np.isnan(np.asarray(truth, dtype=np.float64))
+        return metrics.labeled_groups(truth, self.sizes)
+
+    def usable(self, truth: np.ndarray) -> np.ndarray:
+        """Rows that can be learned from and scored, bool [rows]: all targets are labeled, or some group of classes."""
+        some = np.any if self.groups else np.all
+        return np.asarray(some(self.held(truth), axis=1))
 
     def constant(self, labels: pd.DataFrame) -> pd.Series:
         """Best constant of each column: the prevalence for log loss and classes, the median for the absolute error."""

@@ -79,7 +79,8 @@ class ClassLightGBM(Boosting):
         fits = []
         with track(len(sizes), "trees of the fold, groups", brief=True) as steps:
             for blend, truth in zip(blends, by_group(rows.truth, sizes)):
-                fits.append(self._fit_group(rows, x, blend, truth))
+                held = np.isfinite(truth).all(axis=1)
+                fits.append(self._fit_group(rows.take(held), x[held], blend[held], truth[held]))
                 steps.step()
         names = (f"{part[0]}..{part[-1]}" for part in by_group(np.array(rows.task.targets), sizes))
         return Fitted(self, [one[:2] for one in fits], dict(zip(names, (notes for _, _, notes in fits))))

@@ -56,11 +56,11 @@ class Columns(Method):
     def _weights(self, x: np.ndarray, rows: Rows) -> np.ndarray:
         from sklearn.linear_model import LogisticRegression, Ridge  # a second to import
 
-        def logistic(y: np.ndarray) -> np.ndarray:
+        def logistic(y: np.ndarray, held: np.ndarray | slice = slice(None)) -> np.ndarray:
             known = np.unique(y)
             if len(known) < 2:
                 return np.vstack([np.zeros((x.shape[1], 1)), [[13.0 if known[0] else -13.0]]])
-            found = LogisticRegression(C=1 / self.strength, max_iter=1000).fit(x, y)
+            found = LogisticRegression(C=1 / self.strength, max_iter=1000).fit(x[held], y)
             return np.vstack([found.coef_.T, found.intercept_])
 
         kind, truth = rows.task.metric.kind.predicts, rows.truth.astype(float)
@@ -70,7 +70,11 @@ class Columns(Method):
         if kind == PROBABILITIES:
             return np.hstack([logistic((column > 0.5).astype(int)) for column in truth.T])
         sizes = group_sizes(rows.task.metric.sizes, truth.shape[1])
-        return np.hstack([_of_classes(part.argmax(axis=1), part.shape[1], logistic) for part in by_group(truth, sizes)])
+        made = []
+        for part in by_group(truth, sizes):
+            held = np.isfinite(part).all(axis=1)
+            made.append(_of_classes(part[held].argmax(axis=1), part.shape[1], lambda y, held=held: logistic(y, held)))
+        return np.hstack(made)
 
 
 def _of_classes(y: np.ndarray, count: int, logistic: Any) -> np.ndarray:

@@ -27,7 +27,7 @@ def screen(rows: Rows, names: tuple[str, ...]) -> tuple[Screen | None, list[str]
     constant = losses_of_constant(rows, rows.truth)
     lines, scores, words = np.full((count, rows.truth.shape[1], 2), np.nan), np.empty(count), list[str]()
     for place, member in enumerate(rows.predicted):
-        losses = metric.kind.losses(rows.truth, member, metric).mean(axis=0)
+        losses = metric.target_losses(rows.truth, member)
         before = float(losses @ normalized(metric.weights))
         if metric.kind.predicts == PROBABILITIES:
             losses = _shrink(rows, place, losses, constant, lines[place])
@@ -47,7 +47,7 @@ def screen(rows: Rows, names: tuple[str, ...]) -> tuple[Screen | None, list[str]
 def losses_of_constant(rows: Rows, truth: np.ndarray) -> np.ndarray:
     """Mean loss of each target, or group of classes, of the best constant of ``rows`` on labels ``truth``."""
     metric = rows.task.metric
-    return metric.kind.losses(truth, np.broadcast_to(constant_of(rows), truth.shape), metric).mean(axis=0)
+    return metric.target_losses(truth, np.broadcast_to(constant_of(rows), truth.shape))
 
 
 def constant_of(rows: Rows) -> np.ndarray:

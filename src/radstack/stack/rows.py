@@ -114,7 +114,7 @@ def join(members: Mapping[str, Member], index: pd.DataFrame, folds: pd.DataFrame
     is_train = np.isin(fold, sorted(common)) & ~is_test
     train = _rows({name: member.oof for name, member in members.items()}, ordered[is_train], fold[is_train], task)
     test = unseen({name: member.test for name, member in members.items()}, ordered[is_test], task)
-    if np.isnan(train.truth).any():
+    if not task.metric.usable(train.truth).all():
         raise UserError(f"the index has training rows without a label; run {command('01_make_folds')} --force")
     return train, test
 

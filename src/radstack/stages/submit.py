@@ -71,7 +71,8 @@ def prior_of(context: Context) -> dict[str, float] | None:
     if not index.exists():
         return None
     labels = pd.read_parquet(index, columns=["split", *competition.targets])
-    known = labels.loc[labels["split"] == "train", list(competition.targets)].dropna()
+    known = labels.loc[labels["split"] == "train", list(competition.targets)]
+    known = known[competition.metric.usable(known.to_numpy(float))]
     return {name: float(value) for name, value in competition.metric.constant(known).items()} if len(known) else None
 
 

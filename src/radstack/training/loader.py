@@ -133,6 +133,11 @@ def training_rows(rows: pd.DataFrame, fold: np.ndarray, scored_fold: int, keep: 
     return np.flatnonzero(usable)
 
 
+def labeled_rows(labels: np.ndarray) -> np.ndarray:
+    """Rows of ``labels`` [rows, targets] that teach something: those in which not all targets are blank, bool [rows]."""
+    return ~np.isnan(labels).all(axis=1)
+
+
 def epoch_order(sampling: Sampling, candidates: np.ndarray, rows: pd.DataFrame, seed: tuple[int, ...]) -> np.ndarray:
     """Row numbers of one epoch in order, out of ``candidates``; depends on its arguments alone.
 

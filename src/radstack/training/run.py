@@ -201,9 +201,16 @@ def epoch_batches(run: Run, epoch: int) -> list[list[tuple[int, int]]]:
     """Micro-batches of this process for one epoch."""
     experiment = run.experiment
     seed = (experiment.train.seed, run.fold, epoch)
-    candidates = loader.training_rows(run.rows, run.fold_of_row, run.fold, experiment.sampling.keep)
+    candidates = loader.training_rows(run.rows, taught(run), run.fold, experiment.sampling.keep)
     order = loader.epoch_order(experiment.sampling, candidates, run.rows, seed)
     return loader.training_batches(experiment, order, seed, *distributed())
+
+
+def taught(run: Run) -> np.ndarray:
+    """``fold_of_row``, int [rows], and -1 also where none of the run's own targets is labeled."""
+    if run.labels is not None:
+        return run.fold_of_row
+    return np.where(loader.labeled_rows(run.rows[list(run.targets)].to_numpy(np.float32)), run.fold_of_row, -1)
 
 
 def training_pictures(run: Run) -> loader.Pictures:
@@ -258,7 +265,7 @@ def held_out_file(weights: Path) -> Path:
 @torch.inference_mode()
 def held_out(run: Run, learner: Learner, batch_size: int = 64) -> dict[str, float]:
     """``loss``, the mean of the fold that is held out, and what the run's judge says of it; one view, fp32."""
-    rows = np.flatnonzero(run.fold_of_row == run.fold)
+    rows = np.flatnonzero(taught(run) == run.fold)
     net = learner.result.eval()
     losses, said = [], []
     for batch in loader.loader(training_pictures(run), loader.plain_batches(rows, batch_size), 0, False):
@@ -275,7 +282,7 @@ def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float
 
     A UserError where the recipe's loss knows no constant.
     """
-    rows = loader.training_rows(run.rows, run.fold_of_row, run.fold, run.experiment.sampling.keep)
+    rows = loader.training_rows(run.rows, taught(run), run.fold, run.experiment.sampling.keep)
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
     net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
