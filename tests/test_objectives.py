@@ -118,6 +118,16 @@ def test_overlap_by_hand():
     assert loss.item() == pytest.approx(expected, rel=1e-5) and rows.tolist() == pytest.approx([expected], rel=1e-5)
 
 
+def test_overlap_of_each_pixel_and_none_by_hand():
+    p, y = torch.tensor([[0.9, 0.2], [0.6, 0.1]]), torch.tensor([[1, 0], [1, 0]])
+    entropy = -(math.log(0.9) + math.log(0.8) + math.log(0.6) + math.log(0.9)) / 4
+    for over, expected in (("pixel", entropy - math.log((0.9 + 0.6) / 4)), ("nothing", entropy)):
+        loss, _ = objective(Jaccard(over=over), ())(p.logit()[None, None], y[None])
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(UserError, match="no area for loss.over, 'pixels'.*'pixel'"):
+        objective(Jaccard(over="pixels"), ())
+
+
 def test_overlap_is_each_pictures_own_and_least_for_the_right_mask():
     made, logits, labels = example(Jaccard())
     rows = made(logits, labels)[1]

@@ -281,17 +281,31 @@ class MaskObjective(Objective):
 class JaccardObjective(MaskObjective):
     """H - log J of each picture's logits: pixel cross-entropy less the log of the soft Jaccard index (Iglovikov 2017).
 
-    J = (sum yp + e) / (sum y + sum p - sum yp + e) over the whole picture; the per-pixel form of the paper gives the
-    background no say.
+    J = (sum yp + e) / (sum y + sum p - sum yp + e) over the whole picture. Of a pixel of background the paper's J is 0,
+    whatever is found there: the mean over pixels gives the background no say.
     """
 
     recipe: losses.Jaccard
+
+    def __init__(self, recipe: losses.Jaccard, targets: tuple[str, ...]) -> None:
+        super().__init__(recipe, targets)
+        check_name(losses.AREAS, recipe.over, "area for loss.over,")
 
     def rows(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Loss of logits [batch, 1, height, width] against masks [batch, height, width] in 0..1."""
         both, true, found = self.areas(out, labels)
         cross = functional.binary_cross_entropy_with_logits(out[:, 0].float(), labels.float(), reduction="none").mean((1, 2))
-        return cross - (both + self.recipe.smooth).log() + (true + found - both + self.recipe.smooth).log()
+        if self.recipe.over == "nothing":
+            return cross
+        union = true + found - both
+        if self.recipe.over == "pixel":
+            both, union = self._pixels(out, labels), torch.full_like(both, labels[0].numel())
+        return cross - (both + self.recipe.smooth).log() + (union + self.recipe.smooth).log()
+
+    def _pixels(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Sum of the index of each pixel, [batch]."""
+        y, p = labels.float(), self.answer(out)
+        return (y * p / (y + p - y * p + self.recipe.smooth)).sum((1, 2))
 
 
 class DiceObjective(MaskObjective):

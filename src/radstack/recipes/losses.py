@@ -3,8 +3,10 @@
 ``radstack.nets.objectives`` computes each of them in a class of the same name with ``Objective`` behind it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+from radstack.core.recipe import QUIET
 
 
 class _Numbers:
@@ -92,12 +94,19 @@ class Expectation(_Numbers):
     """Standard deviation of that Gaussian, in the target's unit."""
 
 
+AREAS = ("picture", "pixel", "nothing")
+"""What the Jaccard index of a loss is counted over."""
+
+
 @dataclass(frozen=True)
 class Jaccard(_Mask):
     """Pixel cross-entropy of a mask less the log of the soft Jaccard index: H - log J (Iglovikov 2017)."""
 
     smooth: float = 1e-7
     """Added to both areas of the Jaccard index."""
+    over: str = field(default="picture", metadata=QUIET)
+    """One of ``AREAS``: the whole ``picture``; each ``pixel``, and averaged, as Iglovikov 2017 writes it; ``nothing`` for H
+    alone."""
 
 
 @dataclass(frozen=True)
