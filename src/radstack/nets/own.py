@@ -1,7 +1,7 @@
 """Networks of the source ``radstack``: written here, published by nobody, so always trained from scratch.
 
 The functions of ``OWN`` make them: two stacks of convolutions with dense layers (with batch norm, and from before it), two
-U-Nets (skips by concatenation, and by addition), and the down half of the latter.
+U-Nets (skips by concatenation, and by addition), the down half of the latter, and a U-Net of volumes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from radstack.core.errors import UserError
 from radstack.core.registry import pick
@@ -126,12 +127,22 @@ def _vgg_block(before: int, after: int, second: int) -> nn.Sequential:
                          other, nn.ELU(inplace=True), nn.BatchNorm2d(after), nn.MaxPool2d(3, stride=2))
 
 
-def unet(channels: int, *, widths: tuple[int, ...] = (32, 64, 128, 256, 512)) -> Body:
+def unet(channels: int, *, widths: tuple[int, ...] = (32, 64, 128, 256, 512), norm: bool = True) -> Body:
     """U-Net with batch norm (Ronneberger 2015, with padding, so that the map has the picture's size).
 
     ``widths`` are the channels at full size, at half of it ...; height and width must divide by 2 for each but the first.
+    Without ``norm`` its convolutions have biases instead.
     """
-    return body_of(Unet(channels, widths), widths[0], dense=True)
+    return body_of(Unet(channels, widths, norm), widths[0], dense=True)
+
+
+def unet_volume(channels: int, *, slices: int, widths: tuple[int, ...] = (16, 32, 64, 128)) -> Body:
+    """U-Net of volumes (Çiçek 2016), with instance norm, since a batch holds few volumes (Isensee 2021).
+
+    A volume is a picture of its ``slices`` one above the other, and so is its map; the height must divide by their number.
+    ``widths`` are the channels at full size, at half of it ...; a direction with an odd number of voxels stays as it is.
+    """
+    return body_of(VolumeUnet(channels, slices, widths), widths[0], dense=True)
 
 
 def unet_sum(channels: int, *, width: int = 32, depth: int = 4, dropout: float = 0.5, growth: float = 1.0) -> Body:
@@ -171,12 +182,13 @@ def grow(width: int, depth: int, growth: float) -> tuple[int, ...]:
 class Unet(nn.Module):
     """Down by pooling, up by transposed convolutions, joined by concatenation; features at full size."""
 
-    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...], norm: bool = True) -> None:
         super().__init__()
-        self.down = nn.ModuleList(_norm_block(*pair) for pair in pairwise((channels, *widths)))
+        block = _norm_block if norm else _plain_block
+        self.down = nn.ModuleList(block(*pair) for pair in pairwise((channels, *widths)))
         upward = list(pairwise(widths[::-1]))
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, flat, 2, stride=2) for deep, flat in upward)
-        self.join = nn.ModuleList(_norm_block(2 * flat, flat) for _, flat in upward)
+        self.join = nn.ModuleList(block(2 * flat, flat) for _, flat in upward)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -237,10 +249,48 @@ class SumUnet(SumEncoder):
         return features
 
 
+class VolumeUnet(nn.Module):
+    """Down by pooling, up by repeating voxels, joined by concatenation, all in three dimensions."""
+
+    def __init__(self, channels: int, slices: int, widths: tuple[int, ...]) -> None:
+        """Make it for volumes of ``slices``."""
+        super().__init__()
+        self.slices = slices
+        self.down = nn.ModuleList(_volume_block(*pair) for pair in pairwise((channels, *widths)))
+        self.join = nn.ModuleList(_volume_block(deep + flat, flat) for deep, flat in pairwise(widths[::-1]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features [batch, widths[0], slices * height, width]; another number of slices is a UserError."""
+        if images.shape[2] % self.slices:
+            raise UserError(f"radstack/unet_volume was made for {self.slices} slices one above the other, and a height of "
+                            f"{images.shape[2]} does not divide by them; set slices in backbone.args")
+        features, kept = self.down[0](images.unflatten(2, (self.slices, -1))), []
+        for block in list(self.down)[1:]:
+            kept.append(features)
+            features = block(functional.max_pool3d(features, [2 - length % 2 for length in features.shape[2:]]))
+        for join in self.join:
+            before = kept.pop()
+            features = join(torch.cat([before, functional.interpolate(features, size=before.shape[2:])], 1))
+        return features.flatten(2, 3)
+
+
 def _norm_block(before: int, after: int) -> nn.Sequential:
     # Batch norm takes the mean away, and a bias with it.
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
                          nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+
+
+def _plain_block(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True),
+                         nn.Conv2d(after, after, 3, padding=1), nn.ReLU(inplace=True))
+
+
+def _volume_block(before: int, after: int) -> nn.Sequential:
+    def layers(channels: int) -> list[nn.Module]:
+        convolution = nn.Conv3d(channels, after, 3, padding=1, bias=False)
+        return [convolution, nn.InstanceNorm3d(after, affine=True), nn.ReLU(inplace=True)]
+
+    return nn.Sequential(*layers(before), *layers(after))
 
 
 def _elu_block(before: int, after: int, dropout: float = 0.0) -> nn.Sequential:
@@ -275,4 +325,5 @@ def body_of(net: nn.Module, width: int, pooled: Pooled = whole, cut: tuple[str, 
 
 OWN: dict[str, Callable[..., Body]] = {
     "vgg_elu": vgg_elu, "unet": unet, "unet_sum": unet_sum, "unet_sum_encoder": unet_sum_encoder, "plain": plain,
+    "unet_volume": unet_volume,
 }
