@@ -138,11 +138,11 @@ def on_cpu(one: Experiment) -> Experiment:
 def trial_size(one: Experiment) -> tuple[int, int]:
     """Height and width of a picture of at most ``SMALL`` pixels, each a multiple of 32; the recipe's own where it is small.
 
-    Networks whose layers fix the size (``radstack/plain``) keep it.
+    Networks whose layers fix the size keep it.
     """
     height, width = one.view.size
     share = math.sqrt(SMALL / (height * width))
-    if share >= 1 or one.backbone.name == "radstack/plain":
+    if share >= 1 or one.backbone.name in ("radstack/plain", "radstack/unet_volume"):
         return height, width
     return max(round(height * share / 32), 1) * 32, max(round(width * share / 32), 1) * 32
 

@@ -3,9 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from radstack.commands.past import SECONDS
 from radstack.commands.plan import make_plan
+from radstack.commands.rates import short_run
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
 from radstack.core.files import replacing, write_json, write_table, write_text
@@ -15,12 +20,13 @@ from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.recipes.stacker import Stacker
-from radstack.recipes.study import Study
+from radstack.recipes.study import MaskNetworks, Study
 from radstack.report.stage import report
-from radstack.report.studies import INKS, drawing, markdown, measured, traced, without_curves
+from radstack.report.studies import ABSENT, INKS, counted, drawing, markdown, measured, rows_of, traced, without_curves
 from radstack.running.context import Context
-from radstack.running.tables import read_rows
+from radstack.running.device import device_of
 from radstack.stages import predict, sequence, stack, train
+from radstack.stages.mask_networks import folds_of, pictures_an_epoch, score_masks, scores_artifact
 
 Studies = tuple[Study, ...]
 KINDS: dict[type, str] = {Experiment: "on_call", Sequence: "sequences", Stacker: "stackers"}
@@ -44,12 +50,15 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
         context = replace(context, options=change(context.options, held_out=True))
     for one in chosen:
         own = context_of(context, one)
-        read_rows(own)  # a UserError that says what to run first
+        rows_of(own, one)  # a UserError that says what to run first
         print(f"{one.name}: {one.title}", flush=True)
         if context.options.dry_run:
-            _plan(own)
+            _plan(own, one)
             continue
+        own = at_hand(own)
         run(own)
+        if one.masks:
+            score_masks(own, one.masks)
         if unseen := without_curves(own, one):  # trained before, and not by a study
             train.train(replace(own, options=change(own.options, only=unseen, force=True)))
         _write(own, one)
@@ -60,7 +69,9 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
 def context_of(context: Context, one: Study) -> Context:
     """The context in which the recipes of a study are known, and those that its models descend from are chosen."""
     competition = with_recipes(context.competition, one.recipes)
-    known, wanted, left = {item.name: item for item in competition.recipes}, dict[str, None](), [*one.models]
+    known, wanted = {item.name: item for item in competition.recipes}, dict[str, None]()
+    of_masks = {network.name for network in one.masks.networks} if one.masks else set()
+    left = [name for name in one.models if name not in of_masks]
     while left:
         name = left.pop(0)
         if name not in known:
@@ -87,6 +98,38 @@ def with_recipes(competition: Competition, recipes: tuple[Any, ...]) -> Competit
         models = change(models, **{field: (*getattr(models, field), recipe)})
         known[recipe.name] = recipe
     return replace(competition, models=models)
+
+
+def at_hand(context: Context) -> Context:
+    """``context`` without the networks whose published weights cannot be had, and what is built on these; says why.
+
+    Only networks that must be trained yet are asked: others have what they started from behind them.
+    """
+    lacks = lacking(replace(context, options=change(context.options, dry_run=True)))
+    absent = dict[str, str]()
+    for one in context.experiments:
+        if lacks[one.name] and (why := _absent(context, one)):
+            absent[one.name] = why
+            print(f"  {one.name}: {ABSENT}: {why}", flush=True)
+    for other in (*context.sequences, *context.stackers):  # in order: members come before what is built on them
+        if set(other.members) & set(absent):
+            absent[other.name] = ""
+    kept = tuple(name for name in context.options.only if name not in absent)
+    return replace(context, options=change(context.options, only=kept or ("",)))
+
+
+def _absent(context: Context, one: Experiment) -> str:
+    """Why the weights that a network starts from cannot be had; "" where they can, or it needs none."""
+    if not one.backbone.pretrained or one.backbone.start:
+        return ""
+    from radstack.nets.backbones import weights_of  # slow to import
+
+    options = context.options
+    try:
+        weights_of(one.backbone, Path(options.weights) if options.weights else None, options.offline)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def run(context: Context) -> None:
@@ -117,33 +160,46 @@ def _why(context: Context, artifact: Artifact) -> str:
         return str(error)
 
 
-def _plan(context: Context) -> None:
+def _plan(context: Context, one: Study) -> None:
     """Print the runs that a study needs yet, and their hours here."""
-    missing, total = lacking(context), 0.0
+    missing = lacking(context)
     hours = {line.name: line.amount for line in make_plan(context).recipes} if any(missing.values()) else {}
+    made = {}
     for name, folds in missing.items():
         recipe = context.competition.recipe(name)
         runs = len(context.folds_of(recipe)) * (recipe.train.seeds if isinstance(recipe, Experiment) else 1)
-        share = hours.get(name, math.nan) * folds / max(runs, 1)
-        total += 0.0 if math.isnan(share) else share
+        made[name] = folds, hours.get(name, math.nan) * folds / max(runs, 1)
+    made |= _mask_hours(context, one.masks) if one.masks else {}
+    for name, (folds, share) in made.items():
         print(f"  {name}: {f'{folds} runs, {share:.2f} hours' if folds else 'made'}")
-    print(f"  {sum(missing.values())} runs, {total:.2f} hours on this machine", flush=True)
+    total = sum(share for _, share in made.values() if not math.isnan(share))
+    print(f"  {sum(folds for folds, _ in made.values())} runs, {total:.2f} hours on this machine", flush=True)
+
+
+def _mask_hours(context: Context, masks: MaskNetworks) -> dict[str, tuple[int, float]]:
+    """Network of masks -> runs that it needs yet, and their hours here, of the training alone, by a short run."""
+    device, folds = torch.device(device_of(context.options.device)), folds_of(context, masks)
+    made = {}
+    for one in masks.networks:
+        runs = sum(bool(_why(context, scores_artifact(context, masks, one, fold))) for fold in folds)
+        visits = pictures_an_epoch(context, masks, one) * one.train.epochs * runs
+        made[one.name] = runs, visits / short_run(one, (), device).train / SECONDS if runs else 0.0
+    return made
 
 
 def _write(context: Context, one: Study) -> None:
     """Write ``<name>.csv``, ``_curves.csv``, ``.md``, ``.png``, and ``.json`` with the words that the page needs."""
     folder = context.paths.reports / "studies"
     table, curves = measured(context, one), traced(context, one)
-    rows = len(read_rows(context, "train")[0])
     write_table(folder / f"{one.name}.csv", table)
     if len(curves):
         write_table(folder / f"{one.name}_curves.csv", curves)
-    text = markdown(one, table, rows, context.competition.name)
+    text = markdown(one, table, counted(context, one), context.competition.name)
     write_text(folder / f"{one.name}.md", text)
     if len(table) or len(curves):
         with replacing(folder / f"{one.name}.png") as part:
             drawing(one, table, curves, INKS).savefig(part, format="png", dpi=130, facecolor="white")
     about = {"name": one.name, "title": one.title, "source": one.source, "unit": one.unit, "note": one.note,
-             "recipes": [recipe.name for recipe in one.recipes]}
+             "recipes": [recipe.name for recipe in (*one.recipes, *(one.masks.networks if one.masks else ()))]}
     write_json(folder / f"{one.name}.json", about)
     print(f"{text}  {folder / one.name}.md, .csv, .png", flush=True)

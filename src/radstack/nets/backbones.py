@@ -120,10 +120,7 @@ def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: P
     A UserError for an unknown source, model or argument, a head that does not fit a network of maps, or weights that cannot
     be had, read, trusted or fitted.
     """
-    source_name, _, model = backbone.name.partition("/")
-    source = pick(SOURCES, source_name, "source of networks")
-    check_name(source.names(), model, f"{source_name} model")
-    body = source.make(model, channels, backbone.args)
+    body = _body(backbone, channels)
     if body.dense and (head.columns or head.hidden):
         raise UserError(f"{backbone.name} answers in maps, on which {head} has no place; leave head.columns and head.hidden "
                         "empty")
@@ -132,3 +129,18 @@ def build(backbone: Backbone, outputs: int, channels: int = 3, weights_folder: P
         net.start = pretrained.load(body, backbone, weights_folder, offline)
     net.freeze(backbone.frozen)
     return net
+
+
+def weights_of(backbone: Backbone, weights_folder: Path | None = None, offline: bool = False) -> Path:
+    """The file that :func:`build` would start a pretrained network from; fetched where it is not at hand.
+
+    A UserError where it cannot be had, or the network is unknown.
+    """
+    return pretrained.find(backbone, _body(backbone, 3).origin, weights_folder, offline)
+
+
+def _body(backbone: Backbone, channels: int) -> Body:
+    source_name, _, model = backbone.name.partition("/")
+    source = pick(SOURCES, source_name, "source of networks")
+    check_name(source.names(), model, f"{source_name} model")
+    return source.make(model, channels, backbone.args)

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from radstack.core.recipe import change
 from radstack.recipes.experiment import Experiment
 
-MEASURES = ("loss", "accuracy", "balanced accuracy", "auc")
+OVERLAPS = ("dice", "jaccard")
+"""Of networks of masks: mean over cases of the overlap with the hand-made mask."""
+MEASURES = ("loss", "accuracy", "balanced accuracy", "auc", *OVERLAPS)
 """Of a cell: the competition's loss, a share of right answers in percent, the mean of that share over classes (what it is on
-rows of which each class has as many), the area under the ROC curve."""
+rows of which each class has as many), the area under the ROC curve, ``OVERLAPS``."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,27 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class MaskNetworks:
+    """Networks of masks side by side, trained on the annotated pictures as stage 02 does, each scored on the fold that it
+    never met.
+    """
+
+    step: str
+    """The step of the competition's chain whose hand-made masks they learn; no step before it may guide it."""
+    networks: tuple[Experiment, ...]
+    """Of any kind and loss. The step's own may be one: it is that of stage 02, trained once."""
+    threshold: float = 0.5
+    """Least probability of a pixel of the mask."""
+    cases: Callable[[pd.DataFrame], np.ndarray] | None = None
+    """Annotated rows -> row numbers, int [cases, pictures], of what is scored as one case, such as the slices of a volume;
+    None: each picture is a case."""
+    joined: tuple[str, ...] = ()
+    """Names of networks that see all pictures of a case at once, one above the other."""
+    folds: tuple[int, ...] = ()
+    """Those that are worked on; empty for all."""
+
+
+@dataclass(frozen=True)
 class Study:
     """A table or a figure of a source. It has cells, curves, or a table of its own; any of them together."""
 
@@ -62,6 +86,8 @@ class Study:
     table: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None = None
     """``table(training rows, index)`` -> cells that no model makes: row, column, n, value, and low, high, source where
     known."""
+    masks: MaskNetworks | None = None
+    """Networks that cells of ``OVERLAPS`` are of."""
     unit: str = ""
     """Of the cells' numbers."""
     note: str = ""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, read_table
-from radstack.recipes.study import Cell, Curve, Study
+from radstack.recipes.study import OVERLAPS, Cell, Curve, Study
 from radstack.report.blocks import Block, Heading, Plot, Section, Table, Words
 from radstack.report.plots import COLORS, figure, panels, svg
 from radstack.running.context import Context
@@ -17,9 +17,13 @@ from radstack.scoring.intervals import interval
 from radstack.scoring.metrics import class_aucs
 from radstack.scoring.task import Metric
 from radstack.stack.predictions import read_member
+from radstack.stages.decode import prepared_rows
+from radstack.stages.mask_networks import annotated_cases, read_scores
 from radstack.stages.train import weights_file
 
-COLUMNS = ("row", "column", "n", "value", "low", "high", "source")
+COLUMNS = ("row", "column", "n", "value", "low", "high", "source", "missing")
+ABSENT = "weights not at hand"
+"""Why a cell has no number: the network starts from published weights that nobody brought."""
 INKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Colors of a picture that stands alone (Okabe and Ito 2008)."""
 DRAWS = 200
@@ -29,26 +33,47 @@ DRAWS = 200
 def measured(context: Context, study: Study) -> pd.DataFrame:
     """The cells of a study with ``COLUMNS``: rows, mean, interval by patients (95 %), the source's number.
 
-    Out of fold; a model of some folds is measured on those. UserError where a model is not predicted.
+    Out of fold; a model of some folds is measured on those, and one that is not among the chosen ones has no number.
+    UserError where a model is not predicted.
     """
-    rows, _ = read_rows(context, "train")
-    made = [pd.DataFrame([_cell(context, rows, cell) for cell in study.cells], columns=list(COLUMNS))]
+    rows = rows_of(context, study)
+    made = [pd.DataFrame([_cell(context, study, rows, cell) for cell in study.cells], columns=list(COLUMNS))]
     if study.table:
         made.append(study.table(rows, read_index(context)).reindex(columns=list(COLUMNS)))
     return pd.concat([one for one in made if len(one)] or made[:1], ignore_index=True)
 
 
-def _cell(context: Context, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
+def rows_of(context: Context, study: Study) -> pd.DataFrame:
+    """The training rows that a study is of; networks of masks need no stage after 02. A UserError that says what to run."""
+    return prepared_rows(context, "train")[0] if study.masks else read_rows(context, "train")[0]
+
+
+def _cell(context: Context, study: Study, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
+    about = {"row": cell.row, "column": cell.column, "source": cell.source, "missing": ""}
+    if cell.measure in OVERLAPS:
+        return about | _overlap(context, study, cell)
+    if not set(cell.models) <= set(context.options.only):
+        return about | {"n": 0, "missing": ABSENT}
     competition = context.competition
     part = labeled(competition.metric, competition.targets, rows.query(cell.part) if cell.part else rows, cell.of)
     tables = [_told(context, model, part) for model in cell.models]
     common = part.set_index("id").loc[sorted(set.intersection(*(set(table.index) for table in tables)))]
     if not len(common):
-        return {"row": cell.row, "column": cell.column, "n": 0, "source": cell.source}
+        return about | {"n": 0, "missing": "none"}
     predicted = [table.loc[common.index].to_numpy(np.float64) for table in tables]
     measure = _auc if cell.measure == "auc" else _loss
-    return {"row": cell.row, "column": cell.column, "n": len(common), **measure(context, cell, common, predicted),
-            "source": cell.source}
+    return about | {"n": len(common), **measure(context, cell, common, predicted)}
+
+
+def _overlap(context: Context, study: Study, cell: Cell) -> dict[str, Any]:
+    """Mean Dice or Jaccard over the cases of a network of masks, with its interval by patients."""
+    assert study.masks is not None
+    name, = cell.models
+    table = read_scores(context, study.masks, name)
+    if not len(table):
+        return {"n": 0, "missing": "none"}
+    found = interval(table[cell.measure].to_numpy(), table["group"])
+    return {"n": len(table), "value": found.value, "low": found.low, "high": found.high}
 
 
 def labeled(metric: Metric, targets: tuple[str, ...], rows: pd.DataFrame, of: str) -> pd.DataFrame:
@@ -141,10 +166,8 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words(cell: dict[str, Any]) -> str:
-    if not cell["n"]:
-        return "none"
-    text = _number(cell["value"])
-    if pd.notna(cell["low"]):
+    text = str(cell["missing"]) if not cell["n"] else _number(cell["value"])
+    if cell["n"] and pd.notna(cell["low"]):
         text += f" [{_number(cell['low'])}, {_number(cell['high'])}]"
         text += f" n={int(cell['n'])}"
     return text + (f"; source {_number(cell['source'])}" if pd.notna(cell["source"]) else "")
@@ -156,11 +179,18 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
-def markdown(study: Study, table: pd.DataFrame, rows: int, name: str) -> str:
-    """The study as text: title, source, the table in the source's layout."""
+def counted(context: Context, study: Study) -> str:
+    """How many rows a study is of, in words."""
+    if study.masks:
+        return f"{annotated_cases(context, study.masks):,} annotated cases"
+    return f"{len(rows_of(context, study)):,} training rows"
+
+
+def markdown(study: Study, table: pd.DataFrame, rows: str, name: str) -> str:
+    """The study as text: title, source, the table in the source's layout; ``rows`` are :func:`counted`."""
     shown = layout(table)
     how = "; out of fold, intervals of 95 % over patients." if study.models else "."
-    lines = [f"# {study.title}", "", f"{study.source}. {name}, {rows:,} training rows"
+    lines = [f"# {study.title}", "", f"{study.source}. {name}, {rows}"
              + (f", {study.unit}" if study.unit else "") + how, ""]
     if study.note:
         lines += [study.note, ""]

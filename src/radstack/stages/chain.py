@@ -160,17 +160,22 @@ def open_scene(context: Context, rows: pd.DataFrame, fold_of_row: np.ndarray) ->
     return Scene(rows, fold_of_row, pictures, pictures[:, None][:, :0])
 
 
+def learning_scene(context: Context, chain: Chain, fold: int) -> Scene:
+    """What the chain of one fold learns and answers for: the rows that are annotated, and those of the fold."""
+    rows, fold_of_row = prepared_rows(context, "train")
+    known = np.any([step.known(rows) for step in chain.steps], axis=0)
+    wanted = (fold_of_row == fold) | known
+    return open_scene(context, rows[wanted].reset_index(drop=True), fold_of_row[wanted])
+
+
 def learn(context: Context, chain: Chain, fold: int, device: "torch.device") -> dict[str, Any]:
     """Train every network of fold ``fold`` and write what they find in its rows, :func:`found_files`.
 
     Annotated rows are answered for by networks that trained on them, so that the next network learns on slightly better
     pictures than it will meet; their masks differ by less than a pixel's edge, and fold k stays unseen by all.
     """
-    rows, fold_of_row = prepared_rows(context, "train")
-    known = np.any([step.known(rows) for step in chain.steps], axis=0)
-    wanted = (fold_of_row == fold) | known
-    scene = open_scene(context, rows[wanted].reset_index(drop=True), fold_of_row[wanted])
-    train = partial(_train, context, scene=scene, fold=fold, device=device)
+    scene = learning_scene(context, chain, fold)
+    train = partial(train_step, context, scene=scene, fold=fold, device=device)
     return _follow(chain, scene, scene.fold == fold, device, train, found_files(context.paths, fold, "train"))
 
 
@@ -229,8 +234,11 @@ def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.
             scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
 
 
-def _train(context: Context, step: Step, before: list[Path], scene: Scene, fold: int, device: "torch.device") -> Path:
-    """Train one step's network unless that is done; return its weights."""
+def train_step(context: Context, step: Step, before: list[Path], scene: Scene, fold: int, device: "torch.device") -> Path:
+    """Train one step's network on annotated rows of other folds unless that is done; return its weights.
+
+    A UserError where there are none.
+    """
     from radstack.core.say import say
     from radstack.training.distributed import same_everywhere, together
     from radstack.training.run import Run

@@ -145,11 +145,11 @@ def _dtype(experiment: Experiment, device: torch.device) -> torch.dtype:
 @torch.inference_mode()
 def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path, pictures: np.ndarray, device: torch.device,
             batch_size: int = 32) -> np.ndarray:
-    """What a localizer with trained ``weights`` says of ``pictures``, uint8 [n, side, side].
+    """What a localizer with trained ``weights`` says of ``pictures``, uint8 [n, height, width].
 
-    For a mask uint8 probability maps [n, side, side] (255 is certain), for points float32 [n, targets].
+    For a mask uint8 probability maps [n, height, width] (255 is certain), for points float32 [n, targets].
     """
-    side = pictures.shape[1]
+    size = pictures.shape[1:]
     net, judge = load_net(experiment, targets, weights, device), objective(experiment.loss, targets).to(device)
     normalize = normalizer(experiment.view.mean, experiment.view.std, device)
     dtype, made = _dtype(experiment, device), []
@@ -160,7 +160,7 @@ def predict_raw(experiment: Experiment, targets: tuple[str, ...], weights: Path,
             outputs = net(normalize(batch[:, None]).expand(-1, len(experiment.view.mean), -1, -1))
         answer = judge.answer(outputs.float())
         if experiment.loss.moves_with_picture == "mask":
-            grown = functional.interpolate(answer[:, None], size=(side, side), mode="bilinear", align_corners=False)
+            grown = functional.interpolate(answer[:, None], size=size, mode="bilinear", align_corners=False)
             answer = (grown[:, 0] * 255).round().byte()
         made.append(answer.cpu().numpy())
     return np.concatenate(made)
