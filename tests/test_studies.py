@@ -14,6 +14,8 @@ from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.folds import HoldOut, fold_hash
 from radstack.core.recipe import change
+from radstack.recipes.experiment import Backbone
+from radstack.recipes.stacker import Stacker
 from radstack.recipes.study import Cell, Curve, Study, seeds
 from radstack.report.studies import _evened, layout, logs_of, markdown, measured, section, traced, without_curves
 from radstack.running.cli import make_context
@@ -28,7 +30,11 @@ SETS = [(name, demo) for name in NAMES for demo in (False, True)]
 
 
 def wanted(name):
-    return {"ich": 8, "bone_age": 2, "knee_age": 3, "radius_ulna": 9}.get(name, 0)
+    return {"ich": 8, "bone_age": 3, "knee_age": 5, "radius_ulna": 9}.get(name, 0)
+
+
+def masks_of(study):
+    return {network.name for network in study.masks.networks} if study.masks else set()
 
 
 # -- what ships ---------------------------------------------------------------------------------------------------------
@@ -43,7 +49,7 @@ def test_every_model_of_every_study_is_a_recipe(tmp_path, name, demo):
     for one in made:
         own = context_of(context, one)
         known = {recipe.name for recipe in own.competition.recipes}
-        assert set(one.models) <= known
+        assert set(one.models) <= known | masks_of(one)
         members = {member for recipe in own.competition.recipes if recipe.name in one.models
                    for member in getattr(recipe, "members", ())}
         assert members <= set(own.options.only)  # what a stack reads is trained, too
@@ -91,7 +97,8 @@ def test_the_sources_own_protocol_scores_one_fold_and_fits_no_weights_on_it(tmp_
     assert context.paths.source == name and competition.folds.count == 2
     for one in studies(competition):
         own = context_of(context, one)
-        assert all(own.all_folds(model) == [0] for model in one.models)
+        assert all(own.all_folds(model) == [0] for model in set(one.models) - masks_of(one))
+        assert one.masks is None or one.masks.folds == (0,)
     assert not any(method_of(one).learns for one in competition.models.stackers)
     assert context.all_folds(competition.models.final) == [0]
 
@@ -157,7 +164,7 @@ def test_a_cell_is_a_mean_with_n_and_an_interval_beside_the_sources(context):
     shown = layout(table)
     assert shown.columns.tolist() == ["row", "all", "male"] and shown.loc[0, "all"].endswith("n=90; source 7.5")
     assert shown.loc[1, "male"] == ""
-    text = markdown(study, table, ROWS, "bone_age-demo")
+    text = markdown(study, table, "90 training rows", "bone_age-demo")
     assert "Someone 2000. bone_age-demo, 90 training rows, months; out of fold" in text and "| A | " in text
 
 
@@ -207,6 +214,22 @@ def test_a_study_runs_the_stages_of_what_it_has_alone(context, monkeypatch):
     assert not done
 
 
+def test_a_network_whose_weights_nobody_brought_is_left_out_and_its_cell_says_so(context, monkeypatch, capsys):
+    base = context.competition.recipe("A_regression")
+    borrowed = change(base, name="borrowed", backbone=Backbone("timm/test_resnet.r160_in1k", weights="mine.safetensors"))
+    blend = Stacker("blend", "mean", ("A_regression", "borrowed"))
+    study = Study("one", "One", "Someone", (borrowed, blend), (
+        Cell("A", "all", ("A_regression",)), Cell("borrowed", "all", ("borrowed",), 7.5), Cell("both", "all", ("blend",))))
+    done = []
+    monkeypatch.setattr(command, "run", lambda own: done.append(own.options.only))
+    command.study(context, (study,), ("one",), page=False)
+    said = capsys.readouterr().out
+    assert done == [("A_regression",)] and "borrowed: weights not at hand: the weights of timm/test_resnet" in said
+    assert "| borrowed | weights not at hand; source 7.5 |" in said and "| both | weights not at hand |" in said
+    shown = section(context.paths.reports / "studies")  # read back from the file
+    assert "weights not at hand" in str(shown.blocks[2])
+
+
 def test_class_counts_of_the_wrist_are_of_the_data_at_hand():
     made = {one.name: one for one in studies(load("radius_ulna"))}
     rows = pd.DataFrame(0.0, index=range(6), columns=list(load("radius_ulna").targets))
@@ -242,5 +265,8 @@ def test_a_dry_run_says_runs_and_hours_and_makes_nothing(context, monkeypatch, c
     said = capsys.readouterr().out
     assert "A_regression: 1 runs, 1.00 hours" in said and "B_regression: made" in said
     assert "1 runs, 1.00 hours on this machine" in said and sorted(context.paths.out.rglob("*")) == before
+    other = Study("another", "Another", "Someone", cells=(Cell("A", "all", ("A_regression",)),))
+    command.study(change(context, options__dry_run=True), (study, other), ())
+    assert "bone_age-demo, 2 studies: 1 runs, 1.00 hours" in capsys.readouterr().out, "a network of both is trained once"
     with pytest.raises(UserError, match="there is no study 'two'"):
         command.study(context, (study,), ("two",))

@@ -1,4 +1,8 @@
-"""The results table of Iglovikov et al. 2018: regions by head and sex, and a network of the whole film beside them."""
+"""The results table of Iglovikov et al. 2018: regions by head and sex, and a network of the whole film beside them; and
+their network of masks with and without its parts.
+"""
+
+from typing import Any
 
 from competitions.bone_age.experiments import HEADS, REGIONS, SEXES
 from competitions.bone_age.views import GRAY
@@ -6,7 +10,9 @@ from radstack.core.recipe import change
 from radstack.images.views import Film
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
-from radstack.recipes.study import Cell, Study
+from radstack.recipes.localizer import Chain
+from radstack.recipes.losses import Dice, Jaccard
+from radstack.recipes.study import OVERLAPS, Cell, MaskNetworks, Study
 
 SOURCE = "Iglovikov et al. 2018, results"
 TOGETHER = "A + B + C, linear"
@@ -23,12 +29,17 @@ NOTE = ("The source held 1,000 hands out, each read once; --recipes heldout does
 
 
 def studies(competition: Competition) -> tuple[Study, ...]:
-    """The results table, of the regions and heads that the competition's recipes have; and registration against none."""
+    """The results table, of the regions and heads that the competition's recipes have; registration against none; networks
+    of masks, where hands are annotated.
+    """
     names = {one.name for one in competition.recipes}
-    if "A_regression" not in names:
-        return ()
-    return (Study("results", "Results: regions, heads, sexes", SOURCE, cells=cells(names), unit=UNIT, note=NOTE),
-            registration(competition))
+    localizer, made = competition.localizer, []
+    if "A_regression" in names:
+        made += [Study("results", "Results: regions, heads, sexes", SOURCE, cells=cells(names), unit=UNIT, note=NOTE),
+                 registration(competition)]
+    if isinstance(localizer, Chain) and localizer.steps:
+        made.append(masks(localizer.steps[0].experiment, competition.models.experiments[0].folds))
+    return tuple(made)
 
 
 def cells(names: set[str]) -> tuple[Cell, ...]:
@@ -54,3 +65,22 @@ def registration(competition: Competition) -> Study:
             Cell("whole film", "both sexes", (plain.name,)))
     return Study("registration", "Registration: the same network with and without it", SOURCE, (plain,), rows,
                  unit=UNIT, note="The source says that it failed without, and names no number.")
+
+
+def masks(base: Experiment, folds: tuple[int, ...]) -> Study:
+    """The U-Net that finds the hand, without its batch norm and by other losses, on ``folds`` (all where there are none)."""
+    def other(end: str, **edits: Any) -> Experiment:
+        return change(base, name=f"{base.name}_{end}", note="", **edits)
+
+    rows = {
+        "U-Net, batch norm, H - log J": base,
+        "without batch norm": other("no_norm", backbone__args={**base.backbone.args, "norm": False}),
+        "J of each pixel, as printed": other("pixel", loss=Jaccard(over="pixel")),
+        "H alone": other("cross", loss=Jaccard(over="nothing")),
+        "Dice (later)": other("dice", loss=Dice()),
+    }
+    made = tuple(Cell(row, measure.capitalize(), (one.name,), measure=measure) for row, one in rows.items()
+                 for measure in OVERLAPS)
+    return Study("masks", "Networks that find the hand: batch norm and loss", "Iglovikov et al. 2018, segmentation",
+                 cells=made, masks=MaskNetworks(base.name, tuple(rows.values()), folds=folds), unit="overlap of the hand",
+                 note="The source names one network, the U-Net of the first row, and no number. Before clean-up.")

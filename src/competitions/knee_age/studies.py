@@ -1,9 +1,20 @@
-"""Tables of Pietz and Proeve 2018: four variants of the age network, and how eighteen slices become one age."""
+"""Tables of Pietz and Proeve 2018, four variants of the age network and how eighteen slices become one age, and of the
+thesis (Pietz 2018): which network finds the bones.
+"""
 
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from competitions.knee_age.localizer import THRESHOLD
+from competitions.knee_age.report import ARTICLE_MASKS
+from competitions.knee_age.volume import DEPTH, thinned
 from radstack.core.recipe import change
+from radstack.images.views import Whole
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Backbone, Experiment
-from radstack.recipes.study import Cell, Study
+from radstack.recipes.study import Cell, MaskNetworks, Study
 
 SOURCE = "Pietz and Proeve 2018"
 UNIT = "mean absolute error, years"
@@ -13,6 +24,13 @@ NOTEBOOK = {"a slice": 0.731, "a person": 0.485}
 """The notebook's, both of test; the standard error of its 14 persons is .085."""
 RULES = {"mean": "mean of the slices", "weights": "weights by slice", "inner": "outer slices dropped",
          "forest": "random forest", "extra_trees": "extra trees", "attention": "attention (later)"}
+THESIS = "Pietz 2018 (thesis)"
+MODELS = {"A": (32, 1.0), "B": (16, 1.5), "C": (48, 1.0), "D": (8, 2.0), "E": (32, 1.5)}
+"""The thesis's networks: channels at full size, and how they grow with each halving. A is the one of stage 02."""
+UNET = 64
+"""Channels of the U-Net at full size; they double with each halving, 31 M parameters in all."""
+VOLUMES = (16, 32, 64, 128)
+"""Channels of the network of volumes at full size and after each halving."""
 
 
 def studies(competition: Competition) -> tuple[Study, ...]:
@@ -30,6 +48,8 @@ def studies(competition: Competition) -> tuple[Study, ...]:
                   note="The article names a slice of validation and a person of test, the notebook test alone."),
             Study("rules", "One age of eighteen slices", SOURCE, cells=rules, unit=UNIT,
                   note="Each is fitted on the other folds.")]
+    bones: Experiment = competition.localizer.networks[0]
+    made += [networks(bones, competition.phantoms is not None), volumes(bones, competition.phantoms is not None)]
     return (*made, *([] if competition.phantoms else [imagenet(ours)]))
 
 
@@ -39,3 +59,51 @@ def imagenet(ours: Experiment) -> Study:
                  optim__lr=1e-4, note="VGG16 from ImageNet on the masked slice; the source says that it does not learn")
     cells = (Cell("encoder of the bone network", "years", (ours.name,)), Cell("VGG16, ImageNet", "years", (vgg.name,)))
     return Study("imagenet", "VGG16 from ImageNet", SOURCE, (vgg,), cells, unit=UNIT, note="Of single slices.")
+
+
+def slices(rows: pd.DataFrame) -> np.ndarray:
+    """Row numbers of the slices that a network of volumes sees of each volume, int [volumes, 24]."""
+    numbers = [own.sort_values("position").index.to_numpy() for _, own in rows.groupby("series", sort=False)]
+    return np.stack([own[thinned(len(own))] for own in numbers])
+
+
+def networks(base: Experiment, phantoms: bool) -> Study:
+    """Models A to E and a U-Net, for all bones as one."""
+    args = base.backbone.args
+    share, depth = args.get("width", 32) / MODELS["A"][0], args.get("depth", 4)
+    own = [base if name == "A" else change(base, name=f"{base.name}_{name}", note=f"model {name} of the thesis",
+                                           backbone__args={**args, "width": round(width * share), "growth": growth})
+           for name, (width, growth) in MODELS.items()]
+    widths = tuple(round(UNET * share) * 2**level for level in range(depth + 1))
+    own.append(change(base, name=f"{base.name}_unet", backbone=change(base.backbone, name="radstack/unet",
+                                                                      args={"widths": widths}),
+                      note="U-Net with batch norm, as many levels as model A"))
+    titles = [f"{name}: {round(width * share)} channels, x {growth:g}" for name, (width, growth) in MODELS.items()]
+    return compared("networks", "Networks that find the bones: models A to E, U-Net", base,
+                    dict(zip([*titles, f"U-Net: {widths[0]} channels, x 2"], own)), phantoms)
+
+
+def volumes(base: Experiment, phantoms: bool) -> Study:
+    """Slice by slice against whole volumes."""
+    share, side = base.backbone.args.get("width", 32) / MODELS["A"][0], base.view.size[1]
+    deep = change(base, name=f"{base.name}_3d", view=Whole((DEPTH * side, side), base.view.mean, base.view.std),
+                  backbone=change(base.backbone, name="radstack/unet_volume",
+                                  args={"slices": DEPTH, "widths": tuple(round(width * share) for width in VOLUMES)}),
+                  optim=change(base.optim, lr=1e-3, clip_norm=1.0), train__batch_size=2, train__channels_last=False,
+                  note="a 3-D U-Net on 24 slices at once, every second one of 41 (Pietz 2018)")
+    return compared("volumes", "Bones slice by slice (2-D) and in whole volumes (3-D)", base,
+                    {"2-D, model A": base, "3-D U-Net": deep}, phantoms, joined=(deep.name,))
+
+
+def compared(name: str, title: str, base: Experiment, own: dict[str, Experiment], phantoms: bool,
+             joined: tuple[str, ...] = ()) -> Study:
+    """A study of networks of all bones, by row; the thesis's number is that of model A."""
+    known: dict[str, Any] = dict(zip(("dice", "jaccard"), ARTICLE_MASKS["bone"]))
+    cells = tuple(Cell(row, measure.capitalize(), (one.name,), known[measure] if one == base else float("nan"),
+                       measure=measure) for row, one in own.items() for measure in known)
+    note = ("A case is a volume: 24 of its slices, every second one of 41, all pixels together. The thesis scored 10 test "
+            "volumes, and draws the others' numbers without naming them.")
+    if phantoms:
+        note += " Phantoms: three eighths of the channels, small slices, few epochs."
+    masks = MaskNetworks(base.name, tuple(own.values()), THRESHOLD, slices, joined)
+    return Study(name, title, THESIS, cells=cells, masks=masks, unit="overlap of the bones' mask", note=note)

@@ -26,6 +26,8 @@ CENTRAL = 18
 """Slices an age is read from; the outer ones show no bone."""
 MATRIX = {24: 4, 41: 12}
 """Slices of a source's volume and the first central one: 4..-2 of 24 (Jopp), 12..-11 of 41 (Epi)."""
+DEPTH, THICK = 24, 32
+"""Slices that a network of volumes sees, and how many are so many that it sees every second one."""
 FEWEST, MOST = 19, 48
 """Slices of a volume of these protocols; the sources have 20, 24, 26 and 41."""
 
@@ -124,6 +126,16 @@ def central(count: int) -> np.ndarray:
         raise Unreadable("slice-count", f"{count} slices, not {FEWEST}..{MOST}")
     nominal = min(MATRIX, key=lambda slices: abs(slices - count))
     return np.arange(CENTRAL) + MATRIX[nominal] + (count - nominal) // 2
+
+
+def thinned(count: int) -> np.ndarray:
+    """Numbers of the ``DEPTH`` slices that a network of volumes sees of a volume of ``count``, int64 [24].
+
+    All of 24, and every second one of 41, as in Pietz 2018; beyond the ends the last slice is repeated.
+    """
+    every = 2 if count > THICK else 1
+    numbers = np.floor((count - 1) / 2 + every * (np.arange(DEPTH) - (DEPTH - 1) / 2))
+    return np.clip(numbers, 0, count - 1).astype(np.int64)
 
 
 def decode_mask(labels: np.ndarray) -> np.ndarray:
