@@ -1,6 +1,8 @@
 """Pretrained weights: found, checked, read without running code, fitted whole; never a silent random start."""
 
 import hashlib
+import json
+import math
 import pickle
 
 import pytest
@@ -237,3 +239,39 @@ def test_what_does_not_fit_is_named(tmp_path, state):
         save_file(wrong, tmp_path / FILE)
         with pytest.raises(UserError, match=says):
             start(tmp_path)
+
+
+def test_vgg16_of_imagenet_is_read_whole_from_a_local_file(tmp_path):
+    """The file has the names, shapes and size (528 MB) of the published one, as a sparse file of zeros but for two layers:
+    what is proved is that such a file loads.
+    """
+    import torchvision
+
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in torchvision.models.vgg16().state_dict().items()}
+    drawn = {"features.0.weight": torch.randn(64, 3, 3, 3), "classifier.3.bias": torch.randn(4096)}
+    size = sparse_file(tmp_path / "vgg16.safetensors", shapes, drawn)
+    assert size > 553e6 and (tmp_path / "vgg16.safetensors").stat().st_blocks * 512 < 2**20
+    net = start(tmp_path, channels=1, name="torchvision/vgg16", weights="vgg16.safetensors")
+    own = net.body.state_dict()
+    torch.testing.assert_close(own["features.0.weight"], drawn["features.0.weight"].sum(1, keepdim=True))
+    torch.testing.assert_close(own["classifier.3.bias"], drawn["classifier.3.bias"])
+    assert not own["classifier.0.weight"].any() and net.width == 4096
+    assert "dropped classifier.6." in net.start and "adapted from 3 to 1 channels" in net.start
+
+
+def sparse_file(path, shapes, values):
+    """A safetensors file of float32 zeros but for ``values``; its bytes. What is 0 takes no space on the disk."""
+    entries, end = {}, 0
+    for key, shape in shapes.items():
+        entries[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [end, end + 4 * math.prod(shape)]}
+        end += 4 * math.prod(shape)
+    head = json.dumps(entries).encode()
+    head += b" " * (-len(head) % 8)
+    with path.open("wb") as handle:
+        handle.write(len(head).to_bytes(8, "little") + head)
+        for key, value in values.items():
+            handle.seek(8 + len(head) + entries[key]["data_offsets"][0])
+            handle.write(value.numpy().tobytes())
+        handle.truncate(8 + len(head) + end)
+    return path.stat().st_size
