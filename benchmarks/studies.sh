@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Every table and figure of the four sources on phantoms, of the demos' size:  bash benchmarks/studies.sh [competition ...]
-# What is made is kept, so a killed one goes on where it was. Each competition first says its runs and hours on this machine.
-# Nearly all of them are radius_ulna's sixty networks of three folds; the other three retrain almost nothing.
+# What is made is kept, so a killed one goes on where it was. Each competition first says its runs and hours on this machine,
+# study by study and in all (--dry-run). Most are radius_ulna's sixty networks of three folds; then the networks of masks of
+# knee_age (seven) and bone_age (five); the rest is what the demos left.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source setup.sh

@@ -29,6 +29,8 @@ from radstack.stages import predict, sequence, stack, train
 from radstack.stages.mask_networks import folds_of, pictures_an_epoch, score_masks, scores_artifact
 
 Studies = tuple[Study, ...]
+Share = tuple[int, float]
+"""Runs that a network needs yet, and their hours."""
 KINDS: dict[type, str] = {Experiment: "on_call", Sequence: "sequences", Stacker: "stackers"}
 """Kind of a recipe -> where a study's own stand in a competition's models: they run when a study names them."""
 
@@ -48,12 +50,13 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
     chosen = [pick(known, name, "study") for name in names] or list(studies)
     if any(one.curves for one in studies):  # another study may draw what this one trains
         context = replace(context, options=change(context.options, held_out=True))
+    planned = dict[str, Share]()
     for one in chosen:
         own = context_of(context, one)
         rows_of(own, one)  # a UserError that says what to run first
         print(f"{one.name}: {one.title}", flush=True)
         if context.options.dry_run:
-            _plan(own, one)
+            planned |= _plan(own, one)
             continue
         own = at_hand(own)
         run(own)
@@ -62,6 +65,8 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
         if unseen := without_curves(own, one):  # trained before, and not by a study
             train.train(replace(own, options=change(own.options, only=unseen, force=True)))
         _write(own, one)
+    if context.options.dry_run and len(chosen) > 1:
+        print(f"{context.competition.name}, {len(chosen)} studies: {_summed(planned)}", flush=True)
     if page and not context.options.dry_run and (context.paths.reports / "index.html").exists():
         report(replace(context, options=change(context.options, only=(), force=False)))
 
@@ -160,11 +165,11 @@ def _why(context: Context, artifact: Artifact) -> str:
         return str(error)
 
 
-def _plan(context: Context, one: Study) -> None:
-    """Print the runs that a study needs yet, and their hours here."""
+def _plan(context: Context, one: Study) -> dict[str, Share]:
+    """Print the runs that a study needs yet, and their hours here; network -> these."""
     missing = lacking(context)
     hours = {line.name: line.amount for line in make_plan(context).recipes} if any(missing.values()) else {}
-    made = {}
+    made = dict[str, Share]()
     for name, folds in missing.items():
         recipe = context.competition.recipe(name)
         runs = len(context.folds_of(recipe)) * (recipe.train.seeds if isinstance(recipe, Experiment) else 1)
@@ -172,18 +177,25 @@ def _plan(context: Context, one: Study) -> None:
     made |= _mask_hours(context, one.masks) if one.masks else {}
     for name, (folds, share) in made.items():
         print(f"  {name}: {f'{folds} runs, {share:.2f} hours' if folds else 'made'}")
+    print(f"  {_summed(made)}", flush=True)
+    return made
+
+
+def _summed(made: dict[str, Share]) -> str:
     total = sum(share for _, share in made.values() if not math.isnan(share))
-    print(f"  {sum(folds for folds, _ in made.values())} runs, {total:.2f} hours on this machine", flush=True)
+    return f"{sum(folds for folds, _ in made.values())} runs, {total:.2f} hours on this machine"
 
 
-def _mask_hours(context: Context, masks: MaskNetworks) -> dict[str, tuple[int, float]]:
+def _mask_hours(context: Context, masks: MaskNetworks) -> dict[str, Share]:
     """Network of masks -> runs that it needs yet, and their hours here, of the training alone, by a short run."""
     device, folds = torch.device(device_of(context.options.device)), folds_of(context, masks)
     made = {}
     for one in masks.networks:
-        runs = sum(bool(_why(context, scores_artifact(context, masks, one, fold))) for fold in folds)
-        visits = pictures_an_epoch(context, masks, one) * one.train.epochs * runs
-        made[one.name] = runs, visits / short_run(one, (), device).train / SECONDS if runs else 0.0
+        left = [fold for fold in folds if _why(context, scores_artifact(context, masks, one, fold))]
+        # What is trained, such as by stage 02, is only scored, in seconds.
+        untrained = sum(not (context.paths.weights / one.name / f"fold{fold}.safetensors").exists() for fold in left)
+        visits = pictures_an_epoch(context, masks, one) * one.train.epochs * untrained
+        made[one.name] = len(left), visits / short_run(one, (), device).train / SECONDS if untrained else 0.0
     return made
 
 
