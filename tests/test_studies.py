@@ -239,6 +239,8 @@ def test_class_counts_of_the_wrist_are_of_the_data_at_hand():
     table = made["table2"].table(rows, rows)
     counts = table[table["row"] == "pictures"].set_index("column")["value"]
     assert counts.tolist() == [2, 3, 1] and table["value"].max() == 15
+    none = made["table2"].table(rows.iloc[:0], rows).assign(low=np.nan)
+    assert set(layout(none).iloc[0, 1:].str[:4]) == {"none"}
 
 
 def test_the_judge_of_a_run_writes_a_line_an_epoch_and_changes_no_weight(tmp_path):

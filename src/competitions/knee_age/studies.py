@@ -48,8 +48,9 @@ def studies(competition: Competition) -> tuple[Study, ...]:
                   note="The article names a slice of validation and a person of test, the notebook test alone."),
             Study("rules", "One age of eighteen slices", SOURCE, cells=rules, unit=UNIT,
                   note="Each is fitted on the other folds.")]
-    bones: Experiment = competition.localizer.networks[0]
-    made += [networks(bones, competition.phantoms is not None), volumes(bones, competition.phantoms is not None)]
+    bones, small = competition.localizer.networks[0], competition.phantoms is not None
+    assert isinstance(bones, Experiment)
+    made += [networks(bones, small), volumes(bones, small)]
     return (*made, *([] if competition.phantoms else [imagenet(ours)]))
 
 
@@ -89,7 +90,7 @@ def volumes(base: Experiment, phantoms: bool) -> Study:
     deep = change(base, name=f"{base.name}_3d", view=Whole((DEPTH * side, side), base.view.mean, base.view.std),
                   backbone=change(base.backbone, name="radstack/unet_volume",
                                   args={"slices": DEPTH, "widths": tuple(round(width * share) for width in VOLUMES)}),
-                  optim=change(base.optim, lr=1e-3, clip_norm=1.0), train__batch_size=2, train__channels_last=False,
+                  optim=change(base.optim, clip_norm=1.0), train__batch_size=2, train__channels_last=False,
                   note="a 3-D U-Net on 24 slices at once, every second one of 41 (Pietz 2018)")
     return compared("volumes", "Bones slice by slice (2-D) and in whole volumes (3-D)", base,
                     {"2-D, model A": base, "3-D U-Net": deep}, phantoms, joined=(deep.name,))

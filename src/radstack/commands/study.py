@@ -116,7 +116,8 @@ def at_hand(context: Context) -> Context:
         if lacks[one.name] and (why := _absent(context, one)):
             absent[one.name] = why
             print(f"  {one.name}: {ABSENT}: {why}", flush=True)
-    for other in (*context.sequences, *context.stackers):  # in order: members come before what is built on them
+    built: list[Any] = [*context.sequences, *context.stackers]
+    for other in built:  # in order: members come before what is built on them
         if set(other.members) & set(absent):
             absent[other.name] = ""
     kept = tuple(name for name in context.options.only if name not in absent)

@@ -59,7 +59,7 @@ def _cell(context: Context, study: Study, rows: pd.DataFrame, cell: Cell) -> dic
     tables = [_told(context, model, part) for model in cell.models]
     common = part.set_index("id").loc[sorted(set.intersection(*(set(table.index) for table in tables)))]
     if not len(common):
-        return about | {"n": 0, "missing": "none"}
+        return about | {"n": 0}
     predicted = [table.loc[common.index].to_numpy(np.float64) for table in tables]
     measure = _auc if cell.measure == "auc" else _loss
     return about | {"n": len(common), **measure(context, cell, common, predicted)}
@@ -71,7 +71,7 @@ def _overlap(context: Context, study: Study, cell: Cell) -> dict[str, Any]:
     name, = cell.models
     table = read_scores(context, study.masks, name)
     if not len(table):
-        return {"n": 0, "missing": "none"}
+        return {"n": 0}
     found = interval(table[cell.measure].to_numpy(), table["group"])
     return {"n": len(table), "value": found.value, "low": found.low, "high": found.high}
 
@@ -166,7 +166,8 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words(cell: dict[str, Any]) -> str:
-    text = str(cell["missing"]) if not cell["n"] else _number(cell["value"])
+    missing = cell.get("missing")  # not in tables of before, and no text in those that no model makes
+    text = _number(cell["value"]) if cell["n"] else missing if isinstance(missing, str) and missing else "none"
     if cell["n"] and pd.notna(cell["low"]):
         text += f" [{_number(cell['low'])}, {_number(cell['high'])}]"
         text += f" n={int(cell['n'])}"
