@@ -1,6 +1,6 @@
 # Sourced by run_all.sh, run_tests.sh and .ci/run: makes .venv from the lock, or finds that it is there.
-# RADSTACK_LOCK names another lock, such as requirements-cpu.txt on a machine without CUDA.
-lock=${RADSTACK_LOCK:-requirements.txt}
+# RADSTACK_LOCK names another lock, such as requirements-cpu.txt on a machine without CUDA. Where RADSTACK_TOOLS is set, as
+# the tests set it, the tools of development are put beside it.
 
 # uv installs the lock several times faster than pip. It does not read pip's configuration, so the indexes named there go along.
 lock_by_uv() {
@@ -19,13 +19,18 @@ digest() {  # macOS has the second; where there is neither, Python says the same
     "${PYTHON:-python3}" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "", "-")' "$lock"
 }
 
-stamp=.venv/requirements.sha256
-if [ ! -x .venv/bin/python ] || [ "$(digest)" != "$(cat "$stamp" 2> /dev/null)" ]; then
-  echo "installing the lock into .venv (a few minutes, once)"
+installed() {  # the lock $1, unless the stamp called $2 says that it is
+  local lock=$1 stamp=.venv/$2.sha256
+  [ -x .venv/bin/python ] && [ "$(digest)" = "$(cat "$stamp" 2> /dev/null)" ] && return
+  echo "installing $lock into .venv (a few minutes, once)"
   "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")' &&
   "${PYTHON:-python3}" -m venv .venv &&
   export PIP_DISABLE_PIP_VERSION_CHECK=1 &&
   { lock_by_uv || { echo "uv cannot install it here, so pip does: slower"; .venv/bin/python -m pip install --quiet -r "$lock"; }; } &&
-  digest > "$stamp" || return 1
-fi
+  digest > "$stamp"
+}
+
+# All locks of what runs share a stamp: one is installed over another.
+installed "${RADSTACK_LOCK:-requirements.txt}" requirements || return 1
+[ -z "${RADSTACK_TOOLS:-}" ] || installed requirements-dev.txt requirements-dev || return 1
 export PATH="$PWD/.venv/bin:$PATH"

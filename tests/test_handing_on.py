@@ -50,13 +50,56 @@ def test_the_lock_without_cuda_is_the_lock_without_cuda():
     text = (ROOT / "requirements-cpu.txt").read_text()
     assert text == without_cuda()
     assert re.search(r"(?m)^torch==", text) and not re.search(r"(?m)^(nvidia|triton)", text)
-    assert len(text.splitlines()) > 100
+    assert len(text.splitlines()) > 80
 
 
 def test_setup_takes_the_lock_that_is_named_and_lists_no_other():
     text = (ROOT / "setup.sh").read_text()
     is_shell(text)
-    assert "lock=${RADSTACK_LOCK:-requirements.txt}" in text and text.count("requirements.txt") == 1
+    assert "${RADSTACK_LOCK:-requirements.txt}" in text and text.count("requirements.txt") == 1
+
+
+def test_the_tools_lock_holds_the_versions_of_what_runs_and_what_runs_holds_no_tools():
+    work, tools = (dict(line.split("==", 1) for line in (ROOT / f"requirements{kind}.txt").read_text().splitlines()
+                        if not line.startswith("#")) for kind in ("", "-dev"))
+    direct = re.findall(r"(?m)^[a-z-]+", (ROOT / "requirements-dev.in").read_text().split("-c requirements.txt\n")[1])
+    assert {"ruff", "mypy", "pytest", "pytest-xdist", "nbmake", "ipykernel", "playwright"} == set(direct) <= set(tools)
+    assert not set(direct) & set(work)
+    assert all(work.get(name, version) == version for name, version in tools.items())
+
+
+@pytest.fixture
+def place(tmp_path):
+    """setup.sh with locks, beside programs that only write down what they were called with."""
+    shutil.copy(ROOT / "setup.sh", tmp_path)
+    for lock in ("requirements.txt", "requirements-dev.txt"):
+        (tmp_path / lock).write_text(f"{lock}==1\n")
+    python = "#!/bin/sh\ncase \"$*\" in '-m venv .venv') mkdir -p .venv/bin; cp bin/python3 .venv/bin/python;; esac\n"
+    (tmp_path / "bin").mkdir()
+    for name, text in (("python3", python), ("uv", "#!/bin/sh\nfor last; do :; done; echo \"$last\" >> installed\n")):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+def installed(place: Path, **tools: str) -> list[str]:
+    """The locks that setup.sh installs."""
+    (place / "installed").write_text("")
+    subprocess.run(["bash", "-euc", "source setup.sh"], cwd=place, check=True, capture_output=True,
+                   env={"PATH": f"{place / 'bin'}:/usr/bin:/bin", **tools})
+    return (place / "installed").read_text().split()
+
+
+def test_setup_installs_each_lock_once_and_again_when_it_has_changed(place):
+    assert installed(place) == ["requirements.txt"] and installed(place) == []
+    assert installed(place, RADSTACK_TOOLS="1") == ["requirements-dev.txt"]
+    assert installed(place, RADSTACK_TOOLS="1") == [] == installed(place)
+    (place / "requirements-dev.txt").write_text("another==2\n")
+    assert installed(place) == [] and installed(place, RADSTACK_TOOLS="1") == ["requirements-dev.txt"]
+    (place / "requirements.txt").write_text("another==2\n")
+    assert installed(place, RADSTACK_TOOLS="1") == ["requirements.txt"]
+    (place / "small.txt").write_text("small==1\n")
+    assert installed(place, RADSTACK_LOCK="small.txt") == ["small.txt"] and installed(place) == ["requirements.txt"]
 
 
 def test_the_dockerfile_has_known_instructions_and_copies_what_is_there():

@@ -246,6 +246,26 @@ def test_every_series_is_in_an_epoch_exactly_once_in_buckets_of_like_length():
     assert any((a != b).any() for a, b in zip(batches, other))
 
 
+def test_what_is_predicted_goes_in_batches_of_like_length_each_series_once():
+    count = np.random.default_rng(0).integers(20, 60, 500)
+    picks = whole(np.cumsum(count) - count, np.cumsum(count))
+    batches = list(train.alike(picks))
+    assert sorted(np.concatenate([batch.first for batch in batches])) == picks.first.tolist()
+    assert 1 - count.sum() / sum(len(batch) * batch.count.max() for batch in batches) < 0.05
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_batches_of_like_length_predict_and_score_as_series_alone(kind, monkeypatch):
+    recipe, arrays = change(BASE, model=TINY[kind]), made()
+    held = np.arange(len(arrays.start)) % 2 == 0
+    held &= arrays.fold[arrays.start] >= 0
+    trainer = Trainer(recipe, arrays, 0, (1.0, 1.0), CPU, ~held & (arrays.fold[arrays.start] >= 0), held)
+    together = trainer.predict(lambda **_: None), trainer.held_loss()
+    monkeypatch.setattr(train, "PREDICT_SERIES", 1)
+    np.testing.assert_allclose(trainer.predict(lambda **_: None), together[0], atol=1e-6)
+    assert trainer.held_loss() == pytest.approx(together[1], rel=1e-6)
+
+
 def test_epochs_are_a_function_of_seed_fold_and_epoch():
     recipe = change(BASE, crop=5, reverse=0.5, every_second=0.5)
     arrays = made()

@@ -40,20 +40,15 @@ def environment(demo: bool) -> list[Check]:
             *gpus(demo), cores(), memory(), *shared_memory()]
 
 
-def needs(file: Path) -> dict[str, tuple[str, bool]]:
-    """Package -> its line of ``requirements.in``, and whether the stages need it (not those below ``# development``)."""
-    lines, found, work = file.read_text(encoding="utf-8").splitlines(), {}, True
-    for line in lines:
-        work = work and line.strip() != "# development"
-        text = line.partition("#")[0].strip()
-        if text:
-            found[re.split(r"[<>=!~; \[]", text)[0]] = (text, work)
-    return found
+def needs(file: Path) -> dict[str, str]:
+    """Package -> its line of ``requirements.in``, which holds what the stages need."""
+    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return {re.split(r"[<>=!~; \[]", line)[0]: line for line in lines if line}
 
 
 def absent(file: Path = ROOT / "requirements.in") -> list[str]:
     """The stages' direct needs that are not installed."""
-    return [name for name, (_, work) in needs(file).items() if work and not _version(name)]
+    return [name for name in needs(file) if not _version(name)]
 
 
 def packages(root: Path) -> list[Check]:
@@ -62,12 +57,12 @@ def packages(root: Path) -> list[Check]:
     from packaging.version import Version
 
     lock, good, lines = locked(root / "requirements.txt"), [], []
-    for name, (text, work) in needs(root / "requirements.in").items():
-        version, wanted, bad = _version(name), lock.get(canonical(name), ""), MISSING if work else WARN
+    for name, text in needs(root / "requirements.in").items():
+        version, wanted = _version(name), lock.get(canonical(name), "")
         if not version:
-            lines.append(Check(bad, name, f"is not installed; {INSTALL}"))
+            lines.append(Check(MISSING, name, f"is not installed; {INSTALL}"))
         elif not Requirement(text).specifier.contains(version, prereleases=True):
-            lines.append(Check(bad, name, f"{version} does not fit {text}; {INSTALL}"))
+            lines.append(Check(MISSING, name, f"{version} does not fit {text}; {INSTALL}"))
         elif Version(version).public != wanted:
             lines.append(Check(WARN, name, f"{version}, the lock has {wanted or 'none'}; scores may differ; {INSTALL}"))
         else:

@@ -230,8 +230,8 @@ class Trainer(Trainable):
         """Mean loss over the series to predict, as the weights are."""
         self.model.eval()
         total, count = 0.0, 0
-        for at in range(0, len(self.wanted_picks), PREDICT_SERIES):
-            batch = self.feed.batch(self.wanted_picks[np.arange(at, min(at + PREDICT_SERIES, len(self.wanted_picks)))])
+        for picks in alike(self.wanted_picks):
+            batch = self.feed.batch(picks)
             with self.amp:
                 outputs = self.model(batch)
             rows = int((batch.rows >= 0).sum())
@@ -301,6 +301,12 @@ def autocast(precision: str, device: torch.device) -> torch.amp.autocast:
     return torch.amp.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
+def alike(picks: Picks) -> Iterator[Picks]:
+    """The series in batches of ``PREDICT_SERIES`` of about equal length, so that little is padded; each exactly once."""
+    order = np.argsort(picks.count, kind="stable")
+    return (picks[order[at : at + PREDICT_SERIES]] for at in range(0, len(order), PREDICT_SERIES))
+
+
 @torch.inference_mode()
 def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast, reverse: bool,
             answer: Answer = torch.sigmoid, tell: Tell = lambda *_, **__: None) -> np.ndarray:
@@ -311,9 +317,7 @@ def predict(model: nn.Module, feed: Feed, picks: Picks, amp: torch.amp.autocast,
     """
     model.eval()
     out = np.full(feed.labels.shape, np.nan, np.float32)
-    order = np.argsort(picks.count, kind="stable")  # series of about equal length share a batch
-    for at in range(0, len(order), PREDICT_SERIES):
-        chosen = picks[order[at : at + PREDICT_SERIES]]
+    for chosen in alike(picks):
         for read in (chosen, chosen.reversed()) if reverse else (chosen,):
             batch = feed.batch(read)
             with amp:
