@@ -24,6 +24,7 @@ from competitions.bone_age.localizer import (
     write_boxes,
 )
 from competitions.bone_age.report import STAGES, strata
+from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.images.radiograph import prepare
 from radstack.images.shards import Shards, shard_path, write_shard
@@ -204,7 +205,7 @@ def test_full_recipes_can_be_called_on_the_demo_and_names_are_never_shared():
     for recipe in full.values():
         read = recipe.view.reader(lambda shard, slot: cache[slot], pd.DataFrame({"shard": [0], "slot": [0]}))
         assert read(0).shape == (*recipe.view.size, len(recipe.view.mean))
-    with pytest.raises(ValueError, match="two recipes called A_regression"):
+    with pytest.raises(UserError, match="two recipes called A_regression"):
         change(demo, models__on_call=(change(demo.models.on_call[0], name="A_regression"),))
 
 

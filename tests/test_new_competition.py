@@ -18,6 +18,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from radstack.commands.new_competition import new_competition
 from radstack.commands.own.looking import Wish
+from radstack.commands.own.options import COMPETITIONS
 from radstack.core.errors import UserError
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Sampling
@@ -324,6 +325,16 @@ def test_near_duplicates_stay_together_where_no_column_names_the_patient(tmp_pat
     rows = pd.concat([plan.train[["id", "group"]], plan.test[["id", "group"]]])
     assert rows["group"].nunique() == 12 and (rows.groupby("group")["id"].nunique() == 2).all()
     assert any("no column says whose" in line for line in plan.lines)
+
+
+def test_it_writes_where_the_stages_look_and_says_what_comes_next(tmp_path, capsys):
+    assert (COMPETITIONS / "ich" / "__init__.py").is_file()
+    table_of(tmp_path)
+    asked = wish(tmp_path)
+    new_competition(asked, ())
+    said = capsys.readouterr().out
+    assert f"wrote       {asked.folder / '__init__.py'}" in said and f"bash run_all.sh {asked.name} --recipes small" in said
+    assert "held_out.csv, which nobody trains on" in said
 
 
 STAGES = [path.stem for path in sorted((Path(__file__).parents[1] / "src").glob("0[0-9]_*.py"))]

@@ -261,3 +261,11 @@ def test_points_on_maps_refuse_an_odd_number_of_coordinates_and_other_shapes():
         objective(HeatMaps(), ("x", "y", "z"))
     with pytest.raises(UserError, match="the network gives"):
         objective(HeatMaps(), ("x", "y"))(torch.zeros(2, 3, 8, 8), torch.zeros(2, 2))
+
+
+def test_a_loss_without_an_objective_says_where_to_add_one():
+    class Mine(BinaryCrossEntropy):
+        """A loss of one's own."""
+
+    with pytest.raises(UserError, match="loss Mine has no objective; add it to OBJECTIVES"):
+        objective(Mine(), ("finding",))

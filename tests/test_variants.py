@@ -19,7 +19,7 @@ from radstack.running.context import Options, add_variant, variants_file
 from radstack.running.tasks import Task, make_all
 from radstack.stages import train as stage
 from radstack.stages.sequence import lessons_of
-from radstack.stages.stack import stack_folds
+from radstack.stages.stack import applied_artifact, fitted_artifact, stack_folds
 from radstack.stages.train import weights_file
 from radstack.training.tryout import try_out
 
@@ -243,3 +243,18 @@ def test_only_takes_patterns_and_groups(tmp_path):
 def test_a_dry_run_records_no_variant(tmp_path):
     context = opened(tmp_path, "--only", "resnet", "--set", "optim.lr=1e-3", "--name", "mine", "--dry-run")
     assert [one.name for one in context.experiments] == ["mine"] and not variants_file(context.paths).exists()
+
+
+@pytest.mark.parametrize("of", [fitted_artifact, applied_artifact])
+def test_an_edit_of_a_stacking_method_makes_fits_and_answers_anew(of, tmp_path, monkeypatch):
+    context = context_in(tmp_path)
+    stacker = context.competition.models.stackers[0]
+    before = of(context, stacker).facts
+    monkeypatch.setattr("radstack.stages.stack.code_digest", lambda thing: "edited")
+    assert of(context, stacker).facts != before
+
+
+def test_a_stack_of_a_misspelled_member_says_which_recipes_there_are(tmp_path):
+    context = context_in(tmp_path)
+    said = context.make_with(context.paths.oof / "resnett" / "fold0.parquet")
+    assert said.startswith("no recipe is called 'resnett'") and "resnet, " in said

@@ -1,6 +1,7 @@
 """Views of head CT: windows and neighbors as channels."""
 
 from competitions.ich.hu import WINDOWS
+from radstack.core.registry import check_name
 from radstack.images.views import Channel, Slices
 
 MEAN, STD = (57.0, 46.4, 64.3), (82.7, 75.4, 79.9)
@@ -39,4 +40,5 @@ def means_of_three(side: int) -> Slices:
 
 
 def _channel(window: str, *offsets: int) -> Channel:
+    check_name(WINDOWS, window, "window")
     return Channel(tuple(WINDOWS[window]), offsets or (0,))  # type: ignore[arg-type]

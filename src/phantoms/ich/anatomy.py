@@ -24,7 +24,7 @@ DEEP, HIGH = 12.0, 34.0
 """Range in mm of the table, inside and outside of the inner table of the skull."""
 FLOOR_STEP, FLOOR_HALF = 2.0, (110, 90)
 """Cell of the skull base map and its half extent (y, x), mm."""
-GREY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
+GRAY, WHITE, NUCLEI, SHEET, CORTEX = 38.0, 29.0, 36.0, 48.0, 3.5
 """Grey matter, white matter, deep nuclei, dura folds in HU; thickness of the cortex in mm."""
 SULCUS_DEPTH = 18.0
 """How far in mm sulci reach below the surface."""
@@ -228,9 +228,9 @@ def paint_brain(head: Head, grid: Grid, cranium: Cranium, patch: Fields, hu: np.
     sulci = np.maximum(np.maximum(surface, fold), midline)
     cisterns = find_cisterns(head, grid, patch)
     fluid = np.maximum(sulci, cisterns)
-    below = np.arange(-5.0, 12.0, STEP)  # mm below the fluid: a shell of grey matter, then white matter
-    grey, white = np.clip(below / grid.pixel + 0.5, 0, 1), np.clip((below - CORTEX) / 2 + 0.5, 0, 1)
-    cortex = (FLUID + grey * (GREY - FLUID) + white * (WHITE - GREY)).astype(np.float32)
+    below = np.arange(-5.0, 12.0, STEP)  # mm below the fluid: a shell of gray matter, then white matter
+    gray, white = np.clip(below / grid.pixel + 0.5, 0, 1), np.clip((below - CORTEX) / 2 + 0.5, 0, 1)
+    cortex = (FLUID + gray * (GRAY - FLUID) + white * (WHITE - GRAY)).astype(np.float32)
     tissue = look_up(cortex, -fluid, -5.0) + 1.2 * patch.lump
     hu += cranium.inside * (tissue - hu)
     for side in (-1.0, 1.0):  # caudate, lentiform nucleus, thalamus

@@ -85,7 +85,19 @@ def new_competition(wish: Wish, taken: tuple[str, ...], dry_run: bool = False) -
         print(f"\nwould write {wish.folder / '__init__.py'}:\n\n{plan.text}")
     else:
         write(wish, plan)
+        print("\n".join(next_steps(wish, len(plan.held))))
     return plan
+
+
+def next_steps(wish: Wish, held: int) -> list[str]:
+    """What was written, and what to type next; ``held``: rows of the held-out labels."""
+    place = f" --data-dir {wish.data_dir} --out-dir {wish.data_dir}" if wish.data_dir != Path() else ""
+    lines = [f"wrote       {wish.folder / '__init__.py'}",
+             f"next        bash run_all.sh {wish.name} --recipes small{place}"]
+    if held:
+        lines.append(f"then        score submissions/{wish.name}-small/final.csv by {wish.input / HELD}, "
+                     "which nobody trains on")
+    return lines
 
 
 def write(wish: Wish, plan: Plan) -> None:

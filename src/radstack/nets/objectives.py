@@ -400,7 +400,7 @@ OBJECTIVES: dict[type, type[Objective]] = {
 def objective(recipe: losses.LossRecipe, targets: tuple[str, ...]) -> Objective:
     """Make the objective of ``recipe`` for ``targets``, in column order; a mask has one target or none.
 
-    A UserError for a number of targets or a setting that the recipe cannot work with.
+    A UserError for a number of targets or a setting that the recipe cannot work with, and for a loss without objective.
     """
     mask = recipe.moves_with_picture == "mask"
     if (len(targets) > 1) if mask else not targets:
@@ -408,6 +408,8 @@ def objective(recipe: losses.LossRecipe, targets: tuple[str, ...]) -> Objective:
                         f"{len(targets)} targets {targets}; change the loss or the targets of the recipe")
     if recipe.moves_with_picture == "points" and len(targets) % 2:
         raise UserError(f"{len(targets)} targets are no list of points; name x and y of each, in this order")
+    if type(recipe) not in OBJECTIVES:
+        raise UserError(f"loss {type(recipe).__name__} has no objective; add it to OBJECTIVES of nets/objectives.py")
     return OBJECTIVES[type(recipe)](recipe, targets)
 
 

@@ -288,7 +288,7 @@ class Competition:
         """Refuse two recipes of one name: they would write into one folder, and ``--only`` could not tell them apart."""
         names = [item.name for item in self.recipes]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{self.name} has two recipes called {', '.join(twice)}")
+            raise UserError(f"{self.name} has two recipes called {', '.join(twice)}; give one another name")
 
     @property
     def recipes(self) -> tuple[Any, ...]:

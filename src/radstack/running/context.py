@@ -211,6 +211,9 @@ class Context:
         recipe = next((one for one in self.recipes if one.name == path.parent.name), None)
         if isinstance(recipe, Outside):
             return f"give its tables again with: {self.command('add_member')} {recipe.name} OOF.csv TEST.csv"
+        if recipe is None and self.paths.oof in path.parents:
+            known = ", ".join(one.name for one in self.recipes)
+            return f"no recipe is called '{path.parent.name}'; mend the members of the stack that reads it; known: {known}"
         first = "04_train" if self.paths.weights in path.parents else "05_predict"
         script = {Experiment: first, Sequence: "06_sequence", Stacker: "07_stack"}.get(type(recipe), "02_localize")
         if recipe is None and self.paths.weights not in path.parents:

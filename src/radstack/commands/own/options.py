@@ -10,7 +10,8 @@ from radstack.core.errors import UsageError
 from radstack.core.limits import cores
 from radstack.running.cli import OneLine
 
-HOME = Path(__file__).parents[2] / "competitions"
+COMPETITIONS = Path(__file__).parents[3] / "competitions"
+"""Where the stages look for a competition."""
 
 
 def arguments_of(doc: str | None) -> argparse.ArgumentParser:
@@ -48,7 +49,8 @@ def arguments_of(doc: str | None) -> argparse.ArgumentParser:
 def wish_of(args: argparse.Namespace) -> Wish:
     """The options as what is wished."""
     own = os.environ.get("RADSTACK_COMPETITIONS", "").split(os.pathsep)[0]
-    return Wish(args.name, args.pictures, args.labels, args.into or (Path(own) if own else HOME), args.data_dir, args.test,
+    into = args.into or (Path(own) if own else COMPETITIONS)
+    return Wish(args.name, args.pictures, args.labels, into, args.data_dir, args.test,
                 args.sample_submission, args.id, args.file, tuple(args.target), args.group, args.order, args.weight,
                 tuple(args.columns), args.task, args.metric, args.several, window_of(args.window), args.workers)
 

@@ -4,7 +4,7 @@ import pprint
 from dataclasses import fields
 
 from radstack.commands.own.form import as_code, groups_of
-from radstack.images.own.source import KINDS, LABELS_KIND, NUMBER_KIND, Source
+from radstack.images.own.source import KINDS, Source
 from radstack.recipes.submission import Layout
 
 WIDTH = 116
@@ -50,7 +50,6 @@ IMPORTS = {
     "radstack.recipes.submission": ("Layout",),
     "radstack.scoring.task": ("Metric",),
 }
-WHAT = {LABELS_KIND: "labels that may be true together", NUMBER_KIND: "numbers: mean and deviation of the labels"}
 
 
 def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, **numbers: object) -> str:
