@@ -129,6 +129,8 @@ def mixed_loss(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray)
 
 def _climb(logits: np.ndarray, truth: np.ndarray, class_weights: np.ndarray, steps: int) -> np.ndarray:
     """Weights [members] of the ensemble that greedy selection ends with."""
+    # Each class's rows side by side: a mean over them is several times faster so, and most of the work is such means.
+    logits, truth = np.ascontiguousarray(logits.transpose(0, 2, 1)).transpose(0, 2, 1), np.asfortranarray(truth)
 
     def loss_with(member: int) -> float:
         return _loss((total + logits[member]) / (counts.sum() + 1), truth, class_weights)
