@@ -341,6 +341,23 @@ STAGES = [path.stem for path in sorted((Path(__file__).parents[1] / "src").glob(
 
 
 @pytest.mark.slow
+def test_pictures_in_order_lead_to_a_sequence_model_and_a_submission(tmp_path):
+    table_of(tmp_path, slice=[0, 1] * 12)
+    place = {"RADSTACK_COMPETITIONS": str(tmp_path / "mine"), "TORCH_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "mine").mkdir()
+    made = run_script("new_competition", "dots", "--pictures", tmp_path / "pictures", "--labels", tmp_path / "labels.csv",
+                      "--target", "finding", "--order", "slice", "--data-dir", tmp_path, **place)
+    assert made.returncode == 0, made.stdout + made.stderr
+    for script in STAGES:
+        done = run_script(script, "dots", "--recipes", "small", "--all-stages", "--data-dir", tmp_path, "--out-dir", tmp_path,
+                          **place)
+        assert done.returncode == 0, done.stdout + done.stderr
+    scores = pd.read_csv(tmp_path / "reports/dots-small/scores.csv")
+    assert {"position", "bilstm", "final"} <= set(scores["model"])
+    assert (tmp_path / "submissions/dots-small/final.csv").is_file()
+
+
+@pytest.mark.slow
 def test_two_commands_lead_from_a_folder_to_a_submission_an_answer_and_a_bundle(tmp_path):
     table_of(tmp_path, sex=["F", "M", "M"] * 8)
     place = {"RADSTACK_COMPETITIONS": str(tmp_path / "mine"), "TORCH_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}

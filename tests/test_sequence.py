@@ -380,6 +380,9 @@ def test_arrays_of_tables_join_by_id():
     assert arrays.fold.tolist() == [0, 1, 1, -1]
     assert (arrays.start.tolist(), arrays.stop.tolist()) == ([0, 1, 3], [1, 3, 4])
     np.testing.assert_allclose(arrays.probs["net"][1][:, 0], [np.nan, 0.2, 0.3, 0.4], rtol=1e-6)
+    assert arrays.z.tolist() == [0, 1, 2, 0]
+    pictures = index.rename(columns={"z": "position"})  # of a competition of one's own: in order, without millimeters
+    assert arrays_of(pictures, folds, ("x",), {}, {}).z.tolist() == [0, 1, 2, 0]
     with pytest.raises(UserError, match="patient p is in no fold"):
         arrays_of(index, folds[:1], ("x",), {}, {})
     with pytest.raises(UserError, match="not sorted"):

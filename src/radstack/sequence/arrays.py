@@ -24,7 +24,7 @@ class Arrays:
     labels: np.ndarray  # float32 [rows, targets], 0 or 1; NaN in test
     fold: np.ndarray  # int [rows]; -1 in test
     group: np.ndarray  # [rows], the patient
-    z: np.ndarray  # float32 [rows], millimeters along the slice normal
+    z: np.ndarray  # float32 [rows], millimeters along the slice normal; without them the position in the series
     start: np.ndarray  # int64 [series], first row of each
     stop: np.ndarray  # int64 [series], one past the last row of each
 
@@ -54,8 +54,9 @@ def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...]
         patient = table["group"][pd.isna(fold)].iloc[0]
         raise UserError(f"patient {patient} is in no fold; run {command('01_make_folds')} --force")
     start, stop = series_bounds(table["series"].to_numpy())
+    place = table["z" if "z" in table else "position"].to_numpy(np.float32)
     return Arrays(embeddings, probs, table[columns].to_numpy(np.float32), fold.astype(np.int64),
-                  table["group"].to_numpy(), table["z"].to_numpy(np.float32), start, stop)
+                  table["group"].to_numpy(), place, start, stop)
 
 
 def series_bounds(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
