@@ -349,8 +349,8 @@ def test_pictures_in_order_lead_to_a_sequence_model_and_a_submission(tmp_path):
                       "--target", "finding", "--order", "slice", "--data-dir", tmp_path, **place)
     assert made.returncode == 0, made.stdout + made.stderr
     for script in STAGES:
-        done = run_script(script, "dots", "--recipes", "small", "--all-stages", "--data-dir", tmp_path, "--out-dir", tmp_path,
-                          **place)
+        done = run_script(script, "dots", "--recipes", "small", "--all-stages", "--data-dir", tmp_path, "--out-dir",
+                          tmp_path, **place)
         assert done.returncode == 0, done.stdout + done.stderr
     scores = pd.read_csv(tmp_path / "reports/dots-small/scores.csv")
     assert {"position", "bilstm", "final"} <= set(scores["model"])
