@@ -1,11 +1,13 @@
 """Where nobody reads the output any more, training goes on and its lines go to a log beside the weights."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -70,12 +72,18 @@ def test_a_closed_pipe_ends_no_job(stage, tmp_path, at_once):
     assert len(list(tmp_path.glob("made-*"))) == at_once
 
 
+def own_terminal():
+    """Its input is its terminal, whose loss ends nothing else; SIGHUP is not ignored, also where nohup runs the tests."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("hang_up", [True, False], ids=["lost", "SIGHUP alone"])
 def test_a_lost_terminal_ends_no_job_but_a_signal_does(stage, tmp_path, hang_up):
     """In a session whose terminal it is: its loss sends SIGHUP, and writing to it fails from then on."""
     ours, theirs = pty.openpty()
     run, log = stage(1, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-                           preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0))
+                           preexec_fn=own_terminal)
     os.close(theirs)
     with watchdog(120):
         assert b"begins" in os.read(ours, 1000)

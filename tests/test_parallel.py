@@ -59,6 +59,12 @@ run(lambda: list(in_processes(sleep, [{door!r}] * 4, 2)))
 ENDS = [("parent", "SIGINT"), ("parent", "SIGKILL"), ("group", "SIGINT"), ("parent", "SIGTERM"), ("group", "SIGHUP")]
 
 
+def as_in_a_script():
+    """As behind the & of a script, in whose programs SIGINT is ignored; SIGHUP ends them, also under nohup."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("whom", "name"), ENDS)
 def test_no_process_is_left_and_ctrl_c_prints_one_line(tmp_path, whom, name):
     """Every worker holds the pipe open for writing; its end comes when all are gone."""
@@ -69,8 +75,7 @@ def test_no_process_is_left_and_ctrl_c_prints_one_line(tmp_path, whom, name):
     os.set_blocking(reading, True)
     stage = subprocess.Popen([sys.executable, "-c", STAGE.format(door=str(door))], stderr=subprocess.PIPE, text=True,
                              env={**os.environ, "PYTHONPATH": PATHS}, start_new_session=True,
-                             # As behind the & of a script, in whose programs SIGINT is ignored.
-                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+                             preexec_fn=as_in_a_script)
     try:
         with watchdog(120):
             assert os.read(reading, 1) + os.read(reading, 1) == b"++"

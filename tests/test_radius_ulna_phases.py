@@ -140,6 +140,13 @@ def test_what_cannot_be_judged_is_a_user_error():
     for pair, message in ((((labels, predictions[:4])), "p4 has no prediction"), ((labels, missing), "p2 has no prediction"),
                           ((labels, pd.concat([predictions] * 2)), "p0 is predicted twice"),
                           ((labels[:0], predictions), "no labeled picture"),
-                          ((labels.assign(ulna_stage=-1), predictions), "p0 is labeled U-1")):  # fmt: skip
+                          ((labels.assign(ulna_stage=3), predictions), "p0 is labeled U3"),
+                          ((labels.assign(ulna_stage=-1, radius_stage=-1), predictions), "p0 is labeled R-1")):  # fmt: skip
         with pytest.raises(UserError, match=message):
             called_phases(*pair)
+
+
+def test_a_picture_with_one_labeled_bone_is_judged_on_that_bone():
+    labels, predictions = rows(PAIRS)
+    called = called_phases(labels.assign(ulna_stage=-1), predictions)
+    assert set(called["bone"]) == {"radius"} and len(called) == len(labels)
