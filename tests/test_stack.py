@@ -12,8 +12,9 @@ from radstack.core.folds import fold_hash, make_folds
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.metrics import prior_log_loss, sigmoid, weighted_log_loss
 from radstack.scoring.task import PROBABILITIES, Metric, Task
-from radstack.stack import blend
+from radstack.stack import blend, trees
 from radstack.stack.adjust import Calibrate, RaiseAny, Smooth, platt, raised, smoothed
+from radstack.stack.binned import binned
 from radstack.stack.blend import Climb, Weights
 from radstack.stack.features import class_features, neighbor, relative_position, series_mean
 from radstack.stack.nested import StackResult, fit_stack
@@ -261,6 +262,27 @@ def test_climb_gains_from_members_that_err_differently() -> None:
     assert np.mean([notes["weights"] for notes in result.learned.values()], axis=0) == pytest.approx([0.25] * 4, abs=0.1)
 
 
+def test_climb_takes_what_a_plain_loop_takes() -> None:
+    rng = np.random.default_rng(3)
+    truth = (rng.random((500, 3)) < 0.3).astype(np.float32)
+    logits = (3 * truth - 2 + rng.normal(0, 2, (4, 500, 3))).astype(np.float32)
+    weights = np.array([0.25, 0.25, 0.5])
+
+    def loss(taken: list[int]) -> float:
+        z = logits[taken].mean(axis=0, dtype=np.float64)
+        return float((np.logaddexp(0, z) - truth * z).mean(axis=0) @ weights)
+
+    taken = list[int]()
+    for member in sorted(range(4), key=lambda one: loss([one])):
+        if taken and loss([*taken, member]) >= loss(taken):
+            break
+        taken.append(member)
+    while len(taken) < 30 and min(loss([*taken, one]) for one in range(4)) < loss(taken):
+        taken.append(min(range(4), key=lambda one: loss([*taken, one])))
+    expected = np.bincount(taken, minlength=4) / len(taken)
+    np.testing.assert_array_equal(blend._climb(logits, truth, weights, 30), expected)
+
+
 def test_climb_takes_with_replacement_and_from_bags_of_few_rows() -> None:
     world = World(150, seed=6)
     rows = world.rows(a=world.noisy(0.9), b=world.noisy(1.2))
@@ -354,6 +376,41 @@ def test_early_stopping_watches_whole_patients_of_both_kinds() -> None:
     watch = held_out_rows(rows, 0, 0.2, 0)
     assert not set(rows.group[watch]) & set(rows.group[~watch])
     assert len(set(rows.group[watch])) == 16 and rows.truth[watch, 0].sum() == 1 and rows.truth[~watch, 0].sum() == 3
+
+
+def test_trees_on_shared_bins_are_those_on_a_table_of_their_own() -> None:
+    """Values are few, so that the edges of the bins are the same however many rows they are made of."""
+    rng = np.random.default_rng(0)
+    shared, own = (rng.integers(0, 9, (4000, width)).astype(np.float32) for width in (3, 2))
+    own[rng.random(len(own)) < 0.1, 1] = np.nan
+    start, watch = rng.normal(-1, 1, len(own)), rng.random(len(own)) < 0.2
+    method, names = LightGBM(rounds=20, lr=0.1, patience=20, threads=1), [list("abc"), list("de")]
+    table = binned(shared, names[0], method.settings(objective="binary"))
+    for column in (0, 1):  # a second class meets nothing of the first
+        y = (rng.random(len(own)) < sigmoid(shared[:, column] - np.nan_to_num(own[:, 1]))).astype(np.float32)
+        grown = method.grow(*table.split(own, names[1], y, start, watch), table.settings)
+        alone = method.boost(np.hstack([shared, own]), y, start, watch, list("abcde"), objective="binary")
+        assert grown.feature_name() == alone.feature_name() == list("abcde")
+        assert grown.best_iteration == alone.best_iteration > 0
+        x = np.hstack([shared, own])
+        np.testing.assert_array_equal(grown.predict(x, raw_score=True), alone.predict(x, raw_score=True))
+
+
+def test_many_rows_share_bins_and_few_do_not(monkeypatch) -> None:
+    world, args = World(150, seed=8), {"rounds": 60, "lr": 0.1, "reach": 1, "threads": 1, "columns": ("hint",)}
+    world.index["hint"] = world.labels[:, 0]
+    members = world.members(a=world.noisy(2), b=world.noisy(2))
+    few = world.stack("lightgbm", members, **args)
+    assert LightGBM().common(world.rows(a=world.z)) is None
+    monkeypatch.setattr(trees, "SAMPLED", 100)
+    many = world.stack("lightgbm", members, **args)
+    assert many.score.value == pytest.approx(few.score.value, abs=0.02) and many.score.value != few.score.value
+    assert many.class_scores["epidural"] < 0.1
+    seen = class_features(world.rows(**dict.fromkeys(members, world.z)), 0, 1, ("hint",))[1]
+    seen = class_features(world.rows(**dict.fromkeys(members, world.z)), 0, 1, ("hint",))[1]
+    assert set(many.learned["fold0"]["epidural"]["gain"]) <= set(seen)
+    again = world.stack("lightgbm", members, **args)
+    pd.testing.assert_frame_equal(again.member.oof, many.member.oof)
 
 
 # Steps on one stream

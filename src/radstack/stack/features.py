@@ -48,16 +48,41 @@ def series_mean(values: np.ndarray, series: np.ndarray) -> np.ndarray:
 def class_features(rows: Rows, target: int, reach: int, columns: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
     """Features of the class in column ``target``, float32 [rows, features] in Fortran order, and their names.
 
-    They are every member's opinion of the slice, the blend's of it, of ``reach`` neighbors to either side and of the series,
-    and further ``columns`` of the index.
+    They are those of :func:`shared_features`, then those of :func:`own_features`.
     """
-    blend = sigmoid(rows.blend[:, target])
+    return _matrix(rows, _shared(rows, columns) | _own(rows, target, reach))
+
+
+def shared_features(rows: Rows, columns: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Features that all classes see, float32 [rows, features] in Fortran order, and their names.
+
+    They are every member's opinion of the slice, its place in the series, and further ``columns`` of the index.
+    """
+    return _matrix(rows, _shared(rows, columns))
+
+
+def own_features(rows: Rows, target: int, reach: int) -> tuple[np.ndarray, list[str]]:
+    """Features of the class in column ``target`` alone, likewise: the blend's opinion of the series and of ``reach``
+    neighbors to either side.
+    """
+    return _matrix(rows, _own(rows, target, reach))
+
+
+def _shared(rows: Rows, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
     made = {f"m{member}_{name}": rows.predicted[member, :, place]
             for member in range(len(rows.predicted)) for place, name in enumerate(rows.task.targets)}
     made |= {"slices": series_counts(rows.series), "relative_position": relative_position(rows.series)}
-    made |= {name: index_column(rows, name).to_numpy(np.float32) for name in columns}
-    made["blend_series_mean"] = series_mean(blend, rows.series)
-    made |= {f"blend{offset:+d}": neighbor(blend, rows.series, offset) for offset in range(-reach, reach + 1) if offset}
+    return made | {name: index_column(rows, name).to_numpy(np.float32) for name in columns}
+
+
+def _own(rows: Rows, target: int, reach: int) -> dict[str, np.ndarray]:
+    blend = sigmoid(rows.blend[:, target])
+    offsets = [offset for offset in range(-reach, reach + 1) if offset]
+    return {"blend_series_mean": series_mean(blend, rows.series)} | {
+        f"blend{offset:+d}": neighbor(blend, rows.series, offset) for offset in offsets}
+
+
+def _matrix(rows: Rows, made: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
     matrix = np.empty((len(rows), len(made)), np.float32, order="F")
     for place, values in enumerate(made.values()):
         matrix[:, place] = values

@@ -8,7 +8,8 @@ import numpy as np
 from radstack.core.progress import track
 from radstack.scoring.metrics import sigmoid
 from radstack.stack.adjust import platt
-from radstack.stack.features import class_features
+from radstack.stack.binned import SAMPLED, Binned, binned
+from radstack.stack.features import class_features, own_features, shared_features
 from radstack.stack.forests import CHECKED, Trees, as_arrays
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
@@ -55,11 +56,20 @@ class Boosting(Method):
 
         grow = lgb.Dataset(x[~watch], y[~watch], init_score=start[~watch], feature_name=names or "auto")
         stop = grow.create_valid(x[watch], y[watch], init_score=start[watch])
-        settings = {"num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr, "seed": self.seed,
-                    "min_data_in_leaf": self.leaf_rows, "num_threads": self.threads, "verbosity": -1,
-                    "deterministic": True, "force_col_wise": True, **objective}
+        return self.grow(grow, stop, self.settings(**objective))
+
+    def grow(self, grow: "lgb.Dataset", stop: "lgb.Dataset", settings: dict[str, Any]) -> "lgb.Booster":
+        """Trees on the table ``grow`` by LightGBM's ``settings``, until the rows of ``stop`` gain no more."""
+        import lightgbm as lgb
+
         return lgb.train(settings, grow, self.rounds, valid_sets=[stop],
                          callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+
+    def settings(self, **objective: Any) -> dict[str, Any]:
+        """These settings as LightGBM's parameters, and further ones."""
+        return {"num_leaves": self.leaves, "max_depth": self.depth, "learning_rate": self.lr, "seed": self.seed,
+                "min_data_in_leaf": self.leaf_rows, "num_threads": self.threads, "verbosity": -1,
+                "deterministic": True, "force_col_wise": True, **objective}
 
 
 @dataclass(frozen=True)
@@ -77,14 +87,14 @@ class ByClass(Method):
         """
         models: dict[int, Any] = {}
         notes: dict[str, Any] = {}
+        common = self.common(rows)
         with track(len(rows.task.targets), "trees of the fold, classes", brief=True) as steps:
             for target, name in enumerate(rows.task.targets):
                 patients = min(len(np.unique(rows.group[rows.truth[:, target] == label])) for label in (0, 1))
                 if patients < ENOUGH:
                     notes[name] = f"blend kept: only {patients} patients of one label, {ENOUGH} are needed"
                 else:
-                    features, names = class_features(rows, target, self.reach, self.columns)
-                    models[target], notes[name] = self.fit_class(rows, target, features, names)
+                    models[target], notes[name] = self.fit_class(rows, target, common)
                 steps.step()
         return Fitted(self, models, notes)
 
@@ -96,8 +106,12 @@ class ByClass(Method):
             out[:, target] = self.ask(model, features, rows.blend[:, target])
         return out
 
-    def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
-        """The model of one class on its features ``x`` [rows, features], and notes."""
+    def common(self, rows: Rows) -> Any:
+        """What is made once for the models of all classes; here nothing."""
+        return None
+
+    def fit_class(self, rows: Rows, target: int, common: Any) -> tuple[Any, dict[str, Any]]:
+        """The model of one class, with what is :meth:`common` to all, and notes."""
         raise NotImplementedError
 
     def ask(self, model: Any, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
@@ -107,16 +121,32 @@ class ByClass(Method):
 
 @dataclass(frozen=True)
 class LightGBM(ByClass, Boosting):
-    """Boosting per class; the settings are those of the 11th place of RSNA 2019."""
+    """Boosting per class; the settings are those of the 11th place of RSNA 2019.
 
-    def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
+    Of many rows, the columns that the classes share are binned once a fold. Few rows are binned anew for each class, without
+    those that early stopping watches.
+    """
+
+    def common(self, rows: Rows) -> Binned | None:
+        """The shared columns of more than ``SAMPLED`` rows, binned."""
+        if len(rows) <= SAMPLED:
+            return None
+        return binned(*shared_features(rows, self.columns), self.settings(objective="binary"))
+
+    def fit_class(self, rows: Rows, target: int, common: Binned | None) -> tuple[Any, dict[str, Any]]:
         """The booster with scale and bias of the blend it starts from; ``notes`` has the number of trees, too."""
         y, watch = rows.truth[:, target], held_out_rows(rows, target, self.held_out, self.seed)
         blend = rows.blend[:, target]
         scale, bias = platt(blend[~watch], y[~watch])
-        booster = self.boost(x, y, scale * blend + bias, watch, names, objective="binary")
-        notes = {"trees": booster.best_iteration, "gain": _shares(names, booster.feature_importance("gain"))}
-        return (booster, scale, bias), notes
+        start = scale * blend + bias
+        if common:
+            grow, stop = common.split(*own_features(rows, target, self.reach), y, start, watch)
+            booster = self.grow(grow, stop, common.settings)
+        else:
+            x, names = class_features(rows, target, self.reach, self.columns)
+            booster = self.boost(x, y, start, watch, names, objective="binary")
+        shares = _shares(booster.feature_name(), booster.feature_importance("gain"))
+        return (booster, scale, bias), {"trees": booster.best_iteration, "gain": shares}
 
     def ask(self, model: "tuple[lgb.Booster, float, float]", x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         """The boosted blend."""
@@ -139,10 +169,11 @@ class Forest(ByClass):
     """-1 for all cores; the result does not depend on it."""
     seed: int = 0
 
-    def fit_class(self, rows: Rows, target: int, x: np.ndarray, names: list[str]) -> tuple[Any, dict[str, Any]]:
+    def fit_class(self, rows: Rows, target: int, common: None) -> tuple[Any, dict[str, Any]]:
         """The forest; its importances are shares of impurity."""
         from sklearn.ensemble import RandomForestClassifier  # slow to import
 
+        x, names = class_features(rows, target, self.reach, self.columns)
         forest = RandomForestClassifier(
             self.trees, max_depth=self.depth, min_samples_leaf=self.leaf_rows, max_features="sqrt",
             max_samples=min(self.tree_rows, len(x)), n_jobs=self.threads, random_state=self.seed)

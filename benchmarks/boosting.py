@@ -1,0 +1,94 @@
+"""LightGBM in level two against the bare fits of the same tables, fold by fold in turn.
+
+    OMP_NUM_THREADS=1 python benchmarks/boosting.py --scale 0.34 --folds 2   # about ten minutes of one core
+    OMP_NUM_THREADS=1 python benchmarks/boosting.py                          # full size, hours
+
+The bare fits get the features ready made: a table is binned and boosted for each class, with the same settings, start and
+patients to stop by. What stands beside them begins with the members' tables: features, calibration of the start, binning and
+boosting of all classes, with columns that classes share binned once and without; then the answers for the held-out fold.
+Draws the table and ten members as ``tabular_scale.py`` does. Prints CPU seconds as a markdown table.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from tabular_scale import TASK, deal, draw, draw_members
+
+from radstack.stack import trees
+from radstack.stack.adjust import platt
+from radstack.stack.features import class_features
+from radstack.stack.rows import Rows, join
+
+SHARED, ANEW, BARE, ANSWERS = "fit, bins shared", "fit, each class binned anew", "bare fits", "answers for the fold"
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Draw, time in turn, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
+    parser.add_argument("--rounds", type=int, default=300, help="most trees a class and fold")
+    parser.add_argument("--folds", type=int, default=5, help="of five")
+    options = parser.parse_args()
+    rows, method = table(options.scale), trees.LightGBM(rounds=options.rounds)
+    seconds, grown, losses = Counter[str](), Counter[str](), Counter[str]()
+    for fold in range(options.folds):
+        part, held = rows.take(rows.fold != fold), rows.take(rows.fold == fold)
+        for way, shared_above in ((SHARED, 0), (ANEW, len(rows))):
+            trees.SAMPLED = shared_above
+            spent, fitted = timed(method.fit, part)
+            seconds[way] += spent
+            grown[way] += sum(one["trees"] for one in fitted.notes.values())
+            spent, answers = timed(fitted.predict, held)
+            losses[way] += TASK.metric.score(held.truth, answers) / options.folds
+        seconds[ANSWERS] += spent
+        for target in range(len(TASK.targets)):
+            spent, count = bare_fit(method, part, target)
+            seconds[BARE] += spent
+            grown[BARE] += count
+    print(f"{len(rows):,} rows, {options.rounds} rounds, {options.folds} of 5 folds, "
+          f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB\n")
+    print("| way | CPU s | of the bare fits | trees | loss of the folds |\n|---|---:|---:|---:|---:|")
+    for way in (BARE, SHARED, ANEW, ANSWERS):
+        loss = f"{losses[way]:.5f}" if way in losses else ""
+        print(f"| {way} | {seconds[way]:.0f} | {seconds[way] / seconds[BARE]:.3f} | {grown[way] or ''} | {loss} |")
+
+
+def table(scale: float) -> Rows:
+    """Training rows of ten members."""
+    rng = np.random.default_rng(0)
+    index, logits = draw(scale, rng)
+    folds = deal(index[index["split"] == "train"])
+    return join(draw_members(index, folds, logits, 10, rng), index, folds, TASK)[0]
+
+
+def timed(work: Callable[..., T], *args: Any, **options: Any) -> tuple[float, T]:
+    """CPU seconds and what ``work`` returns."""
+    start = time.process_time()
+    made = work(*args, **options)
+    return time.process_time() - start, made
+
+
+def bare_fit(method: trees.LightGBM, part: Rows, target: int) -> tuple[float, int]:
+    """CPU seconds of one class's fit, without those of its features, and the number of trees."""
+    x, names = class_features(part, target, method.reach, method.columns)
+    y, blend = part.truth[:, target], part.blend[:, target]
+    watch = trees.held_out_rows(part, target, method.held_out, method.seed)
+    scale, bias = platt(blend[~watch], y[~watch])
+    spent, booster = timed(method.boost, x, y, scale * blend + bias, watch, names, objective="binary")
+    return spent, booster.best_iteration
+
+
+if __name__ == "__main__":
+    main()
