@@ -334,24 +334,36 @@ def test_it_writes_where_the_stages_look_and_says_what_comes_next(tmp_path, caps
     new_competition(asked, ())
     said = capsys.readouterr().out
     assert f"wrote       {asked.folder / '__init__.py'}" in said and f"bash run_all.sh {asked.name} --recipes small" in said
-    assert "held_out.csv, which nobody trains on" in said
+    assert f"apply.py {asked.name} --recipes small {asked.pictures} answers.csv --labels" in said
 
 
 STAGES = [path.stem for path in sorted((Path(__file__).parents[1] / "src").glob("0[0-9]_*.py"))]
 
 
+def from_nothing(folder: Path, *options: object) -> tuple[Callable[..., None], list[object]]:
+    """A competition on the pictures and the table in ``folder``, through all stages.
+
+    Gives a call of any script, which must succeed, and the options that name the recipes and folders.
+    """
+    place = {"RADSTACK_COMPETITIONS": str(folder / "mine"), "TORCH_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    folders = ["--recipes", "small", "--data-dir", folder, "--out-dir", folder]
+    (folder / "mine").mkdir()
+
+    def call(script: str, *given: object) -> None:
+        done = run_script(script, "dots", *given, **place)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    call("new_competition", "--pictures", folder / "pictures", "--labels", folder / "labels.csv", "--target", "finding",
+         "--data-dir", folder, *options)
+    for script in STAGES:
+        call(script, "--all-stages", *folders)
+    return call, folders
+
+
 @pytest.mark.slow
 def test_pictures_in_order_lead_to_a_sequence_model_and_a_submission(tmp_path):
     table_of(tmp_path, slice=[0, 1] * 12)
-    place = {"RADSTACK_COMPETITIONS": str(tmp_path / "mine"), "TORCH_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    (tmp_path / "mine").mkdir()
-    made = run_script("new_competition", "dots", "--pictures", tmp_path / "pictures", "--labels", tmp_path / "labels.csv",
-                      "--target", "finding", "--order", "slice", "--data-dir", tmp_path, **place)
-    assert made.returncode == 0, made.stdout + made.stderr
-    for script in STAGES:
-        done = run_script(script, "dots", "--recipes", "small", "--all-stages", "--data-dir", tmp_path, "--out-dir",
-                          tmp_path, **place)
-        assert done.returncode == 0, done.stdout + done.stderr
+    from_nothing(tmp_path, "--order", "slice")
     scores = pd.read_csv(tmp_path / "reports/dots-small/scores.csv")
     assert {"position", "bilstm", "final"} <= set(scores["model"])
     assert (tmp_path / "submissions/dots-small/final.csv").is_file()
@@ -360,15 +372,7 @@ def test_pictures_in_order_lead_to_a_sequence_model_and_a_submission(tmp_path):
 @pytest.mark.slow
 def test_two_commands_lead_from_a_folder_to_a_submission_an_answer_and_a_bundle(tmp_path):
     table_of(tmp_path, sex=["F", "M", "M"] * 8)
-    place = {"RADSTACK_COMPETITIONS": str(tmp_path / "mine"), "TORCH_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    folders = ["--data-dir", tmp_path, "--out-dir", tmp_path]
-    (tmp_path / "mine").mkdir()
-    made = run_script("new_competition", "dots", "--pictures", tmp_path / "pictures", "--labels", tmp_path / "labels.csv",
-                      "--target", "finding", "--columns", "sex", "--data-dir", tmp_path, **place)
-    assert made.returncode == 0, made.stdout + made.stderr
-    for script in STAGES:
-        done = run_script(script, "dots", "--recipes", "small", "--all-stages", *folders, **place)
-        assert done.returncode == 0, done.stdout + done.stderr
+    call, folders = from_nothing(tmp_path, "--columns", "sex")
     submission = pd.read_csv(tmp_path / "submissions/dots-small/final.csv")
     sample = pd.read_csv(tmp_path / "input/dots/sample_submission.csv")
     assert list(submission) == ["id", "finding"] and submission["id"].tolist() == sample["id"].tolist()
@@ -379,13 +383,10 @@ def test_two_commands_lead_from_a_folder_to_a_submission_an_answer_and_a_bundle(
     for name in sample["id"]:
         shutil.copy(tmp_path / f"pictures/{name}.png", test)
     pd.read_csv(tmp_path / "input/dots/test.csv", dtype=str)[["id", "sex"]].to_csv(tmp_path / "sexes.csv", index=False)
-    answered = run_script("apply", "dots", "--recipes", "small", test, tmp_path / "answers.csv", "--columns",
-                          tmp_path / "sexes.csv", *folders, **place)
-    assert answered.returncode == 0, answered.stdout + answered.stderr
+    call("apply", test, tmp_path / "answers.csv", "--columns", tmp_path / "sexes.csv", *folders)
     answers = pd.read_csv(tmp_path / "answers.csv").set_index("id")["finding"]
     np.testing.assert_allclose(answers[submission["id"]], submission["finding"], atol=1e-6)
-    packed = run_script("bundle", "dots", "--recipes", "small", *folders, **place)
-    assert packed.returncode == 0, packed.stdout + packed.stderr
+    call("bundle", *folders)
     assert (tmp_path / "bundles/dots-small/src/competitions/dots/__init__.py").exists()
 
 

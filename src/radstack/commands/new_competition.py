@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,12 +92,14 @@ def new_competition(wish: Wish, taken: tuple[str, ...], dry_run: bool = False) -
 
 def next_steps(wish: Wish, held: int) -> list[str]:
     """What was written, and what to type next; ``held``: rows of the held-out labels."""
-    place = f" --data-dir {wish.data_dir} --out-dir {wish.data_dir}" if wish.data_dir != Path() else ""
+    recipes = [wish.name, "--recipes", "small"]
+    place = ["--data-dir", str(wish.data_dir), "--out-dir", str(wish.data_dir)] if wish.data_dir != Path() else []
     lines = [f"wrote       {wish.folder / '__init__.py'}",
-             f"next        bash run_all.sh {wish.name} --recipes small{place}"]
+             f"next        {shlex.join(['bash', 'run_all.sh', *recipes, *place])}"]
     if held:
-        lines.append(f"then        score submissions/{wish.name}-small/final.csv by {wish.input / HELD}, "
-                     "which nobody trains on")
+        scored = [str(wish.pictures), "answers.csv", "--labels", str(wish.input / HELD)]
+        lines.append(f"then        {shlex.join(['python', 'src/apply.py', *recipes, *scored, *place])}   "
+                     "# scores what nobody trains on")
     return lines
 
 
