@@ -54,12 +54,13 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with a copy of the template called ``lumps``, through stage 08 with two short networks and their stack."""
+    """A copy of the template called ``lumps`` through stage 08: two short networks, one of two seeds, and their stack."""
     place = tmp_path_factory.mktemp("trained")
     shutil.copytree(TEMPLATE, place / "mine" / "lumps", ignore=shutil.ignore_patterns("__pycache__"))
     for file in (place / "mine" / "lumps").glob("*.py"):
         file.write_text(file.read_text(encoding="utf-8").replace("_template", "lumps").replace(
-            "epochs=10", "epochs=3").replace("scale=7.0", "scale=7.0, squared=True"), encoding="utf-8")
+            "epochs=10", "epochs=3").replace("scale=7.0", "scale=7.0, squared=True").replace(
+            'name="byobnet",', 'name="byobnet", train__seeds=2,'), encoding="utf-8")
     command(place, "00_get_data", "--demo-size", "16")
     for script in ("01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "07_stack", "08_submit"):
         command(place, script)
@@ -104,10 +105,10 @@ def test_a_bundle_holds_what_apply_needs_and_nothing_else(bundle):
     made = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert {name for name in made if "/" not in name} == {
         "predict.py", "manifest.json", "apply.txt", "report.txt", "recipes.json"}
-    learned = {f"weights/lumps-demo/{name}/fold{fold}{end}" for fold in range(3)
-               for name, ends in (("resnet", [""]), ("byobnet", [""]), ("final", ["", "_state"]))
-               for end in [one + tail for one in ends for tail in (".json.json", ".json") if one] + [
-                   ".safetensors", ".safetensors.json"]}
+    files = {"resnet": (".safetensors",), "byobnet": (".safetensors", "_seed1.safetensors"),
+             "final": (".safetensors", "_state.json")}
+    learned = {f"weights/lumps-demo/{name}/fold{fold}{end}{manifest}"
+               for name, ends in files.items() for fold in range(3) for end in ends for manifest in ("", ".json")}
     learned |= {f"weights/lumps-demo/training_{name}.parquet" for name in ("facts", "answers")}
     learned.add("weights/lumps-demo/prior.json")
     assert {name for name in made if name.startswith("weights/")} == learned
@@ -532,7 +533,8 @@ def test_a_changed_label_costs_the_networks_that_learned_from_it_and_what_follow
     made("02_localize")
     assert not [name for name in made("03_cache") if "shard" in name]
     networks = ("resnet", "byobnet")
-    assert made("04_train") == {f"train {name} fold {fold}" for name in networks for fold in others}
+    runs = ("resnet fold {}", "byobnet fold {}", "byobnet fold {} seed 1")
+    assert made("04_train") == {f"train {run.format(fold)}" for run in runs for fold in others}
     other = [f"{name}/fold{fold}" for name in networks for fold in range(3)
              if not filecmp.cmp(*(place / f"weights/lumps-demo/{name}/fold{fold}.safetensors"
                                   for place in (trained, tmp_path)), shallow=False)]

@@ -32,10 +32,21 @@ TINY = {"resnet": "timm/test_resnet", "byobnet": "timm/test_byobnet"}
 """Those of the small recipes where no pretrained weights are there."""
 HEADER = ("height", "width", "bits")
 """What a header says of every picture, for the model without pixels."""
+FIRST = ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")
+"""Of lite0: what ImageNet taught them stays, which halves a step on a processor and cost nothing on real hands."""
 SHIFTS = Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "rotate": (-15, 15), "p": 0.8})
 LIGHT = Op("RandomBrightnessContrast", {"brightness_limit": 0.1, "contrast_limit": 0.1, "p": 0.5})
 AUGMENT = (Op("HorizontalFlip", {"p": 0.5}), SHIFTS, LIGHT)
 """No flip upside down: most radiographs have a top."""
+WIDE = (
+    Op("HorizontalFlip", {"p": 0.5}),
+    Op("Affine", {"translate_percent": (-0.1, 0.1), "scale": (0.8, 1.2), "rotate": (-20, 20), "p": 1.0}),
+    Op("RandomGamma", {"gamma_limit": (60, 160), "p": 0.7}),
+    Op("RandomBrightnessContrast", {"brightness_limit": 0.2, "contrast_limit": 0.3, "p": 0.5}),
+)
+"""For pictures of which each patient has one or few, which vary in place, size and tone as radiographs do."""
+DRAWN = 8
+"""Slices of each series that an epoch visits: neighbors are alike."""
 
 
 def loss_of(source: Source) -> LossRecipe:
@@ -69,16 +80,23 @@ def network(source: Source, side: int, name: str, backbone: str, cached: int, **
     return change(start, **edits)
 
 
-def small_networks(source: Source, side: int, cached: int, rows: int, pretrained: bool) -> tuple[Experiment, ...]:
+def small_networks(source: Source, side: int, cached: int, rows: int, groups: int,
+                   pretrained: bool, rare: str = "") -> tuple[Experiment, ...]:
     """Networks that two cores train: ``lite0`` where its weights are there, else two small ones from scratch.
 
-    Neighboring slices are alike, so that of each series eight are drawn an epoch. Few rows are visited more often.
+    ``rows`` pictures of ``groups`` patients are known. Of few, each is visited more often, and several networks a fold are
+    averaged: on 62 heads, seeds of one recipe differ as much as recipes do. Slices in order are many and alike: of each
+    series some are drawn, those with the label ``rare`` twice.
     """
-    epochs = int(np.clip(12_000 / max(rows, 1), 6, 20))
-    sampling = Sampling(per_series=8 if source.order else 0, weight="weight" if source.weight else "")
+    visits = min(rows, DRAWN * groups) if source.order else rows
+    epochs = int(np.clip((6_000 if source.order else 12_000) / max(visits, 1), 6, 20))
+    sampling = Sampling(per_series=DRAWN if source.order else 0, weight="weight" if source.weight else "",
+                        rare_class=rare, rare_copies=int(bool(rare)))
     names = {"lite0": LITE0} if pretrained else TINY
-    return tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs)
-                 for name, backbone in names.items())
+    seeds = int(np.clip(18_000 // max(epochs * visits, 1), 1, 3)) if pretrained else 1
+    own = {} if source.order or not pretrained else {"backbone__frozen": FIRST, "augment": WIDE}
+    return tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs,
+                         train__seeds=seeds, **own) for name, backbone in names.items())
 
 
 def full_networks(source: Source, side: int, cached: int) -> tuple[Experiment, ...]:
@@ -106,15 +124,17 @@ def models_of(source: Source, networks: tuple[Experiment, ...]) -> Models:
     """
     sequences = sequence_of(source, networks[0])
     first = (networks[0].name,)
-    members = (*(one.name for one in networks), *(one.name for one in sequences))
     metadata = Stacker("metadata", "columns", first, {"columns": (*HEADER, *source.inputs)},
                        note="the size and depth of a picture, its place in its series, and the table's columns")
     by_kind: dict[str, tuple[str, dict[str, Any]]] = {LABELS_KIND: ("weights", {}), NUMBER_KIND: ("linear", {})}
     how, args = by_kind.get(source.kind, ("class_mean", {"groups": tuple(len(words) for words in source.labels.values())}))
+    smooth = [Stacker(f"{one.name}_smooth", "smooth", (one.name,), note="neighboring slices say alike things")
+              for one in networks if source.order and source.kind == LABELS_KIND]
+    members = (*(one.name for one in smooth or networks), *(one.name for one in sequences))
     everyone = members if how == "class_mean" else (*members, metadata.name)
     blend = Stacker("blend" if source.several else "final", how, everyone, args)
     last = (Stacker("final", "series_average", ("blend",)),) if source.several else ()
-    return Models(networks, (metadata, blend, *last), final="final", sequences=sequences)
+    return Models(networks, (metadata, *smooth, blend, *last), final="final", sequences=sequences)
 
 
 def data_of(source: Source) -> Data:
