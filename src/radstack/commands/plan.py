@@ -166,10 +166,9 @@ def all_rates(context: Context, experiments: tuple[Experiment, ...], known: Rows
             rate = tried[same]
         if rate is not None:
             found[one.name] = rate
-    many = {one.name: one.networks for one in experiments}
     for sequence in context.sequences:
         rate = known_rate(known, competition.name, sequence)
-        widths = [found[name].width * many.get(name, 1) for name in sequence.members if name in found]
+        widths = [found[name].width for name in sequence.members if name in found]
         if rate is None and device is not None and len(widths) == len(sequence.members):
             print(f"  a short run of {sequence.name}", flush=True)
             rate = short_sequence(sequence, widths, competition.metric.weights, max(round(size.a_series), 2), device)
@@ -217,10 +216,10 @@ class Budget:
 
     def predicting(self, one: Experiment | Sequence) -> float:
         """Hours of predicting training rows out of fold (all rows by each fold where embeddings are kept) and test rows."""
-        folds = len(self.context.folds_of(one))
         embeds = isinstance(one, Experiment) and embeddings_wanted(self.context, one.name)
-        train = self.size.train * (folds if embeds else folds / self.folds)
-        return self.applying(one, train / folds + self.size.test)
+        # Of several networks a fold, the first one's embeddings are kept.
+        further = self.size.train * (1 - 1 / self.folds) / networks_of(one) if embeds else 0.0
+        return self.applying(one, self.size.train / self.folds + further + self.size.test)
 
     def applying(self, one: Experiment | Sequence, rows: float) -> float:
         """Hours in which the networks of all chosen folds predict ``rows`` pictures each."""
@@ -310,7 +309,7 @@ def oof_bytes(budget: Budget, one: Experiment | Sequence) -> float:
     embeds = isinstance(one, Experiment) and rate is not None and embeddings_wanted(budget.context, one.name)
     if isinstance(one, Experiment) and one.networks > 1:  # what each says of its fold
         tables += one.networks * size.train * len(budget.context.competition.targets) * FLOAT
-    return tables + (folds * (size.train + size.test) * rate.width * networks_of(one) * HALF if embeds and rate else 0)
+    return tables + (folds * (size.train + size.test) * rate.width * HALF if embeds and rate else 0)
 
 
 def memory(budget: Budget) -> Iterator[Line]:
@@ -323,10 +322,8 @@ def memory(budget: Budget) -> Iterator[Line]:
     workers = budget.context.options.workers
     batches = [math.prod(one.view.size) * len(one.view.mean) * one.train.batch_size for one in budget.context.experiments]
     yield Line("loader", float(max(batches, default=0) * AHEAD * workers), f"{workers} workers, {AHEAD} batches each")
-    many = {one.name: one.networks for one in budget.context.experiments}
     for sequence in budget.context.sequences:
-        widths = [budget.rates[name].width * many.get(name, 1) if name in budget.rates else math.nan
-                  for name in sequence.members]
+        widths = [budget.rates[name].width if name in budget.rates else math.nan for name in sequence.members]
         yield Line(sequence.name, budget.size.train * sum(widths) * HALF,
                    "embeddings of a fold's networks; mapped from disk, faster where they fit")
 
