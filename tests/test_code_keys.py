@@ -21,6 +21,10 @@ from radstack.nets.own import OWN
 from radstack.recipes import losses
 from radstack.recipes.competition import FoldRecipe
 from radstack.recipes.experiment import Backbone
+from radstack.running.cli import make_context
+from radstack.running.context import Options
+from radstack.stages.predict import predictions_artifact
+from radstack.stages.train import weights_artifact
 
 BY_SEED = '''
 import functools
@@ -143,3 +147,11 @@ def test_a_key_is_the_same_under_every_version_of_python(version):
     for file in (place / "core/recipe.py", place / "nets/objectives.py"):
         done = subprocess.run([python, "-c", source + "\n" + code, str(file)], text=True, capture_output=True, check=True)
         assert done.stdout.strip() == recipe._tree_digest(ast.parse(file.read_text()))
+
+
+def test_networks_and_their_predictions_hold_the_code_of_the_loss(tmp_path):
+    context = make_context(load("ich", demo=True), Options(out_dir=str(tmp_path)))
+    one, code = context.experiments[0], code_of(context.experiments[0].loss)
+    assert as_dict(weights_artifact(context, one, 0).recipe)["experiment"]["loss"].items() >= code.items() != {}.items()
+    assert code in as_dict(predictions_artifact(context, one, 0, "train").recipe)["code"]
+    assert as_dict(context.sequences[0])["loss"].items() >= code_of(context.sequences[0].loss).items()

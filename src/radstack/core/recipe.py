@@ -177,6 +177,8 @@ def _written(node: Any) -> Any:
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = {name: getattr(node, name, None) for name in node._fields if name not in ("kind", "type_comment")}
+    if isinstance(node, ast.JoinedStr):  # 3.12 puts empty texts into some
+        fields["values"] = [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
     if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
         fields["body"] = [line for line in node.body if not _is_text(line)]
     return [type(node).__name__, *([name, _written(value)] for name, value in fields.items() if value not in (None, []))]
