@@ -26,7 +26,7 @@ from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.running.tables import read_rows
 from radstack.scoring.intervals import difference
-from radstack.scoring.metrics import prior_log_loss, row_log_losses, weighted_log_loss
+from radstack.scoring.metrics import row_log_losses, weighted_log_loss
 from radstack.stages.stack import task_of
 
 STAGES = ("01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack")
@@ -124,8 +124,9 @@ def shuffled(context: Context) -> str:
                         report=lambda _: None)[scored]
     checkpoint.unlink(missing_ok=True)
     truth, weights = rows[targets].to_numpy()[scored], context.competition.metric.weights
+    prior = np.broadcast_to(truth.mean(0), truth.shape)
     return (f"shuffled labels, {WINDOWS.name} on fold 0: {weighted_log_loss(truth, predicted, weights):.4f}, "
-            f"prior {prior_log_loss(truth.mean(0), weights):.4f}")
+            f"prior {weighted_log_loss(truth, prior, weights):.4f}")
 
 
 if __name__ == "__main__":

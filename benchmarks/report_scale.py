@@ -31,7 +31,7 @@ from radstack.report.stage import report
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.scoring.metrics import sigmoid
-from radstack.stack.predictions import fold_files, write_fold
+from radstack.stack.predictions import fold_files
 
 PICTURES = 64
 """Drawn once; row r shows the r-th of them, modulo."""
@@ -96,7 +96,8 @@ def write_model(context: Context, name: str, ids: np.ndarray, fold: np.ndarray, 
     table.insert(1, "fold", fold)
     folder = context.paths.oof / name
     for number in range(context.competition.folds.count):
-        write_fold(folder, number, table[fold == number], table[fold < 0])
+        for file, rows in zip(fold_files(folder, number), (table[fold == number], table[fold < 0])):
+            write_table(file, rows)
         Artifact("05_predict", 1, fold_files(folder, number), {"generated": name}).record(0.0, fold_hash=key)
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from radstack.core.errors import LeakError
 from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.metrics import logit, prior_log_loss, sigmoid
+from radstack.scoring.metrics import logit, sigmoid, weighted_log_loss
 from radstack.scoring.task import Metric, Task
 from radstack.stack.nested import fit_stack
 from radstack.stack.rows import Member, mean_over_folds
@@ -53,7 +53,9 @@ def main() -> None:
     known = index[index["split"] == "train"]
     folds = timed("folds by patient, checked", lambda: deal(known), lambda made: f"{len(made):,} patients")
     members = timed(f"draw {options.members} members", lambda: draw_members(index, folds, logits, options.members, rng))
-    print(f"| constant prior | | | {prior_log_loss(known[list(TASK.targets)].mean().to_numpy(), TASK.metric.weights):.5f} |")
+    truth = known[list(TASK.targets)].to_numpy()
+    prior = weighted_log_loss(truth, np.broadcast_to(truth.mean(0), truth.shape), TASK.metric.weights)
+    print(f"| constant prior | | | {prior:.5f} |")
     stacks = {"mean": {}, "weights": {}, "climb": {}, "calibrate": {}, "smooth": {},
               "lightgbm": {"rounds": options.rounds}}
     for method, args in stacks.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from members import write_fold
 from scipy.special import logit
 
 from competitions import load
@@ -24,7 +25,7 @@ from radstack.running.context import OUTSIDE, Options, add_variant
 from radstack.running.tables import read_folds, read_rows
 from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric, Task
-from radstack.stack.predictions import fold_files, prediction_table, read_member, write_fold
+from radstack.stack.predictions import fold_files, prediction_table, read_member
 from radstack.stages.apply import needed
 from radstack.stages.stack import stack
 from radstack.submission.outside import Wanted, read_predictions

@@ -23,7 +23,7 @@ from test_template import TEMPLATE
 import competitions
 from competitions import load
 from radstack.commands import rehearse as rehearsal
-from radstack.commands.bundle import for_kaggle, make_bundle, write_half
+from radstack.commands.bundle import for_kaggle, make_bundle, write_half, write_sources
 from radstack.commands.environment import canonical
 from radstack.commands.needs import LEFT_OUT, closure, distributions, lock_lines, with_needs
 from radstack.commands.predict import faults, other_versions, read_manifest, sound
@@ -545,3 +545,9 @@ def test_a_changed_label_costs_the_networks_that_learned_from_it_and_what_follow
         f"predict {name} fold {fold}" for name in networks for fold in range(3)}  # with the score of the changed row
     made("07_stack")
     assert all(not made(script) for script in ("04_train", "05_predict", "07_stack"))
+
+
+def test_the_sources_hold_the_module_of_every_loss(tmp_path):
+    context = make_context(load("knee_age", demo=True), Options(out_dir=str(tmp_path)))
+    write_sources(context, tmp_path / "part")
+    assert (tmp_path / "part/src/radstack/nets/place_objectives.py").exists()

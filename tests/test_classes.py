@@ -12,7 +12,7 @@ from torch.nn import functional
 from radstack.core.errors import UserError
 from radstack.nets.backbones import SharedLinear
 from radstack.nets.links import LEAST_STEP
-from radstack.nets.objectives import OBJECTIVES
+from radstack.nets.objectives import objective as objective_of
 from radstack.recipes.losses import Ordinal, SoftmaxCrossEntropy
 from radstack.scoring.metrics import (
     ClassGroup,
@@ -44,7 +44,7 @@ def seed():
 
 
 def objective(recipe, targets: tuple[str, ...] = NAMES):
-    return OBJECTIVES[type(recipe)](recipe, targets)
+    return objective_of(recipe, targets)
 
 
 def one_hot(*classes: int, sizes: tuple[int, ...] = (4, 3)) -> torch.Tensor:

@@ -292,3 +292,20 @@ def test_a_lesson_is_the_rows_and_labels_that_a_network_meets(tmp_path):
     assert moved(0, male=1) == set(lessons) - {"other fold"}
     assert moved(4, male=0) == set()
     assert Part(tmp_path / "rows.parquet", "train", whole).name.endswith("rows.parquet: train rows but fold 1")
+
+
+@pytest.mark.parametrize(("dealer", "said"), [
+    (lambda train, labels, count, seed: train.assign(fold=train["site"]),
+     "ended with KeyError: 'site'; train has the columns id, group, split, any, and labels any"),
+    (lambda train, labels, count, seed: train.assign(fold=train.site), "no attribute 'site'; train has the columns id"),
+    (lambda train, labels, count, seed: train.assign(fold=labels["bleed"]), "KeyError: 'bleed'; .* and labels any"),
+    (lambda train, labels, count, seed: train[["group"]], "gives no column fold"),
+    (lambda train, labels, count, seed: [0, 1, 0, 1], "gives a list and no table; it must give each patient")])
+def test_a_dealer_that_finds_no_column_or_gives_none_ends_in_one_line(tmp_path, dealer, said):
+    index = pd.DataFrame({"id": list("abcd"), "group": list("pqrs"), "split": "train", "any": [1, 0, 1, 0]})
+    competition = change(load("ich"), targets=("any",), folds=FoldRecipe(2, dealer=dealer))
+    competition = replace(competition, data=replace(competition.data, balance=None))
+    context = make_context(competition, Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    write_table(context.paths.folds / "index.parquet", index)
+    with pytest.raises(UserError, match=f"the dealer <lambda> .*{said}"):
+        deal_folds(context)

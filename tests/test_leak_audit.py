@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from members import write_fold
 
 from competitions import load
 from radstack.commands import canary
@@ -28,7 +29,7 @@ from radstack.running.context import Context, Options
 from radstack.running.tables import read_rows
 from radstack.scoring.task import CLASSES, NUMBERS, PROBABILITIES, Metric
 from radstack.stack.method import Fitted
-from radstack.stack.predictions import fold_files, prediction_table, write_fold
+from radstack.stack.predictions import fold_files, prediction_table
 from radstack.stack.registry import METHODS
 
 SIDE, PATIENTS, SLICES, FOLDS = 64, 60, 3, 3

@@ -267,5 +267,21 @@ def test_a_loss_without_an_objective_says_where_to_add_one():
     class Mine(BinaryCrossEntropy):
         """A loss of one's own."""
 
-    with pytest.raises(UserError, match="loss Mine has no objective; add it to OBJECTIVES"):
+    with pytest.raises(UserError, match="Mine has no objective; write the class MineObjective in radstack.nets.objectives"):
         objective(Mine(), ("finding",))
+
+
+def test_a_loss_of_a_competition_is_computed_in_a_module_of_its_own(tmp_path, monkeypatch):
+    class Huber(Regression):
+        """A loss whose objective is none of the library's."""
+
+        objective_in = "own_objectives"
+
+    (tmp_path / "own_objectives.py").write_text(
+        "from radstack.nets.objectives import RegressionObjective\n\n\n"
+        "class HuberObjective(RegressionObjective):\n"
+        "    def rows(self, out, labels):\n"
+        "        return (out.float() - self._scaled(labels)).abs().clamp(max=1).mean(1)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = objective(Huber(center=0.0, scale=1.0), ("months",))
+    assert made(torch.tensor([[5.0], [0.5]]), torch.zeros(2, 1))[1].tolist() == [1.0, 0.5]

@@ -1,22 +1,24 @@
 """Stackers on synthetic tables whose answer is known."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from members import prior_log_loss
 
 from radstack.core.errors import LeakError, UserError
 from radstack.core.folds import fold_hash, make_folds
 from radstack.recipes.stacker import Stacker
-from radstack.scoring.metrics import prior_log_loss, sigmoid, weighted_log_loss
+from radstack.scoring.metrics import sigmoid, weighted_log_loss
 from radstack.scoring.task import PROBABILITIES, Metric, Task
 from radstack.stack import blend, trees
 from radstack.stack.adjust import Calibrate, RaiseAny, Smooth, platt, raised, smoothed
 from radstack.stack.binned import binned
 from radstack.stack.blend import Climb, Weights
 from radstack.stack.features import class_features, neighbor, relative_position, series_mean
+from radstack.stack.method import Method
 from radstack.stack.nested import StackResult, fit_stack
 from radstack.stack.registry import METHODS, method_of
 from radstack.stack.rows import Member, Rows, join, mean_over_folds
@@ -561,3 +563,20 @@ def test_facts_are_json_values() -> None:
     facts = json.loads(json.dumps(result.facts()))
     assert facts["score"]["low"] < facts["score"]["value"] and facts["folds_hash"] == fold_hash(world.folds)
     assert set(facts["learned"]) == {f"fold{number}" for number in range(5)}
+
+
+@dataclass(frozen=True)
+class OneColumn(Method):
+    """A method of one's own that forgets all targets but the first."""
+
+    learns = False
+
+    def predict(self, rows, state):
+        return rows.blend[:, :1]
+
+
+def test_a_method_that_predicts_another_shape_ends_in_one_line(monkeypatch) -> None:
+    world = World(20, seed=3)
+    monkeypatch.setitem(METHODS, "one_column", OneColumn)
+    with pytest.raises(UserError, match=r"stacking method OneColumn gives \(\d+, 1\); it must give \(\d+, \d+\)"):
+        world.stack("one_column", world.members(a=world.z))

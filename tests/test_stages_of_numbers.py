@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from members import write_fold
 
 from competitions import load
 from radstack.core.artifact import Artifact
@@ -20,7 +21,7 @@ from radstack.report.stage import report
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.scoring.task import Metric
-from radstack.stack.predictions import fold_files, prediction_table, write_fold
+from radstack.stack.predictions import fold_files, prediction_table
 from radstack.stages.stack import stack
 from radstack.stages.submit import check, submit, submit_constant
 

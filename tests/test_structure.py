@@ -99,7 +99,30 @@ def test_readme_names_every_script_and_room():
             assert (path.name if path.is_file() else f"{path.name}/") in named, path.name
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/results.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_place_that_a_page_links_to_is_there(page):
+    for name, part in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", (ROOT / page).read_text()):
+        to = (ROOT / page).parent / name if name else ROOT / page
+        assert to.exists(), name
+        headings = re.findall(r"^#+ (.*)$", to.read_text(), re.MULTILINE) if part else []
+        assert not part or part in [re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings], part
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_option_that_a_page_names_is_one_of_the_script(page):
+    general = {name.replace("_", "-") for name in (*COMMON, "set", "help", "demo", "recipes")}
+    words = {script.name: script.read_text() for script in (ROOT / "src").glob("*.py")}
+    words["new_competition.py"] = (ROOT / "src/radstack/commands/own/options.py").read_text()
+    for name, options in re.findall(r"python src/(\w+\.py)((?: +(?!#)[^\s`#]+| \\\n +)*)", (ROOT / page).read_text()):
+        for option in re.findall(r"(?<= )--(?:no-)?([a-z-]+)", options):
+            known = rf'"(--)?({option}|{option.replace("-", "_")})"'
+            assert option in general or re.search(known, words[name]), (name, option)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_is_there(page):
     text, folders = (ROOT / page).read_text(), (ROOT, ROOT / "src", ROOT / "src/radstack")
     named = re.findall(r"(?:[\w.-]+/)+[\w.-]+\.(?:py|md|ipynb|jpg|png|sh)\b|\b\w+\.sh\b", text)

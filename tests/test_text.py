@@ -12,6 +12,7 @@ import test_ich_index as slices
 import test_knee_age_index as knees
 import test_radius_ulna_index as wrists
 from dicom_files import make_dicom
+from members import write_fold
 
 from competitions import load
 from competitions.radius_ulna.join import read_sheet
@@ -25,7 +26,7 @@ from radstack.report.stage import quarantined, report
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.running.tables import read_folds, read_index, read_rows
-from radstack.stack.predictions import fold_files, prediction_table, write_fold
+from radstack.stack.predictions import fold_files, prediction_table
 from radstack.stages.cache import cache, placed
 from radstack.stages.folds import deal_folds, make_index
 from radstack.stages.localize import localize

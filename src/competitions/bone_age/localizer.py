@@ -30,7 +30,7 @@ FINE = tuple(f"{point}_{axis}" for point in LANDMARKS for axis in "xy")
 """Columns of the second landmark network's answers, likewise."""
 ADVICE = ("nobody annotated a hand, so whole pictures are used as they are; with masks and landmarks of about 100 hands "
           "networks learn to register the others, and the ages of regions of the hand come to those of the whole picture "
-          "(README, Add your own)")
+          "(docs/add_your_own.md)")
 """What stage 02 says where there are no annotations."""
 MATRIX = ("m00", "m01", "m02", "m10", "m11", "m12")
 """Columns of the similarity from raw pixels to the canonical frame."""

@@ -203,7 +203,9 @@ def write_sources(context: Context, part: Path) -> set[str]:
     """Copy ``predict.py`` and every module below ``src/`` that applying imports; return the names of all other imports."""
     base, _, variant = context.competition.name.partition("-")
     own = [f"competitions.{base}", *([f"competitions.{base}.{variant}"] if variant else [])]
-    modules, foreign = closure(["apply", *own])
+    recipes = (*context.competition.localizer.networks, *context.experiments, *context.sequences)
+    losses = {one.loss.objective_in for one in recipes if hasattr(one, "loss")}  # imported by name
+    modules, foreign = closure(["apply", *own, *sorted(losses)])
     for name, path in modules.items():
         parts = name.split(".")
         target = part.joinpath("src", *(parts if path.name == "__init__.py" else parts[:-1]), path.name)

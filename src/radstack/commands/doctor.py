@@ -52,7 +52,7 @@ def stages(context: Context) -> list[Check]:
     elif competition.phantoms or competition.data.kaggle:
         first = Check(TODO, "stage 00", how if competition.phantoms else f"{how} --kaggle")
     else:
-        first = Check(MISSING, "data", f"they are not public: put your own into {paths.input} (README, Add your own)")
+        first = Check(MISSING, "data", f"they are not public: put your own into {paths.input} (docs/add_your_own.md)")
     return [first, *(_stage(context, script, list(made))
                      for script, made in groupby(products(context), lambda product: product.script))]
 

@@ -101,7 +101,7 @@ def annotations(context: Context) -> Iterator[Check]:
     train = read_index(context).query("split == 'train'")
     for name, count in context.competition.localizer.annotated(train).items():
         yield (Check(OK, f"annotations of {name}", f"{count:,} pictures") if count else
-               Check(MISSING, f"annotations of {name}", f"none below {context.paths.input}; see README, Add your own, then "
+               Check(MISSING, f"annotations of {name}", f"none below {context.paths.input}; see docs/add_your_own.md, then "
                      f"{context.command('01_make_folds')}"))
 
 

@@ -1,62 +1,21 @@
-"""The objective of each loss recipe: the loss a network is trained by, and the predictions its outputs are turned into.
+"""The objectives of numbers and classes, and :func:`objective`, which finds the one of each loss recipe.
 
 ``XObjective`` computes the recipe ``X`` of :mod:`radstack.recipes.losses`, in fp32 whatever precision the outputs have.
+Those of masks and points stand in :mod:`radstack.nets.place_objectives`.
 """
 
+from importlib import import_module
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from radstack.core.errors import UserError
 from radstack.core.registry import check_name, pick
 from radstack.nets.links import LINKS
+from radstack.nets.objective_base import Objective, check_shape
 from radstack.recipes import losses
 from radstack.scoring.metrics import group_sizes
-
-
-class Objective(nn.Module):
-    """What a network's outputs mean. A subclass gives the rows' losses and the predictions."""
-
-    recipe: Any
-    outputs: int = 0
-    """Numbers that the network gives a row (a pixel, for a mask); 0 in a class stands for one a target."""
-    shares: tuple[int, ...] = ()
-    """Sizes of consecutive groups of outputs that share one weight vector in the last layer; empty where none do."""
-    above_zero: ClassVar[tuple[str, ...]] = ()
-    """Settings of the recipe that must be."""
-
-    def __init__(self, recipe: Any, targets: tuple[str, ...]) -> None:
-        """Read ``recipe`` for ``targets``, in column order; a UserError where a setting does not fit or is impossible."""
-        super().__init__()
-        self.recipe, self.outputs = recipe, self.outputs or len(targets)
-        for name in self.above_zero:
-            if not (value := getattr(recipe, name)) > 0:
-                raise UserError(f"loss.{name} is {value}; give a number above 0, e.g. {getattr(type(recipe), name)}")
-        smoothing = getattr(recipe, "label_smoothing", 0.0)
-        if not 0 <= smoothing < 1:
-            raise UserError(f"loss.label_smoothing is {smoothing}; give a number from 0 to below 1, e.g. 0.1")
-
-    def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean loss over the batch, a scalar to train on, and the rows' own [batch], detached, to name the bad ones."""
-        rows = self.rows(out, labels)
-        return rows.mean(), rows.detach()
-
-    def rows(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of each row, float32 [batch]; a UserError where the outputs' shape does not fit the labels."""
-        raise NotImplementedError
-
-    def answer(self, out: torch.Tensor) -> torch.Tensor:
-        """Turn outputs into predictions, float32."""
-        raise NotImplementedError
-
-    def constant(self, labels: torch.Tensor) -> float:
-        """The least mean loss that the same outputs for all of ``labels`` [rows, targets] can have; where it is not known,
-        a UserError.
-        """
-        raise UserError("train.restarts needs a loss of values, which alone know how far a constant is off; set it to 0")
 
 
 class BinaryCrossEntropyObjective(Objective):
@@ -261,146 +220,11 @@ class ExpectationObjective(Objective):
         return (log_share.exp() * self.values).sum(-1)
 
 
-class MaskObjective(Objective):
-    """What the objectives of a mask share: one logit a pixel, whose sigmoid is the answer."""
-
-    outputs = 1
-    above_zero: ClassVar[tuple[str, ...]] = ("smooth",)  # a picture without the object has log 0, or F = 0 / 0, without it
-
-    def answer(self, out: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, 1, height, width] to probabilities, float32 [batch, height, width]."""
-        return out[:, 0].float().sigmoid()
-
-    def areas(self, out: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Sums of yp, y and p over each picture, [batch] each, of logits and masks y [batch, height, width] in 0..1."""
-        check_shape(out, (len(labels), 1, *labels.shape[1:]))
-        y, p = labels.float(), self.answer(out)
-        return [area.sum((1, 2)) for area in (y * p, y, p)]
-
-
-class JaccardObjective(MaskObjective):
-    """H - log J of each picture's logits: pixel cross-entropy less the log of the soft Jaccard index (Iglovikov 2017).
-
-    J = (sum yp + e) / (sum y + sum p - sum yp + e) over the whole picture. Of a pixel of background the paper's J is 0,
-    whatever is found there: the mean over pixels gives the background no say.
-    """
-
-    recipe: losses.Jaccard
-
-    def __init__(self, recipe: losses.Jaccard, targets: tuple[str, ...]) -> None:
-        super().__init__(recipe, targets)
-        check_name(losses.AREAS, recipe.over, "area for loss.over,")
-
-    def rows(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of logits [batch, 1, height, width] against masks [batch, height, width] in 0..1."""
-        both, true, found = self.areas(out, labels)
-        cross = functional.binary_cross_entropy_with_logits(out[:, 0].float(), labels.float(), reduction="none").mean((1, 2))
-        if self.recipe.over == "nothing":
-            return cross
-        union = true + found - both
-        if self.recipe.over == "pixel":
-            both, union = self._pixels(out, labels), torch.full_like(both, labels[0].numel())
-        return cross - (both + self.recipe.smooth).log() + (union + self.recipe.smooth).log()
-
-    def _pixels(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Sum of the index of each pixel, [batch]."""
-        y, p = labels.float(), self.answer(out)
-        return (y * p / (y + p - y * p + self.recipe.smooth)).sum((1, 2))
-
-
-class DiceObjective(MaskObjective):
-    """1 - F_beta of the soft masks, counted over all pixels of the batch that the network sees at once (Pietz 2018).
-
-    F_beta = ((1 + b^2) TP + s) / ((1 + b^2) TP + b^2 FN + FP + s) with TP = sum yp, FN = sum y - TP, FP = sum p - TP.
-    """
-
-    recipe: losses.Dice
-    above_zero = ("smooth", "beta")
-
-    def forward(self, out: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch's loss, and each picture's own, of logits [batch, 1, height, width] and masks in 0..1."""
-        each = self.areas(out, labels)
-        return self._loss(*(area.sum() for area in each)), self._loss(*each).detach()
-
-    def _loss(self, both: torch.Tensor, true: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-        weight, smooth = self.recipe.beta**2, self.recipe.smooth
-        return 1 - ((1 + weight) * both + smooth) / (weight * true + found + smooth)
-
-
-class PointsObjective(Objective):
-    """Coordinates, x then y of each point, by mean squared error; every label must be there."""
-
-    def rows(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Squared error; both tensors are [batch, coordinates]."""
-        check_shape(out, labels.shape)
-        return (out.float() - labels.float()).square().mean(1)
-
-    def answer(self, out: torch.Tensor) -> torch.Tensor:
-        """The coordinates as they are, float32 [batch, coordinates]."""
-        return out.float()
-
-
-class HeatMapsObjective(Objective):
-    """Coordinates as the mean of a softmax over each point's map (Sun 2018), -1 to 1 between the outermost pixels.
-
-    Beside the squared error each softmax is drawn to a Gaussian around the label, without which the maps learn slowly and
-    stay wide (the regularization of Nibali 2018, here as cross-entropy).
-    """
-
-    recipe: losses.HeatMaps
-    above_zero = ("width",)
-
-    def __init__(self, recipe: losses.HeatMaps, targets: tuple[str, ...]) -> None:
-        super().__init__(recipe, targets)
-        self.outputs = len(targets) // 2
-
-    def rows(self, out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of maps [batch, points, height, width] against coordinates [batch, 2 * points]."""
-        check_shape(out[..., 0, 0], (len(labels), labels.shape[1] // 2))
-        log_share, grid = out.float().flatten(2).log_softmax(-1), self._grid(out)
-        rows = (self._mean(log_share, grid) - labels.float()).square().mean(1)
-        if self.recipe.divergence:
-            rows = rows - self.recipe.divergence * (self._gaussian(out, grid, labels) * log_share).sum(-1).mean(1)
-        return rows
-
-    def answer(self, out: torch.Tensor) -> torch.Tensor:
-        """Maps to coordinates, float32 [batch, 2 * points]."""
-        return self._mean(out.float().flatten(2).log_softmax(-1), self._grid(out))
-
-    def _grid(self, out: torch.Tensor) -> torch.Tensor:
-        """Coordinates x, y of every pixel, float32 [pixels, 2]."""
-        axes = (torch.linspace(-1, 1, length, device=out.device) for length in out.shape[2:])
-        return torch.cartesian_prod(*axes).flip(1)
-
-    def _mean(self, log_share: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        # Not a matrix product: under autocast that would round the coordinates to a percent.
-        return (log_share.exp().unsqueeze(-1) * grid).sum(2).flatten(1)
-
-    def _gaussian(self, out: torch.Tensor, grid: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Share of each pixel in a Gaussian around each point, [batch, points, pixels]."""
-        half = (grid.new_tensor(out.shape[:1:-1]) - 1) / 2
-        apart = (grid - labels.float().unflatten(1, (-1, 2)).unsqueeze(2)) * half / self.recipe.width
-        return (-0.5 * apart.square().sum(-1)).softmax(-1)
-
-
-OBJECTIVES: dict[type, type[Objective]] = {
-    losses.BinaryCrossEntropy: BinaryCrossEntropyObjective,
-    losses.SoftmaxCrossEntropy: SoftmaxCrossEntropyObjective,
-    losses.Ordinal: OrdinalObjective,
-    losses.Regression: RegressionObjective,
-    losses.Expectation: ExpectationObjective,
-    losses.Jaccard: JaccardObjective,
-    losses.Dice: DiceObjective,
-    losses.Points: PointsObjective,
-    losses.HeatMaps: HeatMapsObjective,
-}
-"""Recipe -> its objective, made from the recipe and the names of the targets."""
-
-
 def objective(recipe: losses.LossRecipe, targets: tuple[str, ...]) -> Objective:
     """Make the objective of ``recipe`` for ``targets``, in column order; a mask has one target or none.
 
-    A UserError for a number of targets or a setting that the recipe cannot work with, and for a loss without objective.
+    It is the class of the recipe's name with ``Objective`` behind it, in the module that the recipe names. A UserError for a
+    number of targets or a setting that the recipe cannot work with, and for a loss without objective.
     """
     mask = recipe.moves_with_picture == "mask"
     if (len(targets) > 1) if mask else not targets:
@@ -408,13 +232,8 @@ def objective(recipe: losses.LossRecipe, targets: tuple[str, ...]) -> Objective:
                         f"{len(targets)} targets {targets}; change the loss or the targets of the recipe")
     if recipe.moves_with_picture == "points" and len(targets) % 2:
         raise UserError(f"{len(targets)} targets are no list of points; name x and y of each, in this order")
-    if type(recipe) not in OBJECTIVES:
-        raise UserError(f"loss {type(recipe).__name__} has no objective; add it to OBJECTIVES of nets/objectives.py")
-    return OBJECTIVES[type(recipe)](recipe, targets)
-
-
-def check_shape(out: torch.Tensor, expected: tuple[int, ...]) -> None:
-    """Raise a UserError unless the network's outputs have the shape that the labels need."""
-    if out.shape != expected:
-        raise UserError(f"the network gives {tuple(out.shape)}, the labels need {tuple(expected)}: a mask is learned by a "
-                        "network of maps (radstack/unet) at the size of its pictures, numbers by any other")
+    name = f"{type(recipe).__name__}Objective"
+    found: type[Objective] | None = getattr(import_module(recipe.objective_in), name, None)
+    if found is None:
+        raise UserError(f"loss {type(recipe).__name__} has no objective; write the class {name} in {recipe.objective_in}")
+    return found(recipe, targets)

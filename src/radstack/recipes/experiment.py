@@ -67,6 +67,12 @@ class Backbone:
     args: dict[str, Any] = field(default_factory=dict)
     """Passed to the source's constructor, e.g. ``{"drop_path_rate": 0.1}``."""
 
+    @property
+    def code_at(self) -> str:
+        """Where the code of a ``radstack/`` network stands, for :func:`radstack.core.recipe.code_of`; "" for the others."""
+        source, _, name = self.name.partition("/")
+        return f"radstack.nets.own:{name}" if source == "radstack" else ""
+
 
 @dataclass(frozen=True)
 class Head:

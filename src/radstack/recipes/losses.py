@@ -1,6 +1,7 @@
 """Loss recipes: what a network's outputs mean, and what is minimized.
 
-``radstack.nets.objectives`` computes each of them in a class of the same name with ``Objective`` behind it.
+Each is computed by a class of the same name with ``Objective`` behind it, in the module that ``objective_in`` names. The
+code of that class is part of the key of all that is learned by the loss.
 """
 
 from dataclasses import dataclass, field
@@ -9,16 +10,28 @@ from typing import ClassVar
 from radstack.core.recipe import QUIET
 
 
-class _Numbers:
+class _Loss:
+    objective_in: ClassVar[str] = "radstack.nets.objectives"
+    """Module of the class that computes it; a loss of a competition names a module of the competition."""
+
+    @property
+    def code_at(self) -> str:
+        """Where its code stands, for :func:`radstack.core.recipe.code_of`."""
+        return f"{self.objective_in}:{type(self).__name__}Objective"
+
+
+class _Numbers(_Loss):
     moves_with_picture: ClassVar[str] = ""
     """What augmentation moves along with the picture: a ``mask``, ``points``, or nothing where labels are numbers."""
 
 
-class _Mask:
+class _Mask(_Loss):
+    objective_in: ClassVar[str] = "radstack.nets.place_objectives"
     moves_with_picture: ClassVar[str] = "mask"
 
 
-class _Points:
+class _Points(_Loss):
+    objective_in: ClassVar[str] = "radstack.nets.place_objectives"
     moves_with_picture: ClassVar[str] = "points"
 
 

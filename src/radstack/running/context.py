@@ -100,7 +100,7 @@ class Options:
     held_out: bool = option(False, "after each epoch note loss and error of the fold that is held out, in held_out.csv of "
                                    "its log folder; no result changes")
     checkpoint_seconds: float = option(300.0, "time between two checkpoints within an epoch", type=above_zero)
-    weights: str = option("", "folder with pretrained weights (see README)")
+    weights: str = option("", "folder with pretrained weights (see docs/add_your_own.md)")
     offline: bool = option(False, "never download weights")
     kaggle: bool = option(False, "download the competition's archive")
     demo_size: int = option(0, "number of phantom series", type=at_least(0))

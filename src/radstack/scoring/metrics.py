@@ -73,25 +73,12 @@ def weighted_log_loss(truth: np.ndarray, probability: np.ndarray, weights: Seque
     return float(row_log_losses(truth, probability, weights, clip).mean())
 
 
-def class_log_losses(truth: np.ndarray, probability: np.ndarray, clip: float = CLIP) -> np.ndarray:
-    """Log loss of each target, float64 [targets]."""
-    return log_losses(truth, probability, clip).mean(axis=0)
-
-
 def class_aucs(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each target, float64 [targets]; NaN where a target has one class only."""
     from sklearn.metrics import roc_auc_score  # a second to import, and stages that only check must start at once
 
     columns = zip(np.asarray(truth).T, np.asarray(probability).T, strict=True)
     return np.array([roc_auc_score(y, p) if y.min() < y.max() else np.nan for y, p in columns])
-
-
-def prior_log_loss(prevalence: np.ndarray, weights: Sequence[float], clip: float = CLIP) -> float:
-    """Score of predicting each target's ``prevalence`` everywhere: the weighted mean of their entropies.
-
-    RSNA 2019: 0.2320 with the prevalences of stage 1, 0.2311 with those of stage 2.
-    """
-    return weighted_log_loss(np.atleast_2d(prevalence), np.atleast_2d(prevalence), weights, clip)
 
 
 def absolute_errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

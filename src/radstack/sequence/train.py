@@ -14,7 +14,8 @@ from torch import nn
 from radstack.core.errors import UserError, command
 from radstack.core.recipe import digest
 from radstack.core.say import Report
-from radstack.nets.objectives import Objective, objective
+from radstack.nets.objective_base import Objective
+from radstack.nets.objectives import objective
 from radstack.nets.optim import set_rate
 from radstack.nets.precision import precision, served
 from radstack.recipes.losses import BinaryCrossEntropy, Regression

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from radstack.core.errors import UserError
 from radstack.scoring.task import PROBABILITIES
 from radstack.stack.rows import Rows
 from radstack.stack.screen import Screen
@@ -67,10 +68,16 @@ class Fitted:
     """The best constant of the rows that were fitted, float64 [targets], where it stands in."""
 
     def predict(self, rows: Rows) -> np.ndarray:
-        """Predictions of ``rows`` (whole series), float [rows, targets]."""
+        """Predictions of ``rows`` (whole series), float [rows, targets]; a UserError where the shape is another."""
         if self.instead == CONSTANT:
             return np.broadcast_to(self.constant, (len(rows), len(rows.task.targets)))  # type: ignore[arg-type]
         if self.instead.isdigit():
             return rows.predicted[int(self.instead)]
         rows = self.screen(rows) if self.screen else rows
-        return self.method.plain(rows) if self.instead == MEAN else self.method.predict(rows, self.state)
+        if self.instead == MEAN:
+            return self.method.plain(rows)
+        answers, expected = self.method.predict(rows, self.state), (len(rows), len(rows.task.targets))
+        if np.shape(answers) != expected:
+            raise UserError(f"predict of the stacking method {type(self.method).__name__} gives {np.shape(answers)}; it "
+                            f"must give {expected}, a number for each row and target")
+        return answers

@@ -7,7 +7,7 @@ import pandas as pd
 
 from radstack.core.artifact import check_unedited, manifest_of
 from radstack.core.errors import LeakError, Missing
-from radstack.core.files import read_json, write_table
+from radstack.core.files import read_json
 from radstack.core.folds import fold_name
 from radstack.stack.rows import Member
 
@@ -56,12 +56,6 @@ def read_networks(folder: Path, folds: list[int]) -> dict[str, pd.DataFrame]:
     whole = pd.concat([_read(file) for file in files], ignore_index=True)
     return {str(name): table.drop(columns="network").reset_index(drop=True)
             for name, table in whole.groupby("network", sort=False)}
-
-
-def write_fold(folder: Path, fold: int, scored: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Write both tables of one fold."""
-    for path, table in zip(fold_files(folder, fold), (scored, test)):
-        write_table(path, table)
 
 
 def read_member(folder: Path, folds: list[int], tests: bool = True) -> Member:

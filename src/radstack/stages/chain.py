@@ -251,8 +251,8 @@ def train_step(context: Context, step: Step, before: list[Path], scene: Scene, f
         return path
     teaches = np.where(step.known(scene.rows), scene.fold, -1)
     if not ((teaches >= 0) & (teaches != fold)).any():
-        raise UserError(f"{experiment.name}: no picture outside fold {fold} is annotated; see README for where "
-                        "annotations belong")
+        raise UserError(f"{experiment.name}: no picture outside fold {fold} is annotated; see docs/add_your_own.md for "
+                        "where annotations belong")
 
     def work() -> dict[str, Any]:
         workers = context.options.workers if device.type == "cuda" else 0

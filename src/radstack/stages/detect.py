@@ -140,7 +140,7 @@ def _lessons(context: Context, localizer: Detection, fold: int) -> tuple[pd.Data
     taught = (fold_of_row >= 0) & (fold_of_row != fold) & np.isfinite(boxes).all(-1).any(-1)
     if not taught.any():
         raise UserError(f"{localizer.detector.name}: no picture outside fold {fold} has hand-made boxes; put some below "
-                        f"{context.paths.input} (see README), then run stage 01 again")
+                        f"{context.paths.input} (see docs/add_your_own.md), then run stage 01 again")
     return rows[taught].reset_index(drop=True), boxes[taught]
 
 

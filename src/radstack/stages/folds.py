@@ -71,16 +71,22 @@ def _dealt(context: Context) -> pd.DataFrame:
     index, recipe = read_index(context), context.competition.folds
     train = index[index["split"] == "train"]
     dealer = recipe.dealer or (lambda rows, labels, count, seed: make_folds(rows["group"], labels, count, seed))
-    folds = dealer(train, balanced(context.competition, train), recipe.count, recipe.seed)
+    labels, name = balanced(context.competition, train), getattr(dealer, "__name__", type(dealer).__name__)
+    try:
+        folds = dealer(train, labels, recipe.count, recipe.seed)
+    except (KeyError, AttributeError) as error:  # so ends one that looks for a column which is not there
+        raise UserError(f"the dealer {name} ended with {type(error).__name__}: {error}; train has the columns "
+                        f"{', '.join(map(str, train))}, and labels {', '.join(map(str, labels))}") from error
     if wrong := _wrong(folds, set(train["group"]), recipe.count):
-        name = getattr(dealer, "__name__", type(dealer).__name__)
         raise UserError(f"the dealer {name} {wrong}; it must give each patient (group) one row with a fold from 0 to "
                         f"{recipe.count - 1}")
     return folds
 
 
-def _wrong(folds: pd.DataFrame, groups: set[str], count: int) -> str:
+def _wrong(folds: Any, groups: set[str], count: int) -> str:
     """What is wrong with a dealer's table, or ""."""
+    if not isinstance(folds, pd.DataFrame):
+        return f"gives a {type(folds).__name__} and no table"
     lacking = [name for name in ("group", "fold") if name not in folds]
     if lacking:
         return f"gives no column {lacking[0]}"

@@ -53,8 +53,8 @@ def get_kaggle(context: Context) -> None:
 
     competition, folder = context.competition, context.paths.input
     if not competition.data.kaggle:
-        raise UserError(f"the data of {competition.name} are not at Kaggle: put them into {folder} yourself (README, \"Add "
-                        "your own\"), or draw phantoms with --demo")
+        raise UserError(f"the data of {competition.name} are not at Kaggle: put them into {folder} yourself "
+                        "(docs/add_your_own.md), or draw phantoms with --demo")
     if context.options.dry_run:
         print(f"  would download {competition.data.kaggle} into {folder}")
         return

@@ -12,6 +12,7 @@ from radstack.core.artifact import Artifact, Part
 from radstack.core.files import need_disk, new_array, replacing, write_table
 from radstack.core.folds import ALL, fold_hash
 from radstack.core.progress import titled
+from radstack.core.recipe import code_of
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
@@ -42,7 +43,9 @@ def predictions_artifact(context: Context, experiment: Experiment, fold: int, sp
     embeds = embeddings_wanted(context, experiment.name) and fold != ALL
     files = (fold_file(folder, fold, split), *([embeddings_file(folder, fold, split)] if embeds else ()),
              *([networks_file(folder, fold)] if experiment.networks > 1 and split == "train" else ()))
-    recipe = {"view": experiment.view, "tta": experiment.tta, "embeddings": embeds}
+    recipe = {"view": experiment.view, "tta": experiment.tta, "embeddings": embeds,
+              # Edited code may answer otherwise by the same weights.
+              "code": [code_of(experiment.backbone), code_of(experiment.loss)]}
     inputs: tuple[Path | Part, ...] = (*network_files(context, experiment, fold), Part(paths.cache / "rows.parquet", split))
     dealt = (paths.folds / "folds.csv",) if split == "train" else ()
     return Artifact("05_predict", VERSION, files, recipe, (*inputs, *dealt))
