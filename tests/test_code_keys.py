@@ -15,8 +15,9 @@ import pytest
 from test_core import written
 
 from competitions import load
-from radstack.core import recipe
-from radstack.core.recipe import as_dict, change, code_of, digest
+from radstack.core import code as codes
+from radstack.core.code import code_of
+from radstack.core.recipe import as_dict, change, digest
 from radstack.nets.own import OWN
 from radstack.recipes import losses
 from radstack.recipes.competition import FoldRecipe
@@ -112,8 +113,8 @@ def test_an_edit_of_a_loss_changes_every_key_that_holds_it_and_one_of_another_lo
 
     def keys(code):
         (tmp_path / "tides.py").write_text(code)
-        recipe._definitions.cache_clear()
-        recipe._code_at.cache_clear()
+        codes._definitions.cache_clear()
+        codes._code_at.cache_clear()
         one = change(load("ich").models.experiments[0], loss=Tide())
         return digest(one), digest({"steps": [one]})
 
@@ -130,7 +131,7 @@ def test_the_code_of_every_shipped_loss_and_network_is_found_without_importing_i
     code = [code_of(kind()) for kind in kinds]
     assert len(kinds) > 8 and len({one["computed"] for one in code}) == len(kinds)
     assert all(code_of(Backbone(f"radstack/{name}")) for name in OWN) and code_of(Backbone("timm/resnet18")) == {}
-    script = ("import sys; from radstack.core.recipe import code_of; from radstack.recipes.losses import Dice; "
+    script = ("import sys; from radstack.core.code import code_of; from radstack.recipes.losses import Dice; "
               "print(code_of(Dice())['computed'], 'torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, check=True,
                           env={"PYTHONPATH": str(Path(__file__).parents[1] / "src")})
@@ -143,10 +144,10 @@ def test_a_key_is_the_same_under_every_version_of_python(version):
     if not python or subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
         pytest.skip(f"no python{version}")
     place, code = Path(__file__).parents[1] / "src/radstack", "print(_tree_digest(ast.parse(open(sys.argv[1]).read())))"
-    source = (place / "core/recipe.py").read_text().replace("from radstack.core.errors import UserError", "")
+    source = (place / "core/code.py").read_text()
     for file in (place / "core/recipe.py", place / "nets/objectives.py"):
         done = subprocess.run([python, "-c", source + "\n" + code, str(file)], text=True, capture_output=True, check=True)
-        assert done.stdout.strip() == recipe._tree_digest(ast.parse(file.read_text()))
+        assert done.stdout.strip() == codes._tree_digest(ast.parse(file.read_text()))
 
 
 def test_networks_and_their_predictions_hold_the_code_of_the_loss(tmp_path):

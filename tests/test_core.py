@@ -14,11 +14,12 @@ import pytest
 
 from competitions import load
 from radstack.core.artifact import Artifact, Lesson, Part, content_hash
+from radstack.core.code import code_digest
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import need_disk, replacing, sweep, write_table, write_text
 from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
 from radstack.core.lock import alone
-from radstack.core.recipe import as_dict, change, code_digest, digest, parse_edits
+from radstack.core.recipe import as_dict, change, digest, parse_edits
 from radstack.recipes.competition import FoldRecipe
 from radstack.running.cli import make_context
 from radstack.running.context import Options

@@ -192,14 +192,14 @@ def few_stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm
                  forest: dict[str, object]) -> tuple[Stacker, ...]:
     """Level two likewise for tens of patients: each model is shrunk, and ``final`` is what cross-fitting chooses.
 
-    What is kept of a model is the shrunk one, ``<name>_shrunk``, which is not worse than the constant predictor.
+    What is kept of a model is the shrunk one, ``<name>_shrunk``, which is not worse than the constant predictor. Networks
+    are averaged as they are: a mean needs less mending than its members, and mends what is worse than the constant.
     """
     shrunk = {name: f"{name}_shrunk" for name in (*networks, *sequences)}
-    averaged = tuple(shrunk[name] for name in networks)
     candidates = ("smooth", "smooth_wide", *(shrunk[name] for name in sequences), "lightgbm", "forest")
     return (
         *(Stacker(new, "shrink", (name,)) for name, new in shrunk.items()),
-        Stacker("mean", "mean", averaged),
+        Stacker("mean", "mean", networks),
         Stacker("smooth", "smooth", ("mean",)),
         Stacker("smooth_wide", "smooth", ("mean",), {"kernel": (1, 2, 3, 2, 1)}, note="slices of 5 mm: blood spans several"),
         Stacker("lightgbm", "lightgbm", tuple(shrunk.values()), lightgbm),

@@ -69,7 +69,7 @@ class Backbone:
 
     @property
     def code_at(self) -> str:
-        """Where the code of a ``radstack/`` network stands, for :func:`radstack.core.recipe.code_of`; "" for the others."""
+        """Where the code of a ``radstack/`` network stands, for :func:`radstack.core.code.code_of`; "" for the others."""
         source, _, name = self.name.partition("/")
         return f"radstack.nets.own:{name}" if source == "radstack" else ""
 

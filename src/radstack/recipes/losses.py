@@ -16,7 +16,7 @@ class _Loss:
 
     @property
     def code_at(self) -> str:
-        """Where its code stands, for :func:`radstack.core.recipe.code_of`."""
+        """Where its code stands, for :func:`radstack.core.code.code_of`."""
         return f"{self.objective_in}:{type(self).__name__}Objective"
 
 

@@ -23,12 +23,13 @@ PENALTIES = (0.1, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class Shrink(Method):
-    """Scale and bias of each class's log odds, held near one scale and bias for all classes; or the constant.
+    """Scale and bias of each class's log odds, held near one scale and bias for all classes; or as it is; or the constant.
 
     A scale below 1 mends overconfidence (the temperature of Guo 2017), a bias what was sampled in other shares than it is
-    scored. What is anti-informative gets scale 0. Where cross-fitting over patients says that the constant is better by more
-    than ``margin`` standard errors, it is taken; and where the result is worse than the constant out of fold, the constant
-    stands in.
+    scored. What is anti-informative gets scale 0. A member stays as it is where cross-fitting over patients does not say
+    that the lines are better: of a sound member and few patients they are noise. Where it says that the constant is better
+    by more than ``margin`` standard errors, that is taken; and where the result is worse than the constant out of fold, the
+    constant stands in.
     """
 
     screened: ClassVar[bool] = False  # it does itself what the screen would do
@@ -39,22 +40,28 @@ class Shrink(Method):
     """Standard errors over patients by which the constant must be better."""
 
     def fit(self, rows: Rows) -> Fitted:
-        """Fit and decide; ``notes``: scale and bias of each class, the gain over the constant, its error, which was kept."""
+        """Fit and decide; ``notes``: scale and bias of each class, the lines' gain, its error, and if they were kept."""
         z, y, weights = rows.blend.astype(np.float64), rows.truth.astype(np.float64), normalized(rows.task.metric.weights)
-        group, who, (gain, error) = rows.group, (rows.group, rows.fold), (0.0, 0.0)
+        group, who = rows.group, (rows.group, rows.fold)
 
         def moved(part: np.ndarray) -> np.ndarray:
             return _moved(z, held_lines(z[part], y[part], weights, self.hold / len(np.unique(group[part]))))
 
+        form, found = "lines", {"lines": (0.0, 0.0)}
         if group.max(initial=0) > 0:
-            flat = mixed_loss(crossfitted_rows(lambda part: np.broadcast_to(_prior(y[part]), y.shape), *who), y, weights)
-            gains = flat - mixed_loss(crossfitted_rows(moved, *who), y, weights)
-            gain, error = float(gains.mean()), standard_error(gains, group)
-        kept = not gain < -self.margin * error
-        lines = held_lines(z, y, weights, self.hold / (group.max(initial=0) + 1)) if kept else np.stack(
-            [np.zeros(z.shape[1]), _prior(y)], axis=1)
-        return Fitted(self, lines, {name: {"scale": float(line[0]), "bias": float(line[1]), "gain": gain, "error": error,
-                                           "kept": kept} for name, line in zip(rows.task.targets, lines)})
+            flat = crossfitted_rows(lambda part: np.broadcast_to(_prior(y[part]), y.shape), *who)
+            said = {"as it is": z, "lines": crossfitted_rows(moved, *who), "constant": flat}
+            loss, form = {name: mixed_loss(one, y, weights) for name, one in said.items()}, "as it is"
+            for other, margin in (("lines", 0.0), ("constant", self.margin)):
+                gains = loss[form] - loss[other]
+                found[other] = gain, error = float(gains.mean()), standard_error(gains, group)
+                form = other if gain > margin * error else form
+        lines = {"lines": lambda: held_lines(z, y, weights, self.hold / (group.max(initial=0) + 1)),
+                 "as it is": lambda: np.tile([1.0, 0.0], (z.shape[1], 1)),
+                 "constant": lambda: np.stack([np.zeros(z.shape[1]), _prior(y)], axis=1)}[form]()
+        return Fitted(self, lines, {name: {"scale": float(line[0]), "bias": float(line[1]), "kept": form == "lines",
+                                           "gain": found["lines"][0], "error": found["lines"][1]}
+                                    for name, line in zip(rows.task.targets, lines)})
 
     def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
         """The blend by each class's scale and bias, ``state`` [targets, 2]."""

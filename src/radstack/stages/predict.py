@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, Part
+from radstack.core.code import code_of
 from radstack.core.files import need_disk, new_array, replacing, write_table
 from radstack.core.folds import ALL, fold_hash
 from radstack.core.progress import titled
-from radstack.core.recipe import code_of
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from radstack.core.artifact import Artifact, Part
+from radstack.core.code import code_digest
 from radstack.core.files import write_table
-from radstack.core.recipe import code_digest
 from radstack.recipes.stacker import Stacker
 from radstack.running.context import Context
 from radstack.running.tables import check_folds_fit, read_folds, read_rows
