@@ -18,7 +18,7 @@ SOURCES = [Source(LABELS_KIND, {"fluid": ("0", "1"), "air": ("0", "1")}), Source
 @pytest.mark.parametrize("row", re.findall(r"`(change\(NETWORKS.*?\))`", PAGE))
 def test_a_row_is_a_network_with_a_name_of_its_own(row):
     source = SOURCES["squared" in row]
-    networks = recipes.small_networks(source, 128, SIDE, rows=1000, pretrained=True)
+    networks = recipes.small_networks(source, 128, SIDE, rows=1000, groups=1000, pretrained=True)
     made = eval(row, {"change": change, "NETWORKS": networks, "SIDE": SIDE})
     assert made.name not in {one.name for one in networks} and made != change(networks[0], name=made.name)
     assert objective(made.loss, source.targets).outputs == len(source.targets)
@@ -35,7 +35,7 @@ def test_every_knob_of_a_network_is_written_as_such_and_has_another_name():
 def test_the_blocks_of_code_run_as_they_stand():
     source = SOURCES[0]
     known = {"change": change, "network": recipes.network, "SOURCE": source, "SEEN": 128, "SIDE": SIDE,
-             "NETWORKS": recipes.small_networks(source, 128, SIDE, rows=1000, pretrained=True)}
+             "NETWORKS": recipes.small_networks(source, 128, SIDE, rows=1000, groups=1000, pretrained=True)}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, known)
     names = [one.name for one in known["NETWORKS"]]
