@@ -16,7 +16,7 @@ from dicom_files import make_dicom
 from scripts import run_script
 from sklearn.metrics import cohen_kappa_score
 
-from radstack.commands.new_competition import new_competition, rare_of
+from radstack.commands.new_competition import new_competition
 from radstack.commands.own.looking import Wish
 from radstack.commands.own.options import COMPETITIONS
 from radstack.commands.own.recipes import FIRST, models_of, small_networks
@@ -362,18 +362,16 @@ def from_nothing(folder: Path, *options: object) -> tuple[Callable[..., None], l
     return call, folders
 
 
-def test_few_pictures_get_several_networks_and_slices_of_a_rare_label_are_drawn_twice():
+def test_few_pictures_get_several_networks_and_slices_in_order_a_few_epochs():
     heads = Source(LABELS_KIND, {"any": ("0", "1")}, order="slice")
-    few, = small_networks(heads, 128, 256, rows=2000, groups=62, pretrained=True, rare="any")
+    few, = small_networks(heads, 128, 256, rows=2000, groups=62, pretrained=True)
     many, = small_networks(heads, 128, 256, rows=200_000, groups=5000, pretrained=True)
-    assert (few.train.seeds, few.train.epochs, few.sampling.rare_copies) == (3, 12, 1)
-    assert (many.train.seeds, many.train.epochs, many.sampling.rare_copies) == (1, 6, 0)
+    assert (few.train.seeds, few.train.epochs, few.sampling.per_series) == (3, 6, 8)
+    assert (many.train.seeds, many.train.epochs) == (1, 6)
     final = next(one for one in models_of(heads, (few,)).stackers if one.name == "final")
     assert {"lite0_smooth", "bilstm", "metadata"} == set(final.members)
     alone, = small_networks(Source(NUMBER_KIND, {"age": ("100", "40")}), 224, 256, rows=600, groups=600, pretrained=True)
     assert (alone.train.seeds, alone.train.epochs, alone.backbone.frozen) == (1, 20, FIRST)
-    rows = pd.DataFrame({"any": ["0", "1", "0", "0"]})
-    assert rare_of(heads, rows) == ", rare='any'" and not rare_of(heads, rows.iloc[1:3])
 
 
 @pytest.mark.slow

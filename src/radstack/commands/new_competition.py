@@ -34,7 +34,6 @@ from radstack.images.own.source import (
     FILE,
     GROUP,
     LABELS,
-    LABELS_KIND,
     NUMBER_KIND,
     ORDINAL_KIND,
     PICTURES,
@@ -43,7 +42,7 @@ from radstack.images.own.source import (
     TESTS,
     Source,
 )
-from radstack.images.own.words import code, number, word
+from radstack.images.own.words import number, word
 from radstack.recipes.submission import Layout
 from radstack.scoring import named
 from radstack.scoring.task import Metric
@@ -54,8 +53,6 @@ PARTS = 5
 """One part of so many is held out where there is no test set."""
 ENOUGH = 50
 """Patients of the rarest class from which five folds are dealt, else three."""
-RARE = 0.3
-"""Share of slices below which those with the label are drawn more often."""
 MOST_SIDE, SEEN, SEEN_SLICES, SEEN_TINY = 256, 224, 128, 64
 """Pixels of a side: of a cached picture at most, and of what the small networks see of pictures, of slices in order (there
 are many), and without pretrained weights."""
@@ -201,19 +198,10 @@ def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, fou
     text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} pictures", str(wish.pictures),
                    source, layout, as_code(metric), side=side, seen=seen, folds=folds, rows=len(train), groups=groups,
                    choice=choice, pretrained=pretrained, grouped=groups < train[source.id].nunique(),
-                   window=f", window={wish.window}" if wish.window else "", rare=rare_of(source, train))
+                   window=f", window={wish.window}" if wish.window else "")
     also = metric.also or "mae"
     return text, [f"metric      {also}, {named.direction(also)}; models are trained and stacked by the {metric.name}",
                   f"networks    {choice}; {folds} folds"]
-
-
-def rare_of(source: Source, train: pd.DataFrame) -> str:
-    """The argument that names the one label whose slices are drawn more often, or ""."""
-    if not source.order or source.kind != LABELS_KIND or len(source.labels) > 1:
-        return ""
-    (name, words), = source.labels.items()
-    share = np.mean([code(cell, words) == 1 for cell in train[name]])
-    return f", rare={name!r}" if share < RARE else ""
 
 
 def told(source: Source, found: Found, rows: pd.DataFrame, files: pd.DataFrame, lost: list[str]) -> list[str]:

@@ -81,17 +81,16 @@ def network(source: Source, side: int, name: str, backbone: str, cached: int, **
 
 
 def small_networks(source: Source, side: int, cached: int, rows: int, groups: int,
-                   pretrained: bool, rare: str = "") -> tuple[Experiment, ...]:
+                   pretrained: bool) -> tuple[Experiment, ...]:
     """Networks that two cores train: ``lite0`` where its weights are there, else two small ones from scratch.
 
     ``rows`` pictures of ``groups`` patients are known. Of few, each is visited more often, and several networks a fold are
     averaged: on 62 heads, seeds of one recipe differ as much as recipes do. Slices in order are many and alike: of each
-    series some are drawn, those with the label ``rare`` twice.
+    series some are drawn, and a few epochs of them are soon known by heart.
     """
     visits = min(rows, DRAWN * groups) if source.order else rows
-    epochs = int(np.clip((6_000 if source.order else 12_000) / max(visits, 1), 6, 20))
-    sampling = Sampling(per_series=DRAWN if source.order else 0, weight="weight" if source.weight else "",
-                        rare_class=rare, rare_copies=int(bool(rare)))
+    epochs = int(np.clip((3_000 if source.order else 12_000) / max(visits, 1), 6, 20))
+    sampling = Sampling(per_series=DRAWN if source.order else 0, weight="weight" if source.weight else "")
     names = {"lite0": LITE0} if pretrained else TINY
     seeds = int(np.clip(18_000 // max(epochs * visits, 1), 1, 3)) if pretrained else 1
     own = {} if source.order or not pretrained else {"backbone__frozen": FIRST, "augment": WIDE}

@@ -36,7 +36,7 @@ COMPETITION = Competition(
 )
 
 # {choice}
-NETWORKS = small_networks(SOURCE, SEEN, SIDE, rows={rows}, groups={groups}, pretrained={pretrained}{rare})
+NETWORKS = small_networks(SOURCE, SEEN, SIDE, rows={rows}, groups={groups}, pretrained={pretrained})
 # A class that counts double: change(NETWORKS[0], loss=...), see docs/recipes.md for this and the other knobs.
 SMALL = change(COMPETITION, name="{name}-small", source="{name}", title="{title}, small recipes",
                models=models_of(SOURCE, NETWORKS))
@@ -53,8 +53,8 @@ IMPORTS = {
 
 
 def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, **numbers: object) -> str:
-    """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``groups``,
-    ``pretrained``, ``choice``; and ``window``, ``rare``, further arguments or "".
+    """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``groups``, ``pretrained``, ``choice``,
+    ``window``.
     """
     imports = dict(IMPORTS)
     if groups_of(source):
