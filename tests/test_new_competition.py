@@ -19,11 +19,11 @@ from sklearn.metrics import cohen_kappa_score
 from radstack.commands.new_competition import new_competition
 from radstack.commands.own.looking import Wish
 from radstack.commands.own.options import COMPETITIONS
-from radstack.commands.own.recipes import FIRST, models_of, small_networks
+from radstack.commands.own.recipes import models_of, small_networks
 from radstack.core.errors import UserError
 from radstack.images.own.source import LABELS_KIND, NUMBER_KIND, Source
 from radstack.recipes.competition import Competition
-from radstack.recipes.experiment import Sampling
+from radstack.recipes.experiment import LITE0_FIRST, Sampling
 from radstack.recipes.submission import Layout
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
@@ -371,7 +371,7 @@ def test_few_pictures_get_several_networks_and_slices_in_order_a_few_epochs():
     final = next(one for one in models_of(heads, (few,)).stackers if one.name == "final")
     assert {"lite0_smooth", "bilstm", "metadata"} == set(final.members)
     alone, = small_networks(Source(NUMBER_KIND, {"age": ("100", "40")}), 224, 256, rows=600, groups=600, pretrained=True)
-    assert (alone.train.seeds, alone.train.epochs, alone.backbone.frozen) == (1, 20, FIRST)
+    assert (alone.train.seeds, alone.train.epochs, alone.backbone.frozen) == (1, 20, LITE0_FIRST)
 
 
 @pytest.mark.slow

@@ -174,6 +174,14 @@ def test_hours_follow_from_rates_and_add_up(folder, tmp_path):
     assert sum_known(more.stages) == pytest.approx(sum_known(made.stages) / 4)
 
 
+def test_of_several_networks_the_first_alone_embeds_all_rows(folder, tmp_path):
+    three = change(ONE, train__seeds=3)
+    rate = Rate(100.0, 400.0, 5e5, 128, 2.0, "measured", "a run")
+    budget = Budget(context_of(tmp_path, three, sequences=(BILSTM,)), Size(3500, 700, 35, ""), {three.name: rate})
+    rows = 3500 + 2 * 3500 / 5 + 3 * 700  # of one fold
+    assert budget.predicting(three) == pytest.approx(rows * 5 / 400 / 3600)
+
+
 def test_disk_and_memory_follow_from_sizes(folder, tmp_path):
     made = make_plan(context_of(tmp_path, ONE, sequences=(BILSTM,), workers=2), MACHINE, (3500, 700))
     disk, memory = lines(made.disk), lines(made.memory)

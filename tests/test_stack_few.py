@@ -52,6 +52,19 @@ def test_nothing_that_is_shrunk_is_worse_than_the_constant(kind, patients):
         assert not any(CONSTANT in line for line in result.lines)
 
 
+def test_a_member_stays_as_it_is_where_its_lines_do_not_pay():
+    shrink, kept = method_of(Stacker("s", "shrink", ("one",))), set[bool]()
+    for seed in range(8):
+        world = World(patients=12, seed=seed)
+        made = shrink.fit(world.rows(one=world.z))  # the true log odds: lines pay by chance alone
+        note = made.notes[TARGETS[0]]
+        assert note["kept"] == (note["gain"] > 0) == bool((made.state != [1, 0]).any())
+        kept.add(note["kept"])
+    assert kept == {False, True}
+    opposite = shrink.fit(world.rows(one=-3 * world.z))
+    assert not opposite.state[:, 0].any()  # scale 0: a constant of each class
+
+
 def test_few_patients_hold_the_classes_lines_together_and_many_let_them_go():
     world = World(patients=100)
     z = world.noisy(0.3) * [1.0, 3.0, 0.5]

@@ -12,7 +12,7 @@ from competitions.bone_age.views import GRAY
 from radstack.core.recipe import change
 from radstack.images.views import Box, Whole
 from radstack.recipes.competition import FoldRecipe
-from radstack.recipes.experiment import Op, Optim, Sampling, Train
+from radstack.recipes.experiment import LITE0_FIRST, Op, Optim, Sampling, Train
 from radstack.recipes.losses import Regression
 from radstack.recipes.stacker import Stacker
 
@@ -46,8 +46,6 @@ NUDGE = Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "
 FINE = change(HAND_LANDMARKS_FINE, view=Whole((192, 192)), augment=(NUDGE,), optim=Optim("adam", lr=1e-2),
               backbone__args={"widths": (8, 16, 24, 32, 48)}, train=Train(epochs=40, batch_size=4, precision="fp32"))
 
-FIRST = ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")
-"""Of lite0: they stay as ImageNet taught them, which halves a step on a processor."""
 TONES = (
     Op("RandomGamma", {"gamma_limit": (60, 160), "p": 0.7}),
     Op("RandomBrightnessContrast", {"brightness_limit": 0.2, "contrast_limit": 0.3, "p": 0.5}),
@@ -57,7 +55,7 @@ TONES = (
 PLAIN = change(
     LITE0,
     name="plain",
-    backbone__frozen=FIRST,
+    backbone__frozen=LITE0_FIRST,
     backbone__dropout=0.3,
     augment=(Op("HorizontalFlip", {"p": 0.5}),
              Op("Affine", {"translate_percent": (-0.2, 0.2), "scale": (0.8, 1.2), "rotate": (-20, 20), "p": 1.0}), *TONES),

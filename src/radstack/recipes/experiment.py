@@ -74,6 +74,11 @@ class Backbone:
         return f"radstack.nets.own:{name}" if source == "radstack" else ""
 
 
+LITE0_FIRST = ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")
+"""First layers of ``pypi/efficientnet_lite0``, for ``Backbone.frozen``: a step takes half as long on a processor, and real
+hands were judged as well."""
+
+
 @dataclass(frozen=True)
 class Head:
     """Between the pooled features and the last linear layer."""

@@ -40,28 +40,32 @@ class Shrink(Method):
     """Standard errors over patients by which the constant must be better."""
 
     def fit(self, rows: Rows) -> Fitted:
-        """Fit and decide; ``notes``: scale and bias of each class, the lines' gain, its error, and if they were kept."""
+        """Fit and decide; ``notes``: each class's fitted scale and bias, their gain, its error, whether they are kept."""
         z, y, weights = rows.blend.astype(np.float64), rows.truth.astype(np.float64), normalized(rows.task.metric.weights)
-        group, who = rows.group, (rows.group, rows.fold)
+        group, count, everyone = rows.group, z.shape[1], np.arange(len(z))
+        # Numbers of rows -> scale and bias of each class, float64 [targets, 2], by those rows.
+        forms: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "as it is": lambda part: np.tile([1.0, 0.0], (count, 1)),
+            "lines": lambda part: held_lines(z[part], y[part], weights, self.hold / len(np.unique(group[part]))),
+            CONSTANT: lambda part: np.stack([np.zeros(count), _prior(y[part])], axis=1)}
 
-        def moved(part: np.ndarray) -> np.ndarray:
-            return _moved(z, held_lines(z[part], y[part], weights, self.hold / len(np.unique(group[part]))))
+        def better(than: str, other: str) -> tuple[float, float]:
+            """By how much ``other`` has the lower loss, and the standard error over patients."""
+            gains = loss[than] - loss[other]
+            return float(gains.mean()), standard_error(gains, group)
 
-        form, found = "lines", {"lines": (0.0, 0.0)}
+        taken, gain, error = "as it is", 0.0, 0.0
         if group.max(initial=0) > 0:
-            flat = crossfitted_rows(lambda part: np.broadcast_to(_prior(y[part]), y.shape), *who)
-            said = {"as it is": z, "lines": crossfitted_rows(moved, *who), "constant": flat}
-            loss, form = {name: mixed_loss(one, y, weights) for name, one in said.items()}, "as it is"
-            for other, margin in (("lines", 0.0), ("constant", self.margin)):
-                gains = loss[form] - loss[other]
-                found[other] = gain, error = float(gains.mean()), standard_error(gains, group)
-                form = other if gain > margin * error else form
-        lines = {"lines": lambda: held_lines(z, y, weights, self.hold / (group.max(initial=0) + 1)),
-                 "as it is": lambda: np.tile([1.0, 0.0], (z.shape[1], 1)),
-                 "constant": lambda: np.stack([np.zeros(z.shape[1]), _prior(y)], axis=1)}[form]()
-        return Fitted(self, lines, {name: {"scale": float(line[0]), "bias": float(line[1]), "kept": form == "lines",
-                                           "gain": found["lines"][0], "error": found["lines"][1]}
-                                    for name, line in zip(rows.task.targets, lines)})
+            said = {name: crossfitted_rows(_by(form, z), group, rows.fold) for name, form in forms.items()}
+            loss = {name: mixed_loss(one, y, weights) for name, one in said.items()}
+            gain, error = better("as it is", "lines")
+            taken = "lines" if gain > 0 else taken
+            over, spread = better(taken, CONSTANT)
+            taken = CONSTANT if over > self.margin * spread else taken
+        fitted = forms["lines"](everyone)
+        return Fitted(self, forms[taken](everyone), {
+            name: {"scale": float(line[0]), "bias": float(line[1]), "gain": gain, "error": error, "kept": taken == "lines"}
+            for name, line in zip(rows.task.targets, fitted)})
 
     def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
         """The blend by each class's scale and bias, ``state`` [targets, 2]."""
@@ -86,6 +90,11 @@ def _prior(y: np.ndarray) -> np.ndarray:
 
 def _moved(z: np.ndarray, lines: np.ndarray) -> np.ndarray:
     return z * lines[:, 0] + lines[:, 1]
+
+
+def _by(form: Callable[[np.ndarray], np.ndarray], z: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the numbers of the rows to fit, and gives the log odds of all rows by the scale and bias of those."""
+    return lambda part: _moved(z, form(part))
 
 
 def _line(z: np.ndarray, y: np.ndarray, weights: np.ndarray, center: np.ndarray, penalty: float) -> np.ndarray:

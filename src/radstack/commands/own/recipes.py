@@ -14,7 +14,7 @@ from radstack.images.shards import Shards
 from radstack.images.views import Box
 from radstack.recipes.baseline import PLACE, Baseline
 from radstack.recipes.competition import CacheRecipe, Data, Models, Pages
-from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.experiment import LITE0_FIRST, Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
 from radstack.recipes.localizer import Chain
 from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe, Ordinal, Regression, SoftmaxCrossEntropy
 from radstack.recipes.sequence import DeltasBilstm, Sequence
@@ -32,8 +32,6 @@ TINY = {"resnet": "timm/test_resnet", "byobnet": "timm/test_byobnet"}
 """Those of the small recipes where no pretrained weights are there."""
 HEADER = ("height", "width", "bits")
 """What a header says of every picture, for the model without pixels."""
-FIRST = ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")
-"""Of lite0: what ImageNet taught them stays, which halves a step on a processor and cost nothing on real hands."""
 SHIFTS = Op("Affine", {"translate_percent": (-0.05, 0.05), "scale": (0.9, 1.1), "rotate": (-15, 15), "p": 0.8})
 LIGHT = Op("RandomBrightnessContrast", {"brightness_limit": 0.1, "contrast_limit": 0.1, "p": 0.5})
 AUGMENT = (Op("HorizontalFlip", {"p": 0.5}), SHIFTS, LIGHT)
@@ -85,15 +83,15 @@ def small_networks(source: Source, side: int, cached: int, rows: int, groups: in
     """Networks that two cores train: ``lite0`` where its weights are there, else two small ones from scratch.
 
     ``rows`` pictures of ``groups`` patients are known. Of few, each is visited more often, and several networks a fold are
-    averaged: on 62 heads, seeds of one recipe differ as much as recipes do. Slices in order are many and alike: of each
-    series some are drawn, and a few epochs of them are soon known by heart.
+    averaged: on 62 heads, seeds of one recipe differ as much as recipes do. Neighboring slices are alike: an epoch draws
+    some of each series, and few epochs are enough, since more make networks overconfident.
     """
     visits = min(rows, DRAWN * groups) if source.order else rows
     epochs = int(np.clip((3_000 if source.order else 12_000) / max(visits, 1), 6, 20))
     sampling = Sampling(per_series=DRAWN if source.order else 0, weight="weight" if source.weight else "")
     names = {"lite0": LITE0} if pretrained else TINY
     seeds = int(np.clip(18_000 // max(epochs * visits, 1), 1, 3)) if pretrained else 1
-    own = {} if source.order or not pretrained else {"backbone__frozen": FIRST, "augment": WIDE}
+    own = {} if source.order or not pretrained else {"backbone__frozen": LITE0_FIRST, "augment": WIDE}
     return tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs,
                          train__seeds=seeds, **own) for name, backbone in names.items())
 
