@@ -54,8 +54,8 @@ def predictions_artifact(context: Context, experiment: Experiment, fold: int, sp
 def embeddings_file(folder: Path, fold: int, split: str) -> Path:
     """float16 [rows, width] of fold ``fold``'s network for every row of ``split`` in the row table, in its order.
 
-    Of several networks they are the first one's: each has a space of its own, in which a mean would mean nothing, and side
-    by side they are learned by heart (real heads, three seeds: a BiLSTM's loss is .165, on the first one's .157).
+    Of several networks they are the first one's: each has a space of its own, so that their mean says nothing, and side by
+    side they are too many numbers (real heads, three seeds: a BiLSTM's loss is .165, on the first one's .157).
     """
     return folder / f"fold{fold}{'_test' * (split == 'test')}_embeddings.npy"
 
