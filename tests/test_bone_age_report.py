@@ -124,3 +124,5 @@ def test_localization_is_scored_in_pixels_of_the_frame(tmp_path):
     assert reached["mask Dice, median"] == 1
     assert reached["landmark error, median px of the frame"] == pytest.approx(5)
     assert reached["mirrored hands turned"] == 1 and reached["other hands left"] == 1 and reached["hands"] == 2
+    flagged = report.localization(paths, found.assign(flag="ratio", **dict.fromkeys(names, np.nan)), truth)
+    assert flagged == {"mask Dice, median": 1, "flagged": 2, "hands": 2}  # no hand is left to measure landmarks on

@@ -1,5 +1,7 @@
 """What the report says of bone ages beyond the score: stages of development, intervals, regions, published scores."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -109,15 +111,16 @@ def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> 
     """What stage 02 reached on phantoms, all out of fold; landmark errors are in pixels of the canonical frame."""
     both = localized.merge(truth, on="id", suffixes=("", "_true"))
     plain = both[both["flag"] == ""]
-    errors = np.concatenate([frame_errors(row) for row in plain.itertuples()])
+    errors = np.array([frame_errors(row) for row in plain.itertuples()])
     is_mirrored = plain["mirrored_true"] == 1
     turned = plain["mirrored"] == is_mirrored
     dice = [mask_dice(paths, row) for row in localized[localized["mask"] != ""].itertuples()]
-    return {"mask Dice, median": float(np.median(dice)), "landmark error, median px of the frame": float(np.median(errors)),
-            "landmark error, 95 %": float(np.quantile(errors, 0.95)),
-            "mirrored hands turned": float(turned[is_mirrored].mean()),
-            "other hands left": float(turned[~is_mirrored].mean()),
-            "flagged": float((both["flag"] != "").sum()), "hands": len(both)}
+    found = {"mask Dice, median": (np.median, dice), "landmark error, median px of the frame": (np.median, errors),
+             "landmark error, 95 %": (partial(np.quantile, q=0.95), errors),
+             "mirrored hands turned": (np.mean, turned[is_mirrored]), "other hands left": (np.mean, turned[~is_mirrored])}
+    # What no hand can say, as where all are flagged, is left out.
+    measured = {name: float(figure(values)) for name, (figure, values) in found.items() if len(values)}
+    return measured | {"flagged": float((both["flag"] != "").sum()), "hands": len(both)}
 
 
 def frame_errors(row: object) -> np.ndarray:

@@ -12,7 +12,7 @@ from radstack.recipes.experiment import Op, Sampling, Train
 from radstack.recipes.losses import BinaryCrossEntropy
 from radstack.recipes.sequence import DeltasBilstm, Sequence, TwoLevel
 
-SIDE = 128
+SIDE, FROZEN_SIDE = 128, 224
 HALF = (127.5,) * 3
 """Mean and deviation of the pictures that the start was trained on."""
 
@@ -36,17 +36,28 @@ WINDOWS = change(
          "channels last is faster than bf16 here (22 against 17 pictures a second of one core, 160 pixels)",
 )
 NEIGHBORS = change(WINDOWS, name="neighbors", view=change(neighbors(SIDE), mean=HALF, std=HALF))
-EXPERIMENTS = (WINDOWS, NEIGHBORS)
+FROZEN = change(
+    WINDOWS,
+    name="frozen",
+    view=change(three_windows(FROZEN_SIDE), mean=HALF, std=HALF),
+    augment=(),
+    sampling=Sampling(keep=LEARNED),
+    train__seeds=1,
+    probe=(1.0, 0.3, 0.1, 0.03),
+)
+EXPERIMENTS = (WINDOWS, NEIGHBORS, FROZEN)
 
 BILSTM = Sequence("bilstm", ("neighbors",), DeltasBilstm(hidden=16, dropout=0.5), space="procrustes", logits=True, lr=1e-3,
                   gamma=0.8, epochs=5, inner=3, bag=3, batch_size=4, precision="fp32",
                   note="on 62 real heads out of fold, constant .194, its three seeds .155: this one .157; of one seed, "
                        ".159: .152, with 64 units and 8 epochs .169; space own .223, with label smoothing of .02 .172")
+BILSTM_FROZEN = Sequence("bilstm_frozen", ("frozen",), DeltasBilstm(hidden=16, dropout=0.5), space="own", logits=True, lr=1e-3,
+                  gamma=0.8, epochs=5, inner=3, bag=3, batch_size=4, precision="fp32")
 TWO_LEVEL = Sequence(
-    "two_level", tuple(experiment.name for experiment in EXPERIMENTS),
+    "two_level", ("windows", "neighbors"),
     TwoLevel(project=(96, 48), hidden=48, layers=1, filters=(64, 48, 48, 48)), space="procrustes", lr=2e-3, gamma=0.3,
     milestones=(8, 12), epochs=14, inner=3, bag=6, batch_size=8, reverse=0.5, reverse_tta=True, precision="fp32")
-SEQUENCES = (BILSTM, TWO_LEVEL)
+SEQUENCES = (BILSTM, BILSTM_FROZEN, TWO_LEVEL)
 
 SMALL = change(
     COMPETITION,

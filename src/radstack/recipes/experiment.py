@@ -250,6 +250,10 @@ class Experiment:
     """Names of sources (``add_source.py``) whose labeled pictures train in every fold, too; they are never scored."""
     pseudo: Pseudo = field(default=Pseudo(), metadata=QUIET)
     """Rows without a label that train, too."""
+    probe: tuple[float, ...] = field(default=(), metadata=QUIET)
+    """Penalties of a linear probe, of which patients held out in training choose one: the last layer alone is fitted, to the
+    plain picture's features, and the trunk stays as its start left it. Then nothing reads ``augment``, ``optim``,
+    ``schedule``, ``sampling`` but its ``keep`` and ``weight``, and ``train`` but its ``precision``. Empty trains all."""
 
     def __post_init__(self) -> None:
         """Refuse snapshots that the epochs do not hold."""

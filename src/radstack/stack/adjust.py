@@ -122,6 +122,7 @@ class Smooth(Method):
 
     learns: ClassVar[bool] = False
     guarded: ClassVar[bool] = False
+    screened: ClassVar[bool] = False  # what reads the smoothed member screens it
     kernel: tuple[float, ...] = (0.6, 1.8, 0.6)
     """An odd number of weights, centered; divided by their sum. Default of the second place of RSNA 2019."""
 

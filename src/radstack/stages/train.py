@@ -106,13 +106,14 @@ def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
 
 def train_fold(context: Context, experiment: Experiment, fold: int, number: int = 0) -> None:
     """Train one seed here, or in ``--gpus`` processes started by torchrun."""
-    if shared(context, train_fold, context, experiment, fold, number):
+    gpus = 1 if experiment.probe else context.options.gpus
+    if gpus > 1 and shared(context, train_fold, context, experiment, fold, number):
         return
     from radstack.training.distributed import joined, together
 
     kind = device_of(context.options.device)
     seed = f" seed {experiment.train.seed + number}" if number else ""
-    with joined(context.options.gpus, kind) as device, titled(f"train {experiment.name} fold {fold}{seed}"):
+    with joined(gpus, kind) as device, titled(f"train {experiment.name} fold {fold}{seed}"):
         artifact = weights_artifact(context, experiment, fold, number)
         one = of_seed(experiment, number)
         together(artifact, lambda: train_run(context, _run(context, one, fold, artifact, device)))
@@ -123,6 +124,7 @@ def train_run(context: Context, run: Any) -> dict[str, Any]:
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
+    from radstack.training.probe import fit_probe
     from radstack.training.run import train as fit
 
     experiment = run.experiment
@@ -135,9 +137,13 @@ def train_run(context: Context, run: Any) -> dict[str, Any]:
         return build(backbone, judge.outputs, len(experiment.view.mean), folder, context.options.offline, experiment.head,
                      judge.shares)
 
-    learner, facts = fit(run, make)
+    if experiment.probe:
+        networks, facts = fit_probe(run, make)
+    else:
+        learner, facts = fit(run, make)
+        networks = learner.networks()
     first = run.checkpoint.with_suffix("")
-    for end, weights in zip(("", *(f"_{name}" for name in experiment.kept)), learner.networks(), strict=True):
+    for end, weights in zip(("", *(f"_{name}" for name in experiment.kept)), networks, strict=True):
         write_weights(first.with_name(f"{first.name}{end}.safetensors"), weights)
     checkpoint.remove(run.checkpoint)
     return facts

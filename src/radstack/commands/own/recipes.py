@@ -43,6 +43,8 @@ WIDE = (
     Op("RandomBrightnessContrast", {"brightness_limit": 0.2, "contrast_limit": 0.3, "p": 0.5}),
 )
 """For pictures of which each patient has one or few, which vary in place, size and tone as radiographs do."""
+PROBE_SIDE, PENALTIES = 224, (1.0, 0.3, 0.1, 0.03)
+"""Pixels that a probe sees, and the penalties of its last layer that are tried."""
 DRAWN = 8
 """Slices of each series that an epoch visits: neighbors are alike."""
 
@@ -92,8 +94,18 @@ def small_networks(source: Source, side: int, cached: int, rows: int, groups: in
     names = {"lite0": LITE0} if pretrained else TINY
     seeds = int(np.clip(18_000 // max(epochs * visits, 1), 1, 3)) if pretrained else 1
     own = {} if source.order or not pretrained else {"backbone__frozen": LITE0_FIRST, "augment": WIDE}
-    return tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs,
-                         train__seeds=seeds, **own) for name, backbone in names.items())
+    trained = tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs,
+                            train__seeds=seeds, **own) for name, backbone in names.items())
+    few = seeds > 1 and source.kind != NUMBER_KIND
+    return (*trained, probe_of(source, min(cached, PROBE_SIDE), cached)) if few else trained
+
+
+def probe_of(source: Source, side: int, cached: int) -> Experiment:
+    """The pretrained ``lite0`` as it is: of few patients its last layer alone learns nothing by heart, and more pixels cost
+    little.
+    """
+    weight = Sampling(weight="weight" if source.weight else "")
+    return network(source, side, "frozen", LITE0, cached, augment=(), head=Head(), sampling=weight, probe=PENALTIES)
 
 
 def full_networks(source: Source, side: int, cached: int) -> tuple[Experiment, ...]:
@@ -123,7 +135,7 @@ def models_of(source: Source, networks: tuple[Experiment, ...]) -> Models:
     first = (networks[0].name,)
     metadata = Stacker("metadata", "columns", first, {"columns": (*HEADER, *source.inputs)},
                        note="the size and depth of a picture, its place in its series, and the table's columns")
-    by_kind: dict[str, tuple[str, dict[str, Any]]] = {LABELS_KIND: ("weights", {}), NUMBER_KIND: ("linear", {})}
+    by_kind: dict[str, tuple[str, dict[str, Any]]] = {LABELS_KIND: ("choose", {}), NUMBER_KIND: ("linear", {})}
     how, args = by_kind.get(source.kind, ("class_mean", {"groups": tuple(len(words) for words in source.labels.values())}))
     smooth = [Stacker(f"{one.name}_smooth", "smooth", (one.name,), note="neighboring slices say alike things")
               for one in networks if source.order and source.kind == LABELS_KIND]
