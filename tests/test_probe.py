@@ -49,8 +49,9 @@ def test_the_trunk_stays_and_the_layer_learns(tmp_path):
     net = started(PROBE)()
     net.load_state_dict(after)
     held = np.flatnonzero(run.fold_of_row == run.fold)
-    said = inference.predict(PROBE, net.eval(), tiny.TARGETS, run.rows, held, run.cache, np.empty((0, net.width), np.float16),
-                             workers=0, report=run.report)[held]
+    unkept = np.empty((0, net.width), np.float16)
+    said = inference.predict(PROBE, net.eval(), tiny.TARGETS, run.rows, held, run.cache, unkept, workers=0,
+                             report=run.report)[held]
     truth = run.rows[list(tiny.TARGETS)].to_numpy()[held]
     for place in range(2):
         assert said[truth[:, place] == 1, place].mean() > said[truth[:, place] == 0, place].mean() + 0.2

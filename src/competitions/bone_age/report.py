@@ -1,7 +1,5 @@
 """What the report says of bone ages beyond the score: stages of development, intervals, regions, published scores."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 
@@ -115,11 +113,13 @@ def localization(paths: Paths, localized: pd.DataFrame, truth: pd.DataFrame) -> 
     is_mirrored = plain["mirrored_true"] == 1
     turned = plain["mirrored"] == is_mirrored
     dice = [mask_dice(paths, row) for row in localized[localized["mask"] != ""].itertuples()]
-    found = {"mask Dice, median": (np.median, dice), "landmark error, median px of the frame": (np.median, errors),
-             "landmark error, 95 %": (partial(np.quantile, q=0.95), errors),
-             "mirrored hands turned": (np.mean, turned[is_mirrored]), "other hands left": (np.mean, turned[~is_mirrored])}
-    # What no hand can say, as where all are flagged, is left out.
-    measured = {name: float(figure(values)) for name, (figure, values) in found.items() if len(values)}
+    share = {"mirrored hands turned": turned[is_mirrored], "other hands left": turned[~is_mirrored]}
+    # What no hand can tell, as where all are flagged, is left out.
+    measured = {"mask Dice, median": float(np.median(dice))} if dice else {}
+    if len(errors):
+        measured |= {"landmark error, median px of the frame": float(np.median(errors)),
+                     "landmark error, 95 %": float(np.quantile(errors, 0.95))}
+    measured |= {name: float(told.mean()) for name, told in share.items() if len(told)}
     return measured | {"flagged": float((both["flag"] != "").sum()), "hands": len(both)}
 
 

@@ -51,8 +51,7 @@ BILSTM = Sequence("bilstm", ("neighbors",), DeltasBilstm(hidden=16, dropout=0.5)
                   gamma=0.8, epochs=5, inner=3, bag=3, batch_size=4, precision="fp32",
                   note="on 62 real heads out of fold, constant .194, its three seeds .155: this one .157; of one seed, "
                        ".159: .152, with 64 units and 8 epochs .169; space own .223, with label smoothing of .02 .172")
-BILSTM_FROZEN = Sequence("bilstm_frozen", ("frozen",), DeltasBilstm(hidden=16, dropout=0.5), space="own", logits=True, lr=1e-3,
-                  gamma=0.8, epochs=5, inner=3, bag=3, batch_size=4, precision="fp32")
+BILSTM_FROZEN = change(BILSTM, name="bilstm_frozen", members=("frozen",), space="own", note="")
 TWO_LEVEL = Sequence(
     "two_level", ("windows", "neighbors"),
     TwoLevel(project=(96, 48), hidden=48, layers=1, filters=(64, 48, 48, 48)), space="procrustes", lr=2e-3, gamma=0.3,

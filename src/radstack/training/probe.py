@@ -30,7 +30,7 @@ STEPS = 200
 
 
 def fit_probe(run: Run, make: Callable[[], Net]) -> tuple[list[dict[str, torch.Tensor]], dict[str, Any]]:
-    """Fit the last layer of the network that ``make`` builds; the weights of the one network by name, and facts for the manifest.
+    """Fit the last layer of the network that ``make`` builds; the one network's weights, and facts for the manifest.
 
     A UserError where the network has more to fit than one layer on pooled features.
     """
@@ -38,18 +38,19 @@ def fit_probe(run: Run, make: Callable[[], Net]) -> tuple[list[dict[str, torch.T
     seed_everything(experiment.train.seed, run.fold)
     layout = torch.channels_last if experiment.train.channels_last else torch.contiguous_format
     net: Net = make().to(run.device, memory_format=layout).eval()  # type: ignore[call-overload]
-    check(experiment, net)
+    layer = layer_of(experiment, net)
     wanted = loader.training_rows(run.rows, taught(run), run.fold, experiment.sampling.keep)
-    data = Data(features(run, net, wanted), labels_of(run, wanted), visits(run, wanted), objective(experiment.loss, run.targets))
-    held = held_out_losses(data, net.head, run.rows["group"].to_numpy()[wanted], experiment.probe)
+    judge = objective(experiment.loss, run.targets)
+    data = Data(features(run, net, wanted), labels_of(run, wanted), visits(run, wanted), judge)
+    held = held_out_losses(data, layer, run.rows["group"].to_numpy()[wanted], experiment.probe)
     penalty = experiment.probe[int(np.argmin(held))]
-    fit_layer(net.head, data, penalty)
+    fit_layer(layer, data, penalty)
     return [net.state_dict()], {"started_from": net.start, "penalty": penalty,
                                 "held_out": dict(zip(map(str, experiment.probe), np.round(held, 5).tolist()))}
 
 
-def check(experiment: Experiment, net: Net) -> None:
-    """Raise a UserError unless a probe of ``experiment`` is one linear layer on pooled features of a start."""
+def layer_of(experiment: Experiment, net: Net) -> nn.Linear:
+    """The layer to fit; a UserError unless a probe of ``experiment`` is one linear layer on pooled features of a start."""
     if not isinstance(net.head, nn.Linear) or experiment.head.columns or experiment.head.hidden:
         raise UserError(f"{experiment.name}: a probe fits one linear layer to pooled features; leave head.columns and "
                         "head.hidden empty and take a backbone that answers a picture, not a pixel")
@@ -59,6 +60,7 @@ def check(experiment: Experiment, net: Net) -> None:
     if net.start == "random":
         raise UserError(f"{experiment.name}: the features of a random network say nothing; set backbone.pretrained or "
                         "backbone.start")
+    return net.head
 
 
 class Data:
