@@ -364,12 +364,13 @@ def from_nothing(folder: Path, *options: object) -> tuple[Callable[..., None], l
 
 def test_few_pictures_get_several_networks_and_slices_in_order_a_few_epochs():
     heads = Source(LABELS_KIND, {"any": ("0", "1")}, order="slice")
-    few, = small_networks(heads, 128, 256, rows=2000, groups=62, pretrained=True)
+    few, probe = small_networks(heads, 128, 256, rows=2000, groups=62, pretrained=True)
     many, = small_networks(heads, 128, 256, rows=200_000, groups=5000, pretrained=True)
     assert (few.train.seeds, few.train.epochs, few.sampling.per_series) == (3, 6, 8)
     assert (many.train.seeds, many.train.epochs) == (1, 6)
-    final = next(one for one in models_of(heads, (few,)).stackers if one.name == "final")
-    assert {"lite0_smooth", "bilstm", "metadata"} == set(final.members)
+    assert probe.name == "frozen" and probe.probe and probe.view.size == (224, 224)
+    final = next(one for one in models_of(heads, (few, probe)).stackers if one.name == "final")
+    assert {"lite0_smooth", "frozen_smooth", "bilstm", "metadata"} == set(final.members)
     alone, = small_networks(Source(NUMBER_KIND, {"age": ("100", "40")}), 224, 256, rows=600, groups=600, pretrained=True)
     assert (alone.train.seeds, alone.train.epochs, alone.backbone.frozen) == (1, 20, LITE0_FIRST)
 

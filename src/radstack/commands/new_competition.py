@@ -5,6 +5,7 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from radstack.commands.own.looking import (
     check_place,
     grouped,
     match_of,
+    on_empty_background,
     once,
     parted,
     targets_of,
@@ -56,6 +58,15 @@ ENOUGH = 50
 MOST_SIDE, SEEN, SEEN_SLICES, SEEN_TINY = 256, 224, 128, 64
 """Pixels of a side: of a cached picture at most, and of what the small networks see of pictures, of slices in order (there
 are many), and without pretrained weights."""
+
+
+class Looks(NamedTuple):
+    """What all pictures are like."""
+
+    longer: float
+    """Median of their longer sides in pixels."""
+    crop: bool
+    """Whether they are cut to what stands on their empty background."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +149,13 @@ def plan_of(wish: Wish, taken: tuple[str, ...]) -> Plan:
                         "of its own for each picture")
     source = Source(found.kind, found.labels, id_column, wish.order, wish.weight, inputs_of(rows, list(wish.columns)),
                     several, match.key)
-    longer = float(files[["height", "width"]].max(axis=1).median())
-    return arranged(wish, source, found, rows, tests_of(wish, source, rest, sample, asked, files, match), sample, longer,
+    looks = Looks(float(files[["height", "width"]].max(axis=1).median()), on_empty_background(wish, files))
+    return arranged(wish, source, found, rows, tests_of(wish, source, rest, sample, asked, files, match), sample, looks,
                     [*told(source, found, rows, files, lost), f"groups      {how}"])
 
 
 def arranged(wish: Wish, source: Source, found: Found, rows: pd.DataFrame, test: pd.DataFrame, sample: pd.DataFrame | None,
-             longer: float, lines: list[str]) -> Plan:
+             looks: Looks, lines: list[str]) -> Plan:
     """The plan: a test set held out where there is none, the form of the submission, the text, the lines of the screen."""
     names = [source.id, FILE, GROUP, *source.labels, *filter(None, (source.order, source.weight)), *source.columns]
     train, held = rows.assign(**{FILE: PICTURES + "/" + rows[FILE]})[list(dict.fromkeys(names))], pd.DataFrame()
@@ -170,7 +181,7 @@ def arranged(wish: Wish, source: Source, found: Found, rows: pd.DataFrame, test:
         form = asked_form(source, ranges, sample)
         source, layout, list_of = form.source, form.layout, sample
     lines.append(f"submission  {', '.join(layout.header)}")
-    text, more = text_of(wish, source, layout, train, found, longer)
+    text, more = text_of(wish, source, layout, train, found, looks)
     return Plan(source, train, test, held, list_of, text, [*lines, *more])
 
 
@@ -183,9 +194,9 @@ def dummies(train: pd.DataFrame, found: Found) -> pd.DataFrame:
 
 
 def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, found: Found,
-            longer: float) -> tuple[str, list[str]]:
-    """The module, and what it decided, in lines; ``longer``: the median of the pictures' longer sides."""
-    side = int(np.clip(32 * math.ceil(longer / 32), 32, MOST_SIDE))
+            looks: Looks) -> tuple[str, list[str]]:
+    """The module, and what it decided, in lines."""
+    side = int(np.clip(32 * math.ceil(looks.longer / 32), 32, MOST_SIDE))
     pretrained = lite0_is_here()
     seen = min(side, SEEN_TINY if not pretrained else SEEN_SLICES if source.order else SEEN)
     groups = train[GROUP].nunique()
@@ -198,9 +209,10 @@ def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, fou
     text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} pictures", str(wish.pictures),
                    source, layout, as_code(metric), side=side, seen=seen, folds=folds, rows=len(train), groups=groups,
                    choice=choice, pretrained=pretrained, grouped=groups < train[source.id].nunique(),
-                   window=f", window={wish.window}" if wish.window else "")
+                   squared=(f", window={wish.window}" if wish.window else "") + ", crop=True" * looks.crop)
     also = metric.also or "mae"
-    return text, [f"metric      {also}, {named.direction(also)}; models are trained and stacked by the {metric.name}",
+    cut = ["cut         to what stands on the empty background (crop=True)"] if looks.crop else []
+    return text, [*cut, f"metric      {also}, {named.direction(also)}; models are trained and stacked by the {metric.name}",
                   f"networks    {choice}; {folds} folds"]
 
 

@@ -4,19 +4,25 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from radstack.commands.own.clusters import clusters
 from radstack.commands.own.matching import Match, by_key, choose, matches
 from radstack.core.errors import UserError
+from radstack.images.dicom import Unreadable
+from radstack.images.own.body import empty_share
 from radstack.images.own.names import MANY, key_of
-from radstack.images.own.pictures import SOFT, scan
+from radstack.images.own.pictures import SOFT, gray, planes, scan
 from radstack.images.own.source import FILE, GROUP, PICTURES, TESTS, Source
 from radstack.images.own.words import is_empty
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 PATIENT = re.compile(r"(patient|subject|participant|case|person)([_ ]?(id|no|number))?", re.IGNORECASE)
 """Columns that say whose a picture is, by their name."""
+LOOKED_AT, MOST, EMPTY = 24, 0.9, 0.4
+"""Pictures looked at, how many of them must show it, and the share of empty background that counts. Of 150 real slices of
+heads 95 % are emptier than .5, of 150 real radiographs of hands a quarter is below .24."""
 LEAST = 12
 """Labeled pictures that folds need."""
 
@@ -95,6 +101,19 @@ def usable_files(folder: Path, workers: int) -> pd.DataFrame:
         told = next((f"; {row.path}: {row.reason}" for row in first), "; PNG, JPEG, TIFF, DICOM, NIfTI and NRRD are read")
         raise UserError(f"{folder} holds no picture that can be read{told}")
     return usable.assign(unread=len(files) - len(usable))
+
+
+def on_empty_background(wish: Wish, files: pd.DataFrame) -> bool:
+    """Whether most pictures show something on an empty background, as slices of CT and MR do; a few of them are read."""
+    shares = []
+    for row in files.iloc[np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int))].itertuples():
+        path = wish.pictures / str(row.path)
+        try:
+            shown = planes(path, [int(row.slices) // 2])[0] if row.slices else gray(path, wish.window or SOFT)
+        except Unreadable:
+            continue
+        shares.append(empty_share(shown))
+    return bool(shares) and float(np.quantile(shares, 1 - MOST)) > EMPTY
 
 
 def match_of(wish: Wish, table: pd.DataFrame, sample: pd.DataFrame | None, files: pd.DataFrame) -> Match:

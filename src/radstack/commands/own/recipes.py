@@ -43,7 +43,9 @@ WIDE = (
     Op("RandomBrightnessContrast", {"brightness_limit": 0.2, "contrast_limit": 0.3, "p": 0.5}),
 )
 """For pictures of which each patient has one or few, which vary in place, size and tone as radiographs do."""
-PROBE_SIDE, PENALTIES = 224, (1.0, 0.3, 0.1, 0.03)
+FEW = 1000
+"""Patients below which a probe stands beside the trained networks."""
+PROBE_SIDE, PENALTIES = 224, (3.0, 1.0, 0.3, 0.1, 0.03)
 """Pixels that a probe sees, and the penalties of its last layer that are tried."""
 DRAWN = 8
 """Slices of each series that an epoch visits: neighbors are alike."""
@@ -96,8 +98,8 @@ def small_networks(source: Source, side: int, cached: int, rows: int, groups: in
     own = {} if source.order or not pretrained else {"backbone__frozen": LITE0_FIRST, "augment": WIDE}
     trained = tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs,
                             train__seeds=seeds, **own) for name, backbone in names.items())
-    few = seeds > 1 and source.kind != NUMBER_KIND
-    return (*trained, probe_of(source, min(cached, PROBE_SIDE), cached)) if few else trained
+    probed = pretrained and groups < FEW and source.kind != NUMBER_KIND
+    return (*trained, probe_of(source, min(cached, PROBE_SIDE), cached)) if probed else trained
 
 
 def probe_of(source: Source, side: int, cached: int) -> Experiment:
@@ -184,9 +186,12 @@ def view(case: Any, cases: Any, paths: Paths) -> list[Any]:
                                                                 f"cached")]
 
 
-def squares(side: int, window: tuple[float, float] = SOFT) -> Chain:
-    """No anatomy is looked for: each picture is shrunk to a square of ``side`` pixels, CT by ``window``."""
-    return Chain(side, partial(prepare, window=window), (), nothing, show)
+def squares(side: int, window: tuple[float, float] = SOFT, crop: bool = False) -> Chain:
+    """No anatomy is looked for: each picture is shrunk to a square of ``side`` pixels, CT by ``window``.
+
+    With ``crop`` it is first cut to what stands on its empty background.
+    """
+    return Chain(side, partial(prepare, window=window, crop=crop), (), nothing, show)
 
 
 def cached(side: int) -> CacheRecipe:

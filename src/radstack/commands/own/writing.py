@@ -27,7 +27,7 @@ COMPETITION = Competition(
     targets=SOURCE.targets,
     metric={metric},
     data=data_of(SOURCE),
-    localizer=squares(SIDE{window}),
+    localizer=squares(SIDE{squared}),
     cache=cached(SIDE),
     models=models_of(SOURCE, full_networks(SOURCE, SIDE, SIDE)),
     folds=FoldRecipe(count={folds}),
@@ -54,7 +54,7 @@ IMPORTS = {
 
 def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, **numbers: object) -> str:
     """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``groups``, ``pretrained``, ``choice``,
-    ``window``.
+    ``squared`` (further arguments of ``squares``).
     """
     imports = dict(IMPORTS)
     if groups_of(source):

@@ -15,6 +15,7 @@ from radstack.images.dicom.display import MODALITIES, person, stretch
 from radstack.images.dicom.file import fault, read_stored
 from radstack.images.dicom.file import read_header as dicom_header
 from radstack.images.formats import START, is_picture, kind_of
+from radstack.images.own.body import body
 from radstack.images.radiograph import read, read_header
 from radstack.images.shards import squared
 from radstack.images.unreadable import read_start
@@ -103,14 +104,20 @@ SOFT = (40.0, 400.0)
 
 
 def prepare(folder: Path, rows: pd.DataFrame, side: int,
-            window: tuple[float, float] = SOFT) -> tuple[np.ndarray, dict[str, Any]]:
+            window: tuple[float, float] = SOFT, crop: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
     """The picture of ``rows`` (of one file), or the planes of a volume, padded to squares: uint8 [rows, side, side].
 
-    ``window`` is center and width in HU by which CT is shown.
+    ``window`` is center and width in HU by which CT is shown; with ``crop`` each is cut to the :func:`body` that it shows.
     """
     path = folder / rows["path"].iloc[0]
     pictures = planes(path, rows["plane"].tolist()) if is_volume(path.name) else [gray(path, window)]
-    return np.stack([_square(one, side) for one in pictures]), {}
+    return np.stack([_square(cropped(one) if crop else one, side) for one in pictures]), {}
+
+
+def cropped(picture: np.ndarray) -> np.ndarray:
+    """What lies in the box of the :func:`body`."""
+    top, left, height, width = body(picture)
+    return picture[top:top + height, left:left + width]
 
 
 def gray(path: Path, window: tuple[float, float]) -> np.ndarray:
