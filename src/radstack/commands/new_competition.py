@@ -26,6 +26,7 @@ from radstack.commands.own.looking import (
     usable_files,
 )
 from radstack.commands.own.matching import with_files
+from radstack.commands.own.recipes import PROBE_SIDE, is_probed
 from radstack.commands.own.tasks import Found, find, inputs_of
 from radstack.commands.own.writing import written
 from radstack.core.errors import UserError
@@ -202,7 +203,8 @@ def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, fou
     groups = train[GROUP].nunique()
     rarest = min((train.groupby(train[name].map(word))[GROUP].nunique().min() for name in found.counts), default=groups)
     folds = 5 if min(groups, rarest) >= ENOUGH else 3
-    choice = (f"lite0, pretrained: {seen} pixels" if pretrained else
+    probe = f"; and its last layer alone: {min(side, PROBE_SIDE)}" if is_probed(source, groups, pretrained) else ""
+    choice = (f"lite0, pretrained: {seen} pixels{probe}" if pretrained else
               "no pretrained weights are here, so two small networks from scratch; get_weights.py ich --only "
               "lite0 has one")
     metric = metric_of(source, wish.metric)

@@ -98,15 +98,20 @@ def small_networks(source: Source, side: int, cached: int, rows: int, groups: in
     own = {} if source.order or not pretrained else {"backbone__frozen": LITE0_FIRST, "augment": WIDE}
     trained = tuple(network(source, side, name, backbone, cached, sampling=sampling, train__epochs=epochs,
                             train__seeds=seeds, **own) for name, backbone in names.items())
-    probed = pretrained and groups < FEW and source.kind != NUMBER_KIND
-    return (*trained, probe_of(source, min(cached, PROBE_SIDE), cached)) if probed else trained
+    return (*trained, probe_of(source, cached)) if is_probed(source, groups, pretrained) else trained
 
 
-def probe_of(source: Source, side: int, cached: int) -> Experiment:
+def is_probed(source: Source, groups: int, pretrained: bool) -> bool:
+    """Whether a probe stands beside the trained networks: ages want more than the features of photographs tell."""
+    return pretrained and groups < FEW and source.kind != NUMBER_KIND
+
+
+def probe_of(source: Source, cached: int) -> Experiment:
     """The pretrained ``lite0`` as it is: of few patients its last layer alone learns nothing by heart, and more pixels cost
     little.
     """
     weight = Sampling(weight="weight" if source.weight else "")
+    side = min(cached, PROBE_SIDE)
     return network(source, side, "frozen", LITE0, cached, augment=(), head=Head(), sampling=weight, probe=PENALTIES)
 
 
