@@ -47,6 +47,8 @@ FEW = 1000
 """Patients below which a probe stands beside the trained networks."""
 PROBE_SIDE, PENALTIES = 224, (3.0, 1.0, 0.3, 0.1, 0.03)
 """Pixels that a probe sees, and the penalties of its last layer that are tried."""
+WIDE_KERNEL = (1, 2, 3, 2, 1)
+"""Weights of a slice and its neighbors: on real heads better than three slices, for each model that was smoothed."""
 DRAWN = 8
 """Slices of each series that an epoch visits: neighbors are alike."""
 
@@ -144,7 +146,8 @@ def models_of(source: Source, networks: tuple[Experiment, ...]) -> Models:
                        note="the size and depth of a picture, its place in its series, and the table's columns")
     by_kind: dict[str, tuple[str, dict[str, Any]]] = {LABELS_KIND: ("choose", {}), NUMBER_KIND: ("linear", {})}
     how, args = by_kind.get(source.kind, ("class_mean", {"groups": tuple(len(words) for words in source.labels.values())}))
-    smooth = [Stacker(f"{one.name}_smooth", "smooth", (one.name,), note="neighboring slices say alike things")
+    smooth = [Stacker(f"{one.name}_smooth", "smooth", (one.name,), {"kernel": WIDE_KERNEL},
+                      note="neighboring slices say alike things")
               for one in networks if source.order and source.kind == LABELS_KIND]
     members = (*(one.name for one in smooth or networks), *(one.name for one in sequences))
     everyone = members if how == "class_mean" else (*members, metadata.name)
