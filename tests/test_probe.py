@@ -130,6 +130,11 @@ def test_what_is_no_probe_is_refused(tmp_path, edits, words):
         fitted(run)
 
 
+def test_a_penalty_below_zero_is_refused():
+    with pytest.raises(UserError, match="probe has -0.1; take penalties of 0 or more"):
+        change(PROBE, probe=(1.0, -0.1))
+
+
 def test_a_random_trunk_is_refused(tmp_path):
     run = tiny.make_run(tmp_path, PROBE)
     with pytest.raises(UserError, match="features of a random network say nothing"):

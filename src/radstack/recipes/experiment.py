@@ -253,11 +253,14 @@ class Experiment:
     probe: tuple[float, ...] = field(default=(), metadata=QUIET)
     """Penalties of a linear probe, of which patients held out in training choose one: the last layer alone is fitted, to the
     plain picture's features, and the trunk stays as its start left it. Then nothing reads ``augment``, ``optim``,
-    ``schedule``, ``sampling`` but its ``keep`` and ``weight``, and ``train`` but its ``precision``. Empty trains all."""
+    ``schedule``, ``sampling`` but its ``keep`` and ``weight``, and ``train`` but its ``precision`` and ``channels_last``.
+    Empty trains all."""
 
     def __post_init__(self) -> None:
-        """Refuse snapshots that the epochs do not hold."""
+        """Refuse snapshots that the epochs do not hold, and penalties below 0."""
         self.snapshot_epochs  # noqa: B018 - raises
+        if min(self.probe, default=0) < 0:
+            raise UserError(f"{self.name}: probe has {min(self.probe)}; take penalties of 0 or more, such as 1.0, 0.3, 0.1")
 
     @property
     def snapshot_epochs(self) -> tuple[int, ...]:
