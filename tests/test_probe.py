@@ -7,16 +7,26 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
+from test_seeds import FOLDS, solution
 from torch import nn
 
+from competitions.ich.small import FROZEN
+from radstack.commands.own.recipes import probe_of
+from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
+from radstack.core.files import read_json
 from radstack.core.recipe import as_dict, change
+from radstack.images.own.source import LABELS_KIND, Source
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Backbone, Head
 from radstack.recipes.losses import BinaryCrossEntropy, Ordinal, Regression
+from radstack.stack.predictions import read_member
+from radstack.stages.predict import predict
+from radstack.stages.train import network_files, train
 from radstack.training import inference
-from radstack.training.probe import Data, fit_layer, fit_probe, held_out_losses, minimize
+from radstack.training.probe import Data, fit_layer, fit_probe, held_out_losses, layer_of, minimize
 
 PROBE = change(tiny.EXPERIMENT, probe=(1.0, 0.01), loss=BinaryCrossEntropy(class_weights=(1, 1)))
 
@@ -149,3 +159,32 @@ def test_a_column_of_weights_is_read(tmp_path):
     plain = change(PROBE, probe=(0.1,))
     first, second = (fitted(tiny.make_run(tmp_path, one))[0] for one in (plain, change(plain, sampling__weight="z")))
     assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+def test_stages_fit_a_probe_on_the_network_of_the_same_fold_and_predict_with_it(tmp_path, capsys):
+    context = solution(tmp_path, "ich")
+    start = context.competition.recipe("second")
+    probe = change(start, name="probe", probe=(1.0, 0.1), backbone__start="second")
+    models = change(context.competition.models, experiments=(start,), sequences=(), final="second")
+    train(change(context, competition__models=models))
+    context = change(context, competition__models=change(models, experiments=(start, probe), final="probe"))
+    train(context)
+    predict(context)
+    for fold in FOLDS:
+        files = [network_files(context, one, fold)[0] for one in (start, probe)]
+        before, after = map(load_file, files)
+        assert {name for name in after if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
+        assert read_json(manifest_of(files[1]))["penalty"] in probe.probe
+    said = read_member(context.paths.oof / "probe", FOLDS).oof[list(context.competition.targets)].to_numpy()
+    assert np.isfinite(said).all() and said.std() > 0
+    capsys.readouterr()
+    train(context)
+    predict(context)
+    assert "to make" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recipe", [FROZEN, probe_of(Source(LABELS_KIND, {"any": ("0", "1")}), 256)])
+def test_the_probes_of_the_small_recipes_are_ones(recipe):
+    net = build(change(recipe.backbone, pretrained=False), 6, 3, head=recipe.head)
+    net.start = "a file"
+    assert layer_of(recipe, net) is net.head and min(recipe.probe) > 0

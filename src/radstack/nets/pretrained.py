@@ -123,12 +123,13 @@ def read(path: Path) -> State:
 def fit(body: Body, state: State, name: str) -> list[str]:
     """Load ``state`` into ``body.net`` whole; return what was dropped or adapted, a phrase each.
 
-    The classifier's keys are dropped and the first convolution is brought to the network's channels. Any other key that is
-    missing, left over, or of another shape is a UserError.
+    The classifier's keys are dropped, of a whole network's file as stage 04 writes it all but the trunk's, and the first
+    convolution is brought to the network's channels. Any other key that is missing, left over, or of another shape is a
+    UserError.
     """
-    own = body.net.state_dict()
+    own, (state, dropped) = body.net.state_dict(), _trunk_of(state)
     classifier = tuple(f"{prefix}." for prefix in body.classifier)
-    dropped = [key for key in state if key.startswith((*classifier, *AUXILIARY)) and key not in own]
+    dropped += [key for key in state if key.startswith((*classifier, *AUXILIARY)) and key not in own]
     state = body.rename_keys({key: value for key, value in state.items() if key not in dropped})
     notes = [f"dropped {_few(sorted(dropped))}"] if dropped else []
     notes += _adapt_channels(body.net, state)
@@ -145,6 +146,14 @@ def fit(body: Body, state: State, name: str) -> list[str]:
                         "Take the file of this very model, or mend backbone.name or backbone.args")
     body.net.load_state_dict(state, strict=False)
     return notes
+
+
+def _trunk_of(state: State) -> tuple[State, list[str]]:
+    """The trunk out of a whole network of stage 04, as the trunk calls its parts, and the keys of the rest."""
+    trunk = {key.removeprefix("body."): value for key, value in state.items() if key.startswith("body.")}
+    if not trunk or "head.weight" not in state:
+        return state, []
+    return trunk, [key for key in state if not key.startswith("body.")]
 
 
 def known_sha256(origin: Origin) -> str:
