@@ -44,7 +44,8 @@ FROZEN = change(
     sampling=Sampling(keep=LEARNED),
     train__seeds=1,
     probe=(1.0, 0.3, 0.1, 0.03),
-    note="of 50 patients the pretrained network as it is, more pixels of it, says as much as three that were trained",
+    note="the pretrained network as it is, at 224 pixels: on 62 real heads out of fold .148, where the mean of three that "
+         "were trained at 128 pixels has .149",
 )
 EXPERIMENTS = (WINDOWS, NEIGHBORS, FROZEN)
 

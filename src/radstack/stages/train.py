@@ -105,7 +105,7 @@ def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
 
 
 def train_fold(context: Context, experiment: Experiment, fold: int, number: int = 0) -> None:
-    """Train one seed here, or in ``--gpus`` processes started by torchrun."""
+    """Train one seed here, or in ``--gpus`` processes started by torchrun; a probe here."""
     gpus = 1 if experiment.probe else context.options.gpus
     if gpus > 1 and shared(context, train_fold, context, experiment, fold, number):
         return
