@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,11 +18,13 @@ from scripts import run_script
 from sklearn.metrics import cohen_kappa_score
 
 from radstack.commands.new_competition import new_competition
+from radstack.commands.own import recipes
 from radstack.commands.own.looking import Wish
 from radstack.commands.own.options import COMPETITIONS
 from radstack.commands.own.recipes import models_of, small_networks
 from radstack.core.errors import UserError
 from radstack.images.own.source import LABELS_KIND, NUMBER_KIND, Source
+from radstack.images.shards import shard_path, write_shard
 from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import LITE0_FIRST, Sampling
 from radstack.recipes.submission import Layout
@@ -373,6 +376,18 @@ def test_few_pictures_get_several_networks_and_slices_in_order_a_few_epochs():
     assert {"lite0_smooth", "frozen_smooth", "bilstm", "metadata"} == set(final.members)
     alone, = small_networks(Source(NUMBER_KIND, {"age": ("100", "40")}), 224, 256, rows=600, groups=600, pretrained=True)
     assert (alone.train.seeds, alone.train.epochs, alone.backbone.frozen) == (1, 20, LITE0_FIRST)
+
+
+@pytest.mark.parametrize("count, shape", [(1, (8, 8)), (3, (8, 24)), (40, (32, 48))])
+def test_a_case_shows_its_pictures_in_rows_evenly_over_the_series(tmp_path, monkeypatch, count, shape):
+    paths, drawn = SimpleNamespace(cache=tmp_path), []
+    pictures = [lambda number=one: np.full((8, 8), number, np.uint8) for one in range(count)]
+    write_shard(shard_path(tmp_path, 0), pictures, (8, 8), "uint8")
+    monkeypatch.setattr("radstack.report.images.data_uri", lambda picture: drawn.append(picture) or "")
+    case = SimpleNamespace(rows=pd.DataFrame({"shard": 0, "slot": np.arange(count)}))
+    block, = recipes.view(case, None, paths)
+    assert drawn[0].shape == shape and drawn[0].max() == count - 1 and block.wide == (count > 1)
+    assert block.caption.startswith(f"{min(count, 24)} of {count} pictures")
 
 
 @pytest.mark.slow

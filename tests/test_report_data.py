@@ -20,7 +20,7 @@ from radstack.report.blocks import Picture, Plot, Table, Words
 from radstack.report.data import LISTED, data, gray
 from radstack.report.evidence import Evidence
 from radstack.report.page import page
-from radstack.report.provenance import flattened, in_words, provenance, remember
+from radstack.report.provenance import Made, flattened, in_words, provenance, remember
 from radstack.running.context import Context, Options
 from radstack.scoring.metrics import ClassGroup
 from radstack.scoring.task import Metric, Task
@@ -247,3 +247,11 @@ def test_recipes_read_like_code():
     assert rows["name"] == "tiny" and rows["optim.lr"] == "0.003" and rows["backbone.name"] == "timm/test_resnet"
     assert rows["augment"] == "VerticalFlip(p=0.5), Affine(rotate=(-10, 10), p=0.5)"
     assert in_words([[1, 2], 0.25]) == "(1, 2), 0.25" and "note" not in rows
+
+
+@pytest.mark.parametrize("name, label", [
+    ("oof/lite0/fold0.parquet", "oof/lite0"), ("weights/lite0/fold2_seed1.safetensors", "weights/lite0"),
+    ("oof/lite0/fold1_test.parquet", "oof/lite0/fold*_test.parquet"), ("cache/shard-0001.npy", "cache/shard-*.npy"),
+])
+def test_folds_and_shards_are_one_of_a_kind_and_a_model_keeps_the_digits_of_its_name(tmp_path, name, label):
+    assert Made(name, {}, tmp_path).label == label

@@ -49,7 +49,9 @@ class Made:
     @property
     def label(self) -> str:
         """What it is one of: ``oof/resnet`` for each fold's table, ``cache/shard-*.npy`` for each shard."""
-        return re.sub(r"\d+(?=[^/]*$)", "*", re.sub(r"/fold\d+(_seed\d+)?\.\w+$", "", self.name))
+        folder = re.sub(r"/fold\d+(_seed\d+)?\.\w+$", "", self.name)
+        # The digits of a model's own name stay.
+        return folder if folder != self.name else re.sub(r"\d+(?=[^/]*$)", "*", self.name)
 
     @property
     def fold(self) -> int | None:

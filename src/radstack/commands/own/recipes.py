@@ -49,6 +49,8 @@ PROBE_SIDE, PENALTIES = 224, (3.0, 1.0, 0.3, 0.1, 0.03)
 """Pixels that a probe sees, and the penalties of its last layer that are tried."""
 WIDE_KERNEL = (1, 2, 3, 2, 1)
 """Weights of a slice and its neighbors: on real heads better than three slices, for each model that was smoothed."""
+ROWS, ACROSS = 4, 6
+"""Rows of a case's pictures, and pictures in a row."""
 DRAWN = 8
 """Slices of each series that an epoch visits: neighbors are alike."""
 
@@ -184,14 +186,15 @@ def pages_of(source: Source, grouped: bool = False) -> Pages:
 
 
 def view(case: Any, cases: Any, paths: Paths) -> list[Any]:
-    """The cached pictures of a case, up to 24."""
+    """The cached pictures of a case, up to ``ROWS`` rows that lie evenly over it."""
     from radstack.report.blocks import Picture
-    from radstack.report.images import data_uri
+    from radstack.report.images import data_uri, sheet
 
-    shown = case.rows.head(24)
+    count = len(case.rows)
+    shown = case.rows.iloc[np.linspace(0, count - 1, min(count, ROWS * ACROSS)).round().astype(int)]
     pictures = [Shards(paths.cache)(int(row.shard), int(row.slot)) for row in shown.itertuples()]
-    return [Picture(data_uri(np.concatenate(pictures, axis=1)), f"{len(shown)} of {len(case.rows)} pictures, as they are "
-                                                                f"cached")]
+    grid = sheet(pictures, across=min(ACROSS, len(pictures)))
+    return [Picture(data_uri(grid), f"{len(shown)} of {count} pictures, as they are cached", wide=len(pictures) > 1)]
 
 
 def squares(side: int, window: tuple[float, float] = SOFT, crop: bool = False) -> Chain:
