@@ -21,12 +21,15 @@ sys.path.insert(0, str(SRC))
 
 from competitions import load
 from competitions.ich.ablation import WINDOWS
-from radstack.report.stage import models, predictions, score_table
+from radstack.report.stage import made_folds, models, predictions, score_table, truth_of
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.running.tables import read_rows
-from radstack.scoring.intervals import difference
+from radstack.scoring.intervals import Interval, difference
 from radstack.scoring.metrics import row_log_losses, weighted_log_loss
+from radstack.scoring.task import Task
+from radstack.stack.predictions import read_member
+from radstack.stack.rows import Member
 from radstack.stages.stack import task_of
 
 STAGES = ("01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack")
@@ -56,8 +59,9 @@ def main() -> None:
         run_stages(args.folder, args.series)
     context = make_context(load("ich-ablation"), Options(data_dir=args.folder, out_dir=args.folder))
     print(f"\n{args.series} series, {platform.processor() or platform.machine()}, 2 cores\n")
-    print(score_table(context, models(context)).iloc[:, :7].to_string(index=False, float_format="{:.4f}".format))
-    print("\n" + compared(context).to_string(index=False))
+    members = {name: read_member(context.paths.oof / name, made_folds(context, name)) for name in models(context)}
+    print(score_table(context, members).iloc[:, :7].to_string(index=False, float_format="{:.4f}".format))
+    print("\n" + compared(context, members).to_string(index=False))
     if not args.tables:
         print("\n" + shuffled(context))
 
@@ -75,30 +79,31 @@ def stage(folder: str, script: str, *options: str) -> None:
     subprocess.run([*command, *options], check=True)
 
 
-def compared(context: Context) -> pd.DataFrame:
+def compared(context: Context, members: dict[str, Member]) -> pd.DataFrame:
     """One row a claim: rival's loss less winner's, with its interval, out of fold and on test."""
     task = task_of(context)
     rows, _ = read_rows(context)
-    truth = context.competition.truth(context.paths.input)
+    truth = truth_of(context)
+    assert truth is not None, "the phantoms' truth file is missing"
     labeled = {"train": rows, "test": rows[["id", "group"]].merge(truth[truth["split"] == "test"], on="id")}
     found = []
     for claim, winner, rival in PAIRS:
         row = {"claim": claim, "model": winner, "rival": rival}
         for split, name in (("train", "out of fold"), ("test", "test")):
-            tables = predictions(context, [winner, rival], split)
+            tables = predictions(context, {one: members[one] for one in (winner, rival)}, split)
             gain = _gain(tables[winner], tables[rival], labeled[split], task)
             row[name] = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         found.append(row)
     return pd.DataFrame(found)
 
 
-def _gain(model: pd.DataFrame, rival: pd.DataFrame, labeled: pd.DataFrame, task):
+def _gain(model: pd.DataFrame, rival: pd.DataFrame, labeled: pd.DataFrame, task: Task) -> Interval:
     targets = list(task.targets)
     by_id = labeled.set_index("id").loc[model["id"]]
     truth = by_id[targets].to_numpy()
-    losses = [row_log_losses(truth, table.set_index("id").loc[model["id"], targets].to_numpy(), task.weights)
-              for table in (rival, model)]
-    return difference(*losses, by_id["group"])
+    theirs, ours = (row_log_losses(truth, table.set_index("id").loc[model["id"], targets].to_numpy(), task.metric.weights)
+                    for table in (rival, model))
+    return difference(theirs, ours, by_id["group"])
 
 
 def shuffled(context: Context) -> str:
@@ -120,8 +125,8 @@ def shuffled(context: Context) -> str:
               1e9, print)
     learner, _ = fit(run, build(WINDOWS.backbone, len(targets), 3))
     scored = np.flatnonzero(fold == 0)
-    predicted = predict(WINDOWS, learner.net.eval(), rows, scored, cache, np.empty((0, 0), np.float16), workers=0,
-                        report=lambda _: None)[scored]
+    predicted = predict(WINDOWS, learner.net.eval(), context.competition.targets, rows, scored, cache,
+                        np.empty((0, 0), np.float16), workers=0, report=lambda _: None)[scored]
     checkpoint.unlink(missing_ok=True)
     truth, weights = rows[targets].to_numpy()[scored], context.competition.metric.weights
     prior = np.broadcast_to(truth.mean(0), truth.shape)

@@ -13,7 +13,7 @@ import argparse
 import resource
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5, help="of five")
     options = parser.parse_args()
     rows, method = table(options.scale), trees.LightGBM(rounds=options.rounds)
-    seconds, grown, losses = Counter[str](), Counter[str](), Counter[str]()
+    seconds, grown, losses = defaultdict[str, float](float), Counter[str](), defaultdict[str, float](float)
     for fold in range(options.folds):
         part, held = rows.take(rows.fold != fold), rows.take(rows.fold == fold)
         for way, shared_above in ((SHARED, 0), (ANEW, len(rows))):

@@ -6,6 +6,8 @@ Pictures, labels and weights are random: nothing is downloaded, and the figures 
 written as soon as it is measured; the next call goes on where the last one ended. What fails is a row with its reason.
 """
 
+# mypy: disable-error-code="misc"
+# It does not infer a lambda that has a default.
 import argparse
 import gc
 import importlib.util
@@ -17,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -136,10 +140,11 @@ class Subject:
 
 def subject(experiment: Experiment, targets: tuple[str, ...], setting: Setting) -> Subject:
     """``experiment`` as it is; with ``--quick`` two pictures a step, in fp32 on a CPU, of half the size where it may be."""
-    size = tuple(experiment.view.size)
+    height, width = experiment.view.size
+    size = height, width
     if setting.quick:
         fixed = experiment.backbone.name == "radstack/plain"
-        size = size if fixed else (size[0] // 2, size[1] // 2)
+        size = size if fixed else (height // 2, width // 2)
         args = experiment.backbone.args
         experiment = change(experiment, train__batch_size=2, train__accumulate=1, train__precision="fp32",
                             backbone__args={**args, "size": size} if "size" in args else args)
@@ -221,7 +226,7 @@ def measure_variant(one: Subject, compiled: bool, setting: Setting) -> Row:
     first = 0.0
     step = stepper(learner, micros, moved)
     if compiled:
-        learner.model = torch.compile(learner.model)
+        learner.model = cast(torch.nn.Module, torch.compile(learner.model))
         start = time.perf_counter()
         with time_limit(COMPILE_LONGEST, "compiling"):
             step()
@@ -375,14 +380,9 @@ def measure_resume(kind: str, setting: Setting) -> Row:
 
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as three:
         straight, again = run(one, 1e9), run(two, 1e9)
-        Loop.save = stop
-        try:
+        with patch.object(Loop, "save", stop), suppress(Stopped):
             run(three, 0.0)
             raise RuntimeError("the run was not stopped")
-        except Stopped:
-            pass
-        finally:
-            Loop.save = save
         resumed = run(three, 1e9)
     return {"augmented": bool(known), "resumed_differs_by": difference(straight, resumed),
             "repeated_differs_by": difference(straight, again)}
@@ -559,7 +559,8 @@ def run(setting: Setting, path: Path, head: dict[str, Any], rows: dict[str, Row]
             return False
         before = time.monotonic()
         if same != key and "failed" not in rows.get(same, {"failed": ""}):
-            row, usable = {**rows[same], "same_as": same.partition("/")[2]}, True
+            row: Row | None = {**rows[same], "same_as": same.partition("/")[2]}
+            usable = True
         else:
             row, usable = measured(work, rows, left)
         clean_up(setting)

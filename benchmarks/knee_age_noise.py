@@ -36,6 +36,7 @@ def main() -> None:
     arguments = command_parser(__doc__).parse_args(["knee_age", "--demo", *sys.argv[1:]])
     context = open_context(arguments, load)
     chain = context.competition.localizer
+    assert isinstance(chain, Chain)
     rows, fold = prepared_rows(context)
     known = has_mask(rows)
     scene = open_scene(context, rows[known].reset_index(drop=True), fold[known])

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ from radstack.training.augment import pipeline
 from radstack.training.loader import Pictures, loader
 
 
-def plain_picture(context: Context, row: object, view: object, header: Header) -> np.ndarray:
+def plain_picture(context: Context, row: Any, view: Any, header: Header) -> np.ndarray:
     """One slice as most solutions make it: decode, rescale, clean, crop, resize, float64 windows."""
     competition = context.competition
     stored = pydicom.dcmread(context.paths.input / row.path).pixel_array
@@ -43,7 +44,7 @@ def plain_picture(context: Context, row: object, view: object, header: Header) -
     return reference(resize(cached, view.side), [channel.window for channel in view.channels])
 
 
-def cpu_seconds(work: Callable[[], None], rounds: int = 3) -> float:
+def cpu_seconds(work: Callable[[], object], rounds: int = 3) -> float:
     """The best of some rounds, in CPU time of this process, the kernel's included."""
     best = float("inf")
     for _ in range(rounds):

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,8 @@ def main() -> None:
                 os.link(beside, home / part / beside.name)
         drawn = load(options.competition, demo=True).phantoms
         assert drawn
-        drawn.draw(other, series=options.size, workers=2, seed=options.seed)
+        draw: Any = drawn.draw  # that of these four takes a seed
+        draw(other, series=options.size, workers=2, seed=options.seed)
         before, first = fitted(home, name), scores(home, name)
         SWAPS[options.competition](home / "input" / name, other)
         # The report measures the masks of knees by drawing each again, by its place in the truth: not of two seeds at once.
@@ -144,10 +146,11 @@ SWAPS = {"ich": folders("stage_2_test", "stage_2_sample_submission.csv"),
 
 def join_truth(old: Path, new: Path, taken: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
     """The truth of the old training rows and of the ``taken`` new test rows; the report alone reads it."""
-    mine, theirs = (dict(np.load(place / TRUTH)) for place in (old, new))
+    mine, theirs = (dict[str, Any](np.load(place / TRUTH)) for place in (old, new))
     own, others = mine["split"] == "train", (theirs["split"] == "test") & taken(theirs)
     (old / TRUTH).unlink()
-    np.savez(old / TRUTH, **{name: np.concatenate([mine[name][own], theirs[name][others]]) for name in mine})
+    joined: dict[str, Any] = {name: np.concatenate([mine[name][own], theirs[name][others]]) for name in mine}
+    np.savez(old / TRUTH, **joined)
 
 
 def remove(path: Path) -> None:

@@ -12,6 +12,7 @@ import resource
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,8 @@ def draw_pictures(context: Context) -> None:
     y, x = np.mgrid[-1:1:complex(size[0]), -1:1:complex(size[1])]
     angles, rng = np.linspace(0, 2 * np.pi, PICTURES), np.random.default_rng(0)
     write_shard(shard_path(context.paths.cache, 0), [
-        lambda angle=angle: (40 + 60 * (x * np.cos(angle) + y * np.sin(angle)) + rng.normal(0, 8, size)).astype(np.int16)
-        for angle in angles], size)
+        partial(lambda angle: (40 + 60 * (x * np.cos(angle) + y * np.sin(angle)) + rng.normal(0, 8, size)).astype(np.int16),
+                angle) for angle in angles], size)
 
 
 def write_model(context: Context, name: str, ids: np.ndarray, fold: np.ndarray, key: str, predicted: np.ndarray) -> None:

@@ -38,8 +38,8 @@ def main() -> None:
     draws = arguments.parse_args().draws
     for old, new, a_patient in SIZES:
         for moved in (0.0, 0.5, 1.0):
-            found = [shift(draw(rng, old, a_patient, "p"), draw(rng, new, a_patient, "q", moved)).auc
-                     for rng in map(np.random.default_rng, range(draws))]
+            found = [told.auc for rng in map(np.random.default_rng, range(draws))
+                     if (told := shift(draw(rng, old, a_patient, "p"), draw(rng, new, a_patient, "q", moved)))]
             plain = [one.value + (one.low - one.value) / WIDER > 0.5 for one in found]
             above = sum(one.low > 0.5 for one in found)
             mean = np.mean([one.value for one in found])

@@ -79,8 +79,8 @@ def starts(scale: float) -> Iterator[Row]:
               lambda: [_python("import pandas") for _ in stages], "import pandas, as often", lambda own, other: True)
 
 
-def _python(code: str) -> None:
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[1])
+def _python(code: str) -> int:
+    return subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[1]).returncode
 
 
 ROWS: dict[str, Callable[[float], Iterator[Row]]] = {"intervals": intervals_of_models, "start": starts}

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,11 +57,11 @@ def main() -> None:
     truth = known[list(TASK.targets)].to_numpy()
     prior = weighted_log_loss(truth, np.broadcast_to(truth.mean(0), truth.shape), TASK.metric.weights)
     print(f"| constant prior | | | {prior:.5f} |")
-    stacks = {"mean": {}, "weights": {}, "climb": {}, "calibrate": {}, "smooth": {},
+    stacks: dict[str, dict[str, object]] = {"mean": {}, "weights": {}, "climb": {}, "calibrate": {}, "smooth": {},
               "lightgbm": {"rounds": options.rounds}}
     for method, args in stacks.items():
         recipe = Stacker(method, method, tuple(members), args)
-        result = timed(f"stack: {method}", lambda recipe=recipe: fit_stack(recipe, members, index, folds, TASK),
+        result = timed(f"stack: {method}", partial(fit_stack, recipe, members, index, folds, TASK),
                        lambda made: f"{made.score}; gain over the best member {made.gain}")
     test = mean_over_folds(result.member.test, TASK.targets)
     with tempfile.TemporaryDirectory() as folder:
