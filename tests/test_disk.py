@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from radstack.core.disk import disk_error, size_in_words
 from radstack.core.errors import UserError
 from radstack.core.files import need_disk, new_array, replacing, write_text
 from radstack.core.lock import working_on
+from radstack.core.progress import Log
 from radstack.images.shards import write_shard
 from radstack.stages.train import write_weights
 from radstack.training import checkpoint
@@ -55,6 +57,28 @@ def test_a_full_disk_is_one_line_with_the_option_that_helps(small, kind):
     assert "free some disk" in said and "point --out-dir at another folder" in said and " free: " in said
     assert kind != "shard" or "it needs 4.0 MB, " in said
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_figures_on_a_full_disk_are_one_line_of_the_run_itself_and_no_thread_fails(small):
+    (small / "log").mkdir()
+    log = Log(small / "log")
+    threads = threading.active_count()
+    with pytest.raises(OSError), (small / "rest").open("wb", buffering=0) as rest:
+        while True:
+            rest.write(bytes(4096))
+    with pytest.raises(UserError, match=r"figures.csv: No space left on device; .*free some disk"):
+        for step in range(1000):
+            log.write(step, {"loss": 1.0})
+    assert threading.active_count() == threads
+    (small / "rest").unlink()
+
+
+def test_what_a_library_wraps_in_its_own_text_is_told_as_the_system_said_it(tmp_path):
+    """As pydicom does: the type of the error, a text of several lines, no number."""
+    with pytest.raises(UserError) as caught, replacing(tmp_path / "a.dcm"):
+        raise OSError("With tag (7FE0,0010) got exception: [Errno 28] No space left on device\nTraceback:\n  a.py, line 1")
+    assert str(caught.value).startswith(f"cannot write {tmp_path / 'a.dcm'}: No space left on device; ")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_map_takes_its_disk_before_it_is_written_to(small, tmp_path):

@@ -73,14 +73,19 @@ def _usual_mode(part: Path) -> int:
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The system's answer that ``error`` is or comes from; torch and safetensors give it as a text of their own."""
-    while error is not None and not isinstance(error, OSError):
+    """The system's answer that ``error`` is or comes from; torch, safetensors and pydicom give it as a text of their own."""
+    bare: OSError | None = None
+    while error is not None:
+        if isinstance(error, OSError):
+            if error.errno:
+                return error
+            bare = bare or error
         text = str(error)
         for number in TOLD:
             if os.strerror(number) in text or f"os error {number}" in text or f"code: {number}," in text:
                 return OSError(number, os.strerror(number))
         error = error.__cause__ or error.__context__
-    return error
+    return bare
 
 
 def _told(path: Path, error: OSError, needed: int) -> UserError:

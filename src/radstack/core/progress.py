@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from radstack.core.files import replacing, writing
+from radstack.core.files import HOST, replacing, writing
 from radstack.core.say import Report, say
 
 T = TypeVar("T")
@@ -54,6 +54,37 @@ class Meter:
             {"images/s": images / seconds} if images else {}) | ({"waiting": wait / seconds} if self._waits else {})
 
 
+class Events:
+    """TensorBoard's event file, written at once: an error comes to the caller, not to a thread as in ``SummaryWriter``."""
+
+    def __init__(self, folder: Path, purge: int) -> None:
+        """Open a new file in ``folder``; TensorBoard forgets what older files say of the steps from ``purge`` on."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow to import, and only training needs it
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        # Files are read in the order of their names: nanoseconds keep two of one second in order.
+        self._writer = RecordWriter((folder / f"events.out.tfevents.{time.time_ns()}.{HOST}.{os.getpid()}").open("xb"))
+        self._add(Event(file_version="brain.Event:2", step=purge))
+        self._add(Event(session_log=SessionLog(status=SessionLog.START), step=purge))
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Append ``figures`` of ``step``."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from torch.utils.tensorboard.summary import scalar
+
+        for name, value in figures.items():
+            self._add(Event(step=step, summary=scalar(name, value)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+    def _add(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+
+
 class Log:
     """Figures of a run on disk: ``figures.csv`` (step, seconds since 1970, name, value) and TensorBoard events."""
 
@@ -62,20 +93,17 @@ class Log:
 
         Later ones were left by a run that was killed and now resumes from an earlier checkpoint, or is started anew.
         """
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
         self._table = folder / "figures.csv"
         self._keep(done)
-        self._events = SummaryWriter(str(folder), purge_step=done + 1 if done else 0)
+        with writing(self._table):
+            self._events = Events(folder, done + 1 if done else 0)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Append ``figures`` of ``step``; on disk when this returns."""
         with writing(self._table):
             with self._table.open("a", newline="", encoding="utf-8") as handle:
                 csv.writer(handle).writerows((step, f"{time.time():.1f}", name, value) for name, value in figures.items())
-            for name, value in figures.items():
-                self._events.add_scalar(name, value, step)
-            self._events.flush()
+            self._events.write(step, figures)
 
     def close(self) -> None:
         """Close the event file."""
