@@ -54,8 +54,8 @@ HELD = "held_out.csv"
 """Labels that nobody trains on, where a share of the pictures stands for a test set."""
 PARTS = 5
 """One part of so many is held out where there is no test set."""
-ENOUGH = 50
-"""Patients of the rarest class from which five folds are dealt, else three."""
+ENOUGH = 25
+"""Patients of the rarest class from which five folds are dealt (five of them in each), else three."""
 MOST_SIDE, SEEN, SEEN_SLICES, SEEN_TINY = 256, 224, 128, 64
 """Pixels of a side: of a cached picture at most, and of what the small networks see of pictures, of slices in order (there
 are many), and without pretrained weights."""
