@@ -182,10 +182,11 @@ def test_of_several_networks_the_first_alone_embeds_all_rows(folder, tmp_path):
     assert budget.predicting(three) == pytest.approx(rows * 5 / 400 / 3600)
 
 
-def test_a_probe_looks_at_each_row_once_by_one_view(folder, tmp_path):
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_a_probe_looks_at_each_row_once_by_one_view_and_on_one_card(folder, tmp_path, gpus):
     probe = change(ONE, probe=(0.1,), tta=("plain", "hflip"), train__epochs=7, sampling__rare_copies=0)
     rate = Rate(100.0, 400.0, 5e5, 128, 2.0, "measured", "a run")
-    budget = Budget(context_of(tmp_path, probe), Size(3500, 700, 35, ""), {probe.name: rate})
+    budget = Budget(context_of(tmp_path, probe, gpus=gpus), Size(3500, 700, 35, ""), {probe.name: rate})
     assert budget.training(probe) == pytest.approx(3500 * 4 / 5 * 5 / 2 / 400 / 3600)
 
 

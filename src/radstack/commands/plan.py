@@ -212,8 +212,8 @@ class Budget:
             return math.nan
         if isinstance(one, Sequence):
             return self._hours(self.size.train / self.size.a_series * (1 - 1 / self.folds) * one.epochs * folds, rate.train)
-        if one.probe:  # looks at each row once, and by one view
-            return self._hours(self.visits(one) * folds / len(one.tta), rate.predict)
+        if one.probe:  # looks at each row once, by one view and on one card
+            return self.context.options.gpus * self._hours(self.visits(one) * folds / len(one.tta), rate.predict)
         return self._hours(self.visits(one) * one.train.epochs * folds * one.train.seeds, rate.train)
 
     def predicting(self, one: Experiment | Sequence) -> float:
