@@ -120,8 +120,9 @@ def teammate(context: Context, shared: list[str], network: str) -> list[dict[str
 
 def all_rows(context: Context, shared: list[str], labels: Path | None) -> dict[str, object]:
     """The fit on all rows beside the folds' own, on test."""
+    networks = ",".join(one.name for one in context.competition.models.experiments)
     for name in ("04_train", "05_predict"):
-        script(name, shared, "--folds", "all")
+        script(name, shared, "--folds", "all", "--only", networks)
     script("08_submit", shared, "--all-rows")
     final, paths, targets = context.competition.models.final, context.paths, list(task_of(context).targets)
     test = read_rows(context, "test")[0][["id", "group"]]

@@ -12,6 +12,7 @@ from radstack.core.files import write_table, write_text
 from radstack.core.folds import ALL
 from radstack.core.recipe import change
 from radstack.running.context import fold_numbers
+from radstack.running.tasks import per_fold
 from radstack.stack.predictions import fold_file, prediction_table, read_tests
 from radstack.stack.rows import mean_over_folds
 from radstack.stages.all_rows import joined, submit_with_all_rows
@@ -45,6 +46,9 @@ def test_folds_of_a_run(context):  # noqa: F811
     every = change(context, options__folds=fold_numbers("all"))
     assert [every.folds_of(one) for one in every.competition.recipes] == [[ALL]] * 3 + [[]] * 2
     assert context.folds_of(context.competition.models.experiments[0]) == list(range(FOLDS))
+    networks = list(every.competition.models.experiments)
+    said = [task.name for _, task in per_fold(every, "train", networks, weights_artifact, lambda *_: None)]
+    assert said == [f"train {one.name} all rows" for one in networks]
     done = run_script("06_sequence", "ich", "--demo", "--folds", "all", "--dry-run")
     assert done.returncode == 2 and "--folds all is by hand: python src/04_train.py ich --demo --folds all" in done.stderr
 

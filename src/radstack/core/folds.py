@@ -22,6 +22,11 @@ def fold_name(fold: int) -> str:
     return "all" if fold == ALL else f"fold{fold}"
 
 
+def fold_words(fold: int) -> str:
+    """A fold for people: ``fold 0``, or ``all rows``."""
+    return "all rows" if fold == ALL else f"fold {fold}"
+
+
 def make_folds(groups: pd.Series, labels: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
     """Deal groups into folds so that every label's positives and the rows are spread evenly.
 

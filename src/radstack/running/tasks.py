@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from radstack.core.artifact import Artifact
 from radstack.core.disk import disk_error
 from radstack.core.errors import LeakError, UserError
+from radstack.core.folds import fold_words
 from radstack.core.limits import cores
 from radstack.core.parallel import Killed, outcomes
 from radstack.core.say import Report, saying_to, to_stdout
@@ -105,7 +106,7 @@ def per_fold(context: Context, verb: str, recipes: list[Any], artifact_of: Calla
         known = sorted({fold for recipe in recipes for fold in recipe.folds})
         raise UserError(f"--folds {','.join(map(str, context.options.folds))}: {', '.join(one.name for one in recipes)} "
                         f"works on fold {', '.join(map(str, known))} alone")
-    return [(artifact_of(*call), Task(f"{verb} {call[1].name} fold {call[2]}", function, call)) for call in calls]
+    return [(artifact_of(*call), Task(f"{verb} {call[1].name} {fold_words(call[2])}", function, call)) for call in calls]
 
 
 def announced(context: Context, artifact: Artifact, name: str) -> bool:

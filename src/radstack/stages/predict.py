@@ -11,7 +11,7 @@ import pandas as pd
 from radstack.core.artifact import Artifact, Part
 from radstack.core.code import code_of
 from radstack.core.files import need_disk, new_array, replacing, write_table
-from radstack.core.folds import ALL, fold_hash
+from radstack.core.folds import ALL, fold_hash, fold_words
 from radstack.core.progress import titled
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
@@ -67,7 +67,7 @@ def embeddings_wanted(context: Context, name: str) -> bool:
 
 def predict_fold(context: Context, experiment: Experiment, fold: int, split: str) -> None:
     """Predict the rows of one split and write."""
-    with titled(f"predict {experiment.name} fold {fold}"):
+    with titled(f"predict {experiment.name} {fold_words(fold)}"):
         predictions_artifact(context, experiment, fold, split).make(lambda: _predict(context, experiment, fold, split))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.errors import UserError
-from radstack.core.folds import ALL, fold_name
+from radstack.core.folds import ALL, fold_name, fold_words
 from radstack.core.progress import titled
 from radstack.core.recipe import change, set_fields
 from radstack.recipes.experiment import Backbone, Experiment
@@ -113,7 +113,7 @@ def train_fold(context: Context, experiment: Experiment, fold: int, number: int 
 
     kind = device_of(context.options.device)
     seed = f" seed {experiment.train.seed + number}" if number else ""
-    with joined(gpus, kind) as device, titled(f"train {experiment.name} fold {fold}{seed}"):
+    with joined(gpus, kind) as device, titled(f"train {experiment.name} {fold_words(fold)}{seed}"):
         artifact = weights_artifact(context, experiment, fold, number)
         one = of_seed(experiment, number)
         together(artifact, lambda: train_run(context, _run(context, one, fold, artifact, device)))
