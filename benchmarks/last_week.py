@@ -75,10 +75,9 @@ def networks(context: Context, shared: list[str], args: argparse.Namespace) -> l
     snapshots = variant(shared, base, f"{base}_snapshots", "--set", "train.seeds=1", "--set", "train.snapshots=3", "--set",
                         "schedule.name=cyclic", "--set", f"schedule.cycle={args.cycle}")
     pseudo = variant(shared, base, f"{base}_pseudo", "--set", "train.seeds=1", "--pseudo", context.competition.models.final)
-    with tempfile.TemporaryDirectory() as folder:
-        source = args.source or drawn(context, Path(folder))
-        print(f"  source added in {script('add_source', shared, 'more', *map(str, source), '--patients', 'other'):.0f} s")
-        more = variant(shared, base, f"{base}_more", "--set", "train.seeds=1", "--set", 'sources=["more"]')
+    source = args.source or drawn(context)
+    print(f"  source added in {script('add_source', shared, 'more', *map(str, source), '--patients', 'other'):.0f} s")
+    more = variant(shared, base, f"{base}_more", "--set", "train.seeds=1", "--set", 'sources=["more"]')
     one = said(context, base, "seed 0") if several else said(context, base)
     names = {"three seeds": seeds, "snapshots": snapshots, "pseudo-labels": pseudo, "more data": more}
     return [gained(context, what, said(context, name), one, seconds_of(context, name)) for what, name in names.items()]
@@ -91,9 +90,10 @@ def variant(shared: list[str], base: str, name: str, *options: str) -> str:
     return name
 
 
-def drawn(context: Context, folder: Path) -> tuple[Path, Path]:
+def drawn(context: Context) -> tuple[Path, Path]:
     """Phantoms of another seed: the folder of their pictures, and their labels."""
     assert context.competition.phantoms, "a competition of real pictures wants --source"
+    folder = context.paths.input.with_name(f"{context.competition.name}-other")
     draw: Any = context.competition.phantoms.draw  # that of the four demos takes a seed
     draw(folder, series=DRAWN, workers=1, seed=SEED)
     return folder / "stage_2_train", folder / "stage_2_train.csv"
