@@ -5,9 +5,9 @@
     python benchmarks/last_week.py ich --recipes small --network windows --source FOLDER LABELS.csv --test-labels CSV
 
 Each step is the command that a user types; what is made is kept, so a killed run goes on. A gain is the loss without less
-the loss with, paired by patient, with its 95 % interval. Seconds are those of the manifests, all folds together: what the
-step adds to a finished solution. The teammate is the network of snapshots, given by tables in percent. The demo's other
-source is phantoms of another seed. Test labels are read for the fit on all rows alone, which has no other score.
+the loss with, paired by patient, with its 95 % interval. Seconds are those of training and predicting the variant, all folds
+together, by its manifests. The teammate is the network of snapshots, given by tables in percent. The demo's other source is
+phantoms of another seed. Test labels are read for the fit on all rows alone, which has no other score.
 """
 
 import argparse
