@@ -114,6 +114,15 @@ def test_a_fold_without_its_answers_is_looked_at_again_and_nothing_is_trained(sc
     assert weights.stat().st_mtime_ns == before and (scene.paths.cache / "found" / "fold1.parquet").exists()
 
 
+def test_without_test_pictures_there_is_an_empty_table_of_them(scene):
+    file = scene.paths.folds / "index.parquet"
+    index = pd.read_parquet(file)
+    index[index["split"] == "train"].to_parquet(file)
+    localize(scene)
+    table = pd.read_parquet(found_file(scene.paths, 0, "test"))
+    assert len(table) == 0 and set(found_columns(CLASSES)) <= set(table)
+
+
 def test_the_lessons_of_a_fold_are_neither_its_own_pictures_nor_test(scene):
     localize(scene)
     rows, boxes = _lessons(scene, LOCALIZER, 0)

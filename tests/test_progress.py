@@ -47,6 +47,16 @@ def test_figures_are_smoothed_loss_rate_and_waiting_share(clock):
     assert meter.figures() == pytest.approx({"loss": expected_loss, "lr": 1e-4, "images/s": 32.0, "waiting": 0.25})
 
 
+def test_a_loop_longer_than_foreseen_has_no_time_left(clock):
+    """Epochs that draw some slices of each series differ a little in length."""
+    said = []
+    with progress.track(2, "train", report=said.append) as track_of_it:
+        for _ in range(3):
+            clock.now += 10
+            track_of_it.step()
+    assert said == ["train: 1/2, 0:10 left", "train: 2/2, 0:00 left", "train: 3/2, 0:00 left", "train: 3/2, done after 0:30"]
+
+
 def test_rates_follow_the_last_hundred_steps(clock):
     meter = Meter()
     for seconds in [1] * 150 + [4] * 150:

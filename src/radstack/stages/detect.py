@@ -94,7 +94,8 @@ def look(context: Context, localizer: Detection, fold: int, device: "torch.devic
             boxes, scores = detect(net, localizer.detector, steps.over(pictures), device)
         whole = complete(boxes, rows[["height", "width"]].to_numpy(float), prior)
         columns = [*found_columns(classes), *score_columns(classes), *found_columns(classes, "whole")]
-        values = np.hstack([boxes.reshape(len(rows), -1), scores, whole.reshape(len(rows), -1)])
+        flat = len(rows), 4 * len(classes)  # named, since there may be no picture
+        values = np.hstack([boxes.reshape(flat), scores, whole.reshape(flat)])
         table = pd.DataFrame(values, columns=columns)
         table.insert(0, "id", rows["id"].to_numpy())
         write_table(found_file(context.paths, fold, split), table)
