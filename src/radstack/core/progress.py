@@ -179,7 +179,9 @@ class Track:
     def _words(self, ending: str = "") -> str:
         """Time left where it is known, or how it ended, and the figures."""
         seconds, made = time.perf_counter() - self._start, self.done - self._first
-        known = [f"{clock(max(self.total - self.done, 0) * seconds / made)} left"] if self.total is not None and made > 0 else []
+        known = []
+        if self.total is not None and made > 0:
+            known = [f"{clock(max(self.total - self.done, 0) * seconds / made)} left"]
         return ", ".join([*([f"{ending} after {clock(seconds)}"] if ending else known), *describe(self._meter.figures())])
 
 
