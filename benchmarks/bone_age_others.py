@@ -1,7 +1,7 @@
 """What the demo's system says of hands it never saw: copies of its test hands that must get the same age.
 
 A copy is inverted, mirrored, or rotated by 20 degrees. The claim: the same age within 2 months (median). Hands of one's own
-are answered, and their steps drawn, by: python src/apply.py bone_age FOLDER answers.csv --report
+are answered by: python src/apply.py bone_age --demo FOLDER answers.csv
 
 command  python benchmarks/bone_age_others.py [--data DIR]                    after: bash run_all.sh bone_age --demo
 takes    two minutes

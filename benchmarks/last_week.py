@@ -53,6 +53,8 @@ def main() -> None:
     args = arguments.parse_args()
     known = load(args.competition if args.demo else f"{args.competition}-{args.recipes}", args.demo)
     context = make_context(known, Options(data_dir=args.folder, out_dir=args.folder))
+    if context.competition.phantoms is None and not (args.source and args.test_labels):
+        arguments.error("pictures are real: give --source FOLDER LABELS and --test-labels CSV")
     shared = [args.competition, *(["--demo"] if args.demo else ["--recipes", args.recipes]), "--data-dir", args.folder,
               "--out-dir", args.folder]
     table = pd.DataFrame([*networks(context, shared, args), *teammate(context, shared, args.network),
@@ -92,7 +94,7 @@ def variant(shared: list[str], base: str, name: str, *options: str) -> str:
 
 def drawn(context: Context) -> tuple[Path, Path]:
     """Phantoms of another seed: the folder of their pictures, and their labels."""
-    assert context.competition.phantoms, "a competition of real pictures wants --source"
+    assert context.competition.phantoms
     folder = context.paths.input.with_name(f"{context.competition.name}-other")
     draw: Any = context.competition.phantoms.draw  # that of the four demos takes a seed
     draw(folder, series=DRAWN, workers=1, seed=SEED)
@@ -129,10 +131,10 @@ def all_rows(context: Context, shared: list[str], labels: Path | None) -> dict[s
     wanted = Wanted(task_of(context), context.competition.submission, test, pd.Series(dtype=str))
     if labels:
         truth = test.assign(**dict(zip(targets, read_predictions(labels, wanted).values.T, strict=True)))
-    elif (drawn_as := truth_of(context)) is not None:
-        truth = test.merge(drawn_as[["id", *targets]], on="id", how="left")
     else:
-        raise SystemExit("--test-labels is missing: nobody knows what is on the test pictures")
+        known = truth_of(context)
+        assert known is not None
+        truth = test.merge(known[["id", *targets]], on="id", how="left")
     with_all, without = (read_predictions(paths.submissions / f"{final}{end}.csv", wanted).values
                          for end in ("_all_rows", ""))
     return compared(context, "fit on all rows (test)", truth, with_all, without, seconds_of(context, "*", "all*"))
