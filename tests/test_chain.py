@@ -175,6 +175,14 @@ def test_another_test_picture_is_prepared_alone(context):
     assert kept <= set(before) and all(path.stat().st_mtime_ns == before[path] for path in kept)
 
 
+def test_without_test_pictures_the_training_ones_are_found(context):
+    file = context.paths.folds / "index.parquet"
+    index = pd.read_parquet(file)
+    index[index["split"] == "train"].to_parquet(file)
+    boxes = run(context)
+    assert set(boxes["split"]) == {"train"} and (boxes["flag"] == "").mean() > 0.5
+
+
 def test_pictures_and_maps_between_the_stages_are_watched_too(done):
     maps, prepared = (done.paths.cache / name / "shard-00001.npy" for name in ("maps", "prepared"))
     before = maps.read_bytes()

@@ -184,8 +184,15 @@ def look(context: Context, chain: Chain, fold: int, device: "torch.device") -> d
     def trained(step: Step, before: list[Path]) -> Path:
         return weights_file(context, step, fold)
 
-    scene = open_scene(context, *prepared_rows(context, "test"))
-    return _follow(chain, scene, np.ones(len(scene.rows), bool), device, trained, found_files(context.paths, fold, "test"))
+    rows, fold_of_row = prepared_rows(context, "test")
+    files = found_files(context.paths, fold, "test")
+    if rows.empty:
+        write_table(files[0], pd.DataFrame(columns=["id", *(target for step in chain.steps for target in step.targets)]))
+        with replacing(files[1]) as part, part.open("wb") as handle:
+            np.save(handle, np.empty((0, 0, chain.side, chain.side), np.uint8))
+        return {"rows": 0}
+    scene = open_scene(context, rows, fold_of_row)
+    return _follow(chain, scene, np.ones(len(scene.rows), bool), device, trained, files)
 
 
 def _follow(chain: Chain, scene: Scene, scored: np.ndarray, device: "torch.device",
