@@ -57,14 +57,13 @@ def copies(context: Context, out: Path) -> None:
     rows = [write(out / "pictures", f"{one['id']}-{kind}", change(read(context.paths.input / one["path"])), one["male"])
             for one in index[index["split"] == "test"].to_dict("records") for kind, change in COPIES.items()]
     there = apply(context, out / "pictures", out / "made", pd.DataFrame(rows))
-    for model in ("regression_own", "final"):
-        ages = answers(there, model, by_picture=True)
-        hand, kind = ages["id"].str.rsplit("-", n=1).str
-        table = ages.assign(hand=hand, kind=kind).pivot(index="hand", columns="kind", values="boneage")
-        for copy in ("inverted", "mirrored", "rotated"):
-            apart = (table[copy] - table["same"]).abs()
-            print(f"{model}, {copy}: median {apart.median():.2f} months, 90 % within {apart.quantile(0.9):.2f}, "
-                  f"of {len(apart)} hands")
+    ages = answers(there, by_picture=True)
+    parts = ages["id"].str.rsplit("-", n=1, expand=True)
+    table = ages.assign(hand=parts[0], kind=parts[1]).pivot(index="hand", columns="kind", values="boneage")
+    for copy in ("inverted", "mirrored", "rotated"):
+        apart = (table[copy] - table["same"]).abs()
+        print(f"final, {copy}: median {apart.median():.2f} months, 90 % within {apart.quantile(0.9):.2f}, "
+              f"of {len(apart)} hands")
 
 
 def write(folder: Path, name: str, image: np.ndarray, male: int) -> dict[str, str]:
