@@ -90,6 +90,17 @@ def test_seeds_are_recipes_of_their_own():
     assert (one.name, other.name, other.train.seed) == ("resnet", "resnet_seed1", one.train.seed + 1)
 
 
+def test_small_recipes_fill_the_same_cells_of_the_hand_as_the_full_ones_by_networks_of_a_picture_alone():
+    small, full = (({one.name: one for one in studies(load(name))}) for name in ("bone_age-small", "bone_age"))
+    filled = [[(cell.row, cell.column, cell.models, cell.part) for cell in one["results"].cells] for one in (small, full)]
+    assert filled[0] == filled[1] and len(small["results"].models) == 23
+    known = {one.name: one for one in small["results"].recipes}
+    male = known["B_expectation_male"]
+    assert male.head.columns == () and male.sampling.keep == "registered == 1 and male == 1"
+    assert male.view == load("bone_age-small").recipe("B").view
+    assert {one.name for one in small["registration"].recipes} == {"A_regression", "film_regression"}
+
+
 @pytest.mark.parametrize("name", ["bone_age", "radius_ulna"])
 def test_the_sources_own_protocol_scores_one_fold_and_fits_no_weights_on_it(tmp_path, name):
     competition = load(f"{name}-heldout")

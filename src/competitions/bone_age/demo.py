@@ -3,7 +3,7 @@
 from functools import partial
 
 from competitions.bone_age import COMPETITION
-from competitions.bone_age.experiments import ARTICLE, article, region_of, stackers
+from competitions.bone_age.experiments import ARTICLE, article, on_region, region_of, stackers
 from competitions.bone_age.frame import region_box
 from competitions.bone_age.localizer import HAND_LANDMARKS, HAND_LANDMARKS_FINE, HAND_MASK, chain
 from competitions.bone_age.report import localization
@@ -49,7 +49,7 @@ WITH_SEX = change(SMALL, name="A_distribution_sex", view=VIEWS["A"], head=Head(c
                   loss=Expectation(divergence=1.0, spread=4.0), tta=("plain", "turn5", "turn-5"),
                   backbone__args={**SMALL.backbone.args, "size": VIEWS["A"].size})
 
-EXPERIMENTS = (*article(SMALL, VIEWS), WITH_SEX)
+EXPERIMENTS = (*article({name: on_region(SMALL, view) for name, view in VIEWS.items()}), WITH_SEX)
 
 FULL = tuple(change(recipe, name=f"full_{recipe.name}", view__box=region_box(region_of(recipe), SCALE))
              for recipe in COMPETITION.models.experiments)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from competitions.bone_age.views import GRAY, region
 from radstack.core.recipe import change
 from radstack.images.views import Box, Film
-from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Sampling, Schedule, Train
+from radstack.recipes.experiment import Backbone, Experiment, Head, Op, Optim, Schedule, Train
 from radstack.recipes.losses import Expectation, Regression
 from radstack.recipes.stacker import Stacker
 
@@ -43,15 +43,22 @@ def region_of(experiment: Experiment) -> str:
     return experiment.name[0] if experiment.name[1:2] == "_" else "A"
 
 
-def article(base: Experiment, views: Mapping[str, Box]) -> tuple[Experiment, ...]:
-    """``base`` for every region of ``views``, head and sex: ``A_regression`` (both sexes), ``A_regression_male`` ..."""
+def on_region(base: Experiment, view: Box) -> Experiment:
+    """``base``, a network of the source's own kind, for the region that ``view`` shows."""
+    return change(base, view=view, backbone__args={**base.backbone.args, "size": view.size})
+
+
+def article(bases: Mapping[str, Experiment]) -> tuple[Experiment, ...]:
+    """A network of every region for either head and sex, by the region's own of ``bases``: ``A_regression`` (both sexes),
+    ``A_regression_male`` ...
+    """
     made = []
-    for head in HEADS:
-        for name, view in views.items():
-            for sex in SEXES:
-                whole_name = f"{name}_{head}" if sex == "both" else f"{name}_{head}_{sex}"
-                made.append(change(base, name=whole_name, view=view, loss=HEADS[head], sampling=Sampling(keep=SEXES[sex]),
-                                   backbone__args={**base.backbone.args, "size": view.size}))
+    for head, loss in HEADS.items():
+        for area, base in bases.items():
+            for sex, keep in SEXES.items():
+                name = f"{area}_{head}" if sex == "both" else f"{area}_{head}_{sex}"
+                kept = " and ".join(filter(None, (base.sampling.keep, keep)))
+                made.append(change(base, name=name, loss=loss, sampling__keep=kept))
     return tuple(made)
 
 
@@ -112,7 +119,7 @@ LITE0 = change(
 )
 
 ON_CALL = (LITE0,)
-EXPERIMENTS = (*article(ARTICLE, {name: region(name, SCALE) for name in REGIONS}), *LATER)
+EXPERIMENTS = (*article({name: on_region(ARTICLE, region(name, SCALE)) for name in REGIONS}), *LATER)
 
 
 def stackers(heads: tuple[str, ...], later: tuple[str, ...]) -> tuple[Stacker, ...]:

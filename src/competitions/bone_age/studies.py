@@ -4,7 +4,7 @@ their network of masks with and without its parts.
 
 from typing import Any
 
-from competitions.bone_age.experiments import HEADS, REGIONS, SEXES
+from competitions.bone_age.experiments import HEADS, REGIONS, SEXES, article, stackers
 from competitions.bone_age.views import GRAY
 from radstack.core.recipe import change
 from radstack.images.views import Film
@@ -12,6 +12,7 @@ from radstack.recipes.competition import Competition
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.localizer import Chain
 from radstack.recipes.losses import Dice, Jaccard
+from radstack.recipes.stacker import Stacker
 from radstack.recipes.study import OVERLAPS, Cell, MaskNetworks, Study
 
 SOURCE = "Iglovikov et al. 2018, results"
@@ -32,14 +33,32 @@ def studies(competition: Competition) -> tuple[Study, ...]:
     """The results table, of the regions and heads that the competition's recipes have; registration against none; networks
     of masks, where hands are annotated.
     """
-    names = {one.name for one in competition.recipes}
+    own = (*own_networks(competition), *own_ensembles(competition))
+    known = {one.name: one for one in (*competition.recipes, *own)}
     localizer, made = competition.localizer, []
-    if "A_regression" in names:
-        made += [Study("results", "Results: regions, heads, sexes", SOURCE, cells=cells(names), unit=UNIT, note=NOTE),
-                 registration(competition)]
+    if "A_regression" in known:
+        made += [Study("results", "Results: regions, heads, sexes", SOURCE, own, cells(set(known)), unit=UNIT, note=NOTE),
+                 registration(known["A_regression"])]
     if isinstance(localizer, Chain) and localizer.steps:
         made.append(masks(localizer.steps[0].experiment, competition.models.experiments[0].folds))
     return tuple(made)
+
+
+def own_networks(competition: Competition) -> tuple[Experiment, ...]:
+    """The source's networks made of a competition's own of three regions, which see the sex or the size of the hand beside
+    the picture, as the source's do not; none where the competition has the source's.
+    """
+    known = {one.name: one for one in competition.models.experiments}
+    if not set(REGIONS) <= set(known):
+        return ()
+    return article({name: change(known[name], head__columns=(), note="") for name in REGIONS})
+
+
+def own_ensembles(competition: Competition) -> tuple[Stacker, ...]:
+    """What the source's tables make of :func:`own_networks`."""
+    if not own_networks(competition):
+        return ()
+    return tuple(one for one in stackers(tuple(HEADS), ()) if one.name not in ("mean", "final"))
 
 
 def cells(names: set[str]) -> tuple[Cell, ...]:
@@ -55,15 +74,14 @@ def cells(names: set[str]) -> tuple[Cell, ...]:
     return tuple(cell for cell in made if cell.models[0] in names)
 
 
-def registration(competition: Competition) -> Study:
+def registration(base: Experiment) -> Study:
     """A network of the registered hand against the same one on the whole film, which nobody masked or registered."""
-    base: Experiment = competition.recipe("A_regression")
     size, channels = base.view.size, len(base.view.mean)
     plain = change(base, name="film_regression", view=Film(size, (GRAY,) * channels, (GRAY,) * channels),
                    sampling__keep="", note="the plain network that the source speaks of: no mask, no registration")
     rows = (Cell("registered hand, region A", "both sexes", (base.name,), KNOWN["A", "regression", "both"]),
             Cell("whole film", "both sexes", (plain.name,)))
-    return Study("registration", "Registration: the same network with and without it", SOURCE, (plain,), rows,
+    return Study("registration", "Registration: the same network with and without it", SOURCE, (base, plain), rows,
                  unit=UNIT, note="The source says that it failed without, and names no number.")
 
 
