@@ -67,8 +67,20 @@ def test_a_second_run_says_who_is_at_work_and_keeps_what_that_one_made(holder, t
         Artifact("01_test", 1, (path,), {}).make(never)
     assert path.read_text() == "by the first"
     assert f"x: waiting, since process {holder.pid} on " in lines[0] and "is making it" in lines[0]
-    assert lines[1] == "kept x: that run has made it"
+    assert lines[1] == "kept x: another run has made it"
     assert sorted(one.name for one in path.parent.iterdir()) == ["x", "x.json"]
+
+
+def test_a_job_that_another_run_finished_since_it_was_announced_is_kept_unless_forced(tmp_path):
+    path, lines, made = tmp_path / "a" / "x", [], []
+    artifact = Artifact("01_test", 1, (path,), {})
+    assert artifact.why() == "new"  # the job is announced
+    Artifact("01_test", 1, (path,), {}).make(lambda: write_text(path, "by the first"))
+    with saying_to(lines.append):
+        artifact.make(never, force=False)
+    assert path.read_text() == "by the first" and lines == ["kept x: another run has made it"]
+    artifact.make(lambda: made.append(write_text(path, "anew")), force=True)
+    assert made and path.read_text() == "anew"
 
 
 @pytest.mark.parametrize("how", ["killed", "other recipe"])

@@ -194,22 +194,23 @@ class Artifact:
         for path in reversed(self.files):
             write_json(manifest_of(path), content)
 
-    def make(self, build: Callable[[], dict[str, Any] | None]) -> None:
+    def make(self, build: Callable[[], dict[str, Any] | None], force: bool = True) -> None:
         """Run ``build`` (it writes ``files`` and may return facts for the manifest), then write the manifest.
 
-        Where another run is making it, that is waited for, and its result kept.
+        Where another run is making it, that is waited for, and its result kept; without ``force`` also where another has
+        made it by now.
         """
-        with self.turn() as mine:
+        with self.turn(force) as mine:
             if mine:
                 self.build(build)
 
     @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """Let no other run make this in the block; yields whether it is still to be made."""
+    def turn(self, force: bool = True) -> Iterator[bool]:
+        """Let no other run make this in the block; yields whether it is still to be made, which ``force`` says it is."""
         with working_on(self.files[0]) as waited:
-            done = waited and not self.why()
+            done = (waited or not force) and not self.why()
             if done:
-                say(f"kept {self.files[0].name}: that run has made it")
+                say(f"kept {self.files[0].name}: another run has made it")
             yield not done
 
     def build(self, build: Callable[[], dict[str, Any] | None]) -> None:

@@ -269,7 +269,7 @@ def train_step(context: Context, step: Step, before: list[Path], scene: Scene, f
             path.with_suffix(".checkpoint"), device, workers, context.options.checkpoint_seconds, say, labels,
             f"train {experiment.name}"))
 
-    together(artifact, work)
+    together(artifact, work, context.options.force)
     return path
 
 

@@ -131,7 +131,7 @@ def _train(context: Context, localizer: Detection, fold: int, device: "torch.dev
         checkpoint.remove(run.checkpoint)
         return facts | {"pictures": len(rows)}
 
-    together(artifact, work)
+    together(artifact, work, options.force)
 
 
 def _lessons(context: Context, localizer: Detection, fold: int) -> tuple[pd.DataFrame, np.ndarray]:

@@ -89,7 +89,8 @@ def localize_fold(context: Context, fold: int) -> None:
     localizer = context.competition.localizer
     kind, device_kind = KINDS[type(localizer)], device_of(context.options.device)
     with joined(context.options.gpus, device_kind) as device, titled(f"localize fold {fold}"):
-        together(kind.found_artifact(context, localizer, fold), lambda: kind.learn(context, localizer, fold, device))
+        together(kind.found_artifact(context, localizer, fold), lambda: kind.learn(context, localizer, fold, device),
+                 context.options.force)
 
 
 def apply_localizer(there: Context) -> None:
@@ -119,7 +120,8 @@ def look_fold(context: Context, fold: int) -> None:
     localizer = context.competition.localizer
     kind, device = KINDS[type(localizer)], torch.device(device_of(context.options.device))
     with titled(f"look fold {fold}"):
-        kind.applied_artifact(context, localizer, fold).make(lambda: kind.look(context, localizer, fold, device))
+        kind.applied_artifact(context, localizer, fold).make(lambda: kind.look(context, localizer, fold, device),
+                                                             context.options.force)
 
 
 def show(context: Context, count: int) -> None:

@@ -95,7 +95,7 @@ def score_fold(context: Context, masks: MaskNetworks, experiment: Experiment, fo
     with joined(context.options.gpus, device_of(context.options.device)) as device, \
             titled(f"masks {experiment.name} fold {fold}"):
         together(scores_artifact(context, masks, experiment, fold),
-                 lambda: _learn(context, masks, experiment, fold, device))
+                 lambda: _learn(context, masks, experiment, fold, device), context.options.force)
 
 
 def _learn(context: Context, masks: MaskNetworks, experiment: Experiment, fold: int,

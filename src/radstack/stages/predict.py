@@ -68,7 +68,8 @@ def embeddings_wanted(context: Context, name: str) -> bool:
 def predict_fold(context: Context, experiment: Experiment, fold: int, split: str) -> None:
     """Predict the rows of one split and write."""
     with titled(f"predict {experiment.name} {fold_words(fold)}"):
-        predictions_artifact(context, experiment, fold, split).make(lambda: _predict(context, experiment, fold, split))
+        artifact = predictions_artifact(context, experiment, fold, split)
+        artifact.make(lambda: _predict(context, experiment, fold, split), context.options.force)
 
 
 def _predict(context: Context, experiment: Experiment, fold: int, split: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def fit_sequence(context: Context, recipe: Sequence, fold: int) -> None:
 
     kind = device_of(context.options.device)
     with joined(context.options.gpus, kind) as device, titled(f"sequence {recipe.name} fold {fold}"):
-        together(fitted_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device))
+        together(fitted_artifact(context, recipe, fold), lambda: _fit(context, recipe, fold, device), context.options.force)
 
 
 def _fit(context: Context, recipe: Sequence, fold: int, device: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _fit(context: Context, recipe: Sequence, fold: int, device: Any) -> dict[str
 def predict_sequence(context: Context, recipe: Sequence, fold: int) -> None:
     """Predict the test rows with one fold's models and write."""
     with titled(f"predict test with {recipe.name} fold {fold}"):
-        applied_artifact(context, recipe, fold).make(lambda: _predict(context, recipe, fold))
+        applied_artifact(context, recipe, fold).make(lambda: _predict(context, recipe, fold), context.options.force)
 
 
 def _predict(context: Context, recipe: Sequence, fold: int) -> None:

@@ -116,7 +116,7 @@ def train_fold(context: Context, experiment: Experiment, fold: int, number: int 
     with joined(gpus, kind) as device, titled(f"train {experiment.name} {fold_words(fold)}{seed}"):
         artifact = weights_artifact(context, experiment, fold, number)
         one = of_seed(experiment, number)
-        together(artifact, lambda: train_run(context, _run(context, one, fold, artifact, device)))
+        together(artifact, lambda: train_run(context, _run(context, one, fold, artifact, device)), context.options.force)
 
 
 def train_run(context: Context, run: Any) -> dict[str, Any]:

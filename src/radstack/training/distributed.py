@@ -137,16 +137,17 @@ def spread(items: S, rank: int, world: int) -> S:
     return items[rank::world]  # type: ignore[index]
 
 
-def together(artifact: Artifact, work: Callable[[], dict[str, Any] | None]) -> None:
-    """Make ``artifact`` by ``work``, in which all processes take part; none goes on before it is whole.
+def together(artifact: Artifact, work: Callable[[], dict[str, Any] | None], force: bool) -> None:
+    """Make ``artifact`` by ``work``, in which all processes take part; none goes on before it is whole. Without ``force``
+    it is kept where another run has made it since this one looked.
 
     Rank 0 alone writes files: ``work`` must leave that to it (:func:`distributed`).
     """
     rank, world = distributed()
     if world == 1:
-        artifact.make(work)
+        artifact.make(work, force)
         return
-    with artifact.turn() if rank == 0 else nullcontext(True) as mine:
+    with artifact.turn(force) if rank == 0 else nullcontext(True) as mine:
         if same_everywhere(mine):  # rank 0 alone asks whether another run is at it; all wait here
             artifact.build(work) if rank == 0 else work()
         dist.barrier()
