@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def test_what_a_step_costs_by_itself_is_told_from_what_a_picture_adds():
     assert rates.step_of(32, 1, (2, 0.5), (8, 1.1)) == pytest.approx(0.3 + 3.2)
     assert rates.step_of(32, 2, (2, 0.5), (2, 0.5)) == pytest.approx(16), "one trial"
     assert rates.step_of(32, 1, (2, 0.5), (8, 0.4)) == pytest.approx(0.4 + 32 * 0.05), "a disturbed one"
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.9, False), (1.1, True), (5.6, True)])
+def test_short_runs_beside_other_programs_are_told_of(monkeypatch, load, said):
+    monkeypatch.setattr(rates, "cores", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    words = rates.crowded()
+    assert bool(words) == said and (not said or f"load {load}, 2 cores" in words)
 
 
 @pytest.mark.parametrize("name", ["A_regression", "A_expectation", "inception_sex"])

@@ -30,6 +30,7 @@ from radstack.commands.rates import (
     Rate,
     Rows,
     alike,
+    crowded,
     known_rate,
     machine_of,
     read_files,
@@ -161,6 +162,8 @@ def all_rates(context: Context, experiments: tuple[Experiment, ...], known: Rows
         if rate is None and device is not None:
             same = alike(one, len(answers))
             if same not in tried:
+                if not tried and device.type == "cpu" and (words := crowded()):
+                    print(f"  {words}", flush=True)
                 print(f"  a short run of {one.name}", flush=True)
                 tried[same] = short_run(one, answers, device)
             rate = tried[same]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from radstack.commands.environment import ROOT, processor
+from radstack.core.limits import cores
 from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
@@ -123,6 +125,18 @@ def short_run(one: Experiment, targets: tuple[str, ...], device: torch.device, l
                 raise
             torch.cuda.empty_cache()
             trial = change(trial, train__batch_size=trial.train.batch_size // 2)
+
+
+def crowded() -> str:
+    """A line where other programs have the cores that a short run is timed on; "" where they have less than half of them.
+
+    A step waits for its slowest thread: beside four programs on two cores, steps of two threads took many times as long.
+    """
+    load, own = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, cores()
+    if load < own / 2:
+        return ""
+    return (f"other programs keep this machine busy (load {load:.1f}, {own} cores): hours by short runs come out too long, "
+            "often many times; ask again when they have ended")
 
 
 def on_cpu(one: Experiment) -> Experiment:
