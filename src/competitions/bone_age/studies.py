@@ -57,7 +57,9 @@ def own_networks(competition: Competition) -> tuple[Experiment, ...]:
 
 
 def halved(base: Experiment) -> Experiment:
-    """``base`` with half its epochs and half its batch, and the rate that fits such a batch (Malladi et al. 2022)."""
+    """``base`` with half its epochs and half its batch, and the rate that fits such a batch (the square-root rule of
+    Malladi et al. 2022, arXiv 2205.10287).
+    """
     return change(base, train__epochs=base.train.epochs // 2, train__batch_size=base.train.batch_size // 2,
                   optim__lr=round(base.optim.lr / 2 ** 0.5, 6))
 
