@@ -185,6 +185,15 @@ def test_of_some_folds_the_rows_of_these_are_measured(context):
     assert measured(own, study)["n"].tolist() == [30]
 
 
+def test_with_some_folds_a_stack_asks_its_members_for_no_other(context):
+    study = Study("one", "One", "Someone", cells=(Cell("A + B + C", "all", ("agnostic",)),))
+    assert context_of(context, study).all_folds("agnostic") == [0, 1, 2]
+    own = context_of(change(context, options__folds=(0, 2)), study)
+    assert own.all_folds("agnostic") == own.folds_of("A_regression") == [0, 2]
+    assert weights_file(own, own.competition.recipe("A_regression"), 2) == weights_file(
+        context, context.competition.recipe("A_regression"), 2)
+
+
 def test_a_curve_is_of_the_held_out_fold_and_its_absence_says_what_to_type(context):
     study = Study("one", "One", "Someone", curves=(Curve("net", "accuracy", "A_regression", "boneage", "accuracy"),))
     own = context_of(context, study)

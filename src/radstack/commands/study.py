@@ -73,7 +73,7 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
 
 def context_of(context: Context, one: Study) -> Context:
     """The context in which the recipes of a study are known, and those that its models descend from are chosen."""
-    competition = with_recipes(context.competition, one.recipes)
+    competition = on_folds(with_recipes(context.competition, one.recipes), context.options.folds)
     known, wanted = {item.name: item for item in competition.recipes}, dict[str, None]()
     of_masks = {network.name for network in one.masks.networks} if one.masks else set()
     left = [name for name in one.models if name not in of_masks]
@@ -103,6 +103,17 @@ def with_recipes(competition: Competition, recipes: tuple[Any, ...]) -> Competit
         models = change(models, **{field: (*getattr(models, field), recipe)})
         known[recipe.name] = recipe
     return replace(competition, models=models)
+
+
+def on_folds(competition: Competition, folds: tuple[int, ...]) -> Competition:
+    """The competition whose networks work on ``folds`` alone (all if none are named), so that no stack asks for another."""
+    def cut(one: Experiment) -> Experiment:
+        own = tuple(fold for fold in one.folds or range(competition.folds.count) if fold in folds)
+        return change(one, folds=own) if own else one
+
+    models = competition.models
+    return replace(competition, models=change(models, experiments=tuple(map(cut, models.experiments)),
+                                              on_call=tuple(map(cut, models.on_call))))
 
 
 def at_hand(context: Context) -> Context:
