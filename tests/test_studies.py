@@ -185,13 +185,15 @@ def test_of_some_folds_the_rows_of_these_are_measured(context):
     assert measured(own, study)["n"].tolist() == [30]
 
 
-def test_with_some_folds_a_stack_asks_its_members_for_no_other(context):
-    study = Study("one", "One", "Someone", cells=(Cell("A + B + C", "all", ("agnostic",)),))
-    assert context_of(context, study).all_folds("agnostic") == [0, 1, 2]
+def test_with_some_folds_a_stack_of_a_studys_own_networks_asks_for_no_other_and_others_stay(context):
+    base = context.competition.recipe("A_regression")
+    mine = tuple(change(base, name=name) for name in ("mine", "other"))
+    study = Study("one", "One", "Someone", (base, *mine, Stacker("joint", "mean", ("mine", "other"))), (
+        Cell("both", "all", ("joint",)), Cell("A + B + C", "all", ("agnostic",))))
+    assert context_of(context, study).all_folds("joint") == [0, 1, 2]
     own = context_of(change(context, options__folds=(0, 2)), study)
-    assert own.all_folds("agnostic") == own.folds_of("A_regression") == [0, 2]
-    assert weights_file(own, own.competition.recipe("A_regression"), 2) == weights_file(
-        context, context.competition.recipe("A_regression"), 2)
+    assert own.all_folds("joint") == own.folds_of("mine") == [0, 2]
+    assert own.all_folds("agnostic") == [0, 1, 2] and own.folds_of("A_regression") == [0, 2]
 
 
 def test_a_curve_is_of_the_held_out_fold_and_its_absence_says_what_to_type(context):

@@ -73,7 +73,8 @@ def study(context: Context, studies: Studies, names: tuple[str, ...], page: bool
 
 def context_of(context: Context, one: Study) -> Context:
     """The context in which the recipes of a study are known, and those that its models descend from are chosen."""
-    competition = on_folds(with_recipes(context.competition, one.recipes), context.options.folds)
+    recipes = on_folds(context.competition, one.recipes, context.options.folds)
+    competition = with_recipes(context.competition, recipes)
     known, wanted = {item.name: item for item in competition.recipes}, dict[str, None]()
     of_masks = {network.name for network in one.masks.networks} if one.masks else set()
     left = [name for name in one.models if name not in of_masks]
@@ -105,15 +106,20 @@ def with_recipes(competition: Competition, recipes: tuple[Any, ...]) -> Competit
     return replace(competition, models=models)
 
 
-def on_folds(competition: Competition, folds: tuple[int, ...]) -> Competition:
-    """The competition whose networks work on ``folds`` alone (all if none are named), so that no stack asks for another."""
-    def cut(one: Experiment) -> Experiment:
-        own = tuple(fold for fold in one.folds or range(competition.folds.count) if fold in folds)
+def on_folds(competition: Competition, recipes: tuple[Any, ...], folds: tuple[int, ...]) -> tuple[Any, ...]:
+    """The ``recipes`` of a study, its own networks on ``folds`` alone, if any are named; their stacks ask for no other.
+
+    The competition's own stay as they are, and so do stacks of them that are there.
+    """
+    known, count = {one.name for one in competition.recipes}, competition.folds.count
+
+    def cut(one: Any) -> Any:
+        if not isinstance(one, Experiment) or one.name in known:
+            return one
+        own = tuple(fold for fold in one.folds or range(count) if fold in folds)
         return change(one, folds=own) if own else one
 
-    models = competition.models
-    return replace(competition, models=change(models, experiments=tuple(map(cut, models.experiments)),
-                                              on_call=tuple(map(cut, models.on_call))))
+    return tuple(map(cut, recipes))
 
 
 def at_hand(context: Context) -> Context:
