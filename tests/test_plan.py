@@ -115,7 +115,7 @@ def test_what_a_step_costs_by_itself_is_told_from_what_a_picture_adds():
 
 @pytest.mark.parametrize(("load", "said"), [(0.9, False), (1.1, True), (5.6, True)])
 def test_short_runs_beside_other_programs_are_told_of(monkeypatch, load, said):
-    monkeypatch.setattr(rates, "cores", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
     words = rates.crowded()
     assert bool(words) == said and (not said or f"load {load}, 2 cores" in words)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from radstack.commands.environment import ROOT, processor
-from radstack.core.limits import cores
 from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
@@ -128,15 +127,15 @@ def short_run(one: Experiment, targets: tuple[str, ...], device: torch.device, l
 
 
 def crowded() -> str:
-    """A line where other programs have the cores that a short run is timed on; "" where they have less than half of them.
+    """A line where half of the machine's cores or more were busy in the last minute, "" where they were not.
 
     A step waits for its slowest thread: beside four programs on two cores, steps of two threads took many times as long.
     """
-    load, own = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, cores()
-    if load < own / 2:
+    load, count = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load < count / 2:
         return ""
-    return (f"other programs keep this machine busy (load {load:.1f}, {own} cores): hours by short runs come out too long, "
-            "often many times; ask again when they have ended")
+    return (f"this machine was busy in the last minute (load {load:.1f}, {count} cores): beside other programs hours by "
+            "short runs come out too long, often many times; ask again when none runs")
 
 
 def on_cpu(one: Experiment) -> Experiment:
