@@ -60,7 +60,7 @@ def halved(base: Experiment) -> Experiment:
     """``base`` with half its epochs and half its batch, and the rate that fits such a batch (the square-root rule of
     Malladi et al. 2022, arXiv 2205.10287).
     """
-    return change(base, train__epochs=base.train.epochs // 2, train__batch_size=base.train.batch_size // 2,
+    return change(base, train__epochs=max(base.train.epochs // 2, 1), train__batch_size=max(base.train.batch_size // 2, 1),
                   optim__lr=round(base.optim.lr / 2 ** 0.5, 6))
 
 
