@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from radstack.commands.environment import ROOT, processor
+from radstack.core.limits import busy
 from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
@@ -131,7 +131,7 @@ def crowded() -> str:
 
     A step waits for its slowest thread: beside four programs on two cores, steps of two threads took many times as long.
     """
-    load, count = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    load, count = busy()
     if load < count / 2:
         return ""
     return (f"this machine was busy in the last minute (load {load:.1f}, {count} cores): beside other programs hours by "

@@ -33,6 +33,13 @@ def share_threads() -> None:
         os.environ[THREADS] = os.environ[OURS] = str(cores())
 
 
+def busy() -> tuple[float, int]:
+    """Programs of the whole machine that ran or waited for a core, mean of the last minute (0 where the system does not
+    say), and its cores.
+    """
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+
+
 def keep_memory() -> None:
     """Keep freed memory for the next picture, in this process; nothing where the C library is not glibc.
 
