@@ -60,7 +60,7 @@ PLAIN = change(
     augment=(Op("HorizontalFlip", {"p": 0.5}),
              Op("Affine", {"translate_percent": (-0.2, 0.2), "scale": (0.8, 1.2), "rotate": (-20, 20), "p": 1.0}), *TONES),
     # Not the softmax over months: in so few steps it does not learn to shift its answer by sex.
-    loss=Regression(),
+    loss=Regression(line=True),
     train=Train(epochs=16, batch_size=16, precision="fp32"),
 )
 ON_A = change(

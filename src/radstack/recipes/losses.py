@@ -86,6 +86,9 @@ class Regression(_Numbers):
     """Divides the target, in its unit; 120 months bring bone ages of 0 to 240 into -1..1 (Iglovikov 2018)."""
     squared: bool = False
     """Minimize the squared error (Pietz 2018) instead of the absolute one."""
+    line: bool = field(default=False, metadata=QUIET)
+    """After the last step, bring the answers by a line to the training rows as prediction sees them, see
+    :mod:`radstack.training.align`."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from radstack.core.folds import ALL, fold_name, fold_words
 from radstack.core.progress import titled
 from radstack.core.recipe import change, set_fields
 from radstack.recipes.experiment import Backbone, Experiment
+from radstack.recipes.losses import Regression
 from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tasks import Task, make_all, per_fold, shared
@@ -124,6 +125,7 @@ def train_run(context: Context, run: Any) -> dict[str, Any]:
     from radstack.nets.backbones import build
     from radstack.nets.objectives import objective
     from radstack.training import checkpoint
+    from radstack.training.align import aligned
     from radstack.training.probe import fit_probe
     from radstack.training.run import train as fit
 
@@ -142,6 +144,9 @@ def train_run(context: Context, run: Any) -> dict[str, Any]:
     else:
         learner, facts = fit(run, make)
         networks = learner.networks()
+        if isinstance(experiment.loss, Regression) and experiment.loss.line:
+            networks, lines = aligned(run, learner)
+            facts |= lines
     first = run.checkpoint.with_suffix("")
     for end, weights in zip(("", *(f"_{name}" for name in experiment.kept)), networks, strict=True):
         write_weights(first.with_name(f"{first.name}{end}.safetensors"), weights)
