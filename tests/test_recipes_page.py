@@ -17,7 +17,7 @@ SOURCES = [Source(LABELS_KIND, {"fluid": ("0", "1"), "air": ("0", "1")}), Source
 
 @pytest.mark.parametrize("row", re.findall(r"`(change\(NETWORKS.*?\))`", PAGE))
 def test_a_row_is_a_network_with_a_name_of_its_own(row):
-    source = SOURCES["squared" in row]
+    source = SOURCES["squared" in row or "line=" in row]
     networks = recipes.small_networks(source, 128, SIDE, rows=1000, groups=1000, pretrained=True)
     made = eval(row, {"change": change, "NETWORKS": networks, "SIDE": SIDE})
     assert made.name not in {one.name for one in networks} and made != change(networks[0], name=made.name)
