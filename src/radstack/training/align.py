@@ -43,8 +43,11 @@ def aligned(run: Run, learner: Learner) -> tuple[list[dict[str, torch.Tensor]], 
 def answers(run: Run, net: Any) -> tuple[np.ndarray, np.ndarray]:
     """What ``net`` predicts of the run's training rows, and their labels, float64 [rows, targets] each."""
     wanted = loader.training_rows(run.rows, taught(run), run.fold, run.experiment.sampling.keep)
+    # As many pictures at once as training held: its optimizer and gradients are still in memory.
+    recipe = run.experiment.train
     said = inference.predict(run.experiment, net, run.targets, run.rows, wanted, run.cache,
-                             np.empty((0, net.width), np.float16), workers=run.workers, report=run.report)
+                             np.empty((0, net.width), np.float16), workers=run.workers, report=run.report,
+                             batch_size=recipe.batch_size // recipe.accumulate)
     return said[wanted].astype(np.float64), run.rows[list(run.targets)].to_numpy(np.float64)[wanted]
 
 
