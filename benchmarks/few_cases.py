@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from competitions import load
 from radstack.core.folds import fold_hash
+from radstack.core.recipe import change
 from radstack.recipes.stacker import Stacker
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
@@ -37,17 +38,21 @@ def main() -> None:
     arguments.add_argument("--recipes", default="")
     arguments.add_argument("--patients", type=int, nargs="+", default=[10, 20, 40, 80])
     arguments.add_argument("--draws", type=int, default=6)
+    arguments.add_argument("--folds", type=int, nargs="+", default=[], help="those that were trained; all unless named")
     arguments.add_argument("--folder", default=".", help="where the solution was made")
     args = arguments.parse_args()
     name = f"{args.competition}-{args.recipes}" if args.recipes else args.competition
-    context = make_context(load(name, args.demo), Options(data_dir=args.folder, out_dir=args.folder))
+    known = load(name, args.demo)
+    networks = tuple(change(one, folds=tuple(args.folds) or one.folds) for one in known.models.experiments)
+    context = make_context(change(known, models__experiments=networks), Options(data_dir=args.folder, out_dir=args.folder))
     rows, folds = read_rows(context, "train")[0], read_folds(context)
+    folds = folds[folds["fold"].isin(args.folds or folds["fold"])]
     stackers = context.competition.models.stackers
     made = {one.name for one in stackers}
-    known = members_of(context, tuple({name: 0 for one in stackers for name in one.members if name not in made}), False)
+    tables = members_of(context, tuple({name: 0 for one in stackers for name in one.members if name not in made}), False)
     columns = {}
     for patients in args.patients:
-        drawn = [losses(context, known, *few(rows, folds, patients, seed)) for seed in range(args.draws)]
+        drawn = [losses(context, tables, *few(rows, folds, patients, seed)) for seed in range(args.draws)]
         table = pd.DataFrame(drawn)
         worse = table.gt(table["constant"], axis=0).sum()
         columns[str(patients)] = [f"{mean:.4g}" + f" ({worse[model]} worse)" * bool(worse[model])
