@@ -206,8 +206,10 @@ def drawing(study: Study, table: pd.DataFrame, curves: pd.DataFrame, colors: tup
     """The curves where there are some, else the cells as points with intervals and the source's as crosses."""
     if len(curves):
         names = list(curves["row"].unique())
-        return panels({str(name): part for name, part in curves.groupby("column", sort=False)},
+        made = panels({str(name): part for name, part in curves.groupby("column", sort=False)},
                       lambda ax, part: _lines(ax, part, names, colors), x="step")
+        made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # inside it hides curves
+        return made
     rows, columns = list(table["row"].unique()), list(table["column"].unique())
     made, ax = figure(9.5, 1.2 + 0.28 * len(rows) * max(len(columns) / 3, 1))
     for place, column in enumerate(columns):
@@ -228,7 +230,6 @@ def _lines(ax: Any, part: pd.DataFrame, names: list[str], colors: tuple[str, ...
     for name, own in part.groupby("row", sort=False):
         mean = own.groupby("step")["value"].mean()
         ax.plot(mean.index, mean.to_numpy(), color=colors[names.index(str(name)) % len(colors)], label=str(name))
-    ax.legend()
 
 
 def files_of(folder: Path) -> tuple[Path, ...]:
