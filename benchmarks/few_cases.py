@@ -49,7 +49,8 @@ def main() -> None:
     folds = folds[folds["fold"].isin(args.folds or folds["fold"])]
     stackers = context.competition.models.stackers
     made = {one.name for one in stackers}
-    tables = members_of(context, tuple({name: 0 for one in stackers for name in one.members if name not in made}), False)
+    below = dict.fromkeys(name for one in stackers for name in one.members if name not in made)
+    tables = members_of(context, tuple(below), tests=False)
     columns = {}
     for patients in args.patients:
         drawn = [losses(context, tables, *few(rows, folds, patients, seed)) for seed in range(args.draws)]

@@ -11,6 +11,7 @@ from radstack.images.views import Whole
 from radstack.nets.backbones import build
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
 from radstack.recipes.losses import Regression
+from radstack.recipes.sequence import Sequence
 from radstack.training.align import aligned, answers, fitted
 from radstack.training.run import Learner, Run, train
 
@@ -75,12 +76,9 @@ def test_the_learner_itself_stays_as_it_is(run):
     assert all(torch.equal(value, before[name]) for name, value in learner.result.state_dict().items())
 
 
-def test_a_probe_has_no_line(run):
-    from radstack.training.probe import layer_of
-
-    probe = change(BASE, probe=(1.0,), train__averages=())
-    net = make()
-    net.start = "file"
+def test_what_would_not_read_it_refuses_it():
     with pytest.raises(UserError, match=r"loss\.line"):
-        layer_of(probe, net)
-    assert layer_of(change(probe, loss__line=False), net) is net.head
+        change(BASE, probe=(1.0,))
+    with pytest.raises(UserError, match=r"loss\.line"):
+        Sequence("bilstm", ("age",), loss=BASE.loss)
+    assert change(BASE, probe=(1.0,), loss__line=False).probe

@@ -10,7 +10,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.recipe import QUIET
 from radstack.core.registry import check_name
-from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe
+from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe, Regression
 
 Reader = Callable[[int], np.ndarray]
 """Row number of the index -> its picture, uint8 [height, width, channels]."""
@@ -257,10 +257,12 @@ class Experiment:
     Empty trains all."""
 
     def __post_init__(self) -> None:
-        """Refuse snapshots that the epochs do not hold, and penalties below 0."""
+        """Refuse snapshots that the epochs do not hold, penalties below 0, and a line for a probe."""
         self.snapshot_epochs  # noqa: B018 - raises
         if min(self.probe, default=0) < 0:
             raise UserError(f"{self.name}: probe has {min(self.probe)}; take penalties of 0 or more, such as 1.0, 0.3, 0.1")
+        if self.probe and isinstance(self.loss, Regression) and self.loss.line:
+            raise UserError(f"{self.name}: a probe is fitted to pictures that are not augmented; set loss.line to false")
 
     @property
     def snapshot_epochs(self) -> tuple[int, ...]:

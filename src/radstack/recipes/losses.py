@@ -87,7 +87,7 @@ class Regression(_Numbers):
     squared: bool = False
     """Minimize the squared error (Pietz 2018) instead of the absolute one."""
     line: bool = field(default=False, metadata=QUIET)
-    """After the last step, bring the answers by a line to the training rows as prediction sees them, see
+    """After the last step, correct a network's answers by a line that is fitted to its training rows, not augmented, see
     :mod:`radstack.training.align`."""
 
 

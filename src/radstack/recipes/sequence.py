@@ -109,3 +109,5 @@ class Sequence:
             raise UserError(f"{self.name}: inner is {self.inner}; take 2 parts or more, or 0 for none")
         if isinstance(self.loss, Regression) and (self.logits or isinstance(self.model, TwoLevel)):
             raise UserError(f"{self.name}: logits and TwoLevel read the members' probabilities, and values have none")
+        if isinstance(self.loss, Regression) and self.loss.line:
+            raise UserError(f"{self.name}: loss.line is for networks of pictures; set it to false")

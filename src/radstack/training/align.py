@@ -1,8 +1,9 @@
-"""A line on the answers of a trained network: training rows, as prediction sees them, get the mean and the scale they have.
+"""A line through the answers of a trained network, so that for its training rows they agree with the labels on average.
 
-Dropout and augmentation shift what a network sees in training (Li 2019, arXiv 1801.05134; Touvron 2019, arXiv 1906.06423),
-so that its answers to plain pictures are off by a constant and a factor, other ones each time it is trained. On real hands
-that was up to six months for a network and the same on held-out patients, whom this never looks at.
+Dropout and augmentation shift what a network sees in training (Li 2019, arXiv 1801.05134; Touvron 2019, arXiv 1906.06423).
+So its answers to pictures that are not augmented are off by a constant and a factor, which differ from network to network.
+On real hands that was up to six months, and nearly as much on the patients that the network was not trained on; their labels
+are not used here.
 """
 
 import copy
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from radstack.core.errors import UserError
 from radstack.recipes.losses import Regression
 from radstack.training import inference, loader
 from radstack.training.run import Learner, Run, taught
@@ -21,12 +21,10 @@ from radstack.training.run import Learner, Run, taught
 def aligned(run: Run, learner: Learner) -> tuple[list[dict[str, torch.Tensor]], dict[str, Any]]:
     """Weights of all networks that the run leaves, each with its lines in its last layer, and facts for the manifest.
 
-    ``lines`` holds slope and offset, in the target's unit, by network and target. A UserError for a network of maps.
+    ``lines`` holds slope and offset, in the target's unit, by network and target.
     """
     net, loss = copy.deepcopy(learner.result).eval(), run.experiment.loss
-    assert isinstance(loss, Regression)
-    if not isinstance(net.head, nn.Linear):
-        raise UserError(f"{run.experiment.name}: loss.line is for a network that ends in a linear layer; set it to false")
+    assert isinstance(loss, Regression) and isinstance(net.head, nn.Linear)  # its objective refuses networks of maps
     made, lines = [], []
     for weights in learner.networks():
         net.load_state_dict(weights)

@@ -57,8 +57,6 @@ def layer_of(experiment: Experiment, net: Net) -> nn.Linear:
     if experiment.train.several:
         raise UserError(f"{experiment.name}: a probe has one result whatever the seed; leave train.seeds, train.snapshots "
                         "and train.averages as they are")
-    if getattr(experiment.loss, "line", False):
-        raise UserError(f"{experiment.name}: a probe is fitted to plain pictures as it is; set loss.line to false")
     if net.start == "random":
         raise UserError(f"{experiment.name}: the features of a random network say nothing; set backbone.pretrained or "
                         "backbone.start")
