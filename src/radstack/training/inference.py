@@ -23,7 +23,7 @@ from radstack.images.views import resized
 from radstack.nets.backbones import Net, build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
-from radstack.training.loader import Pictures, columns_of, loader, normalizer, plain_batches
+from radstack.training.loader import Pictures, at_once, columns_of, loader, normalizer, plain_batches
 
 Tta = Callable[[torch.Tensor], torch.Tensor]
 """A batch [batch, channels, height, width] to one of the same shape (height and width swapped by transposing)."""
@@ -81,12 +81,12 @@ def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, de
 
 
 def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd.DataFrame, wanted: np.ndarray,
-            cache: Any, store: np.ndarray, *, workers: int, report: Report, batch_size: int = 64) -> np.ndarray:
+            cache: Any, store: np.ndarray, *, workers: int, report: Report, batch_size: int = 0) -> np.ndarray:
     """Predict the row numbers ``wanted`` of the row table by ``net`` on its device; the view reads from ``cache``.
 
     ``store``, float16 [len(rows), net.width], is filled at ``wanted`` with embeddings averaged over the test-time views;
-    with no rows, embeddings are not kept. ``workers`` processes read pictures, ``batch_size`` at a time, halved when the
-    GPU's memory is exhausted.
+    with no rows, embeddings are not kept. ``workers`` processes read pictures, ``batch_size`` at a time (with 0 as many as
+    suit the device), halved when the GPU's memory is exhausted.
 
     Returns:
         float32 [len(rows), targets], NaN outside ``wanted``: what the objective answers to the outputs' mean over
@@ -98,7 +98,7 @@ def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd
     views = Views(experiment, net, device)
     answer = objective(experiment.loss, targets).to(device).answer
     with track(len(wanted), "predict", report=report) as steps:
-        batches = loader(pictures, plain_batches(wanted, batch_size), workers, device.type == "cuda")
+        batches = loader(pictures, plain_batches(wanted, batch_size or at_once(device)), workers, device.type == "cuda")
         for batch in steps.over(batches, lambda batch: len(batch.rows)):
             outputs, embeddings = views(batch.images, batch.columns)
             numbers = batch.rows.numpy()

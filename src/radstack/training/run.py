@@ -263,12 +263,12 @@ def held_out_file(weights: Path) -> Path:
 
 
 @torch.inference_mode()
-def held_out(run: Run, learner: Learner, batch_size: int = 64) -> dict[str, float]:
+def held_out(run: Run, learner: Learner) -> dict[str, float]:
     """``loss``, the mean of the fold that is held out, and what the run's judge says of it; one view, fp32."""
     rows = np.flatnonzero(taught(run) == run.fold)
     net = learner.result.eval()
     losses, said = [], []
-    for batch in loader.loader(training_pictures(run), loader.plain_batches(rows, batch_size), 0, False):
+    for batch in loader.loader(training_pictures(run), loader.plain_batches(rows, loader.at_once(run.device)), 0, False):
         outputs = net(learner.normalize(batch.images), batch.columns.to(run.device))
         losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
         said.append(learner.loss.answer(outputs))
@@ -277,7 +277,7 @@ def held_out(run: Run, learner: Learner, batch_size: int = 64) -> dict[str, floa
 
 
 @torch.inference_mode()
-def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float:
+def share_of_constant(run: Run, learner: Learner) -> float:
     """Mean loss of the training rows, not augmented and without dropout, over that of the best constant output.
 
     A UserError where the recipe's loss knows no constant.
@@ -286,7 +286,7 @@ def share_of_constant(run: Run, learner: Learner, batch_size: int = 64) -> float
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
     net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
-    pictures, batches = training_pictures(run), loader.plain_batches(rows, batch_size)
+    pictures, batches = training_pictures(run), loader.plain_batches(rows, loader.at_once(run.device))
     read = loader.loader(pictures, batches, run.workers, run.device.type == "cuda")
     with track(len(rows), "look whether it converged", report=run.report, brief=True) as steps:
         for batch in read:
