@@ -1,12 +1,12 @@
 """LightGBM in level two against the bare fits of the same tables, fold by fold in turn.
 
     OMP_NUM_THREADS=1 python benchmarks/boosting.py --scale 0.34 --folds 1   # about five minutes of one core
-    OMP_NUM_THREADS=1 python benchmarks/boosting.py                          # full size, hours
+    OMP_NUM_THREADS=2 python benchmarks/boosting.py --ways shared            # full size, two cores, without binning anew
 
 The bare fits get the features ready made: a table is binned and boosted for each class, with the same settings, start and
 patients to stop by. What stands beside them begins with the members' tables: features, calibration of the start, binning and
 boosting of all classes, with columns that classes share binned once and without; then the answers for the held-out fold.
-Draws the table and ten members as ``tabular_scale.py`` does. Prints CPU seconds as a markdown table.
+Draws the table and ten members as ``tabular_scale.py`` does. Prints CPU seconds and those of the clock as a markdown table.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,12 +41,15 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
     parser.add_argument("--rounds", type=int, default=300, help="most trees a class and fold")
     parser.add_argument("--folds", type=int, default=5, help="of five")
+    parser.add_argument("--ways", choices=("shared", "both"), default="both", help="both: bins of each class anew as well")
     options = parser.parse_args()
     rows, method = table(options.scale), trees.LightGBM(rounds=options.rounds)
-    seconds, grown, losses = defaultdict[str, float](float), Counter[str](), defaultdict[str, float](float)
+    seconds, losses = defaultdict[str, np.ndarray](partial(np.zeros, 2)), defaultdict[str, float](float)
+    grown = Counter[str]()
+    ways = {SHARED: 0, ANEW: len(rows)} if options.ways == "both" else {SHARED: 0}
     for fold in range(options.folds):
         part, held = rows.take(rows.fold != fold), rows.take(rows.fold == fold)
-        for way, shared_above in ((SHARED, 0), (ANEW, len(rows))):
+        for way, shared_above in ways.items():
             trees.SAMPLED = shared_above
             spent, fitted = timed(method.fit, part)
             seconds[way] += spent
@@ -59,10 +63,11 @@ def main() -> None:
             grown[BARE] += count
     print(f"{len(rows):,} rows, {options.rounds} rounds, {options.folds} of 5 folds, "
           f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB\n")
-    print("| way | CPU s | of the bare fits | trees | loss of the folds |\n|---|---:|---:|---:|---:|")
-    for way in (BARE, SHARED, ANEW, ANSWERS):
+    print("| way | CPU s | of the bare fits | s | trees | loss of the folds |\n|---|---:|---:|---:|---:|---:|")
+    for way in (BARE, *ways, ANSWERS):
         loss = f"{losses[way]:.5f}" if way in losses else ""
-        print(f"| {way} | {seconds[way]:.0f} | {seconds[way] / seconds[BARE]:.3f} | {grown[way] or ''} | {loss} |")
+        (spent, passed), share = seconds[way], seconds[way][0] / seconds[BARE][0]
+        print(f"| {way} | {spent:.0f} | {share:.3f} | {passed:.0f} | {grown[way] or ''} | {loss} |")
 
 
 def table(scale: float) -> Rows:
@@ -73,15 +78,15 @@ def table(scale: float) -> Rows:
     return join(draw_members(index, folds, logits, 10, rng), index, folds, TASK)[0]
 
 
-def timed(work: Callable[..., T], *args: Any, **options: Any) -> tuple[float, T]:
-    """CPU seconds and what ``work`` returns."""
-    start = time.process_time()
+def timed(work: Callable[..., T], *args: Any, **options: Any) -> tuple[np.ndarray, T]:
+    """Seconds of the CPU and of the clock, and what ``work`` returns."""
+    start = np.array([time.process_time(), time.perf_counter()])
     made = work(*args, **options)
-    return time.process_time() - start, made
+    return np.array([time.process_time(), time.perf_counter()]) - start, made
 
 
-def bare_fit(method: trees.LightGBM, part: Rows, target: int) -> tuple[float, int]:
-    """CPU seconds of one class's fit, without those of its features, and the number of trees."""
+def bare_fit(method: trees.LightGBM, part: Rows, target: int) -> tuple[np.ndarray, int]:
+    """Seconds of one class's fit, as :func:`timed` has them, without those of its features, and the number of trees."""
     x, names = class_features(part, target, method.reach, method.columns)
     y, blend = part.truth[:, target], part.blend[:, target]
     watch = trees.held_out_rows(part, target, method.held_out, method.seed)

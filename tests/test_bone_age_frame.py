@@ -191,7 +191,14 @@ def test_the_carpus_holds_the_capitate_and_is_cut_out():
     top, left, height, width = region_box("B", 1)
     assert left < CAPITATE[0] < left + width and top + 200 < CAPITATE[1] < top + height - 300
     parts = cut(np.zeros((520, 400), np.uint8), 0.25)
-    assert {name: part.shape for name, part in parts.items()} == {"A": (500, 375), "B": (188, 188), "C": (150, 350)}
+    assert {name: part.shape for name, part in parts.items()} == {
+        "A": (500, 375), "B": (188, 188), "C": (150, 350), "D": (200, 325)}
+
+
+def test_the_fingers_reach_from_the_tip_into_the_proximal_phalanges():
+    top, left, height, width = region_box("D", 1)
+    assert top < TIP[1] < top + 100 and left < TIP[0] < left + width
+    assert region_box("C", 1)[0] < top + height < CAPITATE[1] - 700
 
 
 # -- placing --------------------------------------------------------------------------------------------------------

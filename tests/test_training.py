@@ -18,7 +18,7 @@ from radstack.recipes.experiment import Sampling
 from radstack.training import checkpoint
 from radstack.training.distributed import seed_everything
 from radstack.training.inference import Views, predict
-from radstack.training.loader import epoch_order, plain_batches, training_batches, training_rows
+from radstack.training.loader import at_once, epoch_order, plain_batches, training_batches, training_rows
 from radstack.training.run import Learner, fit
 
 

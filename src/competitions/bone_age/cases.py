@@ -89,7 +89,7 @@ def dots(row: pd.Series, ages: dict[str, float], final: str, half: float) -> Plo
     ax.scatter([ages[name] for name in names], names, s=18, c=[color(name) for name in names], zorder=3)
     ax.set(xlabel="months", ylim=(len(names) - 0.5, -0.5))
     ax.tick_params(axis="y", labelsize=7)
-    _legend(ax, final)
+    _legend(ax, names, final)
     label = "; the dashed line is the label" if labeled else ""
     return Plot(svg(made), f"The age by every model: dots far from the others disagree{label}. Networks of one sex stand "
                 "under the name that ends in own.")
@@ -97,11 +97,13 @@ def dots(row: pd.Series, ages: dict[str, float], final: str, half: float) -> Plo
 
 def color(name: str) -> str:
     """Of a model, by the region that it sees."""
-    return HUES.get(name[0], COLORS[3]) if name[1:2] == "_" else COLORS[3]
+    return HUES.get(name.partition("_")[0], COLORS[3])
 
 
-def _legend(ax: "Axes", final: str) -> None:
-    """Regions and ensembles as colored dots beside the lines of ``ax``."""
-    for name, words in {**{f"{name}_": f"{name}: {words}" for name, words in NAMES.items()}, final: "ensemble"}.items():
+def _legend(ax: "Axes", names: list[str], final: str) -> None:
+    """Regions that models of ``names`` see, and ensembles, as colored dots beside the lines of ``ax``."""
+    seen = {name.partition("_")[0] for name in names}
+    regions = {name: f"{name}: {words}" for name, words in NAMES.items() if name in seen}
+    for name, words in {**regions, final: "ensemble"}.items():
         ax.scatter([], [], s=18, color=color(name), label=words)
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=7, borderaxespad=0)

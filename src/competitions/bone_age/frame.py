@@ -35,8 +35,8 @@ REGIONS = {
     "C": Region(600, 1400, 1050, 800),
     "D": Region(800, 1300, 470, 800),
 }
-"""A the whole hand, B the carpus with the ends of radius and ulna, C metacarpals and proximal phalanges; the source has these
-three. D, the fingers from the proximal phalanges up, is ours: of real hands it tells most."""
+"""A the whole hand, B the carpus with the ends of radius and ulna, C metacarpals and proximal phalanges, as the source has
+them. D, the fingers from the proximal phalanges up, is not from the source: on real hands it tells most."""
 
 NO_HAND = 0.01
 """An infant's hand fills 4 % of a 24 x 30 cm cassette made square; less than a quarter of that is no hand."""

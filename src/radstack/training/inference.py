@@ -98,7 +98,8 @@ def predict(experiment: Experiment, net: Net, targets: tuple[str, ...], rows: pd
     views = Views(experiment, net, device)
     answer = objective(experiment.loss, targets).to(device).answer
     with track(len(wanted), "predict", report=report) as steps:
-        batches = loader(pictures, plain_batches(wanted, batch_size or at_once(device)), workers, device.type == "cuda")
+        size = batch_size or at_once(device, experiment.view.size)
+        batches = loader(pictures, plain_batches(wanted, size), workers, device.type == "cuda")
         for batch in steps.over(batches, lambda batch: len(batch.rows)):
             outputs, embeddings = views(batch.images, batch.columns)
             numbers = batch.rows.numpy()

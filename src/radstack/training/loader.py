@@ -46,6 +46,9 @@ class RowLabels(Protocol):
         """Return float32 [targets] or a uint8 mask [height, width]."""
 
 
+CACHED_PIXELS = 2**18
+"""Of a batch in :func:`at_once`."""
+
 Visits = list[list[tuple[int, int]]]
 """Batches of (row, augmentation seed); a seed below 0 means: not augmented."""
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -193,9 +196,13 @@ def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int,
     return spread(micro, rank, world)
 
 
-def at_once(device: torch.device) -> int:
-    """Pictures that a network looks at together when it does not learn: fewer on a processor, which is no slower by them."""
-    return 8 if device.type == "cpu" else 64
+def at_once(device: torch.device, size: tuple[int, int]) -> int:
+    """How many pictures of ``size`` a network looks at together where it does not learn.
+
+    On a processor few large ones, as its caches hold, and many small ones, since each batch has its cost
+    (``benchmarks/batches.py``).
+    """
+    return min(max(CACHED_PIXELS // (size[0] * size[1]), 4), 64) if device.type == "cpu" else 64
 
 
 def plain_batches(rows: np.ndarray, size: int) -> Visits:

@@ -262,13 +262,18 @@ def held_out_file(weights: Path) -> Path:
     return weights.with_name(f"{weights.name.partition('.')[0]}_log") / "held_out.csv"
 
 
+def looks(run: Run, rows: np.ndarray) -> loader.Visits:
+    """Batches of row numbers that a network looks at without learning from them."""
+    return loader.plain_batches(rows, loader.at_once(run.device, run.experiment.view.size))
+
+
 @torch.inference_mode()
 def held_out(run: Run, learner: Learner) -> dict[str, float]:
     """``loss``, the mean of the fold that is held out, and what the run's judge says of it; one view, fp32."""
     rows = np.flatnonzero(taught(run) == run.fold)
     net = learner.result.eval()
     losses, said = [], []
-    for batch in loader.loader(training_pictures(run), loader.plain_batches(rows, loader.at_once(run.device)), 0, False):
+    for batch in loader.loader(training_pictures(run), looks(run, rows), 0, False):
         outputs = net(learner.normalize(batch.images), batch.columns.to(run.device))
         losses.append(learner.loss(outputs, batch.targets.to(run.device))[1])
         said.append(learner.loss.answer(outputs))
@@ -286,7 +291,7 @@ def share_of_constant(run: Run, learner: Learner) -> float:
     labels = run.rows[list(run.targets)].to_numpy(np.float32)[rows]
     net = learner.result.eval()  # what would be kept: the average where there is one
     losses = []
-    pictures, batches = training_pictures(run), loader.plain_batches(rows, loader.at_once(run.device))
+    pictures, batches = training_pictures(run), looks(run, rows)
     read = loader.loader(pictures, batches, run.workers, run.device.type == "cuda")
     with track(len(rows), "look whether it converged", report=run.report, brief=True) as steps:
         for batch in read:
