@@ -172,6 +172,7 @@ def test_test_time_views_average_logits(tmp_path):
     assert plain_batches(np.array([4, 5, 6]), 2) == [[(4, -1), (5, -1)], [(6, -1)]]
 
 
-@pytest.mark.parametrize(("size", "on_cpu"), [((64, 64), 64), ((32, 32), 64), ((128, 128), 16), ((300, 225), 4), ((2000, 1500), 4)])
+@pytest.mark.parametrize(("size", "on_cpu"), [((64, 64), 64), ((32, 32), 64), ((128, 128), 16), ((300, 225), 4),
+                                              ((2000, 1500), 4)])
 def test_a_processor_looks_at_few_large_pictures_or_many_small_ones_at_once(size, on_cpu):
     assert at_once(torch.device("cpu"), size) == on_cpu and at_once(torch.device("cuda"), size) == 64
