@@ -36,7 +36,7 @@ REGIONS = {
     "D": Region(800, 1300, 470, 800),
 }
 """A the whole hand, B the carpus with the ends of radius and ulna, C metacarpals and proximal phalanges, as the source has
-them. D, the fingers from the proximal phalanges up, is not from the source: on real hands it tells most."""
+them. D, the fingers from the proximal phalanges up, is not from the source: on real hands it errs least like the others."""
 
 NO_HAND = 0.01
 """An infant's hand fills 4 % of a 24 x 30 cm cassette made square; less than a quarter of that is no hand."""
