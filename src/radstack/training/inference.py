@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from radstack.core.limits import STEPS, keep_memory
 from radstack.core.progress import track
 from radstack.core.recipe import change
 from radstack.core.registry import pick
@@ -72,6 +73,7 @@ def tta(names: tuple[str, ...]) -> tuple[Tta, ...]:
 
 def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: torch.device) -> Any:
     """The network of ``experiment`` with trained ``weights`` (safetensors), ready to predict."""
+    keep_memory(STEPS)
     judge = objective(experiment.loss, targets)
     net = build(change(experiment.backbone, pretrained=False), judge.outputs, len(experiment.view.mean),
                 head=experiment.head, shares=judge.shares)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from radstack.core.errors import UserError
+from radstack.core.limits import STEPS, keep_memory
 from radstack.core.progress import Log, track
 from radstack.core.say import Report
 from radstack.training import checkpoint
@@ -149,6 +150,7 @@ class Loop:
 
         A UserError where the loss is not finite even after rolling back, naming what was met.
         """
+        keep_memory(STEPS)
         learner, first = self.learner, distributed()[0] == 0  # of several processes one alone says how far it is
         guard, at = Guard(learner.bad_steps, learner.advice, self.report), self.resume()
         log = Log(self.file.with_name(f"{self.file.stem}_log"), at.done) if first else None
