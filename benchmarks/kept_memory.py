@@ -21,9 +21,10 @@ from radstack.core.limits import STEPS, keep_memory
 from radstack.nets import build
 from radstack.recipes.experiment import LITE0_FIRST, Backbone
 
-CASES = {"hands of `--recipes small`": (Backbone("pypi/efficientnet_lite0", pretrained=False, frozen=LITE0_FIRST), (300, 225), 16),
-         "heads of `--recipes small`": (Backbone("pypi/efficientnet_lite0", pretrained=False, frozen=LITE0_FIRST), (224, 224), 16),
+LITE0 = Backbone("pypi/efficientnet_lite0", pretrained=False, frozen=LITE0_FIRST)
+CASES = {"hands, `--recipes small`": (LITE0, (300, 225), 16), "heads, `--recipes small`": (LITE0, (224, 224), 16),
          "resnet18": (Backbone("timm/resnet18", pretrained=False), (144, 144), 32)}
+"""Network, height and width of the pictures, and how many make a step."""
 COUNTED = 6
 """Steps of which the fastest counts."""
 
@@ -47,7 +48,8 @@ def main() -> None:
         for _ in range(options.repeats):
             for kept in found:
                 found[kept].append(apart(name, kept, options.threads))
-        (plain, before), (faster, after) = [(max(rate for rate, _ in one), max(peak for _, peak in one)) for one in found.values()]
+        plain, faster = (max(rate for rate, _ in one) for one in found.values())
+        before, after = (max(peak for _, peak in one) for one in found.values())
         print(f"| {name} | {size[0]} x {size[1]} | {batch} | {plain:.1f} | {faster:.1f} | {faster / plain:.2f} | {before:.0f} "
               f"| {after:.0f} |", flush=True)
 

@@ -14,8 +14,8 @@ SPARE_FILES = 64
 ENOUGH_FILES = 65_536
 """As many as a limit is raised to."""
 TRIM, MMAP = -1, -3
-"""Options of glibc's mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD: bytes at the heap's end that are kept when freed, and
-up to which an array lies in the heap."""
+"""Options of glibc's mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD: bytes at the heap's end that are kept when freed,
+and up to which an array lies in the heap."""
 PICTURES, STEPS = 128 << 20, 2000 << 20
 """Bytes that may lie idle in a process that decodes, and in one whose networks compute on a processor."""
 LARGEST_BEFORE = 32 << 20

