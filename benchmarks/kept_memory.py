@@ -50,8 +50,8 @@ def main() -> None:
                 found[kept].append(apart(name, kept, options.threads))
         plain, faster = (max(rate for rate, _ in one) for one in found.values())
         before, after = (max(peak for _, peak in one) for one in found.values())
-        print(f"| {name} | {size[0]} x {size[1]} | {batch} | {plain:.1f} | {faster:.1f} | {faster / plain:.2f} | {before:.0f} "
-              f"| {after:.0f} |", flush=True)
+        print(f"| {name} | {size[0]} x {size[1]} | {batch} | {plain:.1f} | {faster:.1f} | {faster / plain:.2f} "
+              f"| {before:.0f} | {after:.0f} |", flush=True)
 
 
 def apart(name: str, kept: bool, threads: int) -> tuple[float, float]:
