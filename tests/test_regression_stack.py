@@ -13,6 +13,7 @@ from radstack.core.errors import UserError
 from radstack.core.folds import fold_hash, make_folds
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.task import NUMBERS, Metric, Task, score_rows
+from radstack.stack.adjust import CorrectBias, median_errors
 from radstack.stack.linear import Linear, least_deviations, least_squares
 from radstack.stack.nested import StackResult, fit_stack
 from radstack.stack.registry import METHODS
@@ -320,7 +321,7 @@ def test_real_networks_stacked_are_no_worse_than_their_mean(kind: str) -> None:
         rows = index if label == "shared" else index[index["split"] == "train"]
         members = {f"net{n}": real_member(valid, tests, name, folds) for n, name in enumerate(names)}
         fit = {"kind": kind, "by": "male"}
-        for name, method, args in (("mean", "mean", {}), ("linear", "linear", fit),
+        for name, method, args in (("mean", "mean", {}), ("linear", "linear", fit), ("corrected", "correct_bias", {}),
                                    ("always", "linear", {**fit, "margin": -99.0})):
             result = fit_stack(Stacker(name, method, tuple(members), args), members, rows, folds, TASK)
             scores[label, name, "nested"] = result.score.value
@@ -331,6 +332,8 @@ def test_real_networks_stacked_are_no_worse_than_their_mean(kind: str) -> None:
     assert scores["shared", "linear", "test"] <= scores["shared", "mean", "test"] + 1e-5  # float32 of months
     assert scores["four", "linear", "nested"] < scores["four", "mean", "nested"] + 0.05
     assert scores["four", "linear", "nested"] < scores["four", "always", "nested"]
+    assert scores["shared", "corrected", "test"] <= scores["shared", "mean", "test"] + 1e-5
+    assert scores["four", "corrected", "nested"] < scores["four", "mean", "nested"] + 0.05
 
 
 def unlike(patients: int) -> World:
@@ -361,6 +364,42 @@ def test_a_correction_that_holds_in_some_folds_alone_is_made_in_none() -> None:
     stacked = fit_stack(Stacker("stack", "linear", ("a",), {"margin": -9.0}), members, world.index, world.folds, TASK, ())
     plain = fit_stack(Stacker("mean", "mean", ("a",)), members, world.index, world.folds, TASK, ())
     assert stacked.score.value == plain.score.value and "the plain mean of its members stands in" in stacked.lines[-1]
+
+
+def test_a_bias_that_no_line_mends_is_corrected() -> None:
+    """The youngest and the oldest are taken for older, those in between for younger."""
+    world = World(400)
+    biased = world.noisy(5) + 12 * np.cos((world.age - 10) / 210 * 2 * np.pi)
+    members = world.members(a=biased)
+    scores = {method: world.stack(method, members).score.value for method in ("linear", "correct_bias")}
+    assert scores["correct_bias"] < 0.75 * scores["linear"]
+    notes = CorrectBias().fit(world.rows(a=biased)).notes["age"]
+    low, middle, high = np.interp([30, 110, 200], notes["answers"], notes["corrections"])
+    assert notes["kept"] and low < -3 and middle > 6 and high < -3
+
+
+def test_a_bias_of_some_folds_alone_is_not_corrected() -> None:
+    world = World(200)
+    fold = world.index["group"].map(world.folds.set_index("group")["fold"]).fillna(0).to_numpy()
+    members = world.members(a=world.noisy(5) + 20 * np.isin(fold, (1, 3)))
+    stacked, plain = (fit_stack(Stacker(name, name, ("a",)), members, world.index, world.folds, TASK, ())
+                      for name in ("correct_bias", "mean"))
+    assert stacked.score.value == pytest.approx(plain.score.value)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.5, 5.0])
+def test_the_median_error_near_an_answer(width: float) -> None:
+    """Against a weighted median written out."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(0, 100, 40)
+    y = x + rng.normal(0, 5, 40)
+    points, found = median_errors(x, y, width)
+    for point, median in zip(points, found, strict=True):
+        weight = np.exp(-0.5 * ((x - point) / (width * x.std())) ** 2)
+        below, above = weight[y - x < median - 1e-9].sum(), weight[y - x > median + 1e-9].sum()
+        assert max(below, above) <= weight.sum() / 2 + 1e-9
+    flat = median_errors(np.full(5, 3.0), np.full(5, 4.0), width)
+    assert flat[1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("solve", [least_squares, least_deviations])

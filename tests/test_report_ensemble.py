@@ -171,6 +171,14 @@ def test_what_was_left_out_or_replaced_is_told(tmp_path):
     assert told.to_dict("records") == [{"model": "blend", "what": "fold 0: two is left out: .2, the constant predictor .1"}]
 
 
+def test_a_correction_is_drawn_and_says_where_it_is_applied(tmp_path):
+    note = {"gain": 0.2, "error": 0.1, "answers": [10, 100, 200], "corrections": [1.0, -2.0, 3.0]}
+    learned = {"corrected": {"fold0": {"age": {**note, "kept": True}}, "fold1": {"age": {**note, "kept": False}}}}
+    made = ensemble(evidence("numbers", tmp_path, (Stacker("corrected", "correct_bias", ("one",)),), learned))
+    drawn, = (block for block in made.blocks if isinstance(block, Plot) and block.caption.startswith("corrected: "))
+    assert "applied, in 1 of 2 fits" in drawn.caption and "stroke-dasharray" in drawn.svg and "answer, months" in drawn.svg
+
+
 def test_weights_that_a_fit_did_not_keep_are_equal_ones():
     part = {"weights": [0.9, 0.3], "intercept": -2.0}
     notes = {"fold0": {"male=0": {"rows": 9, "age": {**part, "kept": True}}, "male=1": {"age": {**part, "kept": False}}}}

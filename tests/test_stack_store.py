@@ -12,7 +12,7 @@ from test_stack_classes import BOOST, SIZES
 from test_stack_classes import World as ClassWorld
 
 from radstack.core.errors import UserError
-from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
+from radstack.stack.adjust import Calibrate, CorrectBias, RaiseAny, Smooth
 from radstack.stack.blend import Climb, Mean, Weights
 from radstack.stack.classes import ClassMean
 from radstack.stack.forests import as_arrays
@@ -52,8 +52,9 @@ METHODS_AND_ROWS = [
     *((method, LOGITS) for method in (
         Mean(), Weights(), Weights(per_class=True), Climb(), LightGBM(rounds=30), Forest(trees=10), Calibrate(margin=-9.0),
         Smooth(), RaiseAny(), Vote())),
-    *((method, HAND) for method in (Linear(margin=-9.0), Route(values=(1,), column="age"), SeriesMean(), SeriesWeights(),
-                                    SeriesInner(keep=(1, 3)), SeriesForest(trees=5), SeriesExtraTrees())),
+    *((method, HAND) for method in (Linear(margin=-9.0), CorrectBias(margin=-9.0), Route(values=(1,), column="age"),
+                                    SeriesMean(), SeriesWeights(), SeriesInner(keep=(1, 3)), SeriesForest(trees=5),
+                                    SeriesExtraTrees())),
     (ClassMean(SIZES), CLASSES), (BOOST, CLASSES)]
 
 

@@ -1,6 +1,7 @@
 """Kill runs at random instants and see that nothing is lost: python tests/kill/kill.py [--kills 100 | --minutes 5]
 
-For each competition the shortened demo (``short.py``) runs once undisturbed. Then the same again in another folder, each
+For each competition the shortened demo (``short.py``) runs once undisturbed, or with ``--real FOLDER --limit 40`` the small
+recipes on the first forty cases of the data below ``FOLDER/input``. Then the same again in another folder, each
 stage killed a few times in a row before it may end: SIGKILL, SIGTERM, SIGINT or SIGHUP, to the script, to one of its workers
 or to the whole group, at an instant drawn from the stage's own duration. After each kill no process may be left, after each
 stage its files and at the end the submission must have the bytes of the undisturbed run. Linux alone: it looks into /proc.
@@ -60,16 +61,13 @@ class Run:
     name: str
     place: Path
     competitions: Path
-
-    @property
-    def demo(self) -> str:
-        return f"{PREFIX}{self.name}"
+    words: list[str]
+    """Which competition, of what size, and where its data is."""
 
     def start(self, stage: str, log: Path) -> subprocess.Popen:
         """Start a stage in a process group of its own."""
-        command = [sys.executable, str(ROOT / "src" / f"{stage}.py"), self.demo, "--demo", "--all-stages", "--jobs", "2",
-                   "--workers", "2", "--checkpoint-seconds", "0.3", "--demo-size", str(SIZES[self.name]),
-                   "--data-dir", str(self.place), "--out-dir", str(self.place)]
+        command = [sys.executable, str(ROOT / "src" / f"{stage}.py"), *self.words, "--all-stages", "--jobs", "2",
+                   "--workers", "2", "--out-dir", str(self.place)]
         path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RADSTACK_COMPETITIONS": str(self.competitions),
                        "PYTHONPATH": path, MARK: str(self.place)}
@@ -191,10 +189,20 @@ def compare(whole: dict[str, str], run: Run, stage: str) -> None:
         raise Fault(f"{run.name}: {len(wrong)} files differ after {stage}: {', '.join(wrong[:5])}")
 
 
-def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally, seconds_in_all: float) -> None:
+def words_of(name: str, place: Path, real: str, limit: int) -> list[str]:
+    """Of one competition's demo with its phantoms in ``place``, or of ``limit`` cases in the folder ``real``."""
+    if real:
+        return [name, "--recipes", "small", "--limit", str(limit), "--data-dir", real, "--checkpoint-seconds", "5"]
+    return [f"{PREFIX}{name}", "--demo", "--demo-size", str(SIZES[name]), "--data-dir", str(place),
+            "--checkpoint-seconds", "0.3"]
+
+
+def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally, seconds_in_all: float,
+            real: str = "", limit: int = 0) -> None:
     """One competition, undisturbed and then with ``kills`` kills a stage; fewer where that takes ``seconds_in_all``."""
     write_competitions(work / "competitions", tuple(SIZES))
-    whole, cut = (Run(name, work / name / kind, work / "competitions") for kind in ("whole", "cut"))
+    whole, cut = (Run(name, place, work / "competitions", words_of(name, place, real, limit))
+                  for place in (work / name / "whole", work / name / "cut"))
     log, seconds, products = work / f"{name}.log", {}, {}
     for stage in STAGES:
         seconds[stage] = finish(whole, stage, log)
@@ -211,8 +219,8 @@ def journey(name: str, work: Path, kills: int, dice: random.Random, tally: Tally
                 spent += time.monotonic() - start
         finish(cut, stage, log)
         compare(products[stage], cut, stage)
-    ends = [Path("submissions", f"{PREFIX}{name}-demo", "final.csv")]
-    if any((whole.place / end).read_bytes() != (cut.place / end).read_bytes() for end in ends):
+    end, = (path.relative_to(whole.place) for path in whole.place.glob("submissions/*/final.csv"))
+    if (whole.place / end).read_bytes() != (cut.place / end).read_bytes():
         raise Fault(f"{name}: the submissions differ")
     parts = [path for path in cut.place.rglob(".*") if path.suffix in (".part", ".lock")]
     print(f"{name}: the same files and submission after {sum(tally.kills.values())} kills in all; {len(parts)} temporary "
@@ -236,10 +244,14 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=0, help="that all may take about, in equal parts by "
                            "competition and, beside its two undisturbed runs, by stage")
     arguments.add_argument("--only", default=",".join(NAMES), help=f"of {','.join(SIZES)}")
+    arguments.add_argument("--real", default="", help="folder above input/ of a competition named by --only")
+    arguments.add_argument("--limit", type=int, default=40, help="cases of --real")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--work", help="folder to work in, empty or new; else a temporary one")
     args = arguments.parse_args()
     names = args.only.split(",")
+    if args.real and len(names) > 1:
+        arguments.error("--real takes one competition, named by --only")
     share = args.minutes * 60 / len(names) if args.minutes else float("inf")
     each = max(1, -(-args.kills // (len(names) * len(STAGES))))
     tally, dice = Tally(), random.Random(args.seed)
@@ -247,7 +259,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            journey(name, Path(args.work or folder).resolve(), each, dice, tally, share)
+            journey(name, Path(args.work or folder).resolve(), each, dice, tally, share,
+                    args.real and str(Path(args.real).resolve()), args.limit)
     print(f"{sum(tally.kills.values())} kills, {tally.late} came too late; the last process was gone after at most "
           f"{tally.longest:.1f} s\n  {dict(sorted(tally.ends.items()))}\n{table(tally.kills)}")
 

@@ -175,6 +175,20 @@ def calibration(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
                   "are overconfident.")]
 
 
+def corrections(stacker: Stacker, notes: Notes, evidence: Evidence) -> list[Block]:
+    """What is added to an answer, by the answer: a line a fold and target, dotted where it did not pay."""
+    made, ax = figure(5.2, 2.8)
+    fits = [(number, note[target]) for note in notes.values() for number, target in enumerate(evidence.task.targets)]
+    for number, found in fits:
+        ax.plot(found["answers"], found["corrections"], "-" if found["kept"] else ":", color=COLORS[number % len(COLORS)])
+    unit = f", {evidence.task.metric.unit}" if evidence.task.metric.unit else ""
+    ax.axhline(0, color=SOFT, linewidth=0.7)
+    ax.set(xlabel=f"answer{unit}", ylabel=f"added to it{unit}")
+    kept = sum(found["kept"] for _, found in fits)
+    return [Plot(svg(made), f"{stacker.name}: what is added to an answer, a line a fold: the median error of training rows "
+                 f"with answers near it. It pays, and is applied, in {kept} of {len(fits)} fits; dotted where not.")]
+
+
 def kernels(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
     """How neighboring slices are weighted, mean over folds; targets of one kernel share a row."""
     means = {target: np.mean([note[target] for note in notes.values()], axis=0) for target in next(iter(notes.values()))}
@@ -218,7 +232,7 @@ BLENDS, TREES, STEPS, SLICES = "Weights of the blends", "What the trees look at"
 THEMES: dict[str, tuple[str, Show]] = {
     "weights": (BLENDS, weights), "climb": (BLENDS, weights), "linear": (BLENDS, weights),
     "lightgbm": (TREES, importances), "forest": (TREES, importances), "calibrate": (STEPS, calibration),
-    "choose": (BLENDS, weights), "shrink": (STEPS, calibration),
+    "correct_bias": (STEPS, corrections), "choose": (BLENDS, weights), "shrink": (STEPS, calibration),
     "smooth": (STEPS, kernels), "series_weights": (SLICES, along_slices), "series_forest": (SLICES, along_slices),
     "series_extra_trees": (SLICES, along_slices),
 }

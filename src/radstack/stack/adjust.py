@@ -1,4 +1,4 @@
-"""Steps on one stream of predictions (the blend of the members, or one member): calibrate, smooth, raise the union."""
+"""Steps on one stream of predictions (the blend of the members, or one member): calibrate, correct, smooth, raise."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +10,13 @@ import numpy as np
 from radstack.core.errors import UserError
 from radstack.scoring.intervals import standard_error
 from radstack.scoring.metrics import log_losses, sigmoid
+from radstack.scoring.task import NUMBERS
 from radstack.stack.features import neighbor
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
+POINTS = 33
+"""Answers at which a correction is noted; in between it is a line."""
 PARTS = 5
 """Groups of patients in the inner cross-fitting of a decision."""
 
@@ -69,6 +72,58 @@ def calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Probabilities of the log odds ``new``, by scale and bias that are fitted to ``z`` and labels ``y``, all [rows]."""
     scale, bias = platt(z, y)
     return sigmoid(scale * new + bias)
+
+
+@dataclass(frozen=True)
+class CorrectBias(Method):
+    """The members' mean, and the median error of training rows with answers near it (age-bias correction, Cole 2018).
+
+    Networks and means of them answer too near the middle of the ages in one range and too far from it in another, so that no
+    single line mends them. A correction is kept only where cross-fitting by the folds of the training patients says that
+    it pays over the mean, by more than ``margin`` standard errors over patients.
+    """
+
+    handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
+    falls_back: ClassVar[bool] = True
+    width: float = 0.5
+    """Standard deviation of the Gaussian that says how near an answer is, in standard deviations of all answers."""
+    margin: float = 1.0
+    """Standard errors that the cross-fitted gain must exceed."""
+
+    def fit(self, rows: Rows) -> Fitted:
+        """Fit and decide; ``notes``: by target the gain, its error, whether it is kept, answers and their corrections."""
+        x, y = rows.predicted.mean(axis=0, dtype=np.float64), rows.truth.astype(np.float64)
+        lines, notes = np.zeros((x.shape[1], 2, POINTS)), {}
+        for place, name in enumerate(rows.task.targets):
+            answers, truth = x[:, place], y[:, place]
+
+            def predict(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+                return new + np.interp(new, *median_errors(x, y, self.width))
+
+            def losses(predicted: np.ndarray, truth: np.ndarray = truth) -> np.ndarray:
+                return np.abs(truth - predicted)
+
+            paid = pays(self.margin, predict, answers, truth, rows.group, losses, answers, rows.fold)
+            line = median_errors(answers, truth, self.width)
+            lines[place] = line if paid["kept"] else (line[0], np.zeros(POINTS))
+            notes[name] = {**paid, "answers": line[0].round(4).tolist(), "corrections": line[1].round(4).tolist()}
+        return Fitted(self, lines, notes)
+
+    def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
+        """The mean by each target's answers and corrections, ``state`` [targets, 2, points]."""
+        mean = rows.predicted.mean(axis=0, dtype=np.float64)
+        return np.stack([one + np.interp(one, *line) for one, line in zip(mean.T, state, strict=True)], axis=1)
+
+
+def median_errors(x: np.ndarray, y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Answers [POINTS] from the least to the largest of ``x``, and the median of ``y - x`` near each, all float64.
+
+    Rows count by a Gaussian of their distance, of ``width`` standard deviations of ``x``.
+    """
+    points, order = np.linspace(x.min(), x.max(), POINTS), np.argsort(y - x)
+    spread = max(width * float(x.std()), np.finfo(np.float64).tiny)
+    near = np.exp(-0.5 * ((points[:, None] - x[order]) / spread) ** 2).cumsum(axis=1)
+    return points, (y - x)[order][(near >= near[:, -1:] / 2).argmax(axis=1)]
 
 
 def pays(margin: float, predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray,

@@ -6,7 +6,7 @@ from radstack.core.errors import UserError
 from radstack.core.registry import check_name, pick
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.task import Metric
-from radstack.stack.adjust import Calibrate, RaiseAny, Smooth
+from radstack.stack.adjust import Calibrate, CorrectBias, RaiseAny, Smooth
 from radstack.stack.blend import Climb, Mean, Weights
 from radstack.stack.classes import ClassLightGBM, ClassMean
 from radstack.stack.columns import Columns, SeriesAverage
@@ -19,7 +19,8 @@ from radstack.stack.vote import Vote
 
 METHODS: dict[str, type[Method]] = {
     "mean": Mean, "route": Route, "linear": Linear, "weights": Weights, "climb": Climb, "lightgbm": LightGBM,
-    "forest": Forest, "calibrate": Calibrate, "smooth": Smooth, "raise_any": RaiseAny, "vote": Vote,
+    "forest": Forest, "calibrate": Calibrate, "correct_bias": CorrectBias, "smooth": Smooth, "raise_any": RaiseAny,
+    "vote": Vote,
     "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
     "series_forest": SeriesForest, "series_extra_trees": SeriesExtraTrees,
     "class_mean": ClassMean, "class_lightgbm": ClassLightGBM, "shrink": Shrink, "choose": Choose,
