@@ -116,7 +116,8 @@ def test_nobody_counts_the_cores_of_the_whole_machine():
         assert "os.cpu_count" not in path.read_text("utf-8") or path.name in ("limits.py", "environment.py"), path
 
 
-@pytest.mark.parametrize("call, megabytes", [("keep_memory()", 1), ("keep_memory(STEPS)", 24)])
+@pytest.mark.parametrize("call, megabytes", [("keep_memory()", 1), ("keep_memory(STEPS)", 24),
+                                             ("keep_memory(STEPS); keep_memory()", 24)])
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other rules")
 def test_memory_of_one_picture_or_step_is_kept_for_the_next(call: str, megabytes: int) -> None:
     """Counted in pages that the system had to give: an array of a megabyte has 256 of them."""

@@ -14,11 +14,12 @@ if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"A": "#7fd34e", "B": "#ff6b5e", "C": "#5fb4ff", "D": "#d0a2ff"}
+COLORS = {"A": "#7fd34e", "B": "#ff6b5e", "C": "#5fb4ff", "D": "#d0a2ff",
+          "E": "#ffd08a", "F": "#5fe0c8"}
 """Of the regions' boxes."""
 POINTS = {"fingertip": "#ffd43b", "thumb": "#ff922b", "capitate": "#f06595"}
 """Of the landmarks."""
-NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges", "D": "fingers"}
+NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges", "D": "fingers", "E": "middle finger", "F": "thumb"}
 FOUND_INCHES = 4.4
 """Longer side of a radiograph with what was found on it."""
 

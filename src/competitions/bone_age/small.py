@@ -20,7 +20,7 @@ SIDE = 384
 """Of the pictures in which stage 02 looks for the hand, in pixels: the film is seen at 300 x 225."""
 ZOOM = 0.375
 """Of the frame in the cache: the films have half their resolution, and a carpus 280 pixels wide is sharp then."""
-SIZES = {"A": (300, 225), "B": (224, 224), "C": (168, 392), "D": (200, 325)}
+SIZES = {"A": (300, 225), "D": (200, 325), "E": (375, 188), "F": (270, 240)}
 """Height and width of the regions that the networks see, in pixels."""
 
 MASK = change(

@@ -20,6 +20,8 @@ PICTURES, STEPS = 128 << 20, 2000 << 20
 """Bytes that may lie idle in a process that decodes, and in one whose networks compute on a processor."""
 LARGEST_BEFORE = 32 << 20
 """The largest M_MMAP_THRESHOLD that glibc takes before version 2.35."""
+_kept = [0]
+"""What this process keeps by now."""
 
 
 def cores(groups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
@@ -49,9 +51,11 @@ def keep_memory(idle: int = PICTURES) -> None:
 
     Else each array of a megabyte may go back to the system when it is freed and come again page by page, zeroed: that can
     take several times the work on it. At most ``idle`` bytes lie idle, and no array larger than a quarter of them is kept.
+    Of several calls the largest ``idle`` counts.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or idle <= _kept[0]:
         return
+    _kept[0] = idle
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(TRIM, idle)
