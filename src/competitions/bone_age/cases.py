@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # half a second to import, and only the report needs it
 
 SMALL = 480
 """Pixels of the longer side of a radiograph as it was filed."""
-HUES = {"A": COLORS[2], "B": COLORS[1], "C": COLORS[0], "D": COLORS[4], "E": COLORS[5], "F": COLORS[6]}
+HUES = {"A": COLORS[2], "B": COLORS[1], "C": COLORS[0], "D": COLORS[4]}
 """Of the regions, as their boxes have them; what pools regions has the next color."""
 ALONE = ("_male", "_female")
 """How networks of one sex end; the child's own one is in the model ``<name>_own``."""

@@ -14,12 +14,13 @@ if TYPE_CHECKING:  # half a second to import, and only pictures need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"A": "#7fd34e", "B": "#ff6b5e", "C": "#5fb4ff", "D": "#d0a2ff",
-          "E": "#ffd08a", "F": "#5fe0c8"}
+COLORS = {"A": "#7fd34e", "B": "#ff6b5e", "C": "#5fb4ff", "D": "#d0a2ff"}
 """Of the regions' boxes."""
 POINTS = {"fingertip": "#ffd43b", "thumb": "#ff922b", "capitate": "#f06595"}
 """Of the landmarks."""
-NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges", "D": "fingers", "E": "middle finger", "F": "thumb"}
+NAMES = {"A": "whole hand", "B": "carpus", "C": "metacarpals, phalanges", "D": "fingers"}
+WORDS = (0.05, 0.35)
+"""Height and width that a region's words take, in those of the picture."""
 FOUND_INCHES = 4.4
 """Longer side of a radiograph with what was found on it."""
 
@@ -111,9 +112,15 @@ def _mark(ax: "Axes", points: np.ndarray) -> None:
 
 def _boxes(ax: "Axes", shape: tuple[int, ...], ages: dict[str, float] | None = None) -> None:
     """Outline the regions on a frame of ``shape``; with ``ages``, those that have one, and it in their corner."""
+    words: list[tuple[float, float]] = []
     for name in REGIONS if ages is None else ages:
         top, left, height, width = region_box(name, shape[0] / FRAME[0])
         outline(ax, (left, top, left + width, top + height), COLORS[name], linewidth=1)
         age = f"  {age_words(ages[name])}" if ages else ""
-        ax.text(left + 0.01 * shape[1], top + 0.01 * shape[0], name + age, color=COLORS[name], fontsize=8, va="top",
+        # Within the box's upper edge, or its lower one where another region's words are.
+        y, held = top + 0.01 * shape[0], "top"
+        if any(abs(left - x) < WORDS[1] * shape[1] and abs(y - taken) < WORDS[0] * shape[0] for x, taken in words):
+            y, held = top + height - 0.01 * shape[0], "bottom"
+        words.append((left, y))
+        ax.text(left + 0.01 * shape[1], y, name + age, color=COLORS[name], fontsize=8, va=held,
                 bbox={"facecolor": BACK, "edgecolor": "none", "alpha": 0.6, "pad": 1})

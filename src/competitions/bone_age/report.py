@@ -52,7 +52,7 @@ def hands(cases: Cases, paths: Paths) -> pd.DataFrame:
     """One row a test hand, ages in months.
 
     ``id``, ``sex``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal per sex from out-of-fold errors
-    against labels, so that label noise is in it), ``A`` to ``F`` (mean of the region's networks, where it has any),
+    against labels, so that label noise is in it), ``A`` to ``D`` (mean of the region's networks, where it has any),
     ``spread`` (largest less least of these), ``flag`` of localization, ``mirrored``, ``inverted``.
     """
     rows = cases.test_rows[["id", "male"]].merge(cases.test[cases.final].rename(columns={"boneage": "age"}), on="id",
@@ -76,7 +76,7 @@ def half_widths(cases: Cases) -> dict[int, float]:
 
 
 def region_ages(cases: Cases, tables: dict[str, pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
-    """``id`` and the age that each region's networks give together, columns ``A`` to ``F``, NaN where none saw it.
+    """``id`` and the age that each region's networks give together, columns ``A`` to ``D``, NaN where none saw it.
 
     ``tables`` are the predictions by model. A region's models are those that take its networks by the child's sex
     (``<region>_..._own``); where there is none, the networks whose view is the region and that were trained on rows like the

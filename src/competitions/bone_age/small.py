@@ -20,7 +20,7 @@ SIDE = 384
 """Of the pictures in which stage 02 looks for the hand, in pixels: the film is seen at 300 x 225."""
 ZOOM = 0.375
 """Of the frame in the cache: the films have half their resolution, and a carpus 280 pixels wide is sharp then."""
-SIZES = {"A": (300, 225), "D": (200, 325), "E": (375, 188), "F": (270, 240)}
+SIZES = {"A": (300, 225), "B": (224, 224), "C": (168, 392), "D": (200, 325)}
 """Height and width of the regions that the networks see, in pixels."""
 
 MASK = change(
@@ -82,7 +82,7 @@ REGIONS = tuple(change(ON_A, name=region, view__box=region_box(region, ZOOM), vi
 STACKERS = (
     Stacker("together", "mean", tuple(one.name for one in REGIONS),
             note="on 733 real hands out of fold 7.94 months, without the fingers 8.19"),
-    Stacker("corrected", "correct_bias", ("together",), note="7.94 months become 7.77"),
+    Stacker("corrected", "correct_bias", ("together",), note="these 7.94 months become 7.77"),
     Stacker("final", "route", ("corrected", PLAIN.name), {"column": "registered", "values": (1, 0)},
             note="a hand that is not registered is answered by the network of the whole film"),
 )

@@ -78,16 +78,17 @@ def calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
 class CorrectBias(Method):
     """The members' mean, and the median error of training rows with answers near it (age-bias correction, Cole 2018).
 
-    Networks and means of them answer too near the middle of the ages in one range and too far from it in another, so that no
-    single line mends them. A correction is kept only where cross-fitting by the folds of the training patients says that
-    it pays over the mean, by more than ``margin`` standard errors over patients.
+    Means of networks answer too near the middle of the ages in one range and too far from it in another, so that no line
+    mends them. A correction is kept only where cross-fitting by the folds of the training patients says that it pays over
+    the mean, by more than ``margin`` standard errors over patients: none by default, since a smooth curve of many rows
+    costs little where it is not needed.
     """
 
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)
     falls_back: ClassVar[bool] = True
     width: float = 0.5
     """Standard deviation of the Gaussian that says how near an answer is, in standard deviations of all answers."""
-    margin: float = 1.0
+    margin: float = 0.0
     """Standard errors that the cross-fitted gain must exceed."""
 
     def fit(self, rows: Rows) -> Fitted:
