@@ -59,7 +59,8 @@ def keep_memory(idle: int = PICTURES) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(TRIM, idle)
-        mallopt(MMAP, idle // 4) or mallopt(MMAP, min(idle // 4, LARGEST_BEFORE))
+        if not mallopt(MMAP, idle // 4):
+            mallopt(MMAP, LARGEST_BEFORE)
 
 
 def _shares(groups: Path, own: Path) -> list[float]:

@@ -20,8 +20,7 @@ from radstack.stack.vote import Vote
 METHODS: dict[str, type[Method]] = {
     "mean": Mean, "route": Route, "linear": Linear, "weights": Weights, "climb": Climb, "lightgbm": LightGBM,
     "forest": Forest, "calibrate": Calibrate, "correct_bias": CorrectBias, "smooth": Smooth, "raise_any": RaiseAny,
-    "vote": Vote,
-    "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
+    "vote": Vote, "series_mean": SeriesMean, "series_weights": SeriesWeights, "series_inner": SeriesInner,
     "series_forest": SeriesForest, "series_extra_trees": SeriesExtraTrees,
     "class_mean": ClassMean, "class_lightgbm": ClassLightGBM, "shrink": Shrink, "choose": Choose,
     "columns": Columns, "series_average": SeriesAverage,
