@@ -73,6 +73,20 @@ def test_one_mask_is_enough_to_ask_for_the_networks_that_find_hands(hands):
     assert len(context_of(hands).competition.localizer.networks) == 3
 
 
+def test_a_smoke_run_takes_annotated_hands_before_others(hands):
+    """Else none of the first few may be annotated, and no network learns to find hands."""
+    masks = hands / "input/bone_age/annotations/masks"
+    masks.mkdir(parents=True)
+    for one in (3, 6):
+        cv2.imwrite(str(masks / f"{one}.png"), np.full((60, 48) if one % 2 else (40, 64), 255, np.uint8))
+    for limit, taken in ((1, {"3"}), (2, {"3", "6"}), (4, {"0", "1", "3", "6"}), (0, set("01234567"))):
+        context = make_context(load("bone_age"), Options(data_dir=str(hands), out_dir=str(hands), limit=limit, workers=1))
+        make_index(context)
+        found = pd.read_parquet(context.paths.folds / "index.parquet")
+        assert set(found.loc[found["split"] == "train", "id"]) == taken
+        assert (found["split"] == "test").sum() == min(limit or 2, 2)
+
+
 def test_weights_that_travelled_alone_say_whether_hands_were_registered(hands):
     (hands / "away/weights/bone_age/film").mkdir(parents=True)
     away = Options(data_dir=str(hands / "away"), out_dir=str(hands / "away"))

@@ -281,7 +281,7 @@ def _localizing(budget: Budget, past: Past, rows: int) -> Line:
         return line
     index = read_index(context)
     annotated = context.competition.localizer.annotated(index[index["split"] == "train"])
-    hours = sum(replace(budget, size=replace(budget.size, train=annotated[one.name])).training(one)
+    hours = sum(replace(budget, size=replace(budget.size, train=int(annotated[one.name].sum()))).training(one)
                 + budget.applying(one, budget.size.train / budget.folds + budget.size.test) for one in networks)
     return Line(line.name, hours, f"networks alone ({budget.words(networks)}), decoding is not counted")
 

@@ -99,8 +99,8 @@ def annotations(context: Context) -> Iterator[Check]:
     if next_stage(context) != "02":
         return
     train = read_index(context).query("split == 'train'")
-    for name, count in context.competition.localizer.annotated(train).items():
-        yield (Check(OK, f"annotations of {name}", f"{count:,} pictures") if count else
+    for name, known in context.competition.localizer.annotated(train).items():
+        yield (Check(OK, f"annotations of {name}", f"{known.sum():,} pictures") if known.any() else
                Check(MISSING, f"annotations of {name}", f"none below {context.paths.input}; see docs/add_your_own.md, then "
                      f"{context.command('01_make_folds')}"))
 

@@ -30,8 +30,8 @@ class Localizer:
         """Bytes that stage 02 keeps of an index row."""
         return 0
 
-    def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
-        """Network -> how many of the index ``rows`` it can learn from."""
+    def annotated(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Network -> which of the index ``rows`` it can learn from, bool [rows]."""
         return {}
 
 
@@ -115,9 +115,9 @@ class Chain(Localizer):
         """A small picture, and its masks three times: one a row and fold that answers, and joined."""
         return self.side**2 * (1 + 3 * len(self.masks))
 
-    def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
+    def annotated(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         """By step."""
-        return {step.experiment.name: int(step.known(rows).sum()) for step in self.steps}
+        return {step.experiment.name: step.known(rows) for step in self.steps}
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,6 @@ class Detection(Localizer):
         """The detector."""
         return (self.detector,)
 
-    def annotated(self, rows: pd.DataFrame) -> dict[str, int]:
+    def annotated(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         """Rows with a hand-made box."""
-        return {self.detector.name: int(np.isfinite(self.drawn(rows)).all(-1).any(-1).sum())}
+        return {self.detector.name: np.isfinite(self.drawn(rows)).all(-1).any(-1)}

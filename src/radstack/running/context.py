@@ -78,8 +78,8 @@ class Options:
     edits: tuple[str, ...] = option((), "change a field of the competition (folds.count=3, cache.size=[512,512]) for all "
                                     "scripts of a run; in a stage with --name, one of a recipe", flag="--set",
                                     action="append", type=str, metavar="KEY=VALUE")
-    limit: int = option(0, "smoke run: only the first N patients of train and test, kept apart from the full run",
-                        metavar="N", type=at_least(0))
+    limit: int = option(0, "smoke run: only the first N patients of train and test, annotated ones before others, kept "
+                           "apart from the full run", metavar="N", type=at_least(0))
     data_dir: str = option(".", "folder that holds input/")
     out_dir: str = option(".", "folder that receives folds/ cache/ weights/ oof/ submissions/ reports/")
     all_stages: bool = option(False, "as run_all.sh calls a stage: pass over the options that only other stages read")

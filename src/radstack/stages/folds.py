@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, Part, manifest_of, split_digests
@@ -14,6 +15,7 @@ from radstack.core.given_folds import read_given
 from radstack.core.passing import check_passing
 from radstack.core.progress import track
 from radstack.recipes.competition import Competition
+from radstack.recipes.localizer import Localizer
 from radstack.running.context import Context
 from radstack.running.tables import GIVEN, read_folds, read_index
 
@@ -33,7 +35,7 @@ def make_index(context: Context) -> None:
     def build() -> dict[str, Any]:
         index, quarantine = competition.data.index(paths.input, context.options.workers, paths.folds / "parts", report=print)
         again = check_passing(index, quarantine, paths.input, print)
-        index = first_groups(as_text(index), context.options.limit)
+        index = first_groups(as_text(index), context.options.limit, competition.localizer)
         write_table(files[0], index)
         write_table(files[1], quarantine)
         print(f"  {len(index):,} pictures, {len(quarantine):,} in quarantine ({files[1]})")
@@ -157,12 +159,18 @@ def balanced(competition: Competition, rows: pd.DataFrame) -> pd.DataFrame:
     return competition.data.balance(rows) if competition.data.balance else rows[list(competition.targets)]
 
 
-def first_groups(index: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """The first ``limit`` patients of train and of test; all when ``limit`` is 0."""
+def first_groups(index: pd.DataFrame, limit: int, localizer: Localizer) -> pd.DataFrame:
+    """The first ``limit`` patients of train and of test; all when ``limit`` is 0.
+
+    Annotated patients are taken before others: of the first few of a thousand too few would be annotated for a network to
+    learn to find the anatomy, and a smoke run must go through all stages.
+    """
     if not limit:
         return index
-    keep = index.groupby("split")["group"].transform(lambda group: pd.factorize(group)[0] < limit).astype(bool)
-    return index[keep].reset_index(drop=True)
+    known = np.logical_or.reduce([np.zeros(len(index), bool), *localizer.annotated(index).values()])
+    later = index.assign(later=~known).groupby(["split", "group"], sort=False)["later"].all().sort_values(kind="stable")
+    kept = later.groupby(level="split").head(limit).index
+    return index[pd.MultiIndex.from_frame(index[["split", "group"]]).isin(kept)].reset_index(drop=True)
 
 
 def listing_digest(folder: Path) -> str:
