@@ -133,7 +133,7 @@ def training_rows(rows: pd.DataFrame, fold: np.ndarray, scored_fold: int, keep: 
             raise UserError(f"sampling.keep='{keep}' cannot be evaluated on the row table: {error}") from error
     if not usable.any():
         raise UserError(f"fold {scored_fold}: no row to train on" + (
-            f", none of the other folds has {keep} (sampling.keep); see what 02_localize said of them" if keep else
+            f", none of the other folds has {keep} (sampling.keep); see what localization said of them" if keep else
             "; check the fold table"))
     return np.flatnonzero(usable)
 
