@@ -1,6 +1,6 @@
 """Train steps a second on a processor, with and without the memory of a step kept for the next.
 
-    python benchmarks/kept_memory.py --threads 1     # two minutes
+    python benchmarks/kept_memory.py --threads 1     # five minutes
 
 ``core/limits.keep_memory`` cannot be undone, so each way has processes of its own, ``--repeats`` of them in turn; the best
 counts. Random pictures, fp32, channels last, AdamW. Prints a markdown table.
@@ -22,7 +22,7 @@ from radstack.nets import build
 from radstack.recipes.experiment import LITE0_FIRST, Backbone
 
 LITE0 = Backbone("pypi/efficientnet_lite0", pretrained=False, frozen=LITE0_FIRST)
-CASES = {"hands, `--recipes small`": (LITE0, (300, 225), 16), "heads, `--recipes small`": (LITE0, (224, 224), 16),
+CASES = {"lite0, first layers frozen": (LITE0, (300, 225), 16), "the same": (LITE0, (224, 224), 16),
          "resnet18": (Backbone("timm/resnet18", pretrained=False), (144, 144), 32)}
 """Network, height and width of the pictures, and how many make a step."""
 COUNTED = 6

@@ -76,12 +76,12 @@ def calibrated(z: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CorrectBias(Method):
-    """The members' mean, and the median error of training rows with answers near it (age-bias correction, Cole 2018).
+    """The members' mean, and the median error of training rows with answers near it.
 
-    Means of networks answer too near the middle of the ages in one range and too far from it in another, so that no line
-    mends them. A correction is kept only where cross-fitting by the folds of the training patients says that it pays over
-    the mean, by more than ``margin`` standard errors over patients: none by default, since a smooth curve of many rows
-    costs little where it is not needed.
+    Means of networks can be too high in one range of answers and too low in another, which no line mends as it does in
+    the bias correction of Deeplasia (Rassmann 2024). A correction is kept only where cross-fitting by the folds of the
+    training patients says that it pays over the mean, by more than ``margin`` standard errors over patients: none by
+    default, since a smooth curve of many rows costs little where it is not needed.
     """
 
     handles: ClassVar[tuple[str, ...]] = (NUMBERS,)

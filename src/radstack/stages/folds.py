@@ -29,7 +29,8 @@ def make_index(context: Context) -> None:
     if not paths.input.exists():
         raise UserError(missing_input(context))
     files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
-    artifact = Artifact("01_make_folds", 4, files, {"limit": context.options.limit, **recipe_of(competition)},
+    limit = {"limit": context.options.limit, **({"first": "annotated"} if context.options.limit else {})}
+    artifact = Artifact("01_make_folds", 4, files, {**limit, **recipe_of(competition)},
                         competition.data.label_files(paths.input), {"raw files": listing_digest(paths.input)})
 
     def build() -> dict[str, Any]:

@@ -73,7 +73,7 @@ def tta(names: tuple[str, ...]) -> tuple[Tta, ...]:
 
 def load_net(experiment: Experiment, targets: tuple[str, ...], weights: Path, device: torch.device) -> Any:
     """The network of ``experiment`` with trained ``weights`` (safetensors), ready to predict."""
-    keep_memory(STEPS)
+    keep_memory(STEPS)  # all that it is asked for has the same steps
     judge = objective(experiment.loss, targets)
     net = build(change(experiment.backbone, pretrained=False), judge.outputs, len(experiment.view.mean),
                 head=experiment.head, shares=judge.shares)
