@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
-from kill import SIZES, STAGES, Fault, Run
+from kill import SIZES, STAGES, Fault, Run, words_of
 from scripts import run_script
 from short import write_competitions
 
@@ -72,8 +72,7 @@ def build(folder: Path) -> Path | None:
 
 def stage(run: Run, script: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run a stage in one process, which the library watches."""
-    return run_script(script, run.demo, "--demo", "--all-stages", "--jobs", "1", "--workers", "1", "--demo-size",
-                      str(SIZES[run.name]), "--checkpoint-seconds", "0.5", "--data-dir", run.place, "--out-dir", run.place,
+    return run_script(script, *run.words, "--all-stages", "--jobs", "1", "--workers", "1", "--out-dir", run.place,
                       RADSTACK_COMPETITIONS=str(run.competitions), OMP_NUM_THREADS="1", **environment)
 
 
@@ -131,7 +130,8 @@ def disturb(cut: Run, whole: Run, script: str, writes: list[str], before: Path, 
 def journey(name: str, work: Path, plan: Plan) -> None:
     """All stages of one competition."""
     write_competitions(work / "competitions", (name,))
-    whole, cut = (Run(name, work / name / kind, work / "competitions") for kind in ("whole", "cut"))
+    whole, cut = (Run(name, place, work / "competitions", words_of(name, place))
+                  for place in (work / name / "whole", work / name / "cut"))
     for script in STAGES:
         writes, before = counted(whole, script, work / "count"), work / "before"
         if cut.place.exists():

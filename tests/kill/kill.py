@@ -189,7 +189,7 @@ def compare(whole: dict[str, str], run: Run, stage: str) -> None:
         raise Fault(f"{run.name}: {len(wrong)} files differ after {stage}: {', '.join(wrong[:5])}")
 
 
-def words_of(name: str, place: Path, real: str, limit: int) -> list[str]:
+def words_of(name: str, place: Path, real: str = "", limit: int = 0) -> list[str]:
     """Of one competition's demo with its phantoms in ``place``, or of ``limit`` cases in the folder ``real``."""
     if real:
         return [name, "--recipes", "small", "--limit", str(limit), "--data-dir", real, "--checkpoint-seconds", "5"]
