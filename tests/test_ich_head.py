@@ -36,6 +36,22 @@ def test_signed_values_and_padding():
     assert to_hu(ct([1100, 1150, 1201]), header(padding=1200, padding_limit=1100)).tolist() == [[LOWEST, LOWEST, 177]]
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+@pytest.mark.parametrize("fields", [
+    {}, {"intercept": 0.0}, {"intercept": -8192.0}, {"intercept": 1000.0}, {"intercept": -32768.0}, {"intercept": 40000.0},
+    {"intercept": -1024.5}, {"slope": 2.0}, {"padding": -2000}, {"padding": 0}, {"padding": 63536},
+    {"padding": -3000, "padding_limit": 1}, {"padding": 5, "padding_limit": -2000},
+])  # fmt: skip
+def test_every_stored_value_becomes_what_the_formula_says(kind, fields):
+    given = header(bits_stored=16, **fields)
+    stored = np.arange(65536, dtype=np.uint16).view(kind).reshape(256, 256)
+    expected = np.clip(np.rint(stored * given.slope + given.intercept), LOWEST, HIGHEST)
+    if given.padding is not None:
+        limit = given.padding if given.padding_limit is None else given.padding_limit
+        expected[(stored >= min(given.padding, limit)) & (stored <= max(given.padding, limit))] = LOWEST
+    assert np.array_equal(to_hu(stored, given), expected)
+
+
 def test_wrong_intercept_gives_back_the_true_values():
     true = np.arange(-1000, 3096)
     shipped = np.where(true < 0, true + 4096, true).astype(np.uint16)[None]

@@ -41,7 +41,10 @@ def to_hu(stored: np.ndarray, header: Header) -> np.ndarray:
     key = (header.bits_stored, stored.dtype.kind == "i", header.slope, header.intercept, header.padding,
            header.padding_limit)
     suspect = wrong_intercept(header.bits_stored, int(stored.dtype.kind == "i"), header.intercept, header.slope)
-    hu = _look_up(stored, _table(*key, False, suspect and _is_wrapped(stored)))
+    if not suspect and _is_shift(header, stored.dtype):
+        hu = _shifted(stored, int(header.intercept))
+    else:
+        hu = _look_up(stored, _table(*key, False, suspect and _is_wrapped(stored)))
     if header.photometric == "MONOCHROME1":
         turned = _look_up(stored, _table(*key, True, suspect and _is_wrapped(4095 - stored)))
         return turned if _border(turned) < _border(hu) else hu
@@ -82,6 +85,22 @@ def _table(bits: int, signed: bool, slope: float, intercept: float, padding: int
 
 def _between(stored: np.ndarray, one: int, other: int) -> np.ndarray:
     return (stored >= min(one, other)) & (stored <= max(one, other))
+
+
+def _is_shift(header: Header, kind: np.dtype) -> bool:
+    """Whether adding the intercept and clamping does what the table does, as in nearly all files; it takes half the time."""
+    if header.slope != 1 or not float(header.intercept).is_integer():
+        return False
+    lowest, highest = LOWEST - header.intercept, HIGHEST - header.intercept
+    padding = [limit for limit in (header.padding, header.padding_limit) if limit is not None]
+    return np.iinfo(kind).min <= highest <= 32767 and lowest >= -32768 and all(limit <= lowest for limit in padding)
+
+
+def _shifted(stored: np.ndarray, intercept: int) -> np.ndarray:
+    least = max(LOWEST - intercept, int(np.iinfo(stored.dtype).min))
+    hu = np.clip(stored, least, HIGHEST - intercept, out=np.empty(stored.shape, stored.dtype)).view(np.int16)
+    hu += np.int16(intercept)
+    return hu
 
 
 def _look_up(stored: np.ndarray, table: np.ndarray) -> np.ndarray:
