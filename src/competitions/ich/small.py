@@ -4,6 +4,7 @@
 """
 
 from competitions.ich import COMPETITION
+from competitions.ich.drawn import DrawnHemorrhages
 from competitions.ich.experiments import EXTRA_FEATURES, LEARNED, LITE0, few_stackers
 from competitions.ich.views import neighbors, three_windows
 from radstack.core.recipe import change
@@ -16,9 +17,9 @@ SIDE, FROZEN_SIDE = 128, 224
 HALF = (127.5,) * 3
 """Mean and deviation of the pictures that the start was trained on."""
 
-WINDOWS = change(
+PLAIN = change(
     LITE0,
-    name="windows",
+    name="plain",
     view=change(three_windows(SIDE), mean=HALF, std=HALF),
     augment=(
         Op("HorizontalFlip", {"p": 0.5}),
@@ -35,9 +36,20 @@ WINDOWS = change(
     note="neighboring slices are alike: eight of each series an epoch, those with a hemorrhage twice. On a CPU fp32 in "
          "channels last is faster than bf16 here (22 against 17 pictures a second of one core, 160 pixels)",
 )
-NEIGHBORS = change(WINDOWS, name="neighbors", view=change(neighbors(SIDE), mean=HALF, std=HALF))
+# What windows and neighbors start from; no real hemorrhage is among what they see.
+DRAWN = change(
+    PLAIN,
+    name="drawn",
+    drawn=DrawnHemorrhages(share=0.6),
+    sampling=Sampling(per_series=12, keep=f"{LEARNED} and any < 0.5"),
+    train__epochs=16,
+    train__seeds=1,
+)
+DRAWN_NEIGHBORS = change(DRAWN, name="drawn_neighbors", view=change(neighbors(SIDE), mean=HALF, std=HALF))
+WINDOWS = change(PLAIN, name="windows", backbone__start="drawn")
+NEIGHBORS = change(PLAIN, name="neighbors", view=DRAWN_NEIGHBORS.view, backbone__start="drawn_neighbors")
 FROZEN = change(
-    WINDOWS,
+    PLAIN,
     name="frozen",
     view=change(three_windows(FROZEN_SIDE), mean=HALF, std=HALF),
     augment=(),
@@ -47,7 +59,7 @@ FROZEN = change(
     note="the pretrained network as it is, at 224 pixels: on 62 real heads out of fold .148, where the mean of three that "
          "were trained at 128 pixels has .149",
 )
-EXPERIMENTS = (WINDOWS, NEIGHBORS, FROZEN)
+MEMBERS = (WINDOWS, NEIGHBORS, FROZEN)
 
 BILSTM = Sequence("bilstm", ("neighbors",), DeltasBilstm(hidden=16, dropout=0.5), space="procrustes", logits=True, lr=1e-3,
                   gamma=0.8, epochs=5, inner=3, bag=3, batch_size=4, precision="fp32",
@@ -65,11 +77,11 @@ SMALL = change(
     source="ich",
     title="RSNA 2019 intracranial hemorrhage, small recipes",
     folds=FoldRecipe(count=5),
-    models__experiments=EXPERIMENTS,
-    models__on_call=(*COMPETITION.models.experiments, *COMPETITION.models.on_call),
+    models__experiments=(DRAWN, DRAWN_NEIGHBORS, *MEMBERS),
+    models__on_call=(PLAIN, *COMPETITION.models.experiments, *COMPETITION.models.on_call),
     models__sequences=SEQUENCES,
     models__stackers=few_stackers(
-        tuple(experiment.name for experiment in EXPERIMENTS), tuple(sequence.name for sequence in SEQUENCES),
+        tuple(experiment.name for experiment in MEMBERS), tuple(sequence.name for sequence in SEQUENCES),
         {"columns": EXTRA_FEATURES, "lr": 0.05, "leaves": 8, "depth": 3, "leaf_rows": 100, "patience": 50, "threads": 1},
         {"columns": EXTRA_FEATURES, "trees": 100}),
 )

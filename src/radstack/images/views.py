@@ -16,6 +16,10 @@ IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean and deviation of the colors, 0 to 255, that networks pretrained on ImageNet know."""
 
 
+Edit = Callable[[np.ndarray, int], np.ndarray]
+"""A slice, int16 [side, side], and its offset -> the same, changed."""
+
+
 @dataclass(frozen=True)
 class Channel:
     """One channel of the picture: a window over the mean of some slices."""
@@ -68,19 +72,27 @@ class SlicesReader:
 
     def __call__(self, row: int) -> np.ndarray:
         """Return the picture of row ``row``."""
-        parts = [windows.apply(self._mean(row, offsets), which) for offsets, which in self.groups.items()]
+        return self.picture(row)
+
+    def picture(self, row: int, edit: Edit | None = None) -> np.ndarray:
+        """The same, of slices that ``edit`` has changed."""
+        parts = [windows.apply(self._mean(row, offsets, edit), which) for offsets, which in self.groups.items()]
         picture = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         in_order = self.order == sorted(self.order)
         return picture if in_order else np.ascontiguousarray(picture[..., self.order])
 
-    def _slice(self, row: int) -> np.ndarray:
+    def slice(self, row: int) -> np.ndarray:
+        """The slice of row ``row`` before any window, int16 [side, side]."""
         return resize(self.cache(self.shard[row], self.slot[row]), self.view.side)
 
-    def _mean(self, row: int, offsets: tuple[int, ...]) -> np.ndarray:
+    def _mean(self, row: int, offsets: tuple[int, ...], edit: Edit | None) -> np.ndarray:
         rows = [min(max(row + offset, self.first[row]), self.last[row]) for offset in offsets]
+        read = [self.slice(other) for other in rows]
+        if edit is not None:
+            read = [edit(values, offset) for values, offset in zip(read, offsets)]
         if len(rows) == 1:
-            return self._slice(rows[0])
-        slices = np.stack([self._slice(other) for other in rows])
+            return read[0]
+        slices = np.stack(read)
         return np.rint(slices.mean(axis=0, dtype=np.float32)).astype(np.int16)
 
 

@@ -35,6 +35,17 @@ class View(Protocol):
         """Bind the view to a pixel cache and the index table."""
 
 
+Painter = Callable[[int, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""Row, its picture, its label float32 [targets] and a seed -> picture and label, of the same shapes and dtypes."""
+
+
+class Drawn(Protocol):
+    """Findings drawn on training pictures that have none: a frozen dataclass of a competition."""
+
+    def painter(self, reader: Any, targets: tuple[str, ...]) -> Painter:
+        """Bind it to what the view reads and to the targets of the network; a UserError where they do not fit."""
+
+
 @dataclass(frozen=True)
 class Op:
     """One albumentations transform by its class name, e.g. ``Op("Rotate", {"limit": 30, "p": 0.7})``."""
@@ -240,6 +251,8 @@ class Experiment:
     train: Train = Train()
     tta: tuple[str, ...] = ("plain",)
     """Named test-time views, averaged as logits; the same for out-of-fold and test."""
+    drawn: Drawn | None = field(default=None, metadata=QUIET)
+    """What is drawn on training pictures, before they are augmented; ``ich`` has ``DrawnHemorrhages``."""
     targets: tuple[str, ...] = ()
     """Columns that this network predicts; empty for all. The others are NaN in its tables."""
     folds: tuple[int, ...] = ()
@@ -252,7 +265,7 @@ class Experiment:
     """Rows without a label that train, too."""
     probe: tuple[float, ...] = field(default=(), metadata=QUIET)
     """Penalties of a linear probe, of which patients held out in training choose one: the last layer alone is fitted, to the
-    plain picture's features, and the trunk stays as its start left it. Then nothing reads ``augment``, ``optim``,
+    plain picture's features, and the trunk stays as its start left it. Then nothing reads ``augment``, ``drawn``, ``optim``,
     ``schedule``, ``sampling`` but its ``keep`` and ``weight``, and ``train`` but its ``precision`` and ``channels_last``.
     Empty trains all."""
 

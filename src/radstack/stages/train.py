@@ -31,9 +31,23 @@ def train(context: Context) -> None:
     # Such a recipe has its own folds; where both are chosen the work is one.
     recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
     prepare(context, recipes)
-    makers = [maker for pair in per_fold(context, "train", recipes, weights_artifact, train_fold)
-              for maker in _of_seeds(*pair)]
-    make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
+    for chosen in _in_turn(recipes):
+        makers = [maker for pair in per_fold(context, "train", chosen, weights_artifact, train_fold)
+                  for maker in _of_seeds(*pair)]
+        make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
+
+
+def _in_turn(recipes: list[Experiment]) -> Iterator[list[Experiment]]:
+    """``recipes`` in groups, such that whatever a network starts from is in an earlier group."""
+    while True:
+        names = {one.name for one in recipes}
+        free = [one for one in recipes if one.backbone.start not in names]
+        if recipes and not free:
+            raise UserError(f"{', '.join(sorted(names))} start from one another; let backbone.start of one be empty")
+        yield free
+        recipes = [one for one in recipes if one.backbone.start in names]
+        if not recipes:
+            return
 
 
 def _of_seeds(artifact: Artifact, task: Task) -> Iterator[tuple[Artifact, Task]]:

@@ -21,7 +21,7 @@ from radstack.core.lifetime import die_with_parent
 from radstack.core.parallel import leave_to_parent
 from radstack.core.registry import check_name
 from radstack.core.say import say
-from radstack.recipes.experiment import Experiment, Reader, Sampling
+from radstack.recipes.experiment import Experiment, Painter, Reader, Sampling
 from radstack.training.augment import Augment
 from radstack.training.distributed import spread
 
@@ -58,13 +58,16 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 class Pictures(Dataset):
     """(row, seed) of :data:`Visits` -> picture, label and columns."""
 
-    def __init__(self, reader: Reader, labels: RowLabels, columns: np.ndarray, augment: Augment | None = None) -> None:
-        self.reader, self.labels, self.columns, self.augment = reader, labels, columns, augment
+    def __init__(self, reader: Reader, labels: RowLabels, columns: np.ndarray, augment: Augment | None = None,
+                 paint: Painter | None = None) -> None:
+        self.reader, self.labels, self.columns, self.augment, self.paint = reader, labels, columns, augment, paint
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
         """Return one sample."""
         row, seed = item
         picture, label = self.reader(row), self.labels[row]
+        if self.paint is not None and seed >= 0:
+            picture, label = self.paint(row, picture, label, seed)
         if self.augment is not None and seed >= 0:
             picture, label = self.augment(picture, label, seed)
         return np.ascontiguousarray(picture.transpose(2, 0, 1)), label, self.columns[row], row

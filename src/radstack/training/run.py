@@ -218,8 +218,10 @@ def training_pictures(run: Run) -> loader.Pictures:
     experiment = run.experiment
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
     columns = loader.columns_of(run.rows, experiment.head.columns)
-    return loader.Pictures(experiment.view.reader(run.cache, run.rows), labels, columns,
-                           pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture))
+    reader = experiment.view.reader(run.cache, run.rows)
+    return loader.Pictures(reader, labels, columns,
+                           pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture),
+                           experiment.drawn.painter(reader, run.targets) if experiment.drawn else None)
 
 
 def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
