@@ -40,6 +40,10 @@ def test_its_files_and_key_are_its_own(context):  # noqa: F811
     assert fold_file(context.paths.oof / "x", ALL, "test").name == "all_test.parquet"
     with pytest.raises(UserError, match="starts from encoder"):
         started_from(context, change(network, backbone__start="encoder"), ALL)
+    first, second = context.competition.models.experiments[:2]  # both have the weights of the first
+    for fold, name in ((0, "fold0"), (ALL, "all")):
+        file, = started_from(context, change(network, backbone__start=second.name), fold)
+        assert file == context.paths.weights / first.name / f"{name}.safetensors"
 
 
 def test_folds_of_a_run(context):  # noqa: F811

@@ -177,12 +177,21 @@ def starting(context: Context, experiment: Experiment, fold: int) -> tuple[Backb
 
 
 def started_from(context: Context, experiment: Experiment, fold: int) -> tuple[Path, ...]:
-    """The weights of the same fold that training starts from, if the recipe names any: they never saw the fold either."""
+    """The weights of the same fold that training starts from, if the recipe names any: they never saw the fold either.
+
+    They are those of an experiment, or of a step of the localizer, which has none of all rows.
+    """
     start = experiment.backbone.start
-    if start and fold == ALL:
+    if not start:
+        return ()
+    models = context.competition.models
+    other = next((one for one in (*models.experiments, *models.on_call) if one.name == start), None)
+    if other is not None:
+        return run_files(context, other, fold, 0)[:1]
+    if fold == ALL:
         raise UserError(f"{experiment.name} starts from {start}, which has a network a fold and none of all rows; leave it "
                         "out of --folds all")
-    return (context.paths.weights / start / f"fold{fold}.safetensors",) if start else ()
+    return (context.paths.weights / start / f"fold{fold}.safetensors",)
 
 
 def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact, device: Any) -> Any:
