@@ -193,15 +193,19 @@ def few_stackers(networks: tuple[str, ...], sequences: tuple[str, ...], lightgbm
     """Level two likewise for tens of patients: each model is shrunk, and ``final`` is what cross-fitting chooses.
 
     What is kept of a model is the shrunk one, ``<name>_shrunk``, which is not worse than the constant predictor. Networks
-    are averaged as they are: a mean needs less mending than its members, and mends what is worse than the constant.
+    are averaged as they are: a mean needs less mending than its members, and mends what is worse than the constant. Each
+    is smoothed alone, too, for one of them may be better than their mean.
     """
     shrunk = {name: f"{name}_shrunk" for name in (*networks, *sequences)}
-    candidates = ("smooth", "smooth_wide", *(shrunk[name] for name in sequences), "lightgbm", "forest")
+    smooth = {name: f"{name}_smooth" for name in networks}
+    wide = {"kernel": (1, 2, 3, 2, 1)}  # slices of 5 mm: blood spans several
+    candidates = ("smooth", "smooth_wide", *smooth.values(), *(shrunk[name] for name in sequences), "lightgbm", "forest")
     return (
         *(Stacker(new, "shrink", (name,)) for name, new in shrunk.items()),
         Stacker("mean", "mean", networks),
         Stacker("smooth", "smooth", ("mean",)),
-        Stacker("smooth_wide", "smooth", ("mean",), {"kernel": (1, 2, 3, 2, 1)}, note="slices of 5 mm: blood spans several"),
+        Stacker("smooth_wide", "smooth", ("mean",), wide),
+        *(Stacker(new, "smooth", (name,), wide) for name, new in smooth.items()),
         Stacker("lightgbm", "lightgbm", tuple(shrunk.values()), lightgbm),
         Stacker("forest", "forest", tuple(shrunk.values()), forest),
         Stacker("final", "choose", candidates),
