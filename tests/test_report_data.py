@@ -1,7 +1,7 @@
 """Sections data and provenance on tiny sets: counts, windows, the way back, and what is out of date."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -75,6 +75,30 @@ def test_folds_and_labels_are_counted(evidence):
     assert len(drawings) == 2 and all(len(block.svg) < 100_000 for block in drawings)
     assert len([block for block in section.blocks if isinstance(block, Picture)]) == 2
     assert "<img" in page("tiny", "", [section], [])
+
+
+@dataclass(frozen=True)
+class Spot:
+    """White pictures, called ``left``, of the rows that have none; of every other seed."""
+
+    def painter(self, reader, targets):
+        def paint(row, picture, label, seed):
+            if label.any() or seed % 2:
+                return picture, label
+            return np.full_like(picture, 255), np.array([1, 0], np.float32)
+        return paint
+
+
+def test_what_is_drawn_in_training_has_pictures_of_its_own(evidence):
+    assert tiny.TARGETS == ("left", "right")
+    painted = change(tiny.EXPERIMENT, name="painted", drawn=Spot())
+    made = competition(models__experiments=(tiny.EXPERIMENT, painted))
+    context = replace(evidence.context, competition=made)
+    section = data(replace(evidence, context=context, names=["tiny", "painted", "final"]))
+    _, plain, drawn = [block for block in section.blocks if isinstance(block, Picture)]
+    assert plain.caption.startswith("Seen by tiny: ") and "drawn" not in plain.caption and plain.src != drawn.src
+    assert drawn.caption.startswith("Seen by painted: ") and drawn.caption.endswith(
+        "with what is drawn on training pictures (left, left, left, left, left, left).")
 
 
 def test_patients_on_both_sides_are_named(evidence):

@@ -1,6 +1,7 @@
 """Section data: patients and rows of each fold, labels, strata, what was set aside, and what the networks see."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import pandas as pd
 from radstack.core.folds import fold_of, patients_on_both_sides
 from radstack.images import windows
 from radstack.images.shards import Shards, shard_path
+from radstack.recipes.experiment import Drawn
 from radstack.report.added import added_blocks
 from radstack.report.blocks import Block, Figures, Heading, Picture, Plot, Section, Table, Words
 from radstack.report.evidence import Evidence
@@ -174,16 +176,29 @@ def pictures(evidence: Evidence) -> Iterator[Block]:
     yield Picture(_sheet(frames), f"{len(frames)} random training pictures as they are cached, {recipe.dtype} of "
                   f"{' x '.join(map(str, recipe.size))} pixels, {shown}: "
                   f"{', '.join(named['id'].astype(str))}.", wide=True)
-    seen: list[tuple[Any, list[str]]] = []
-    for name, view in ((name, evidence.recipes[name].view) for name in evidence.experiments):
-        names = next((names for other, names in seen if other == view), None)
-        names.append(name) if names else seen.append((view, [name]))
-    for view, names in seen[:VIEWS]:
+    seen: list[tuple[Any, Any, list[str]]] = []
+    for name, one in ((name, evidence.recipes[name]) for name in evidence.experiments):
+        names = next((names for view, drawn, names in seen if (view, drawn) == (one.view, one.drawn)), None)
+        names.append(name) if names else seen.append((one.view, one.drawn, [name]))
+    for view, drawn, names in seen[:VIEWS]:
         read, channels = view.reader(cache, evidence.train), len(view.mean)
-        looks = [read(int(row)) for row in rows[:SEEN]]
+        looks, told = _painted(evidence, read, drawn, rows) if drawn else ([read(int(row)) for row in rows[:SEEN]], "")
         looks = looks if channels == 3 else [_flat(np.moveaxis(look, 2, 0)) for look in looks]
         how = {1: "gray", 3: "three channels as red, green and blue"}.get(channels, f"{channels} channels side by side")
-        yield Picture(_sheet(looks), f"Seen by {', '.join(names)}: {' x '.join(map(str, view.size))} pixels, {how}.")
+        yield Picture(_sheet(looks), f"Seen by {', '.join(names)}: {' x '.join(map(str, view.size))} pixels, {how}{told}.")
+
+
+def _painted(evidence: Evidence, read: Any, drawn: Drawn, rows: np.ndarray) -> tuple[list[np.ndarray], str]:
+    """Up to ``SEEN`` pictures with what is drawn on them in training, and the words that say what; plain ones for none."""
+    targets = evidence.context.competition.targets
+    paint, labels = drawn.painter(read, targets), evidence.train[list(targets)].to_numpy(np.float32)
+    tried = ((row, *paint(row, read(row), labels[row], seed)) for seed, row in enumerate(rows.tolist() * SEEN))
+    made = list(islice(((picture, label) for row, picture, label in tried
+                        if not np.array_equal(label, labels[row], equal_nan=True)), SEEN))
+    if not made:
+        return [read(int(row)) for row in rows[:SEEN]], ""
+    kinds = [next(name for name, value in zip(targets, label) if value) for _, label in made]
+    return [picture for picture, _ in made], f", with what is drawn on training pictures ({', '.join(kinds)})"
 
 
 def chosen(evidence: Evidence) -> np.ndarray:
