@@ -156,3 +156,13 @@ def test_networks_and_their_predictions_hold_the_code_of_the_loss(tmp_path):
     assert as_dict(weights_artifact(context, one, 0).recipe)["experiment"]["loss"].items() >= code.items() != {}.items()
     assert code in as_dict(predictions_artifact(context, one, 0, "train").recipe)["code"]
     assert as_dict(context.sequences[0])["loss"].items() >= code_of(context.sequences[0].loss).items()
+
+
+@pytest.mark.parametrize("name", ["ich", "bone_age", "knee_age", "radius_ulna"])
+def test_no_key_depends_on_a_note(name):
+    competition = load(name)
+    steps = [step.experiment for step in getattr(competition.localizer, "steps", ())]
+    noted = [*competition.recipes, *steps, *filter(None, [getattr(competition.localizer, "detector", None)])]
+    assert len(noted) > 10
+    for recipe in noted:
+        assert digest(as_dict(change(recipe, note="another"))) == digest(as_dict(recipe)), recipe.name

@@ -67,7 +67,7 @@ class DrawnHemorrhages:
     """The recipe: one hemorrhage on a share of the training slices that have none."""
 
     share: float = 0.6
-    """Of them; where the skull is open or small, none is drawn, which is so in four of ten."""
+    """Of them; where the skull is open or small, none is drawn, which is so in a third."""
 
     def __post_init__(self) -> None:
         """Refuse what is no share."""

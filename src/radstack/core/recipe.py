@@ -16,6 +16,8 @@ from radstack.core.errors import UserError
 R = TypeVar("R")
 QUIET = {"quiet": True}
 """Metadata of a recipe's field that is part of keys and manifests only where it is set."""
+REMARK = {"remark": True}
+"""Metadata of a field that no result depends on: keys and manifests have its default, whatever it says."""
 
 
 def change(recipe: R, **edits: Any) -> R:
@@ -90,9 +92,10 @@ def _is_own(thing: Any) -> bool:
 
 
 def set_fields(recipe: Any) -> dict[str, Any]:
-    """The fields of a dataclass and their values, without the ``QUIET`` ones that are not set."""
-    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)
-            if not (field.metadata.get("quiet") and getattr(recipe, field.name) == field.default)}
+    """The fields of a dataclass and their values, without the ``QUIET`` ones that are not set and with no ``REMARK``."""
+    shown = [field for field in dataclasses.fields(recipe)
+             if not (field.metadata.get("quiet") and getattr(recipe, field.name) == field.default)]
+    return {field.name: field.default if field.metadata.get("remark") else getattr(recipe, field.name) for field in shown}
 
 
 def _edited(old: Any, edits: list[tuple[list[str], Any]], where: str) -> Any:

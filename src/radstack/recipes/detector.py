@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from radstack.core.recipe import REMARK
 from radstack.recipes.experiment import Backbone, Optim, Schedule
 
 SGD = Optim("sgd", lr=0.01, weight_decay=5e-4, momentum=0.9, clip_norm=10.0)
@@ -100,7 +101,7 @@ class Detector:
     """A class without a box of this score is missing, and gets a prior box."""
     sure_score: float = 0.5
     """A box below this score is flagged."""
-    note: str = ""
+    note: str = field(default="", metadata=REMARK)
     """Where the numbers come from."""
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
-from radstack.core.recipe import QUIET
+from radstack.core.recipe import QUIET, REMARK
 from radstack.core.registry import check_name
 from radstack.recipes.losses import BinaryCrossEntropy, LossRecipe, Regression
 
@@ -257,7 +257,7 @@ class Experiment:
     """Columns that this network predicts; empty for all. The others are NaN in its tables."""
     folds: tuple[int, ...] = ()
     """Folds to train; empty for all."""
-    note: str = ""
+    note: str = field(default="", metadata=REMARK)
     """Where the numbers come from."""
     sources: tuple[str, ...] = field(default=(), metadata=QUIET)
     """Names of sources (``add_source.py``) whose labeled pictures train in every fold, too; they are never scored."""

@@ -10,6 +10,7 @@ BiLSTMs, Adam 1e-5 x 0.95 an epoch, 12 epochs all averaged, 4 series a step. The
 from dataclasses import dataclass, field
 
 from radstack.core.errors import UserError
+from radstack.core.recipe import REMARK
 from radstack.recipes.losses import BinaryCrossEntropy, Regression
 
 
@@ -98,7 +99,7 @@ class Sequence:
     """``fp32``, ``bf16`` or ``fp16`` (with gradient scaler, GPU only); the loss is always fp32."""
     seed: int = 0
     """Seed of initialization, order, augmentation and dropout, with the fold and the epoch."""
-    note: str = ""
+    note: str = field(default="", metadata=REMARK)
     """Where the numbers come from."""
 
     def __post_init__(self) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from radstack.core.recipe import REMARK
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -30,5 +32,5 @@ class Stacker:
     """Names below ``oof/``; earlier stackers count too."""
     args: dict[str, Any] = field(default_factory=dict)
     """Settings of the method that differ from its defaults; an unknown one is an error."""
-    note: str = ""
+    note: str = field(default="", metadata=REMARK)
     """Where the numbers come from."""
