@@ -97,8 +97,9 @@ def _is_shift(header: Header, kind: np.dtype) -> bool:
 
 
 def _shifted(stored: np.ndarray, intercept: int) -> np.ndarray:
-    least = max(LOWEST - intercept, int(np.iinfo(stored.dtype).min))
-    hu = np.clip(stored, least, HIGHEST - intercept, out=np.empty(stored.shape, stored.dtype)).view(np.int16)
+    kind = stored.dtype.type  # limits of another type would be compared pixel by pixel after a cast, twice as slowly
+    least, most = kind(max(LOWEST - intercept, int(np.iinfo(kind).min))), kind(HIGHEST - intercept)
+    hu = np.clip(stored, least, most, out=np.empty(stored.shape, kind)).view(np.int16)
     hu += np.int16(intercept)
     return hu
 
