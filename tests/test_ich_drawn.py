@@ -149,7 +149,7 @@ def test_what_it_cannot_be_drawn_on_is_refused(scene):
 # -- the recipes ------------------------------------------------------------------------------------------------------
 
 
-def test_keys_hold_the_drawing_where_there_is_one(monkeypatch):
+def test_keys_hold_the_drawing_where_there_is_one():
     drawn = SMALL.models.experiments[0]
     assert drawn.name == "drawn" and "computed" in as_dict(drawn)["drawn"]
     assert digest(as_dict(drawn)) != digest(as_dict(change(drawn, drawn__share=0.5)))

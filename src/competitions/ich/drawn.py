@@ -4,7 +4,8 @@ Of some dozens of patients each type has a handful. Drawn ones are as many as wa
 the training patients' own healthy slices. They follow what is taught of each type: fresh blood has 50 to 80 HU; an epidural
 collection is a lens against the skull, a subdural one a crescent, thinner and longer, that may be old and dark; blood in
 the brain is a blotch with a darker rim; ventricles and the spaces around the brain fill up and turn from dark to bright.
-What such a network knows of real heads is measured in ``benchmarks/real.md``.
+The ranges were set by eye, on some forty slices, and none by a score. What such a network knows of real heads is measured
+in ``benchmarks/real.md``.
 """
 
 from collections.abc import Callable
@@ -64,7 +65,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawnHemorrhages:
-    """The recipe: one hemorrhage on a share of the training slices that have none."""
+    """The recipe: one hemorrhage, of a type by chance, on a share of the training slices that have none."""
 
     share: float = 0.6
     """Of them; where the skull is open or small, none is drawn, which is so in a third."""
