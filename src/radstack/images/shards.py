@@ -71,6 +71,23 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, (side, side), interpolation=how)
 
 
+def scaling(factor: float) -> np.ndarray:
+    """How resizing by ``factor`` takes centers of pixels (x, y, 1), float [3, 3]; corners of pixels keep their place."""
+    shift = (factor - 1) / 2
+    return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]])
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+    """Move int16 [s, s] by ``matrix``, float [3, 3], into [side, side], bilinear; -32768 comes from outside.
+
+    ``matrix`` takes centers of pixels (x, y, 1) to their new place and does not shrink much: pixels are not averaged.
+    """
+    # OpenCV warps uint16 three times as fast as int16. Turning the sign bit keeps the order.
+    values = np.bitwise_xor(image, np.int16(-32768)).view(np.uint16)
+    moved = cv2.warpAffine(values, matrix[:2], (side, side), flags=cv2.INTER_LINEAR, borderValue=0)
+    return np.bitwise_xor(moved.view(np.int16), np.int16(-32768))
+
+
 class Shards:
     """Read pictures of ``cache/<comp>`` by (shard, slot). Maps are opened on first use; a worker opens its own.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.images import windows
-from radstack.images.shards import Shards, resize
+from radstack.images.shards import Shards, resize, scaling, warp
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean and deviation of the colors, 0 to 255, that networks pretrained on ImageNet know."""
@@ -76,24 +76,51 @@ class SlicesReader:
 
     def picture(self, row: int, edit: Edit | None = None) -> np.ndarray:
         """The same, of slices that ``edit`` has changed."""
-        parts = [windows.apply(self._mean(row, offsets, edit), which) for offsets, which in self.groups.items()]
+        def read(other: int, offset: int) -> np.ndarray:
+            return self.slice(other) if edit is None else edit(self.slice(other), offset)
+
+        return self._windowed(lambda offsets: self._mean(row, offsets, read))
+
+    def slice(self, row: int) -> np.ndarray:
+        """The slice of row ``row`` before any window, int16 [side, side]."""
+        return resize(self._cached(row), self.view.side)
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the view is larger than the cache, so that slices are interpolated to its size."""
+        return bool(len(self.shard)) and len(self._cached(0)) < self.view.side
+
+    def moved(self, row: int, matrix: np.ndarray) -> np.ndarray:
+        """The picture of row ``row`` moved by ``matrix``, interpolated once; only for views that enlarge.
+
+        ``matrix``, float [3, 3], takes centers of pixels (x, y, 1) of the view to their new place; what comes from outside
+        lies below every window.
+        """
+        side = self.view.side
+
+        def read(offsets: tuple[int, ...]) -> np.ndarray:
+            values = self._mean(row, offsets, lambda other, _: self._cached(other))
+            return warp(values, matrix @ scaling(side / len(values)), side)
+
+        return self._windowed(read)
+
+    def _cached(self, row: int) -> np.ndarray:
+        return self.cache(self.shard[row], self.slot[row])
+
+    def _windowed(self, read: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
+        """Channels in the recipe's order, of what ``read`` gives for the offsets of each group."""
+        parts = [windows.apply(read(offsets), which) for offsets, which in self.groups.items()]
         picture = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         in_order = self.order == sorted(self.order)
         return picture if in_order else np.ascontiguousarray(picture[..., self.order])
 
-    def slice(self, row: int) -> np.ndarray:
-        """The slice of row ``row`` before any window, int16 [side, side]."""
-        return resize(self.cache(self.shard[row], self.slot[row]), self.view.side)
-
-    def _mean(self, row: int, offsets: tuple[int, ...], edit: Edit | None) -> np.ndarray:
+    def _mean(self, row: int, offsets: tuple[int, ...], read: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        """Mean of what ``read`` gives for each neighbor's row number and offset."""
         rows = [min(max(row + offset, self.first[row]), self.last[row]) for offset in offsets]
-        read = [self.slice(other) for other in rows]
-        if edit is not None:
-            read = [edit(values, offset) for values, offset in zip(read, offsets)]
+        slices = [read(other, offset) for other, offset in zip(rows, offsets)]
         if len(rows) == 1:
-            return read[0]
-        slices = np.stack(read)
-        return np.rint(slices.mean(axis=0, dtype=np.float32)).astype(np.int16)
+            return slices[0]
+        return np.rint(np.stack(slices).mean(axis=0, dtype=np.float32)).astype(np.int16)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ def pipeline(ops: tuple[Op, ...], size: tuple[int, int], moves: str = "") -> Aug
     chain = albumentations.Compose([transform(op, size) for op in ops], **params)
 
     def augment(image: np.ndarray, found: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        _check(image, size, image.shape[2:], "the view delivered")
+        check(image, size, image.shape[2:], "the view delivered")
         # Compose.set_random_seed gives every transform the same stream (flips would go together) and takes 100 us;
         # one stream for all takes 15 us.
         chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = chain(image=image, **to_chain(found, size))
-        _check(result["image"], size, image.shape[2:], "the augmentation made")
+        check(result["image"], size, image.shape[2:], "the augmentation made")
         return np.ascontiguousarray(result["image"]), from_chain(result, found, size)
 
     return augment
@@ -92,7 +92,8 @@ def _albumentations() -> Any:
     return albumentations
 
 
-def _check(image: np.ndarray, size: tuple[int, int], channels: tuple[int, ...], who: str) -> None:
+def check(image: np.ndarray, size: tuple[int, int], channels: tuple[int, ...], who: str) -> None:
+    """Refuse a picture that is not uint8 [*size, *channels]: a UserError that begins with ``who``."""
     wanted = (*size, *channels)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape != wanted:
         raise UserError(f"{who} {image.dtype} {image.shape}, not uint8 {wanted}; view.size and augment must agree")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -24,6 +25,7 @@ from radstack.core.say import say
 from radstack.recipes.experiment import Experiment, Painter, Reader, Sampling
 from radstack.training.augment import Augment
 from radstack.training.distributed import spread
+from radstack.training.warp import Warped
 
 
 class Batch(NamedTuple):
@@ -59,18 +61,32 @@ class Pictures(Dataset):
     """(row, seed) of :data:`Visits` -> picture, label and columns."""
 
     def __init__(self, reader: Reader, labels: RowLabels, columns: np.ndarray, augment: Augment | None = None,
-                 paint: Painter | None = None) -> None:
+                 paint: Painter | None = None, warped: Warped | None = None) -> None:
+        """``warped`` does what ``reader`` and ``augment`` do together, and is taken in their place."""
         self.reader, self.labels, self.columns, self.augment, self.paint = reader, labels, columns, augment, paint
+        self.warped = warped
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
         """Return one sample."""
         row, seed = item
+        picture, label = self._changed(row, seed) if seed >= 0 else (self.reader(row), self.labels[row])
+        return planes(picture), label, self.columns[row], row
+
+    def _changed(self, row: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.warped is not None:
+            return self.warped(row, seed), self.labels[row]
         picture, label = self.reader(row), self.labels[row]
-        if self.paint is not None and seed >= 0:
+        if self.paint is not None:
             picture, label = self.paint(row, picture, label, seed)
-        if self.augment is not None and seed >= 0:
-            picture, label = self.augment(picture, label, seed)
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)), label, self.columns[row], row
+        return self.augment(picture, label, seed) if self.augment is not None else (picture, label)
+
+
+def planes(picture: np.ndarray) -> np.ndarray:
+    """uint8 [height, width, channels] -> [channels, height, width], four times as fast as NumPy copies it."""
+    height, width, channels = picture.shape
+    apart = np.empty((channels, height, width), np.uint8)
+    cv2.split(picture, list(apart))
+    return apart
 
 
 def columns_of(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
@@ -115,8 +131,6 @@ def _shares_memory() -> bool:
 
 def _begin(parent: int, _: int) -> None:
     """In a process of the loader. OpenCV's threads times the loader's processes would fight over the cores."""
-    import cv2
-
     die_with_parent(parent)
     leave_to_parent()
     cv2.setNumThreads(0)

@@ -25,6 +25,7 @@ from radstack.training import checkpoint, loader
 from radstack.training.augment import pipeline
 from radstack.training.distributed import averaging, distributed, main_process_first, same_everywhere, seed_everything
 from radstack.training.loop import Loop, Position, Step, Trainable
+from radstack.training.warp import warped
 
 APART = 1000
 """Between the seeds of two attempts."""
@@ -219,9 +220,12 @@ def training_pictures(run: Run) -> loader.Pictures:
     labels = run.rows[list(run.targets)].to_numpy(np.float32) if run.labels is None else run.labels
     columns = loader.columns_of(run.rows, experiment.head.columns)
     reader = experiment.view.reader(run.cache, run.rows)
-    return loader.Pictures(reader, labels, columns,
-                           pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture),
-                           experiment.drawn.painter(reader, run.targets) if experiment.drawn else None)
+    moves = experiment.loss.moves_with_picture
+    augment = pipeline(experiment.augment, experiment.view.size, moves)
+    if experiment.drawn:
+        return loader.Pictures(reader, labels, columns, augment, experiment.drawn.painter(reader, run.targets))
+    return loader.Pictures(reader, labels, columns, augment,
+                           warped=None if moves else warped(experiment.augment, experiment.view, reader))
 
 
 def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
