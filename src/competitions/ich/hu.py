@@ -119,10 +119,23 @@ def air_level(hu: np.ndarray) -> int:
     Of the inscribed circle alone, where reconstruction reaches: outside lies padding, dark whatever the intercept. Every
     fourth pixel of every fourth row will do.
     """
-    y, x = (np.arange(0, side, 4) - (side - 1) / 2 for side in hu.shape)
-    inside = np.add.outer(y**2, x**2) <= (0.45 * min(hu.shape)) ** 2
-    values = hu[::4, ::4][inside]
-    return int(np.percentile(values, 2)) if values.size else int(np.percentile(hu, 2))
+    values = hu[::4, ::4][_inside(hu.shape)]
+    return int(_percentile(values if values.size else hu.ravel(), 0.02))
+
+
+@lru_cache(maxsize=16)
+def _inside(shape: tuple[int, int]) -> np.ndarray:
+    """The circle of :func:`air_level` among every fourth pixel of every fourth row of a picture of ``shape``, bool."""
+    y, x = (np.arange(0, side, 4) - (side - 1) / 2 for side in shape)
+    return np.add.outer(y**2, x**2) <= (0.45 * min(shape)) ** 2
+
+
+def _percentile(values: np.ndarray, share: float) -> float:
+    """``np.percentile(values, 100 * share)`` of int16 [n], its rounding included, in a quarter of the time."""
+    ordered, place = np.sort(values), (values.size - 1) * share
+    low, high = (int(ordered[min(int(place) + step, values.size - 1)]) for step in (0, 1))
+    part = place - int(place)
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
 def doubts(table: pd.DataFrame) -> pd.Series:

@@ -30,10 +30,13 @@ def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: 
     """
     shape = (len(pictures), *size)
     with replacing(path, math.prod(shape) * np.dtype(dtype).itemsize) as part:
-        array = new_array(part, dtype, shape)
-        for slot, picture in enumerate(pictures):
-            array[slot] = picture()
-        array.flush()
+        start = new_array(part, dtype, shape).offset
+        pixels = np.empty(size, dtype)
+        with part.open("r+b") as file:  # written through the map, each page would be asked of the system by itself
+            file.seek(start)
+            for picture in pictures:
+                pixels[...] = picture()
+                file.write(pixels)
 
 
 def crop_square(image: np.ndarray, top: int, left: int, side: int, out: int, fill: int) -> np.ndarray:

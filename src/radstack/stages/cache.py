@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -104,6 +105,7 @@ def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, p
     pictures = [partial(_picture, competition, paths, row, lost) for row in piece.itertuples()]
 
     def build() -> dict[str, Any]:
+        cv2.setNumThreads(1)  # the shards are shared out to processes
         write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype)
         return {"lost": lost} if lost else {}
 
