@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from dicom_files import make_dicom, scene
 from scripts import run_script
+
+from competitions.ich.labels import TARGETS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -33,3 +36,21 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_goes_on_where_it_ended(tmp_path: Pa
     assert {key.split("/")[1] for key in rows if key.startswith("recipe/")} == {"ich", "bone_age", "knee_age", "radius_ulna"}
     assert [key for key, row in rows.items() if "failed" in row] == ["batch/ich/densenet121_neighbors"]  # no GPU memory
     assert rows["resume/fp32"]["resumed_differs_by"] == 0
+
+
+def test_the_stages_are_measured_against_decoding_alone_on_copies(tmp_path: Path) -> None:
+    layout = (("a", "stage_2_train", "stage_2_train"), ("b", "stage_2_test", "stage_2_sample_submission"))
+    for series, folder, table in layout:
+        for slot in range(2):
+            make_dicom(tmp_path / folder / f"ID_{series}{slot}.dcm", scene(), SeriesInstanceUID=series,
+                       ImagePositionPatient=[0.0, 0.0, float(slot)])
+        rows = [f"ID_{series}{slot}_{target},0" for slot in range(2) for target in TARGETS]
+        (tmp_path / f"{table}.csv").write_text("\n".join(["ID,Label", *rows]) + "\n")
+    done = run_script(FOLDER / "stages_decode.py", "--input", tmp_path, "--series", "1", "--rounds", "1", "--only",
+                      "uncompressed", "JPEG-lossless")
+    assert done.returncode == 0, done.stderr
+    table = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    ways = ("decoding alone", "02_localize", "03_cache")
+    assert [[row[0].strip("| "), *row[1:3]] for row in table] == [[syntax, count, way] for syntax, count in (
+        ("uncompressed", "4"), ("JPEG-lossless", "4")) for way in ways]
+    assert done.stdout.endswith("0 slices have other boxes or other cached bytes in another syntax\n")

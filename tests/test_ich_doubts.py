@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from dicom_files import make_dicom
 
 from competitions.ich import hu
@@ -73,6 +74,16 @@ def test_air_is_that_of_the_circle_of_reconstruction():
     assert hu.air_level(np.where(corners, hu.LOWEST, picture)) == 24
     assert hu.air_level(slice_of(0, np.int16)) == -1000
     assert hu.air_level(np.full((1, 1), -1000, np.int16)) == -1000
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 3), (9, 40), (64, 64), (100, 73), (512, 512)])
+def test_the_level_of_air_is_numpys_percentile(shape):
+    y, x = (np.arange(0, side, 4) - (side - 1) / 2 for side in shape)
+    circle = np.add.outer(y**2, x**2) <= (0.45 * min(shape)) ** 2
+    for seed in range(50):
+        picture = np.random.default_rng(seed).integers(-1024, -1024 + 2 ** (seed % 12), shape).astype(np.int16)
+        values = picture[::4, ::4][circle] if circle.any() else picture
+        assert hu.air_level(picture) == int(np.percentile(values, 2))
 
 
 def test_a_recipe_decides_whether_doubtful_slices_are_learned_from(tmp_path):

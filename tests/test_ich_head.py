@@ -1,5 +1,6 @@
 """Hounsfield units, and where the head is."""
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,6 +129,31 @@ def test_padding_or_a_thin_thing_alone_is_no_head(hu):
     assert found["head_flag"] == "no-head" and found["brain_range"] == 0 and found["brain_ratio"] == 0
     assert [found[edge] for edge in head.EDGES] == [0, 0, 64, 64]
     assert np.array_equal(remove_head_rest(hu), hu)
+
+
+def plain_mask(hu: np.ndarray) -> np.ndarray:
+    """:func:`head.head_mask` of the whole picture at once."""
+    body, side = (hu > head.BODY).astype(np.uint8), round(hu.shape[1] * head.KERNEL) | 1
+    kernel = np.ones((side, side), np.uint8)
+    pieces, _ = cv2.findContours(cv2.erode(body, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0), cv2.RETR_EXTERNAL,
+                                 cv2.CHAIN_APPROX_NONE)  # fmt: skip
+    core = cv2.drawContours(np.zeros_like(body), [max(pieces, key=cv2.contourArea)], -1, 1, cv2.FILLED)
+    return (cv2.dilate(core, kernel) & body).astype(bool)
+
+
+@pytest.mark.parametrize("center", [(120, 128), (20, 30), (250, 10), (0, 255), (128, 250), (255, 128)])
+def test_a_head_at_the_border_is_measured_as_in_the_whole_picture(center):
+    hu = drawn(center=center)
+    hu[5:60, 200:240] = 500  # a smaller thing elsewhere, or in it
+    mask, found = plain_mask(hu), measure(hu)
+    values, (rows, columns) = hu[mask], np.nonzero(mask)
+    assert np.array_equal(head.head_mask(hu), mask)
+    assert [found[edge] for edge in head.EDGES] == [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+    assert found["head_share"] == mask.mean() and found["brain_range"] == np.ptp(np.clip(values, 0, 80))
+    assert found["brain_ratio"] == ((values > 0) & (values < 80)).sum() / mask.size
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros(hu.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
+    assert np.array_equal(remove_head_rest(hu), np.where(filled == 1, hu, LOWEST))
 
 
 def boxes_of(rows: list[tuple[int, int, int, int]], flags: dict[int, str] | None = None, **columns) -> pd.Series:

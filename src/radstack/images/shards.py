@@ -36,7 +36,7 @@ def write_shard(path: Path, pictures: Sequence[Callable[[], np.ndarray]], size: 
             file.seek(start)
             for picture in pictures:
                 pixels[...] = picture()
-                file.write(pixels)
+                file.write(pixels.data)
 
 
 def crop_square(image: np.ndarray, top: int, left: int, side: int, out: int, fill: int) -> np.ndarray:

@@ -99,7 +99,8 @@ def decode(folder: Path, read: Read, look: Look | None, files: list[list[str]]) 
 def _decode(path: Path, read: Read, look: Look | None) -> dict[str, Any]:
     try:
         pixels = read(path)
-        return {"crc": zlib.crc32(np.ascontiguousarray(pixels)), "reason": "", "detail": "", **(look(pixels) if look else {})}
+        found = look(pixels) if look else {}
+        return {"crc": zlib.crc32(np.ascontiguousarray(pixels).data), "reason": "", "detail": "", **found}
     except Unreadable as error:
         return {"crc": 0, "reason": error.reason, "detail": error.detail}
 
