@@ -16,7 +16,7 @@ from radstack.stages.localize import localize, show
 
 def main() -> None:
     """Run the stage."""
-    arguments = parser(__doc__, "show", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
+    arguments = parser(__doc__, "show", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray", "gpu_share",
                        "resume", "checkpoint_seconds", "weights", "offline")
     context = open_context(arguments.parse_args(), load)
     localize(context)

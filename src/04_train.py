@@ -18,7 +18,7 @@ from radstack.stages.train import train
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
-                       "resume", "checkpoint_seconds", "held_out", "weights", "offline", "pseudo")
+                       "gpu_share", "resume", "checkpoint_seconds", "held_out", "weights", "offline", "pseudo")
     train(open_context(arguments.parse_args(), load))
 
 

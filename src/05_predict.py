@@ -13,7 +13,7 @@ from radstack.stages.predict import predict
 
 def main() -> None:
     """Run the stage."""
-    arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "jobs", "ray")
+    arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "jobs", "ray", "gpu_share")
     predict(open_context(arguments.parse_args(), load))
 
 

@@ -14,7 +14,7 @@ from radstack.stages.sequence import sequence
 def main() -> None:
     """Run the stage."""
     arguments = parser(__doc__, "only", "folds", "name", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray",
-                       "resume", "checkpoint_seconds")
+                       "gpu_share", "resume", "checkpoint_seconds")
     sequence(open_context(arguments.parse_args(), load))
 
 

@@ -14,8 +14,8 @@ from radstack.running.cli import command_parser, open_context, run
 
 def main() -> None:
     """Run the command."""
-    arguments = command_parser(__doc__, "folds", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray", "resume",
-                               "checkpoint_seconds", "held_out", "weights", "offline")
+    arguments = command_parser(__doc__, "folds", "dry_run", "force", "workers", "device", "gpus", "jobs", "ray", "gpu_share",
+                               "resume", "checkpoint_seconds", "held_out", "weights", "offline")
     arguments.add_argument("study", nargs="*", help="names of studies; without one all of the competition's")
     arguments.add_argument("--list", action="store_true", help="say which there are")
     arguments.add_argument("--no-page", action="store_true", help="leave the page to 09_report.py")

@@ -130,7 +130,18 @@ def open_context(args: argparse.Namespace, load: Load) -> Context:
     context = change(context, options__only=chosen(context, given.get("only", ())))
     if options.name or options.pseudo:
         context = _with_variants(context, parse_edits(list(edits)))
-    return context
+    return change(context, options__gpu_share=_shares(context)) if options.gpu_share else context
+
+
+def _shares(context: Context) -> tuple[tuple[str, float], ...]:
+    """``--gpu-share`` by the names of recipes; a UsageError where nothing would read it, a UserError for an unknown one."""
+    options = context.options
+    if not options.ray:
+        raise UsageError("--gpu-share is for jobs on Ray; add --ray, or leave it away")
+    if options.gpus > 1:
+        raise UsageError("--gpu-share lets jobs share a GPU, and --gpus gives several to one job; leave one of them away")
+    return tuple((name, share) for word, share in options.gpu_share
+                 for name in (chosen(context, (word,), "--gpu-share") if word else [""]))
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -276,8 +287,8 @@ def _try(context: Context, recipe: Any) -> None:
     try_out(recipe, recipe.targets_of(context.competition.targets), pd.read_parquet(file) if file.exists() else None)
 
 
-def chosen(context: Context, only: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of recipes that ``--only`` means: names, patterns such as ``radius_*``, and groups such as ``@networks``.
+def chosen(context: Context, only: tuple[str, ...], flag: str = "--only") -> tuple[str, ...]:
+    """Names of recipes that the words of ``flag`` mean: names, patterns such as ``radius_*``, groups such as ``@networks``.
 
     UserError where one means no recipe.
     """
@@ -291,7 +302,7 @@ def chosen(context: Context, only: tuple[str, ...]) -> tuple[str, ...]:
     for word in only:
         own = groups.get(word[1:], []) if word.startswith("@") else fnmatch.filter(names, word)
         if not own:
-            raise UserError(f"--only {word}: no such recipe; known: {', '.join(names)}, "
+            raise UserError(f"{flag} {word}: no such recipe; known: {', '.join(names)}, "
                             f"and the groups {', '.join(f'@{group}' for group, held in groups.items() if held)}")
         found += own
     return tuple(dict.fromkeys(found))

@@ -58,6 +58,15 @@ def at_least(least: int) -> Callable[[str], int]:
     return read
 
 
+def shares(text: str) -> tuple[tuple[str, float], ...]:
+    """``0.5,lite*=0.25`` as pairs; the name of a number alone is ""."""
+    found = [word.rpartition("=")[::2] for word in words(text)]
+    for _, share in found:
+        if not share.replace(".", "", 1).isdecimal() or not 0 < float(share) <= 1:
+            raise ArgumentTypeError(f"{share} is not allowed; give parts of a GPU above 0 and up to 1, as 0.5,lite*=0.25")
+    return tuple((name, float(share)) for name, share in found)
+
+
 def above_zero(text: str) -> float:
     """A number above 0."""
     try:
@@ -96,6 +105,9 @@ class Options:
     jobs: int = option(1, "jobs at a time on this machine, each in a process of its own", type=at_least(1))
     ray: str = option("", "run the jobs on Ray: this machine, or a cluster's address", nargs="?", const="local",
                       metavar="ADDRESS")
+    gpu_share: tuple[tuple[str, float], ...] = option((), "part of a GPU that a job holds on Ray, so that jobs of small "
+                                                          "networks share one: 0.5, or 0.5,lite*=0.25 with names, patterns "
+                                                          "and groups as for --only", type=shares, metavar="SHARE")
     resume: bool = option(True, "go on from the checkpoint of a killed run")
     held_out: bool = option(False, "after each epoch note loss and error of the fold that is held out, in held_out.csv of "
                                    "its log folder; no result changes")

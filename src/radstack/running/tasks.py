@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +38,11 @@ class Task:
     """Of a module, so that another process can import it."""
     arguments: tuple[Any, ...] = ()
     """Picklable; they are written down only on the way to another process."""
+    length: float = 0.0
+    """How long it takes beside the others of a run, in any unit. The longest begin first where several run at a time: one
+    that is left for last keeps all other processes waiting."""
+    gpus: float = 0.0
+    """GPUs that it holds on Ray; a fraction lets several share one."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,20 @@ def make_all(context: Context, makers: list[tuple[Artifact, Task]]) -> None:
              if tolerated(context, spare & _names(task), partial(announced, context, artifact, task.name))]
     if options.dry_run or not tasks:
         return
-    needs_gpu = options.gpus if options.device != "cpu" and has_gpu() else 0
-    run_tasks(tasks, report=lambda line: print(f"  {line}", flush=True), at_once=options.jobs,
-              ray=options.ray or None, gpus_per_task=needs_gpu, cpus_per_task=max(options.workers, 1),
+    run_tasks([replace(task, gpus=_gpus(context, task)) for task in tasks],
+              report=lambda line: print(f"  {line}", flush=True), at_once=options.jobs,
+              ray=options.ray or None, cpus_per_task=max(options.workers, 1),
               forgive=lambda task, error: passed_over(context, next(iter(spare & _names(task)), ""), error))
+
+
+def _gpus(context: Context, task: "Task") -> float:
+    """What ``task`` holds on Ray. Whether a cluster has GPUs at all is for :func:`run_on_ray` to see: this machine, from
+    which its jobs are started, need not have one.
+    """
+    options, shares = context.options, dict(context.options.gpu_share)
+    if options.device == "cpu" or not options.ray or (options.ray == "local" and not has_gpu()):
+        return 0
+    return options.gpus * next((shares[name] for name in _names(task) if name in shares), shares.get("", 1.0))
 
 
 def spared(context: Context) -> set[str]:
@@ -95,8 +110,10 @@ def _names(task: "Task") -> set[str]:
 
 
 def per_fold(context: Context, verb: str, recipes: list[Any], artifact_of: Callable[..., Artifact],
-             function: Callable[..., None]) -> list[tuple[Artifact, Task]]:
-    """For each of ``recipes`` and each of its folds the artifact, and ``function(context, recipe, fold)`` as task.
+             function: Callable[..., None], length: Callable[[Any], float] = lambda recipe: 0.0
+             ) -> list[tuple[Artifact, Task]]:
+    """For each of ``recipes`` and each of its folds the artifact, and ``function(context, recipe, fold)`` as task, of the
+    ``length`` of its recipe.
 
     UserError where the fold table does not fit, or none of ``recipes`` works on any of ``--folds``.
     """
@@ -106,7 +123,8 @@ def per_fold(context: Context, verb: str, recipes: list[Any], artifact_of: Calla
         known = sorted({fold for recipe in recipes for fold in recipe.folds})
         raise UserError(f"--folds {','.join(map(str, context.options.folds))}: {', '.join(one.name for one in recipes)} "
                         f"works on fold {', '.join(map(str, known))} alone")
-    return [(artifact_of(*call), Task(f"{verb} {call[1].name} {fold_words(call[2])}", function, call)) for call in calls]
+    return [(artifact_of(*call), Task(f"{verb} {call[1].name} {fold_words(call[2])}", function, call, length(call[1])))
+            for call in calls]
 
 
 def announced(context: Context, artifact: Artifact, name: str) -> bool:
@@ -117,8 +135,8 @@ def announced(context: Context, artifact: Artifact, name: str) -> bool:
     return bool(why)
 
 
-def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str | None = None, gpus_per_task: float = 0,
-              cpus_per_task: float = 1, retries: int = 2,
+def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str | None = None, cpus_per_task: float = 1,
+              retries: int = 2,
               forgive: Callable[[Task, UserError], bool] = lambda task, error: False) -> list[Any]:
     """Run ``tasks`` and return what they returned, in their order. A task that fails does not stop the others.
 
@@ -129,7 +147,6 @@ def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str |
             of this machine, which share its cores (on a CPU two tasks of one thread outrun one task of two).
         ray: None for none; ``"local"`` starts Ray on this machine; anything else is the
             address of a Ray cluster (``"auto"``, ``"host:6379"``) whose nodes see the same files.
-        gpus_per_task: GPUs a task holds on Ray; a fraction lets several share one.
         cpus_per_task: CPU cores a task holds on Ray.
         retries: how often a task on Ray is started again after its worker or node died; it resumes from its own
             checkpoint. An error that the task itself raises is not retried.
@@ -145,7 +162,7 @@ def run_tasks(tasks: list[Task], *, report: Report, at_once: int = 1, ray: str |
         results = _attempt_here(tasks, at_once, report)
     else:
         from radstack.running.tasks_ray import run_on_ray
-        results = run_on_ray(tasks, ray, gpus_per_task, cpus_per_task, retries, report)
+        results = run_on_ray(tasks, ray, cpus_per_task, retries, report)
     results = [Result() if result.error and forgive(task, result.error) else result
                for task, result in zip(tasks, results, strict=True)]
     _raise_failures(tasks, results)
@@ -181,13 +198,19 @@ def _unforeseen(error: Exception, tell: Report) -> Result:
 def _attempt_here(tasks: list[Task], at_once: int, report: Report) -> list[Result]:
     if at_once == 1 or len(tasks) == 1:
         return [attempt(task, report) for task in tasks]
-    threads, results = max(cores() // at_once, 1), {}
-    for number, result in outcomes(partial(_attempt_apart, threads), tasks, at_once):
+    threads, results, order = max(cores() // at_once, 1), {}, longest_first(tasks)
+    for place, result in outcomes(partial(_attempt_apart, threads), [tasks[number] for number in order], at_once):
+        number = order[place]
         if isinstance(result, Killed):
             result = Result(error=UserError(f"its process was killed, perhaps for memory {result}; run fewer with --jobs"))
             report(f"{tasks[number].name}: {result.error}")
         results[number] = result
     return [results[number] for number in range(len(tasks))]
+
+
+def longest_first(tasks: list[Task]) -> list[int]:
+    """Places of ``tasks`` in the order in which they are handed out; equally long ones as they come."""
+    return sorted(range(len(tasks)), key=lambda number: -tasks[number].length)
 
 
 def _attempt_apart(threads: int, task: Task) -> Result:

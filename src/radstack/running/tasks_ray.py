@@ -5,12 +5,13 @@ import os
 import socket
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from radstack.core.errors import UserError
 from radstack.core.say import Report
-from radstack.running.tasks import Result, Task, attempt
+from radstack.running.tasks import Result, Task, attempt, longest_first
 
 OBJECT_STORE_BYTES = 100_000_000
 """Jobs exchange file names and scores, not arrays; Ray's own default is 30% of the machine's memory."""
@@ -41,18 +42,23 @@ class Lines:
         return lines
 
 
-def run_on_ray(tasks: list[Task], address: str, gpus: float, cpus: float, retries: int, report: Report) -> list[Result]:
+def run_on_ray(tasks: list[Task], address: str, cpus: float, retries: int, report: Report) -> list[Result]:
     """Run ``tasks`` on the Ray at ``address`` (``"local"`` starts one) and shut the connection down; see ``run_tasks``.
+
+    Where no node has a GPU, no task asks for one.
 
     Raises:
         UserError: Ray is not installed, not reachable, or no node is large enough for one task.
     """
     ray = _connect(address)
     try:
+        if not _fits(ray, 1e-9, 0):  # any share of a GPU
+            tasks = [replace(task, gpus=0.0) for task in tasks]
+        gpus = max(task.gpus for task in tasks)
         if not _fits(ray, gpus, cpus):
             raise UserError(f"no node of the Ray at {address} has {gpus:g} GPUs and {cpus:g} CPUs for one task; "
-                            "ask for less a task or add a node")
-        return _Run(ray, tasks, gpus, cpus, retries, report).finish()
+                            "ask for less a task (--gpus, --workers) or add a node")
+        return _Run(ray, tasks, cpus, retries, report).finish()
     finally:
         ray.shutdown()
 
@@ -64,19 +70,21 @@ class _Run:
     killed for memory, which Ray restarts without limit by default, counts like any other death.
     """
 
-    def __init__(self, ray: Any, tasks: list[Task], gpus: float, cpus: float, retries: int, report: Report) -> None:
-        self.ray, self.tasks, self.gpus, self.cpus, self.report = ray, tasks, gpus, cpus, report
+    def __init__(self, ray: Any, tasks: list[Task], cpus: float, retries: int, report: Report) -> None:
+        self.ray, self.tasks, self.cpus, self.report = ray, tasks, cpus, report
         self.lines = _start_lines(ray)
         self.taking = self.lines.take.remote()
         # max_calls=1: a fresh process for each task, so that none inherits another's memory, GPU or open files.
-        self.function = ray.remote(max_retries=0, max_calls=1, num_gpus=gpus, num_cpus=cpus)(_work)
+        self.function = ray.remote(max_retries=0, max_calls=1, num_cpus=cpus)(_work)
         self.results: dict[int, Result] = {}
         self.retries = dict.fromkeys(range(len(tasks)), retries)
-        self.running = {self.submit(number): number for number in range(len(tasks))}
+        # All at once, so that a cluster that grows by demand sees it; Ray hands tasks of equal needs out in this order.
+        self.running = {self.submit(number): number for number in longest_first(tasks)}
         self.starved = time.monotonic()
 
     def submit(self, number: int) -> Any:
-        return self.function.remote(self.tasks[number], self.lines, str(Path.cwd()))
+        task = self.tasks[number]
+        return self.function.options(num_gpus=task.gpus).remote(task, self.lines, str(Path.cwd()))
 
     def finish(self) -> list[Result]:
         while self.running:
@@ -115,8 +123,9 @@ class _Run:
     def warn_when_starved(self) -> None:
         if time.monotonic() - self.starved > STARVED_SECONDS:
             self.starved = time.monotonic()
-            if not _fits(self.ray, self.gpus, self.cpus):
-                self.report(f"waiting: no living node has {self.gpus:g} GPUs and {self.cpus:g} CPUs")
+            gpus = max((self.tasks[number].gpus for number in self.running.values()), default=0.0)
+            if not _fits(self.ray, gpus, self.cpus):
+                self.report(f"waiting: no living node has {gpus:g} GPUs and {self.cpus:g} CPUs")
 
 
 def _work(task: Task, lines: Any, folder: str) -> Result:

@@ -17,6 +17,7 @@ from radstack.recipes.localizer import Step
 from radstack.recipes.study import MaskNetworks
 from radstack.running.context import Context
 from radstack.running.device import device_of
+from radstack.running.length import training_length
 from radstack.running.tables import check_folds_fit
 from radstack.running.tasks import Task, make_all, shared
 from radstack.stages.chain import Scene, learning_scene, train_step
@@ -36,7 +37,8 @@ def score_masks(context: Context, masks: MaskNetworks) -> None:
     """
     check_folds_fit(context)
     make_all(context, [(scores_artifact(context, masks, one, fold),
-                        Task(f"masks {one.name} fold {fold}", score_fold, (context, masks, one, fold)))
+                        Task(f"masks {one.name} fold {fold}", score_fold, (context, masks, one, fold),
+                             training_length(context, one)))
                        for one in masks.networks for fold in folds_of(context, masks)])
 
 

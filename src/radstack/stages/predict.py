@@ -17,6 +17,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context
 from radstack.running.device import device_of
+from radstack.running.length import predicting_length
 from radstack.running.tables import read_folds, read_rows
 from radstack.running.tasks import make_all, per_fold
 from radstack.stack.predictions import fold_file, networks_file, prediction_table
@@ -33,7 +34,7 @@ def predict(context: Context) -> None:
         del splits["train"]
     make_all(context, [maker for split, verb in splits.items()
                        for maker in per_fold(context, verb, context.experiments, partial(predictions_artifact, split=split),
-                                             partial(predict_fold, split=split))])
+                                             partial(predict_fold, split=split), predicting_length)])
 
 
 def predictions_artifact(context: Context, experiment: Experiment, fold: int, split: str) -> Artifact:

@@ -1,6 +1,7 @@
 """Stage 04: one experiment on one fold -> ``weights/<comp>/<experiment>/fold0.safetensors``."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from radstack.recipes.experiment import Backbone, Experiment
 from radstack.recipes.losses import Regression
 from radstack.running.context import Context
 from radstack.running.device import device_of
+from radstack.running.length import training_length
 from radstack.running.tasks import Task, make_all, per_fold, shared
 from radstack.stages.more_rows import inputs_of, learned_rows, prepare
 
@@ -32,7 +34,8 @@ def train(context: Context) -> None:
     recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
     prepare(context, recipes)
     for chosen in _in_turn(recipes):
-        makers = [maker for pair in per_fold(context, "train", chosen, weights_artifact, train_fold)
+        makers = [maker for pair in per_fold(context, "train", chosen, weights_artifact, train_fold,
+                                               partial(training_length, context))
                   for maker in _of_seeds(*pair)]
         make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
 
@@ -56,7 +59,7 @@ def _of_seeds(artifact: Artifact, task: Task) -> Iterator[tuple[Artifact, Task]]
     yield artifact, task
     for number in range(1, experiment.train.seeds):
         yield (weights_artifact(context, experiment, fold, number),
-               Task(f"{task.name} seed {experiment.train.seed + number}", train_fold, (context, experiment, fold, number)))
+               replace(task, name=f"{task.name} seed {experiment.train.seed + number}", arguments=(*task.arguments, number)))
 
 
 def weights_artifact(context: Context, experiment: Experiment, fold: int, number: int = 0) -> Artifact:
