@@ -88,9 +88,9 @@ def cluster(workers: int) -> Iterator[Any]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
-    node = {"num_cpus": workers, "object_store_memory": MEMORY}
+    node: dict[str, Any] = {"num_cpus": workers, "object_store_memory": MEMORY}
     folders = [tempfile.mkdtemp(prefix="ray") for _ in range(NODES)]  # short names: a socket's path has at most 107 letters
-    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "temp_dir": folders[0]})
+    made: Any = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "temp_dir": folders[0]})
     try:
         made.nodes = [made.add_node(**node, temp_dir=folder) for folder in folders[1:]]
         yield made
@@ -136,8 +136,8 @@ def watched(task: Task, port: int) -> None:
 
     save, told = Loop.save, list[Word]()
 
-    def save_and_tell(loop: Loop, at: Position) -> None:
-        save(loop, at)
+    def save_and_tell(self: Loop, at: Position) -> None:
+        save(self, at)
         if at.done and not told:
             told.append(Word(task.name, ray.get_runtime_context().get_node_id(), os.getpid(), at.done))
             say(f"at step {at.done}")

@@ -25,6 +25,7 @@ from radstack.running.tasks import Task, make_all, run_tasks
 from radstack.training.loop import Loop
 
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "RADSTACK_COMPETITIONS")
 PATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "src")))
 
 
@@ -53,9 +54,9 @@ def learn(folder, port):
 
 
 def hold(name, port):
-    """Tells the test at ``port`` who it is, who started it and which GPU it has, and waits for a word."""
+    """Tells the test at ``port`` who it is, who started it and what :data:`VARIABLES` say, and waits for a word."""
     with Client(("127.0.0.1", port)) as test:
-        test.send((name, os.getpid(), os.getppid(), os.environ.get("CUDA_VISIBLE_DEVICES")))
+        test.send((name, os.getpid(), os.getppid(), [os.environ.get(one) for one in VARIABLES]))
         test.recv()
 
 
@@ -206,7 +207,8 @@ def test_ray_gives_up_when_the_retries_are_spent(on_ray, tmp_path):
 
 
 @pytest.mark.slow
-def test_small_jobs_share_a_gpu_and_the_longest_begin_first(on_ray, door):
+def test_small_jobs_share_a_gpu_and_the_longest_begin_first(on_ray, door, monkeypatch, tmp_path):
+    monkeypatch.setenv("RADSTACK_COMPETITIONS", "mine")  # in the folder that the driver is in
     told = []
 
     def let_in():
@@ -227,7 +229,7 @@ def test_small_jobs_share_a_gpu_and_the_longest_begin_first(on_ray, door):
     helper.join()
     names = [name for name, *_ in told]
     assert (sorted(names[:2]), names[2:]) == (["3", "4"], ["2", "1"])
-    assert {gpu for *_, gpu in told} == {"0"}
+    assert [found for *_, found in told] == [["0", str(tmp_path / "mine")]] * 4
 
 
 @pytest.mark.slow

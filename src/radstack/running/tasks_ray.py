@@ -15,6 +15,8 @@ from radstack.running.tasks import Result, Task, attempt, longest_first
 
 OBJECT_STORE_BYTES = 100_000_000
 """Jobs exchange file names and scores, not arrays; Ray's own default is 30% of the machine's memory."""
+COMPETITIONS = "RADSTACK_COMPETITIONS"
+"""Variable with folders of competitions outside the repository."""
 POLL_SECONDS = 0.5
 """Pause between two looks at tasks and progress lines."""
 LAST_LINES_SECONDS = 30.0
@@ -158,7 +160,7 @@ def _connect(address: str) -> Any:
     try:
         _knock(address)
         ray.init(address, **options)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:  # the last: a token that is not the cluster's
         if address == "local":
             raise UserError(f"Ray cannot start here ({_first_line(error)}); leave --ray away, and take --jobs for several "
                             "jobs at a time") from error
@@ -175,9 +177,13 @@ def _knock(address: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The driver's import path for the workers, ``src/`` first."""
+    """Where workers import from, which inherit their node's variables and not the driver's: its path, ``src/`` first, and its
+    competitions outside the repository. Absolute, since they import before they enter the driver's folder.
+    """
     src = str(Path(__file__).resolve().parents[2])
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")]))}
+    own = [str(Path(folder).resolve()) for folder in os.environ.get(COMPETITIONS, "").split(os.pathsep) if folder]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")])),
+            COMPETITIONS: os.pathsep.join(own)}
 
 
 def _start_lines(ray: Any) -> Any:
