@@ -1,13 +1,13 @@
 """Ray over several machines: how busy its workers are, and that a node which dies costs nothing but its last steps.
 
-    python benchmarks/ray_nodes.py --part workers     # a minute and a half: 24 jobs that sleep, on two nodes of two workers
+    python benchmarks/ray_nodes.py                    # two and a half minutes: 24 jobs that sleep, two nodes of two workers
     python benchmarks/ray_nodes.py --part nodes       # stage 04 of the four shortened demos, fold 0; --folds 0,1,2 for more
 
 Two raylets on this machine stand for two machines: each has a temporary folder of its own, the project folder is shared.
 
 ``workers`` prints the share of time in which the workers were at a job, from the first job's begin to the last one's end, by
-the times that the jobs note; a new process for each job is what it loses. Beside it, by the same noted lengths, what other
-orders would give.
+the times that the jobs note. Each job has a new process, whose begin is lost time; how much of it a job costs is printed, and
+what this and other orders would give without it.
 
 ``nodes`` lets one node die (SIGKILL to all of it) when a job there has kept a checkpoint amid its training. The weights of
 all jobs must have the bytes of a run that nobody disturbed. Linux alone.
@@ -113,6 +113,7 @@ def workers(longest: float) -> None:
     each = [sum(one.node == node for one in slept) for node in sorted({one.node for one in slept})]
     print(f"\n{JOBS} jobs of {min(lengths):.1f} to {longest:.1f} s on {NODES} nodes of {WORKERS} workers, "
           f"{' + '.join(map(str, each))} jobs a node")
+    print(f"{(count * (end - begin) - busy) / JOBS:.1f} s of a worker lost for each job, new processes and the end together\n")
     print("| order | busy |\n|---|---:|")
     print(f"| longest first, measured | {busy / count / (end - begin):.1%} |")
     for name, order in (("longest first", sorted(lengths, reverse=True)), ("as given", lengths),
@@ -232,14 +233,13 @@ def jobs_of(name: str, place: Path, folds: str) -> list[Task]:
 def main() -> None:
     """Run from the command line."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--part", choices=("workers", "nodes"), help="one of the two; else both")
-    arguments.add_argument("--longest", type=float, default=30.0, help="seconds of the longest job that sleeps")
+    arguments.add_argument("--part", choices=("workers", "nodes"), default="workers")
+    arguments.add_argument("--longest", type=float, default=45.0, help="seconds of the longest job that sleeps")
     arguments.add_argument("--only", default=",".join(list(SIZES)[:-1]), help="competitions")
     arguments.add_argument("--folds", default="0", help="of stage 04")
     args = arguments.parse_args()
-    if args.part != "nodes":
-        workers(args.longest)
     if args.part == "workers":
+        workers(args.longest)
         return
     print("\n| competition | jobs | of them on each node | killed after step -> next step elsewhere | weights |\n"
           "|---|---:|---:|---|---|")

@@ -125,7 +125,7 @@ def test_an_option_that_a_page_names_is_one_of_the_script(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_is_there(page):
     text, folders = (ROOT / page).read_text(), (ROOT, ROOT / "src", ROOT / "src/radstack")
-    named = re.findall(r"(?:[\w.-]+/)+[\w.-]+\.(?:py|md|ipynb|jpg|png|sh)\b|\b\w+\.sh\b", text)
+    named = re.findall(r"(?<![/\w.-])(?:[\w.-]+/)+[\w.-]+\.(?:py|md|ipynb|jpg|png|sh)\b|\b\w+\.sh\b", text)
     for name in named:
         if not name.startswith(("input/", "..")):
             assert any((folder / name).exists() for folder in (*folders, (ROOT / page).parent)), name

@@ -160,7 +160,7 @@ def _connect(address: str) -> Any:
     try:
         _knock(address)
         ray.init(address, **options)
-    except (ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:  # the last: a token that is not the cluster's
+    except (ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:  # or without the cluster's token
         if address == "local":
             raise UserError(f"Ray cannot start here ({_first_line(error)}); leave --ray away, and take --jobs for several "
                             "jobs at a time") from error
@@ -177,7 +177,7 @@ def _knock(address: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Where workers import from, which inherit their node's variables and not the driver's: its path, ``src/`` first, and its
+    """Where workers import from, who inherit their node's variables and not the driver's: its path, ``src/`` first, and
     competitions outside the repository. Absolute, since they import before they enter the driver's folder.
     """
     src = str(Path(__file__).resolve().parents[2])
