@@ -6,8 +6,8 @@
 Two raylets on this machine stand for two machines: each has a temporary folder of its own, the project folder is shared.
 
 ``workers`` prints the share of time in which the workers were at a job, from the first job's begin to the last one's end, by
-the times that the jobs note. Each job has a new process, whose begin is lost time; how much of it a job costs is printed, and
-what this and other orders would give without it.
+the times that the jobs note. Each job has a new process, whose begin is lost time: how much a job loses is printed, and what
+this and other orders would give if it lost nothing.
 
 ``nodes`` lets one node die (SIGKILL to all of it) when a job there has kept a checkpoint amid its training. The weights of
 all jobs must have the bytes of a run that nobody disturbed. Linux alone.
@@ -113,7 +113,7 @@ def workers(longest: float) -> None:
     each = [sum(one.node == node for one in slept) for node in sorted({one.node for one in slept})]
     print(f"\n{JOBS} jobs of {min(lengths):.1f} to {longest:.1f} s on {NODES} nodes of {WORKERS} workers, "
           f"{' + '.join(map(str, each))} jobs a node")
-    print(f"{(count * (end - begin) - busy) / JOBS:.1f} s of a worker lost for each job, new processes and the end together\n")
+    print(f"{(count * (end - begin) - busy) / JOBS:.1f} s of a worker lost for each job: new processes, and the end\n")
     print("| order | busy |\n|---|---:|")
     print(f"| longest first, measured | {busy / count / (end - begin):.1%} |")
     for name, order in (("longest first", sorted(lengths, reverse=True)), ("as given", lengths),
