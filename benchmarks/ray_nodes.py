@@ -36,7 +36,6 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "kill"), str(Path(__file
 from kill import SIZES, words_of
 from short import PREFIX, write_competitions
 
-from competitions import load
 from radstack.core.say import say
 from radstack.running.cli import open_context, parser
 from radstack.running.tasks import Task, per_fold, run_tasks
@@ -84,9 +83,9 @@ def span(lengths: list[float], workers: int) -> float:
 @contextmanager
 def cluster(workers: int) -> Iterator[Any]:
     """A Ray of ``NODES`` nodes with ``workers`` CPUs and a temporary folder each; ``nodes`` are those that can be killed."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "600"}  # read when ray is imported
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
     node: dict[str, Any] = {"num_cpus": workers, "object_store_memory": MEMORY}
     folders = [tempfile.mkdtemp(prefix="ray") for _ in range(NODES)]  # short names: a socket's path has at most 107 letters
@@ -143,7 +142,7 @@ def watched(task: Task, port: int) -> None:
             told.append(Word(task.name, ray.get_runtime_context().get_node_id(), os.getpid(), at.done))
             say(f"at step {at.done}")
             with Client(("127.0.0.1", port)) as listener:
-                listener.send(told[0])
+                listener.send(tuple(told[0]))  # this module is not one that a process can import
                 listener.recv()
 
     Loop.save = save_and_tell  # type: ignore[method-assign]
@@ -156,9 +155,10 @@ def receive(door: Listener, ray: Any, told: list[Word]) -> None:
     doomed = ray.nodes[0].node_id
     while True:
         guest = door.accept()
-        word = guest.recv()
-        if word is None:
+        said = guest.recv()
+        if said is None:
             return
+        word = Word(*said)
         told.append(word)
         waiting.append((word, guest))
         if ray.nodes and len({word.node for word, _ in waiting}) < NODES:
@@ -224,6 +224,8 @@ def place_of(name: str, place: Path) -> list[str]:
 
 def jobs_of(name: str, place: Path, folds: str) -> list[Task]:
     """The jobs of stage 04 in a folder, with a checkpoint after each step."""
+    from competitions import load  # looks at RADSTACK_COMPETITIONS when it is imported
+
     arguments = parser("", "only", "folds", "checkpoint_seconds")
     context = open_context(arguments.parse_args([*place_of(name, place), "--folds", folds, "--checkpoint-seconds", "1e-6"]),
                            load)

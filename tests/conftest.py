@@ -6,6 +6,8 @@ import pytest
 
 # Set before torch is imported: two test processes of one thread each outrun one of two, and numbers do not depend on cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before ray is imported: on a busy machine a node takes longer to start than the 30 s after which Ray gives up.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "600")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
