@@ -13,7 +13,7 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 
 from radstack.core.errors import UserError
-from radstack.images.dicom import Unreadable, fault, invert, read_header, read_stored
+from radstack.images.dicom import Unreadable, fault, invert, read_header, read_stored, walker
 from radstack.images.dicom import file as reader
 from radstack.images.dicom.scan import scan
 from radstack.images.dicom.series import ORIENTATION, POSITION, order
@@ -66,6 +66,59 @@ def test_walker_and_pydicom_give_the_same_header(tmp_path, changes):
     size = path.stat().st_size
     walked = reader.walk(path.read_bytes(), size)
     assert walked is not None and walked == reader.ask_pydicom(path, size) == read_header(path)
+
+
+def long_way(path: Path) -> object:
+    """The header, or the refusal, of a walk that remembers nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walker, "_kept", lambda *_: None)
+        patch.setattr(walker, "HEADS", {True: walker.Heads(True), False: walker.Heads(False)})
+        return outcome(path)
+
+
+def outcome(path: Path) -> object:
+    try:
+        return read_header(path)
+    except Unreadable as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_what_is_remembered_of_a_picture_is_not_taken_for_another(tmp_path, syntax):
+    changes = [{}, {"Rows": 7}, {"RescaleIntercept": "0"}, {"PixelSpacing": [0.4, 0.5]}, {"RescaleSlope": None}, {}]
+    for number, changed in enumerate(changes):
+        path = make_dicom(tmp_path / f"ID_{number}.dcm", noise((4, 4)), syntax=syntax, **changed)
+        assert read_header(path) == read_header(path) == long_way(path)
+        assert read_header(path).sop == f"ID_{number}"
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("old, new", [
+    (b"MONOCHROME2", b"MONO\xe0\x7f\x10\0ME2"), (b"-1024", b"nan  "), (b"-1024", b"1 024"), (b"00040", b"4 4  "),
+    (b"ID_p", b"\xe0\x7f\x10\0"), (b"\xe0\x7f\x10\0", b"\xe0\x7f\x10\1"), (b"\x28\0\x11\0", b"\x28\0\x09\0"),
+])  # fmt: skip
+def test_a_header_with_anything_unusual_is_read_the_long_way(tmp_path, syntax, old, new):
+    path = make_dicom(tmp_path / "a.dcm", noise((4, 4)), syntax=syntax)
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new))
+    assert outcome(path) == long_way(path)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_a_header_cut_anywhere_is_refused_as_without_a_memory(tmp_path, syntax):
+    whole = make_dicom(tmp_path / "a.dcm", noise((4, 4)), syntax=syntax).read_bytes()
+    read_header(tmp_path / "a.dcm")
+    for size in range(whole.index(walker.PIXELS) - 30, len(whole)):
+        (tmp_path / "a.dcm").write_bytes(whole[:size])
+        assert outcome(tmp_path / "a.dcm") == long_way(tmp_path / "a.dcm")
+
+
+def test_only_so_many_elements_are_remembered(monkeypatch):
+    monkeypatch.setattr(walker, "MOST_HEADS", 3)
+    heads = walker.Heads(True)
+    found = [heads[b"\x28\0\x10\0US" + bytes([length, 0])] for length in range(9)]
+    assert [one.length for one in found] == list(range(9)) and len(heads) == 3
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
@@ -501,8 +554,8 @@ def test_the_tags_and_names_that_are_written_down_are_those_of_the_standard():
     assert len(said) == len(reader.FIELDS) == 25
     for one in said:
         assert (one["tag"], one["vr"]) == (tag_for_keyword(one["keyword"]), dictionary_VR(one["tag"]))
-    assert {vr.value.encode() for vr in EXPLICIT_VR_LENGTH_16} == reader.SHORT_VRS
-    assert {vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32} == reader.LONG_VRS
+    assert {vr.value.encode() for vr in EXPLICIT_VR_LENGTH_16} == walker.SHORT_VRS
+    assert {vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32} == walker.LONG_VRS
     assert (uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian) == (reader.DEFLATED, reader.BIG_ENDIAN)
     assert set(stream.JPEG) == {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes}
     assert set(stream.JPEG_2000) == set(uid.JPEG2000TransferSyntaxes)

@@ -1,10 +1,4 @@
-"""DICOM headers: a short walker for plain little-endian files, pydicom for every other.
-
-The archives of competitions are hundreds of thousands of small uncompressed files. One read of 4 KB and a walk over
-some thirty elements takes a tenth of the time of a general parser. The walker gives up (and pydicom is asked) at
-anything it does not know: another transfer syntax, an unknown or unexpected value representation, tags out of order,
-undefined lengths, a header longer than what was read.
-"""
+"""DICOM files: header and stored pixels, by a short walker where they are plain (``walker``), else by pydicom."""
 
 import struct
 import warnings
@@ -20,23 +14,15 @@ from radstack.images.dicom import stream
 from radstack.images.dicom.decoder import decode
 from radstack.images.dicom.header import FAULTY, FIELDS, OPTIONAL, Header, bare, from_bytes, make_header
 from radstack.images.dicom.source import Deflated, Inflating, Source
+from radstack.images.dicom.walker import EXPLICIT, IMPLICIT, PIXEL_DATA, UNDEFINED, walk
 from radstack.images.unreadable import Unreadable, opened, read_at, read_start
 
 if TYPE_CHECKING:
     import pydicom  # a third of a second to import, and stages that find nothing to do must end at once
 
-PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
 CHARSET = 0x00080005
-EXPLICIT = "1.2.840.10008.1.2.1"  # Explicit VR little endian
-IMPLICIT = "1.2.840.10008.1.2"  # Implicit VR little endian
 HEAD_BYTES = 4096  # Read at once for a header; those of the RSNA 2019 archive end before byte 700
-UNDEFINED = 0xFFFFFFFF  # The length that means "until the delimiter"
-SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Value representations with a 16-bit length, and with two reserved bytes and a 32-bit one (PS3.5 section 7.1.2)."""
-_EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
-_LONG = struct.Struct("<I")
 DEFLATED = "1.2.840.10008.1.2.1.99"  # Deflated explicit VR little endian
 BIG_ENDIAN = "1.2.840.10008.1.2.2"  # Explicit VR big endian
 GUESSED = {(True, True): IMPLICIT, (False, True): EXPLICIT, (False, False): BIG_ENDIAN}
@@ -57,46 +43,6 @@ def read_header(path: Path | str) -> Header:
     """
     head, size = read_start(path, HEAD_BYTES)
     return walk(head, size) or ask_pydicom(path, size)
-
-
-def walk(data: bytes, size: int) -> Header | None:
-    """Parse a plain little-endian header from the first bytes of a file of ``size`` bytes; None: ask pydicom.
-
-    Unreadable as ``empty``, or ``bad-header`` for a value that does not parse.
-    """
-    if size == 0:
-        raise Unreadable("empty", "the file has no bytes")
-    values: dict[str, Any] = {}
-    at, last, meta, explicit = 132, 0, True, True
-    end = len(data) - 12 if data[128:132] == b"DICM" else 0
-    while at <= end:
-        group, element, vr, length = _EXPLICIT_ELEMENT.unpack_from(data, at)
-        tag = group << 16 | element
-        if meta and group != 2:
-            meta, syntax = False, values.get("transfer_syntax")
-            explicit = syntax == EXPLICIT
-            if syntax not in (EXPLICIT, IMPLICIT):
-                return None
-        name, vrs = FIELDS.get(tag, ("", ()))
-        if tag <= last or (explicit and name and vr not in vrs):
-            return None
-        if not explicit:
-            at, vr, length = at + 8, vrs[0] if vrs else b"", _LONG.unpack_from(data, at + 4)[0]
-        elif vr in SHORT_VRS:
-            at += 8
-        elif vr in LONG_VRS:
-            at, length = at + 12, _LONG.unpack_from(data, at + 8)[0]
-        else:
-            return None
-        if tag == PIXEL_DATA:
-            plain = length != UNDEFINED and (vr == b"OW" or not explicit)
-            return make_header(values, pixel_offset=at, pixel_length=length, size=size) if plain else None
-        if tag > PIXEL_DATA or at + length > len(data):
-            return None
-        if name:
-            values[name] = from_bytes(name, vr, data[at : at + length], values.get("charset", ""))
-        at, last = at + length, tag
-    return None
 
 
 def ask_pydicom(path: Path | str, size: int) -> Header:

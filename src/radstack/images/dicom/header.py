@@ -14,7 +14,7 @@ def _element(keyword: str, tag: int, vr: str, default: Any) -> Any:
     return field(default=default, metadata={"keyword": keyword, "tag": tag, "vr": vr})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """What is kept of a DICOM header. Absent texts are "", absent number lists are ()."""
 
@@ -72,6 +72,8 @@ _UNSIGNED, _SIGNED = struct.Struct("<H").unpack, struct.Struct("<h").unpack
 FIELDS = {one.metadata["tag"]: (one.name, tuple(one.metadata["vr"].encode().split(b" or ")))
           for one in fields(Header) if one.metadata}
 """Tag -> field of :class:`Header`, and the value representations it may have."""
+DEFAULTS = vars(Header())
+"""Field -> what it is where it is absent."""
 
 
 def from_bytes(name: str, vr: bytes, raw: bytes, charset: str = "") -> Any:
@@ -115,11 +117,16 @@ def bare(text: str) -> str:
 
 
 def make_header(values: dict[str, Any], **where: int) -> Header:
-    """Build a header from decoded ``values`` by field name; None and () count as absent, as do faulty ones of ``OPTIONAL``.
+    """A header of decoded ``values`` by field name (see :func:`settled`) and of what says ``where`` the pixels are."""
+    return joined(settled(values), **where)
+
+
+def settled(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of :class:`Header` from decoded ``values``; None and () count as absent, as do faulty ones of ``OPTIONAL``.
 
     Unreadable (``bad-header``) where a number that must be finite is not.
     """
-    given = {name: value for name, value in values.items() if value is not None and value != ()}
+    given = {name: value for name, value in values.items() if value or value == 0}
     faulty = [name for name in OPTIONAL if name in given and _is_faulty(name, given[name])]
     for name in faulty:
         del given[name]
@@ -128,12 +135,27 @@ def make_header(values: dict[str, Any], **where: int) -> Header:
             if not all(map(math.isfinite, given[name])):
                 raise Unreadable("bad-header", f"{name} is {given[name]}")
             given[name] = given[name][0]
-    given["frames"] = int(given.get("frames", 1))
     for name in ("padding", "padding_limit"):
         if name in given:  # written as US or SS, whatever the sign of the pixels; read with theirs
             value = given[name] & 0xFFFF
             given[name] = value - 0x10000 if given.get("pixel_representation") and value >= 0x8000 else value
-    return Header(**(given | where), has_intercept="intercept" in given, faulty=",".join(faulty))
+    if "frames" in given:
+        given["frames"] = int(given["frames"])
+    given |= {"has_intercept": True} if "intercept" in given else {}
+    return given | ({"faulty": ",".join(faulty)} if faulty else {})
+
+
+def joined(*parts: dict[str, Any], **where: int) -> Header:
+    """A header of :func:`settled` parts, and of the fields that say ``where`` the pixels are; others have their defaults."""
+    header = object.__new__(Header)  # whose own __init__ sets field by field, which takes 4 us
+    known = vars(header)
+    known |= DEFAULTS
+    for part in parts:
+        known |= part
+    known |= where
+    if known["faulty"]:
+        known["faulty"] = ",".join(part["faulty"] for part in parts if "faulty" in part)
+    return header
 
 
 def _is_faulty(name: str, value: Any) -> bool:
