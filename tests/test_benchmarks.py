@@ -54,3 +54,8 @@ def test_the_stages_are_measured_against_decoding_alone_on_copies(tmp_path: Path
     assert [[row[0].strip("| "), *row[1:3]] for row in table] == [[syntax, count, way] for syntax, count in (
         ("uncompressed", "4"), ("JPEG-lossless", "4")) for way in ways]
     assert done.stdout.endswith("0 slices have other boxes or other cached bytes in another syntax\n")
+def test_the_index_benchmark_makes_an_archive_that_the_stage_takes_whole(tmp_path: Path) -> None:
+    done = run_script(FOLDER / "index_scale.py", "--folder", tmp_path, "--files", "1900", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "| 1,900 | 55 |" in done.stdout and "| read_header |" in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from members import write_fold
 from competitions import load
 from competitions.radius_ulna.join import read_sheet
 from radstack.commands.explain import explain
+from radstack.core import cells
 from radstack.core.artifact import Artifact
 from radstack.core.files import TEXT, read_table, write_table
 from radstack.core.folds import fold_hash
@@ -180,3 +181,30 @@ def test_a_child_called_na_in_a_sheet_is_a_child(tmp_path):
         table = read_sheet(tmp_path / name)
         assert table["child"].tolist() == ["NA", "0012", ""]
         assert table["serial"].tolist() == ["", "12", "9"] and table["radius_stage"].tolist() == ["R7", "", "R7"]
+
+
+PLAIN = ["ID,Label\na,1\nb,0\n", "id\tage\n0012\tNA\n 12 \tnan\n", "a,b\n,\nx,\n,null\n1e5,\\N\n", "a,a\n1,1\n",
+         "a,b\nc,\0\n", "a,a\n1,2\n"]
+OTHER = ["a,b\n1,2", "a,b\n1,2\n3", "a,b\n1,2\n\n", "a,b\r\n1,2\r\n", 'a,b\n"1",2\n', "a,b\n\u00e9,2\n", "\ufeffa,b\n1,2\n",
+         "a,\n1,\n", "a\n1\n2\n", "a,b\n1,2,\n", "a,b\n1,2,3\n", "a,b\n1\n2,3,4\n", "a,b\n"]
+
+
+@pytest.mark.parametrize("text", [*PLAIN, *OTHER])
+@pytest.mark.parametrize("block", [1, 5, 1 << 24])
+def test_a_plain_table_is_read_as_any_other(tmp_path, monkeypatch, text, block):
+    path = tmp_path / "a.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    monkeypatch.setattr(cells, "BLOCK", block)
+    names, separator = cells._header(path, "utf-8-sig")
+    assert cells._is_plain(path, separator, len(names)) == (text in PLAIN)
+    found = cells_or_error(path)
+    monkeypatch.setattr(cells, "_is_plain", lambda *_: False)
+    assert found == cells_or_error(path)
+
+
+def cells_or_error(path: Path) -> object:
+    try:
+        table = cells.read_cells(path)
+    except ValueError as error:
+        return str(error)
+    return list(table), table.to_numpy(object).tolist(), list(table.index), [str(kind) for kind in table.dtypes]

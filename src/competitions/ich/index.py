@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from competitions.ich.labels import SAMPLE_CSV, TARGETS, TRAIN_CSV, read_labels, read_sample_ids
 from radstack.core.errors import Missing
@@ -98,13 +100,13 @@ def _name_refused(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> None:
     stem = _stems(files["path"])
     for split, ids in wanted.items():
         refused = (files["split"] == split) & (files["reason"] != "") & (files["reason"] != "duplicate-sop")
-        named = refused & ~_among(files["id"], ids) & _among(stem, ids) & ~stem.isin(files.loc[~refused, "id"])
+        named = refused & ~_among(files["id"], ids) & _among(stem, ids) & ~_among(stem, files.loc[~refused, "id"])
         files.loc[named, "id"] = stem[named]
 
 
 def _stems(path: pd.Series) -> pd.Series:
     """Names of files without ``.dcm``."""
-    return path.str.rsplit("/", n=1).str[-1].str.strip().str.removesuffix(".dcm").str.strip()
+    return path.str.replace("(?s)^.*/", "", regex=True).str.strip().str.removesuffix(".dcm").str.strip()
 
 
 def _tell_nameless(files: pd.DataFrame, report: Report) -> None:
@@ -138,8 +140,8 @@ def _without_file(files: pd.DataFrame, wanted: dict[str, pd.Series]) -> pd.DataF
 
 
 def _among(ids: pd.Series, others: pd.Series) -> np.ndarray:
-    """Which ``ids`` are in ``others``; a hash index, where ``isin`` on strings takes seconds for 750,000."""
-    return pd.Index(others.unique()).get_indexer(pd.Index(ids)) >= 0
+    """Which ``ids`` are in ``others``; by pyarrow, where ``isin`` on strings takes seconds for 750,000."""
+    return np.asarray(pc.is_in(pa.array(ids), value_set=pa.array(others)))
 
 
 def _arrange(files: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

@@ -5,10 +5,14 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 SEPARATORS = ",;\t"
 """The first of them that is in the header; spreadsheets of some countries write ``;``, since their decimals have a comma."""
+
+BLOCK = 1 << 24
+"""Bytes that are looked at together."""
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -23,9 +27,13 @@ def read_cells(path: Path) -> pd.DataFrame:
     """
     coding = _coding(path)
     names, separator = _header(path, coding)
-    most = _count_fields(path, coding, separator, len(names))
-    raw = pd.read_csv(path, sep=separator, names=list(range(most)), header=None, index_col=False, dtype="str",
-                      keep_default_na=False, encoding=coding)
+    if _is_plain(path, separator, len(names)):
+        raw = pd.read_csv(path, sep=separator, names=list(range(len(names))), header=None, dtype="str",
+                          keep_default_na=False, engine="pyarrow")
+    else:
+        most = _count_fields(path, coding, separator, len(names))
+        raw = pd.read_csv(path, sep=separator, names=list(range(most)), header=None, index_col=False, dtype="str",
+                          keep_default_na=False, encoding=coding)
     cells = raw.apply(lambda column: column.str.strip()).iloc[:, :len(names)].set_axis(names, axis=1)
     cells = cells[(cells != "").any(axis=1)].iloc[1:]
     return _once(cells.loc[:, [bool(name) for name in names]]).reset_index(drop=True).astype("str")
@@ -60,6 +68,28 @@ def _header(path: Path, coding: str) -> tuple[list[str], str]:
     if not names:
         raise ValueError("it has no line with the names of the columns")
     return names, separator
+
+
+def _is_plain(path: Path, separator: str, width: int) -> bool:
+    """Whether the file is ASCII without quotes and carriage returns, of two or more ended lines of ``width`` fields each.
+
+    Such a file, as a program writes it, takes a fifth of the time of others: RSNA 2019 has one of 4,500,000 lines.
+    """
+    if width < 2:
+        return False
+    line = np.frombuffer((separator * (width - 1) + "\n").encode(), np.uint8)
+    left, lines, end = line[:0], 0, b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            if not block.isascii() or b'"' in block or b"\r" in block:
+                return False
+            found = np.frombuffer(block, np.uint8)
+            marks = np.concatenate([left, found[(found == line[0]) | (found == line[-1])]])
+            whole = len(marks) // width * width
+            if (marks[:whole].reshape(-1, width) != line).any():
+                return False
+            left, lines, end = marks[whole:], lines + whole // width, block[-1:]
+    return lines > 1 and not len(left) and end == b"\n"
 
 
 def _count_fields(path: Path, coding: str, separator: str, width: int) -> int:

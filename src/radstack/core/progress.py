@@ -167,8 +167,7 @@ class Track:
         """Shown at every step; plain lines are not."""
 
     def _write_log(self) -> None:
-        figures = self._meter.figures()
-        if self._log and figures and self.done > self._logged:
+        if self._log and self.done > self._logged and (figures := self._meter.figures()):
             self._log.write(self.done, figures)
             self._logged = self.done
 

@@ -60,6 +60,8 @@ def _plain(recipe: Any) -> Any:
 
     Other objects that can be called, and sets, are taken apart as well: their text differs from run to run.
     """
+    if recipe is None or isinstance(recipe, (str, int, float)):
+        return recipe  # as nearly all are, of the items of a long list
     if hasattr(recipe, "__wrapped__"):
         recipe = inspect.unwrap(recipe)
     if isinstance(recipe, (set, frozenset)):

@@ -1,6 +1,7 @@
 """Stage 01: index the raw files, deal patients into folds."""
 
 import hashlib
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from radstack.recipes.localizer import Localizer
 from radstack.running.context import Context
 from radstack.running.tables import GIVEN, read_folds, read_index
 
+LISTED = 1000
+"""Files a step of the listing."""
 DEALT = "dealt"
 """As ``--folds-from``: deal by the recipe again."""
 
@@ -176,8 +179,10 @@ def first_groups(index: pd.DataFrame, limit: int, localizer: Localizer) -> pd.Da
 
 def listing_digest(folder: Path) -> str:
     """Digest of names, sizes and times of all files below ``folder``: 460 GB of raw data are not read to see a change."""
+    files, lines = walk(folder), list[str]()
     with track(None, "list raw files", brief=True) as steps:
-        lines = [f"{'/' + name!r} {size} {time}" for name, size, time in steps.over(walk(folder))]
+        for piece in steps.over(iter(lambda: list(islice(files, LISTED)), []), len):  # a step takes longer than a file
+            lines += [f"{'/' + name!r} {size} {time}" for name, size, time in piece]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 

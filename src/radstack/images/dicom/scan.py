@@ -1,6 +1,7 @@
 """Headers of a whole folder, in parallel and restartable: 750,000 files are a normal size here."""
 
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ VERSION = 3  # Part of the folder of the parts; raise it when the columns change
 PLAIN = ["sop", "modality", "patient", "study", "faulty", "rows", "columns", "samples", "frames", "photometric",
          "bits_allocated", "bits_stored", "pixel_representation", "intercept", "has_intercept", "slope", "transfer_syntax"]
 """Header fields that are columns as they are; the series UID is the column ``series_uid``."""
+
+NUMBERS = {"position": POSITION, "orientation": ORIENTATION, "spacing": SPACING, "window_center": ["window_center"],
+           "window_width": ["window_width"]}
+"""Fields that are lists of numbers, and the columns of their first ones."""
+FIELDS = attrgetter(*PLAIN, "series", "padding", *NUMBERS)
+COLUMNS = ["path", "size", "reason", "detail", *PLAIN, "series_uid", "padding", *NUMBERS]
+"""What is asked of a file; the last ones take up several columns."""
+NOTHING = Header()
+"""Of a file without a header."""
 
 Found = tuple[str, int, int]
 """Path below the folder, bytes, time of modification in ns."""
@@ -45,16 +55,22 @@ def scan(folder: Path, workers: int, parts_folder: Path) -> pd.DataFrame:
 
 
 def _read(folder: Path, chunk: list[Found]) -> pd.DataFrame:
-    table = pd.DataFrame([_row(folder, path, size) for path, size, _ in chunk])
-    texts = table.select_dtypes(include=["object", "str"]).columns
-    return table.astype(dict.fromkeys(texts, "str"))
+    """The rows of some files: put together by column, since a dict a row takes longer than the headers."""
+    base = str(folder)
+    found = dict(zip(COLUMNS, zip(*(_row(base, path, size) for path, size, _ in chunk))))
+    table: dict[str, Any] = {name: found[name] for name in COLUMNS[:-len(NUMBERS) - 1]}
+    table["padding"] = np.array(found["padding"], float)
+    for name, names in NUMBERS.items():
+        absent = (np.nan,) * len(names)
+        table |= zip(names, np.array([(values or absent)[:len(names)] for values in found[name]]).T)
+    rows = pd.DataFrame(table)
+    texts = rows.select_dtypes(include=["object", "str"]).columns
+    return rows.astype(dict.fromkeys(texts, "str"))
 
 
-def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
-    """One file as a row; nothing about it raises."""
-    name = path.encode("utf-8", "backslashreplace").decode()
-    row: dict[str, Any] = {"path": name, "size": size, "reason": "", "detail": ""}
-    header = Header()
+def _row(folder: str, path: str, size: int) -> tuple[Any, ...]:
+    """``COLUMNS`` of a file; nothing about it raises."""
+    name, header, reason, detail = path.encode("utf-8", "backslashreplace").decode(), NOTHING, "", ""
     try:
         if name != path:
             raise Unreadable("odd-name", "the file name is not UTF-8; rename the file")
@@ -62,11 +78,5 @@ def _row(folder: Path, path: str, size: int) -> dict[str, Any]:
         if found := fault(header):
             raise found
     except Unreadable as error:
-        row |= {"reason": error.reason, "detail": error.detail}
-    row |= {name: getattr(header, name) for name in PLAIN} | {"series_uid": header.series}
-    row["padding"] = np.nan if header.padding is None else float(header.padding)
-    for names, values in ((POSITION, header.position), (ORIENTATION, header.orientation),
-                          (SPACING, header.spacing), (("window_center",), header.window_center),
-                          (("window_width",), header.window_width)):
-        row |= zip(names, values or (np.nan,) * len(names))
-    return row
+        reason, detail = error.reason, error.detail
+    return name, size, reason, detail, *FIELDS(header)
