@@ -110,10 +110,11 @@ def check_folds(folds: pd.DataFrame, index: pd.DataFrame, targets: list[str]) ->
 
 
 def _check_cover(folds: pd.DataFrame, train: pd.DataFrame) -> None:
-    if missing := set(train["group"]) - set(folds["group"]):
+    groups = train["group"].unique()  # of each patient one: names of all rows would be compared for seconds
+    if missing := set(groups) - set(folds["group"]):
         raise UserError(f"patient {min(missing)} has no fold: the fold table was made on other data; "
                         f"type: {command('01_make_folds')} --force")
-    held = folds[folds["group"].isin(train["group"])]
+    held = folds[folds["group"].isin(groups)]
     if empty := set(range(folds["fold"].max() + 1)) - set(held["fold"]):
         raise UserError(f"fold {min(empty)} holds no picture: the fold table was made on other data; "
                         f"type: {command('01_make_folds')} --force")
@@ -121,13 +122,15 @@ def _check_cover(folds: pd.DataFrame, train: pd.DataFrame) -> None:
 
 def patients_on_both_sides(index: pd.DataFrame) -> list[str]:
     """Patients that appear in train and in test (allowed by some organizers; reported, and kept in one fold)."""
-    test = set(index.loc[index["split"] == "test", "group"])
-    return sorted(test & set(index.loc[index["split"] == "train", "group"]))
+    test, train = (set(index.loc[index["split"] == split, "group"].unique()) for split in ("test", "train"))
+    return sorted(test & train)
 
 
 def fold_of(index: pd.DataFrame, folds: pd.DataFrame) -> pd.Series:
     """Fold of every row of ``index``: its patient's, or -1 for test rows."""
-    fold = index["group"].map(folds.set_index("group")["fold"])
+    code, groups = pd.factorize(index["group"])
+    own = pd.Series(groups).map(folds.set_index("group")["fold"]).to_numpy(float)  # patient by patient
+    fold = pd.Series(np.append(own, np.nan)[code], index.index, name="group")  # a row without a patient has the code -1
     return fold.where(index["split"] == "train", -1).fillna(-1).astype(int)
 
 

@@ -16,6 +16,8 @@ from radstack.core.errors import UserError
 R = TypeVar("R")
 QUIET = {"quiet": True}
 """Metadata of a recipe's field that is part of keys and manifests only where it is set."""
+BARE = {str, int, float, bool, type(None)}
+"""What is a JSON value as it is."""
 REMARK = {"remark": True}
 """Metadata of a field that no result depends on: keys and manifests have its default, whatever it says."""
 
@@ -60,8 +62,8 @@ def _plain(recipe: Any) -> Any:
 
     Other objects that can be called, and sets, are taken apart as well: their text differs from run to run.
     """
-    if recipe is None or isinstance(recipe, (str, int, float)):
-        return recipe  # as nearly all are, of the items of a long list
+    if type(recipe) in BARE:  # first, since a digest may be of millions of them
+        return recipe
     if hasattr(recipe, "__wrapped__"):
         recipe = inspect.unwrap(recipe)
     if isinstance(recipe, (set, frozenset)):

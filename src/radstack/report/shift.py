@@ -214,7 +214,7 @@ def unseen(training: pd.Series, new: pd.Series) -> float:
     if pd.api.types.is_numeric_dtype(training) and pd.api.types.is_numeric_dtype(new):
         outside = (new < training.min()) | (new > training.max())
         return float((outside | (new.notna() & training.isna().all())).mean())
-    return float((~new.fillna("").isin(training.fillna(""))).mean())
+    return float((~new.fillna("").isin(training.fillna("").unique())).mean())
 
 
 def in_words(values: pd.Series) -> str:

@@ -83,7 +83,7 @@ def _dealt(context: Context) -> pd.DataFrame:
     except (KeyError, AttributeError) as error:  # so ends one that looks for a column which is not there
         raise UserError(f"the dealer {name} ended with {type(error).__name__}: {error}; train has the columns "
                         f"{', '.join(map(str, train))}, and labels {', '.join(map(str, labels))}") from error
-    if wrong := _wrong(folds, set(train["group"]), recipe.count):
+    if wrong := _wrong(folds, set(train["group"].unique()), recipe.count):
         raise UserError(f"the dealer {name} {wrong}; it must give each patient (group) one row with a fold from 0 to "
                         f"{recipe.count - 1}")
     return folds
