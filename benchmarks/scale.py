@@ -1,12 +1,13 @@
 """Tables of a million rows and more: seconds and memory of each step, and the power of the rows that both grow with.
 
-    python benchmarks/scale.py                                # 0.3, 1 and 3 million rows: three minutes, 3 GB
-    python benchmarks/scale.py --rows 1e6 3e6 1e7             # up to ten times RSNA 2019: 8 GB, half an hour
+    python benchmarks/scale.py                                # 0.1, 0.3 and 1 million rows: three minutes, 1.5 GB
+    python benchmarks/scale.py --rows 1e6 3e6 1e7 --gb 16     # up to ten times RSNA 2019: half an hour
     python benchmarks/scale.py --rows 1e6 --profile weights   # where the seconds of the steps so called go
 
 Tables are drawn as in ``tabular_scale.py``: 40 slices a patient, six labels, members whose errors are correlated. Each step
 runs in a process of its own, on one core: its CPU seconds, and the peak memory of the process, which holds what the step
-reads. The exponents are slopes of straight lines through the logarithms; 1 is as it should be, and more than 1.1 is not.
+reads; "nan" where it would take more than ``--gb``. The power is that between the two largest sizes: with smaller ones what
+a step costs in any case bends the line. 1 is as it should be; more than 1.1 is not.
 """
 
 import argparse
@@ -46,23 +47,24 @@ from radstack.submission.forms import validate, write_predictions
 
 MEMBERS, FOLDS, TARGETS = ("m0", "m1", "m2"), range(5), list(TASK.targets)
 METHODS = ("mean", "weights", "climb", "smooth", "calibrate")
-MOST = 8 << 30
-"""Bytes that a process may take: where it needs more it fails, and leaves the machine alone."""
 Work = Callable[[], Any]
 
 
 def main() -> None:
     """Run all steps of all sizes, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=float, nargs="+", default=[3e5, 1e6, 3e6], help="of train and test together")
+    parser.add_argument("--rows", type=float, nargs="+", default=[1e5, 3e5, 1e6], help="of train and test together")
+    parser.add_argument("--gb", type=float, default=8, help="most memory of a step, which fails where it needs more")
     parser.add_argument("--profile", default="", metavar="WORDS", help="profile the steps whose names hold these words")
     parser.add_argument("--step", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)  # of a process of its own
     options = parser.parse_args()
     sizes = [round(size) for size in options.rows]
     if options.step:
+        limit = round(options.gb * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         print(json.dumps(measured(*options.step, sizes[0], options.profile)))
         return
-    took = [every_step(size, options.profile) for size in sizes]
+    took = [every_step(size, ["--profile", options.profile, "--gb", str(options.gb)]) for size in sizes]
     print(f"| step | {' | '.join(f'{size / 1e6:g} M rows, CPU s | GB' for size in sizes)} | power, s | power, GB |")
     print(f"|---|{'---:|' * (2 * len(sizes) + 2)}")
     bare = took[0]["start"][1]
@@ -73,35 +75,39 @@ def main() -> None:
 
 
 def power(sizes: list[int], values: np.ndarray) -> float:
-    """Slope of the logarithm of ``values`` over that of ``sizes``; NaN where there is too little of either."""
-    if len(sizes) < 2 or values.min() < 0.01:
+    """Slope of the logarithm of ``values`` over that of the last two ``sizes``; NaN where there is too little of either."""
+    if len(sizes) < 2 or not values[-2:].min() > 0.01:
         return float("nan")
-    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+    return float(np.log(values[-1] / values[-2]) / np.log(sizes[-1] / sizes[-2]))
 
 
-def every_step(rows: int, words: str) -> dict[str, tuple[float, float]]:
+def every_step(rows: int, options: list[str]) -> dict[str, tuple[float, float]]:
     """Step -> CPU seconds and peak GB."""
     took = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in STEPS:
-            took[name] = apart(["--step", name, folder, "--rows", str(rows), "--profile", words])
+            took[name] = apart(["--step", name, folder, "--rows", str(rows), *options])
             print(f"{rows:,} rows, {name}: {took[name][0]:.2f} CPU s, {took[name][1]:.2f} GB", file=sys.stderr, flush=True)
     return took
 
 
 def apart(words: list[str]) -> tuple[float, float]:
-    """What :func:`measured` says in a process of its own, on one core; what that prints besides is shown."""
+    """What :func:`measured` says in a process of its own, on one core; NaN where it has too little memory."""
     alone = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    done = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, env=alone, check=True)
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, env=alone)
+    if done.returncode:
+        if "MemoryError" in done.stderr:
+            return float("nan"), float("nan")
+        raise RuntimeError(done.stderr)
     *said, last = done.stdout.splitlines()
-    print(*said, sep="\n", end="\n" * bool(said))
+    if "ncalls" in done.stdout:
+        print(*said, sep="\n")
     seconds, memory = json.loads(last)
     return seconds, memory
 
 
 def measured(name: str, folder: str, rows: int, words: str) -> tuple[float, float]:
     """CPU seconds of a step, without what it starts from, and the peak memory of this process in GB."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST, MOST))
     work, profile = STEPS[name](Path(folder), rows), cProfile.Profile()
     before = cpu()
     if words and words in name:
@@ -192,9 +198,9 @@ def write_members(folder: Path, rows: int) -> Work:
     return work
 
 
-def members_of(folder: Path) -> dict[str, Member]:
+def members_of(folder: Path, tests: bool = True) -> dict[str, Member]:
     """The tables of every member."""
-    return {name: read_member(folder / name, [*FOLDS]) for name in MEMBERS}
+    return {name: read_member(folder / name, [*FOLDS], tests) for name in MEMBERS}
 
 
 def align(folder: Path, rows: int) -> Work:
@@ -204,8 +210,8 @@ def align(folder: Path, rows: int) -> Work:
 
 
 def stack(folder: Path, rows: int, method: str) -> Work:
-    """A stack out of fold, and what it says of test."""
-    members, index, folds = members_of(folder), drawn(folder), folds_of(folder)
+    """A stack out of fold, as stage 07 fits it."""
+    members, index, folds = members_of(folder, tests=False), train_of(folder), folds_of(folder)
     return lambda: fit_stack(Stacker(method, method, MEMBERS), members, index, folds, TASK, rivals=())
 
 
@@ -219,7 +225,7 @@ def fit_baselines(folder: Path, rows: int) -> Work:
 
 def score(folder: Path, rows: int) -> Work:
     """The score table with its intervals."""
-    models, train = {name: member.oof for name, member in members_of(folder).items()}, train_of(folder)
+    models, train = {name: member.oof for name, member in members_of(folder, tests=False).items()}, train_of(folder)
     constant = TASK.metric.constant(train[TARGETS])
     return lambda: score_rows("out of fold", models, train, constant, None, TASK)
 
@@ -254,9 +260,7 @@ STEPS: dict[str, Callable[[Path, int], Work]] = {
     "score table with intervals": score,
     "write the submission": submit,
     "check the submission": lambda folder, rows: partial(validate, folder / "out.csv", folder / "sample.csv")}
-"""In the order in which they need each other's files. A step starts from the folder and the number of rows; what it returns is
-measured.
-"""
+"""In the order in which they need each other's files; from the folder and the number of rows each makes what is measured."""
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dicom_files import make_dicom, scene
 from scripts import run_script
@@ -59,3 +61,23 @@ def test_the_index_benchmark_makes_an_archive_that_the_stage_takes_whole(tmp_pat
     assert done.returncode == 0, done.stderr
     assert "| 1,900 | 55 |" in done.stdout and "| read_header |" in done.stdout
     assert not list(tmp_path.iterdir())
+def test_every_step_of_large_tables_is_measured_at_two_sizes() -> None:
+    done = run_script(FOLDER / "scale.py", "--rows", "3000", "6000")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert len(lines) == 17 and all(float(line[1]) > 0 and 0 < float(line[2]) < 1 for line in lines)
+
+
+def test_a_step_that_has_too_little_memory_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    scale = importlib.import_module("scale")
+    assert all(map(math.isnan, scale.apart(["--step", "draw", "/nowhere", "--rows", "1e9", "--gb", "2"])))
+    assert scale.power([10, 100, 1000], np.array([9.0, 1.0, 100.0])) == pytest.approx(2)
+
+
+def test_stages_that_were_run_find_nothing_to_do_and_say_what_that_took() -> None:
+    done = run_script(FOLDER / "nothing_to_do.py", "--slices", "600", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 0")]
+    assert [row[0] for row in rows] == sorted(path.stem for path in FOLDER.parent.glob("src/[0-9]*.py"))
+    assert all(float(row[1]) > 0 for row in rows)

@@ -21,7 +21,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_index
 from radstack.stages.cache import cache
 from radstack.stages.folds import deal_folds, make_index
-from radstack.stages.localize import KINDS, localize
+from radstack.stages.localize import kind_of, localize
 
 DRAW = pytest.mark.parametrize("draw", [ich, bone_age, knee_age, radius_ulna], ids=lambda draw: draw.__name__)
 PICTURE = {"ich": "stage_2_train/NA.dcm", "knee_age": "data/Jopp_Study/MHD/k5_ORIG.raw", "radius_ulna": "NA.png",
@@ -31,7 +31,7 @@ PICTURE = {"ich": "stage_2_train/NA.dcm", "knee_age": "data/Jopp_Study/MHD/k5_OR
 def prepare(context: Context) -> None:
     """What stage 02 does before any network is trained."""
     localizer = context.competition.localizer
-    KINDS[type(localizer)].prepare(context, localizer) if localizer.networks else localize(context)
+    kind_of(localizer).prepare(context, localizer) if localizer.networks else localize(context)
 
 
 def reasons(file: Path) -> list[str]:

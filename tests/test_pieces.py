@@ -17,14 +17,14 @@ from radstack.running.context import Context
 from radstack.stages import decode
 from radstack.stages.apply import unpacked
 from radstack.stages.folds import make_index
-from radstack.stages.localize import KINDS, localize
+from radstack.stages.localize import kind_of, localize
 
 DRAW = pytest.mark.parametrize("draw", [ich, bone_age, knee_age, radius_ulna], ids=lambda draw: draw.__name__)
 
 
 def prepare(context: Context) -> None:
     localizer = context.competition.localizer
-    KINDS[type(localizer)].prepare(context, localizer) if localizer.networks else localize(context)
+    kind_of(localizer).prepare(context, localizer) if localizer.networks else localize(context)
 
 
 def swap(folder: Path) -> None:

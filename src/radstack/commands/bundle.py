@@ -27,7 +27,7 @@ from radstack.running.tables import read_index
 from radstack.stack.predictions import fitted_files, fold_file
 from radstack.stages import sequence, stack, train
 from radstack.stages.apply import needed
-from radstack.stages.localize import KINDS
+from radstack.stages.localize import kind_of
 from radstack.stages.submit import PRIOR, prior_of
 
 HALF_LARGEST = 65504.0
@@ -155,7 +155,7 @@ def check_fresh(context: Context) -> None:
 def _fitted(context: Context) -> Iterator[Artifact]:
     localizer: Any = context.competition.localizer
     if localizer.networks:
-        kind = KINDS[type(localizer)]
+        kind = kind_of(localizer)
         yield from (kind.found_artifact(context, localizer, fold) for fold in range(context.competition.folds.count))
     for experiment in context.experiments:
         yield from (artifact for fold in context.folds_of(experiment)

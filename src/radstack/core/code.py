@@ -18,6 +18,7 @@ def own_code(thing: Any) -> dict[str, str]:
     return {} if thing.__module__.startswith("radstack.") else {"code": code_digest(thing)}
 
 
+@functools.cache  # ten stackers of one method would read its file twenty times
 def code_digest(thing: Any) -> str:
     """Sixteen hex digits of the code of a class or function without comments and docstrings; '' for one typed at a prompt.
 

@@ -9,7 +9,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -159,8 +159,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
             table.to_parquet(part, index=False)
 
 
-def read_table(path: Path, made_by: str = "", text: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_table(path: Path, made_by: str = "", text: tuple[str, ...] = (),
+               columns: Iterable[str] | None = None) -> pd.DataFrame:
     """A parquet or CSV table that :func:`write_table` wrote; a missing one names ``made_by``, the command that makes it.
+
+    Of parquet ``columns`` alone are read where they are named, which is several times faster where there are many others.
 
     In a CSV the columns ``TEXT`` and those of ``text`` come back as the text that was written, "" for a blank; of the others
     a blank is NaN.
@@ -168,7 +171,7 @@ def read_table(path: Path, made_by: str = "", text: tuple[str, ...] = ()) -> pd.
     if not path.exists():
         raise UserError(f"{path} is missing; make it with: {made_by}") if made_by else Missing(path)
     if path.suffix != ".csv":
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=None if columns is None else [*columns])
     names = list(pd.read_csv(path, nrows=0))
     words = {name: "str" for name in names if name in (*TEXT, *text)}
     blank = {name: [""] for name in names if name not in words}

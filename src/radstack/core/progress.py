@@ -12,9 +12,6 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from radstack.core.files import HOST, replacing, writing
 from radstack.core.say import Report, say
 
@@ -188,6 +185,9 @@ class Bar(Track):
     """A :class:`Track` drawn by rich as one bar on the terminal, a brief one until it is done."""
 
     def __init__(self, total: int | None, what: str, done: int, *rest: Any) -> None:
+        from rich.console import Console  # most runs of a stage draw nothing
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         super().__init__(total, what, done, *rest)
         name, words = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[words]"))
         width = shutil.get_terminal_size().columns if "COLUMNS" in os.environ else None  # rich takes COLUMNS=0 as it stands

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,32 +12,21 @@ from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import existing, read_table, write_table, write_text
 from radstack.core.lock import alone
-from radstack.core.progress import track
 from radstack.recipes.competition import Cases
 from radstack.recipes.experiment import Experiment
-from radstack.report.cases import cases
-from radstack.report.data import data
-from radstack.report.ensemble import ensemble
-from radstack.report.evidence import Evidence, aligned
-from radstack.report.models import best_networks
-from radstack.report.models import models as models_section
 from radstack.report.operating import NAME as OPERATING
-from radstack.report.operating import operating_table
-from radstack.report.page import page
-from radstack.report.plots import style
-from radstack.report.provenance import provenance
-from radstack.report.result import result
 from radstack.report.studies import files_of
-from radstack.report.studies import section as studies_section
 from radstack.report.terminal import localization_lines, score_lines
 from radstack.running.context import Context
 from radstack.running.tables import quarantines, raw_files, read_index, read_rows
-from radstack.stack.baseline import baseline_table
 from radstack.stack.predictions import fold_files, networks_files, read_member, read_networks
 from radstack.stack.rows import Member, mean_over_folds
 from radstack.stages.sources import ROWS, facts_of, known_sources
 from radstack.stages.stack import stack_folds, task_of
 from radstack.submission.ledger import NAME as LEDGER
+
+if TYPE_CHECKING:  # what draws the page is slow to import, and most runs find that it is there
+    from radstack.report.evidence import Evidence
 
 VERSION = 5
 Single = Mapping[str, Mapping[str, pd.DataFrame]]
@@ -93,8 +83,19 @@ def _build(context: Context, files: dict[str, Path]) -> None:
     write_text(files["index.html"], write_page(evidence))
 
 
-def write_page(evidence: Evidence) -> str:
+def write_page(evidence: "Evidence") -> str:
     """The whole page as text; see :func:`radstack.report.page.page`."""
+    from radstack.core.progress import track
+    from radstack.report.cases import cases
+    from radstack.report.data import data
+    from radstack.report.ensemble import ensemble
+    from radstack.report.models import models as models_section
+    from radstack.report.page import page
+    from radstack.report.plots import style
+    from radstack.report.provenance import provenance
+    from radstack.report.result import result
+    from radstack.report.studies import section as studies_section
+
     competition, makers = evidence.context.competition, (result, data, models_section, ensemble, provenance)
     with style():
         with track(len(makers), "sections", brief=True) as steps:
@@ -112,8 +113,12 @@ def write_page(evidence: Evidence) -> str:
 
 
 def gather(context: Context, members: dict[str, Member], scores: pd.DataFrame, localization: pd.DataFrame,
-           single: Single) -> Evidence:
+           single: Single) -> "Evidence":
     """Everything that the page is made from."""
+    from radstack.report.evidence import Evidence, aligned
+    from radstack.report.models import best_networks
+    from radstack.report.operating import operating_table
+
     task, index, (rows, folds) = task_of(context), read_index(context), read_rows(context)
     boxes, final = boxes_of(context), context.competition.models.final
     train, oof = (rows["split"] == "train").to_numpy(), {name: member.oof for name, member in members.items()}
@@ -162,6 +167,7 @@ def score_table(context: Context, members: dict[str, Member], single: Single = M
     model is a mean of ``single`` networks, each of them has a row of train behind the model's.
     """
     from radstack.scoring.task import score_rows
+    from radstack.stack.baseline import baseline_table
 
     task, competition, pages = task_of(context), context.competition, context.competition.pages
     targets, (rows, fold), truth = list(task.targets), read_rows(context), truth_of(context)

@@ -1,5 +1,6 @@
 """The tables that later stages read."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ def quarantines(paths: Paths) -> dict[str, Path]:
     return {stage: file for stage, file in files.items() if file.exists()}
 
 
-def read_index(context: Context) -> pd.DataFrame:
-    """The index of stage 01."""
-    return read_table(context.paths.folds / "index.parquet", context.command("01_make_folds"))
+def read_index(context: Context, columns: Iterable[str] | None = None) -> pd.DataFrame:
+    """The index of stage 01, or some of its columns."""
+    return read_table(context.paths.folds / "index.parquet", context.command("01_make_folds"), columns=columns)
 
 
 def read_folds(context: Context) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Stage 03: decode once, crop, resize; shards of pixels and the row table that every later stage reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from radstack.core.recipe import digest
 from radstack.images.dicom import Unreadable
 from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.images.shards import shard_path, write_shard
-from radstack.recipes.competition import Competition
+from radstack.recipes.competition import CacheRecipe, Competition
 from radstack.running.context import Context
 from radstack.running.tables import LOST
 
@@ -32,11 +32,11 @@ def cache(context: Context) -> None:
     A picture that can no longer be read is blank in its shard, in no row, and in ``LOST``; each run tries it again.
     """
     paths, recipe = context.paths, context.competition.cache
-    boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
-    boxes = boxes.query(recipe.keep).reset_index(drop=True) if recipe.keep else boxes
-    rows = boxes.assign(**placed(boxes["split"].to_numpy(), recipe.per_shard))
-    todo = [(artifact, piece) for artifact, piece in _shards(context, rows) if _wanted(context, artifact)]
+    rows = rows_of(context, None if recipe.keep else ("split", *_deciding(recipe)))
+    wanted = [(artifact, places) for artifact, places in _shards(context, rows) if _wanted(context, artifact)]
     if not context.options.dry_run:
+        whole = rows_of(context) if wanted else rows
+        todo = [(artifact, whole.loc[places]) for artifact, places in wanted]
         sweep(paths.cache)
         pictures = sum(len(piece) for _, piece in todo)
         need_disk(paths.cache, pictures * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize, "03_cache")
@@ -44,19 +44,28 @@ def cache(context: Context) -> None:
             one = partial(_build_shard, context.competition, paths)
             for number, _ in in_processes(one, todo, context.options.workers):
                 steps.step(len(todo[number][1]), images=len(todo[number][1]))
-    _write_rows(context, rows)
+    _write_rows(context, rows["shard"].unique())
 
 
-def _write_rows(context: Context, rows: pd.DataFrame) -> None:
+def rows_of(context: Context, columns: Iterable[str] | None = None) -> pd.DataFrame:
+    """The rows of stage 02 that are cached, or these ``columns`` of them, with ``shard`` and ``slot``."""
+    recipe = context.competition.cache
+    boxes = read_table(context.paths.cache / "boxes.parquet", context.command("02_localize"), columns=columns)
+    boxes = boxes.query(recipe.keep).reset_index(drop=True) if recipe.keep else boxes
+    return boxes.assign(**placed(boxes["split"].to_numpy(), recipe.per_shard))
+
+
+def _write_rows(context: Context, shards: np.ndarray) -> None:
     """Write the rows whose pictures are in the shards, and the quarantine of those that could no longer be read."""
     paths, recipe = context.paths, context.competition.cache
-    lost = pd.DataFrame([one for shard in rows["shard"].unique() for one in lost_of(shard_path(paths.cache, int(shard)))],
+    lost = pd.DataFrame([one for shard in shards for one in lost_of(shard_path(paths.cache, int(shard)))],
                         columns=["id", "path", "reason", "detail"], dtype="str")
     files = (paths.cache / "rows.parquet", *([paths.cache / LOST] if len(lost) else []))
     facts = {"lost": digest(lost.to_numpy().tolist())} if len(lost) else {}
     artifact = Artifact("03_cache", VERSION, files, recipe, (paths.cache / "boxes.parquet",), facts)
 
     def build() -> dict[str, Any]:
+        rows = rows_of(context)
         read = rows[~rows["id"].isin(lost["id"])].reset_index(drop=True)
         (paths.cache / LOST).unlink(missing_ok=True)
         if len(lost):
@@ -82,13 +91,18 @@ def placed(split: np.ndarray, per_shard: int) -> dict[str, np.ndarray]:
     return {"shard": place // per_shard + behind * test, "slot": place % per_shard}
 
 
-def _shards(context: Context, rows: pd.DataFrame) -> Iterator[tuple[Artifact, pd.DataFrame]]:
-    """The artifact of each shard with its rows; a shard's key depends on its own pictures alone."""
+def _deciding(recipe: CacheRecipe) -> list[str]:
+    """Columns of a row that decide what is cached of it."""
+    return ["path", "crc", *recipe.by]
+
+
+def _shards(context: Context, rows: pd.DataFrame) -> Iterator[tuple[Artifact, pd.Index]]:
+    """The artifact of each shard with the numbers of its rows; a shard's key depends on its own pictures alone."""
     recipe = context.competition.cache
     for shard, piece in rows.groupby("shard"):
-        content = digest(piece[["path", "crc", *recipe.by]].to_numpy().tolist())
+        content = digest(piece[_deciding(recipe)].to_numpy().tolist())
         path = shard_path(context.paths.cache, int(shard))
-        yield Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece
+        yield Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece.index
 
 
 def _wanted(context: Context, artifact: Artifact) -> bool:

@@ -142,8 +142,9 @@ def origin_of(given: Path) -> dict[str, Any]:
 
 def report_folds(context: Context) -> None:
     """Print rows and positives of every fold, and what is worth knowing; raise on a leak."""
-    index, folds = read_index(context), read_folds(context)
-    spread = balanced(context.competition, index)
+    competition, folds = context.competition, read_folds(context)
+    index = read_index(context, None if competition.data.balance else ("split", "group", *competition.targets))
+    spread = balanced(competition, index)
     notes = check_folds(folds, index[["split", "group"]].join(spread), list(spread))
     if origin := read_json(manifest_of(context.paths.folds / "folds.csv")).get("origin"):
         notes.insert(0, f"folds as given in {origin['from']}, by {origin['by']}; --folds-from {DEALT} deals them anew")

@@ -14,7 +14,6 @@ from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tables import check_folds_fit
 from radstack.running.tasks import Task, make_all, shared
-from radstack.stages import chain, detect
 from radstack.stages.decode import decode_all, prepared_rows, set_aside
 
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
@@ -49,8 +48,12 @@ class Kind(Protocol):
         """Draw what was found for one row of ``boxes.parquet`` into a PNG file."""
 
 
-KINDS: dict[type[Localizer], Kind] = {Chain: chain, Detection: detect}
-"""Kinds of localizers with networks; rules, which have none, need no more than one look at each picture."""
+def kind_of(localizer: Localizer) -> Kind:
+    """How localizers with networks are worked with; rules, which have none, need no more than one look at each picture."""
+    from radstack.stages import chain, detect  # slow to import, and rules do without
+
+    kinds: dict[type[Localizer], Kind] = {Chain: chain, Detection: detect}
+    return kinds[type(localizer)]
 
 
 def localize(context: Context) -> None:
@@ -63,7 +66,7 @@ def localize(context: Context) -> None:
         _by_rules(context, localizer)
         return
     check_folds_fit(context)
-    kind, folds = KINDS[type(localizer)], folds_of(context)
+    kind, folds = kind_of(localizer), folds_of(context)
     kind.prepare(context, localizer)
     found = [kind.found_artifact(context, localizer, fold) for fold in folds]
     make_all(context, [(found[fold], Task(f"localize fold {fold}", localize_fold, (context, fold))) for fold in folds])
@@ -87,7 +90,7 @@ def localize_fold(context: Context, fold: int) -> None:
     from radstack.training.distributed import joined, together
 
     localizer = context.competition.localizer
-    kind, device_kind = KINDS[type(localizer)], device_of(context.options.device)
+    kind, device_kind = kind_of(localizer), device_of(context.options.device)
     with joined(context.options.gpus, device_kind) as device, titled(f"localize fold {fold}"):
         together(kind.found_artifact(context, localizer, fold), lambda: kind.learn(context, localizer, fold, device),
                  context.options.force)
@@ -99,7 +102,7 @@ def apply_localizer(there: Context) -> None:
     if isinstance(localizer, Classical):
         _by_rules(there, localizer)
         return
-    KINDS[type(localizer)].prepare(there, localizer)
+    kind_of(localizer).prepare(there, localizer)
     if there.options.dry_run or len(prepared_rows(there, "test")[0]):
         apply_networks(there)
 
@@ -107,7 +110,7 @@ def apply_localizer(there: Context) -> None:
 def apply_networks(context: Context) -> None:
     """Let the networks of every fold look at the test pictures, and join what all found."""
     localizer: Any = context.competition.localizer
-    kind, folds = KINDS[type(localizer)], folds_of(context)
+    kind, folds = kind_of(localizer), folds_of(context)
     found = [kind.applied_artifact(context, localizer, fold) for fold in folds]
     make_all(context, [(found[fold], Task(f"look fold {fold}", look_fold, (context, fold))) for fold in folds])
     kind.write_boxes(context, localizer)
@@ -118,7 +121,7 @@ def look_fold(context: Context, fold: int) -> None:
     import torch
 
     localizer = context.competition.localizer
-    kind, device = KINDS[type(localizer)], torch.device(device_of(context.options.device))
+    kind, device = kind_of(localizer), torch.device(device_of(context.options.device))
     with titled(f"look fold {fold}"):
         kind.applied_artifact(context, localizer, fold).make(lambda: kind.look(context, localizer, fold, device),
                                                              context.options.force)
@@ -136,7 +139,7 @@ def show(context: Context, count: int) -> None:
     boxes = read_table(paths.cache / "boxes.parquet", context.command("02_localize"))
     chosen = boxes.sort_values("flag", ascending=False, kind="stable").groupby("split").head(count)
     for row in chosen.itertuples():
-        KINDS[type(localizer)].draw(paths, localizer, row, paths.reports / "localize" / f"{row.id}.png")
+        kind_of(localizer).draw(paths, localizer, row, paths.reports / "localize" / f"{row.id}.png")
     print(f"  what was found in {len(chosen)} pictures: {paths.reports / 'localize'}")
 
 
