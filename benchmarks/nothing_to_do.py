@@ -132,7 +132,7 @@ def finish(folder: Path, slices: int) -> int:
 def with_headers(index: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """The index with the columns of stage 01 that come from headers: a few words and numbers that most slices share."""
     count, split = len(index), index["split"].to_numpy()
-    headers = {name: rng.choice([0.488281, 0.5, 0.46875], count) for name in HEADER_COLUMNS}
+    headers: dict[str, Any] = {name: rng.choice([0.488281, 0.5, 0.46875], count) for name in HEADER_COLUMNS}
     headers |= dict.fromkeys(("modality", "photometric", "transfer_syntax", "faulty", "order_flag"), "CT")
     folders = {name: known[0] for name, known in FOLDERS.items()}
     path = np.array([folders[one] for one in folders])[(split == "test").astype(int)] + "/" + index["id"] + ".dcm"
@@ -197,7 +197,7 @@ def spent(folder: Path, stage: str) -> list[float]:
     """Share of each of ``PARTS`` in the time of a stage under ``cProfile``."""
     file = folder / "profile"
     again(folder, stage, "-m", "cProfile", "-o", str(file))
-    profile = pstats.Stats(str(file))
+    profile: Any = pstats.Stats(str(file))
     return [sum(part_of(profile, name) for name in names) / profile.total_tt for names in PARTS.values()]
 
 

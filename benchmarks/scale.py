@@ -60,9 +60,10 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [round(size) for size in options.rows]
     if options.step:
+        name, folder = options.step
         limit = round(options.gb * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        print(json.dumps(measured(*options.step, sizes[0], options.profile)))
+        print(json.dumps(measured(name, folder, sizes[0], options.profile)))
         return
     took = [every_step(size, ["--profile", options.profile, "--gb", str(options.gb)]) for size in sizes]
     print(f"| step | {' | '.join(f'{size / 1e6:g} M rows, CPU s | GB' for size in sizes)} | power, s | power, GB |")

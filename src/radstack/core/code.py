@@ -18,12 +18,16 @@ def own_code(thing: Any) -> dict[str, str]:
     return {} if thing.__module__.startswith("radstack.") else {"code": code_digest(thing)}
 
 
-@functools.cache  # ten stackers of one method would read its file twenty times
 def code_digest(thing: Any) -> str:
     """Sixteen hex digits of the code of a class or function without comments and docstrings; '' for one typed at a prompt.
 
     Whoever edits it has what was made by it made again. Other functions that it calls do not count.
     """
+    return _digested(thing)
+
+
+@functools.cache  # ten stackers of one method would have its file read twenty times
+def _digested(thing: Any) -> str:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
     except (OSError, TypeError, SyntaxError):
