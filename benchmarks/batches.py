@@ -9,6 +9,7 @@ markdown table.
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,6 +40,12 @@ def main() -> None:
         print(f"| {name} | {size[0]} x {size[1]} | " + " | ".join(f"{rates[one]:.0f}" for one in SIZES) + f" | {taken} |")
 
 
+def look(network: Callable[[torch.Tensor], object], pictures: torch.Tensor, together: int) -> None:
+    """Let ``network`` look at all ``pictures``, ``together`` at a time."""
+    for batch in pictures.split(together):
+        network(batch)
+
+
 @torch.inference_mode()
 def measure(name: str, size: tuple[int, int], repeats: int) -> dict[int, float]:
     """Pictures a second by batch size."""
@@ -48,8 +55,7 @@ def measure(name: str, size: tuple[int, int], repeats: int) -> dict[int, float]:
     for _ in range(repeats):
         for together in SIZES:
             start = time.perf_counter()
-            for batch in pictures.split(together):
-                net.embed(batch)
+            look(net.embed, pictures, together)
             best[together] = min(best[together], time.perf_counter() - start)
     return {together: PICTURES / seconds for together, seconds in best.items()}
 
