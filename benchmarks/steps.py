@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src"), str(Path(__fil
 
 import batches
 import kept_memory
+
 from competitions.ich.small import PLAIN
 from radstack.core.limits import STEPS, keep_memory
 from radstack.core.recipe import change
@@ -47,8 +49,8 @@ from radstack.images.views import IMAGENET, Whole
 from radstack.nets.backbones import build
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Sampling, Train
 from radstack.recipes.losses import SoftmaxCrossEntropy
-from radstack.training.inference import load_net, predict
-from radstack.training.loader import Batch, Pictures, at_once, loader, plain_batches
+from radstack.training.inference import predict
+from radstack.training.loader import Batch, Pictures, at_once, loader, normalizer, plain_batches
 from radstack.training.loop import Loop, Position
 from radstack.training.run import Learner, Lessons, Run
 
@@ -84,8 +86,9 @@ class Case:
     def run(self, folder: Path, like_a_recipe: bool = False) -> Run:
         """A run of ours that keeps its pictures in memory and its files in ``folder``."""
         pictures = self.pictures()
-        return Run(self.experiment(like_a_recipe), 0, TARGETS, row_table(len(pictures)), np.ones(len(pictures), int), pictures,
-                   "key", folder / "fold0.checkpoint", torch.device("cpu"), 0, 1e9, lambda _: None)
+        rows, fold_of_row = row_table(len(pictures)), np.ones(len(pictures), int)
+        return Run(self.experiment(like_a_recipe), 0, TARGETS, rows, fold_of_row, pictures, "key",
+                   folder / "fold0.checkpoint", torch.device("cpu"), 0, 1e9, lambda _: None)
 
     def learner(self, run: Run) -> Learner:
         """An untrained network of ours and its optimizer."""
@@ -178,12 +181,12 @@ class InMemory(torch.utils.data.Dataset):
 
 def timm_options(case: Case, like_a_recipe: bool, folder: Path) -> list[str]:
     """What timm's script is told; none of its epochs, which are laps here, is followed by a checkpoint."""
-    line = (f"--data-dir {folder} --val-split= --model {case.model} --num-classes {CLASSES} --img-size {case.side} "
-            f"-b {case.batch} -j 0 --device cpu --channels-last --opt adamw --lr 1e-4 --weight-decay 0.01 --sched step "
-            f"--smoothing 0 --warmup-epochs 0 --decay-epochs 1000000 --epochs 1000000 --val-interval 1000000 --output {folder}")
-    recipe = (f" --clip-grad {CLIP} --model-ema --model-ema-decay {EMA} --model-ema-warmup --scale 0.81 1 --ratio 0.9 1.1 "
+    ways = (f"--model {case.model} --num-classes {CLASSES} --img-size {case.side} -b {case.batch} -j 0 --device cpu "
+            "--channels-last --opt adamw --lr 1e-4 --weight-decay 0.01 --sched step --warmup-epochs 0 "
+            "--decay-epochs 1000000 --smoothing 0 --epochs 1000000 --val-interval 1000000 --val-split=")
+    recipe = (f"--clip-grad {CLIP} --model-ema --model-ema-decay {EMA} --model-ema-warmup --scale 0.81 1 --ratio 0.9 1.1 "
               "--color-jitter 0.1 --train-interpolation bilinear")
-    return (line + (recipe if like_a_recipe else " --no-aug")).split(" ")
+    return [*ways.split(), *(recipe.split() if like_a_recipe else ["--no-aug"]), "--output", str(folder)]
 
 
 def race_timm(script: Path, case: Case, like_a_recipe: bool, folder: Path) -> None:
@@ -209,11 +212,13 @@ def race_timm(script: Path, case: Case, like_a_recipe: bool, folder: Path) -> No
 class Racer:
     """A process that makes a lap whenever it is told to."""
 
-    def __init__(self, options: argparse.Namespace, side: str, name: str, like_a_recipe: bool) -> None:
-        command = [sys.executable, __file__, "--threads", str(options.threads), "--race", side, name, str(int(like_a_recipe)),
-                   *(["--timm", str(options.timm)] if options.timm else []), *(["--quick"] if options.quick else [])]
-        self.said = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True)
+    def __init__(self, options: argparse.Namespace, side: str, name: str, like_a_recipe: bool, said: Path) -> None:
+        """Start it; its standard error goes to the file ``said``."""
+        told = ["--race", side, name, str(int(like_a_recipe)), "--threads", str(options.threads), "--timm", str(options.timm)]
+        command = [sys.executable, __file__, *told, *(["--quick"] if options.quick else [])]
+        self.said = said
+        with said.open("w") as handle:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle, text=True)
 
     def lap(self) -> float:
         """Seconds of one; where the process failed, end with what it said."""
@@ -223,23 +228,23 @@ class Racer:
             return float(self.process.stdout.readline())
         except (ValueError, BrokenPipeError):
             self.process.wait()
-            self.said.seek(0)
-            raise SystemExit("".join(self.said.readlines()[-12:])) from None
+            raise SystemExit("".join(self.said.read_text().splitlines(keepends=True)[-12:])) from None
 
     def end(self) -> None:
         """No more laps."""
-        self.process.communicate()
-        self.said.close()
+        with suppress(BrokenPipeError):
+            self.process.communicate()
 
 
 def race(options: argparse.Namespace, name: str, case: Case, like_a_recipe: bool) -> tuple[float, float]:
     """Pictures a second of the median lap, ours and timm's; the first lap of each warms up."""
-    racers = [Racer(options, side, name, like_a_recipe) for side in ("ours", "timm")]
-    try:
-        laps = [[racer.lap() for racer in racers] for _ in range(options.rounds + 1)][1:]
-    finally:
-        for racer in racers:
-            racer.end()
+    with tempfile.TemporaryDirectory() as folder:
+        racers = [Racer(options, side, name, like_a_recipe, Path(folder, side)) for side in ("ours", "timm")]
+        try:
+            laps = [[racer.lap() for racer in racers] for _ in range(options.rounds + 1)][1:]
+        finally:
+            for racer in racers:
+                racer.end()
     ours, other = (case.batch * case.steps / statistics.median(each) for each in zip(*laps))
     return ours, other
 
@@ -252,7 +257,7 @@ def training(options: argparse.Namespace, cases: dict[str, Case]) -> None:
     print("| training | pixels | batch | way | ours, pictures/s | timm, pictures/s | ours / timm |\n"
           "|---|---:|---:|---|---:|---:|---:|")
     for name, case in cases.items():
-        for way in ("plain", "recipe"):
+        for way in ("recipe",) if options.quick else ("plain", "recipe"):
             ours, other = race(options, name, case, way == "recipe")
             print(f"| {name} | {case.side} | {case.batch} | {way} | {ours:.1f} | {other:.1f} | {ours / other:.3f} |",
                   flush=True)
@@ -302,8 +307,6 @@ def timm_reading(case: Case, folder: Path) -> Callable[[], object]:
 
 def normalizing(view: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     """What a network of ours gets of a batch's pictures."""
-    from radstack.training.loader import normalizer
-
     ready = normalizer(view.mean, view.std, torch.device("cpu"))
     return lambda images: ready(images).contiguous(memory_format=torch.channels_last)
 
@@ -334,8 +337,9 @@ class Beside(Lessons):
 
     def bare(self, batch: Batch) -> float:
         """Seconds of a bare step of the twin on ready-made pictures."""
-        images, model = self.ready(batch.images), self.twin.model.train()
-        return seconds(lambda: kept_memory.step(self.twin.optimizer, lambda: self.twin.loss(model(images), batch.targets)[0]))
+        twin, images = self.twin, self.ready(batch.images)
+        model = twin.model.train()
+        return seconds(lambda: kept_memory.step(twin.optimizer, lambda: twin.loss(model(images), batch.targets)[0]))
 
 
 def overhead(case: Case, count: int) -> float:
@@ -386,7 +390,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timm", type=Path, help="train.py of timm's repository")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--rounds", type=int, default=7, help="laps of each")
+    parser.add_argument("--rounds", type=int, default=5, help="laps of each")
     parser.add_argument("--only", nargs="+", choices=CASES, help="networks")
     parser.add_argument("--quick", action="store_true", help="one tiny network, to see that it runs")
     parser.add_argument("--race", nargs=3, help=argparse.SUPPRESS)

@@ -81,3 +81,41 @@ def test_stages_that_were_run_find_nothing_to_do_and_say_what_that_took() -> Non
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 0")]
     assert [row[0] for row in rows] == sorted(path.stem for path in FOLDER.parent.glob("src/[0-9]*.py"))
     assert all(float(row[1]) > 0 for row in rows)
+STAND_IN = """
+import argparse
+
+def create_dataset(*args, **kwargs):
+    raise AssertionError("the benchmark's own data set was expected")
+
+def train_one_epoch(pictures, size):
+    assert pictures[0][0].size == (size, size) and pictures[0][1] == 0
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--img-size", type=int)
+    parser.add_argument("--epochs", type=int)
+    options, _ = parser.parse_known_args()
+    pictures = create_dataset("")
+    pictures.transform = lambda picture: picture
+    for _ in range(options.epochs):
+        train_one_epoch(pictures, options.img_size)
+"""
+"""Asks for laps as timm's script does, and trains nothing."""
+
+
+def test_the_benchmark_of_steps_compares_with_timms_script_where_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(STAND_IN)
+    alone = run_script(FOLDER / "steps.py", "--quick", "--rounds", "1")
+    against = run_script(FOLDER / "steps.py", "--quick", "--rounds", "1", "--timm", tmp_path / "train.py")
+    assert alone.returncode == against.returncode == 0, alone.stderr + against.stderr
+    assert "Training is not compared: timm's train.py was not given" in alone.stdout
+    found = [[line for line in run.stdout.splitlines() if line.startswith("| smallest |")] for run in (alone, against)]
+    assert [len(lines) for lines in found] == [2, 3]  # reading and bare loops; training, too
+    _, _, side, batch, way, ours, *_ = map(str.strip, found[1][0].split("|"))
+    assert (side, batch, way) == ("32", "2", "recipe") and float(ours) > 0
+
+
+def test_the_benchmark_of_steps_says_what_timms_script_failed_with(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise OSError('it is another train.py')")
+    run = run_script(FOLDER / "steps.py", "--quick", "--rounds", "1", "--timm", tmp_path / "train.py")
+    assert run.returncode == 1 and "it is another train.py" in run.stderr

@@ -105,6 +105,19 @@ def test_clipping_by_global_norm():
     torch.testing.assert_close(moved, torch.full((2, 4), 0.1 / 10**0.5))
 
 
+@pytest.mark.parametrize("share", [0.5, 1 - 1e-6, 1.0, 1 + 1e-7, 1 + 1e-6, 2.0])
+def test_gradients_are_clipped_to_the_bit_as_torch_does(share):
+    norm = float(run("fp32")[1])
+    (net, made), (twin, other) = net_and_optimizer(), net_and_optimizer()
+    how = precision("fp32", CPU)
+    how.backward(net(torch.ones(3, 4)).sum(), made)
+    how.step(made, norm * share)
+    twin(torch.ones(3, 4)).sum().backward()
+    nn.utils.clip_grad_norm_(twin.parameters(), norm * share)
+    other.step()
+    assert torch.equal(net.weight, twin.weight) and torch.equal(net.bias, twin.bias)
+
+
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_moves_nothing(scale):
     _, norm, moved = run("fp32", scale, clip=1.0)

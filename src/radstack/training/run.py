@@ -76,7 +76,7 @@ class Learner:
         self.averages = [moving_average(self.net, decay) for decay in recipe.averages]
         self.snapshots: list[dict[str, torch.Tensor]] = []
         prepared, self.optimizer = self.precision.prepare(self.net, optimizer(experiment.optim, self.net))
-        self.model = averaging(prepared, device)
+        self.model = averaging(prepared, device).train()
         self.normalize = loader.normalizer(experiment.view.mean, experiment.view.std, device)
 
     def step(self, micros: list[loader.Batch], epoch: float, number: int,
@@ -88,7 +88,8 @@ class Learner:
         recipe = self.experiment
         peak = recipe.optim.lr * rate_factor
         set_rate(self.optimizer, peak * schedule(recipe.schedule, epoch, recipe.train.epochs))
-        self.model.train()
+        if not self.net.training:  # else it walks through all modules for nothing, while a GPU waits
+            self.model.train()
         losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
         norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
         moved = math.isfinite(norm)
