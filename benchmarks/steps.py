@@ -1,19 +1,20 @@
-"""Pictures a second in training and prediction: against timm's training script, and against bare loops of the same network.
+"""Pictures a second in training and prediction: against timm's training script, and against bare loops.
 
-    python benchmarks/steps.py --timm PATH/train.py     # three minutes on two cores; PATH is a clone of timm's repository
-    python benchmarks/steps.py                          # without timm's script: bare loops alone
+    python benchmarks/steps.py --timm PATH/train.py     # three minutes on two cores; PATH: a clone of timm's repository
+    python benchmarks/steps.py                          # without timm's script: reading and bare loops alone
 
 timm's script is not in its package: git clone --depth 1 https://github.com/huggingface/pytorch-image-models
 
 All on a processor, in fp32 and channels last, with AdamW, on the same drawn pictures, read by the process that trains.
 Laps of both sides go in turn; with one thread CPU time counts, else the clock; the median lap is taken.
 
-- *Training*: our loop and timm's ``main``, each in a process of its own, from its loader to its log. ``plain`` has neither
-  augmentation nor clipping nor an average of the weights, ``recipe`` has all three: ours those of ``ich --recipes small``
-  (with rotation), timm's its crop, flip and color jitter in the same range. Checkpoints are between laps.
+- *Training*: our loop and timm's ``main``, each in a process of its own, from its loader to its log. ``plain`` has no
+  augmentation, clipping or average of the weights, ``recipe`` has all three: our augmentation is that of
+  ``ich --recipes small`` (with rotation), timm's its crop, flip and color jitter in the same range. Checkpoints are
+  between laps.
 - *Reading*: batches alone, ours from a shard with three windows, timm's from a folder of PNG files.
-- *Loop*: the share of a step that is not forward, loss, backward and optimizer: batches, standardizing, guard, progress. A
-  bare step of a twin network follows each step of the loop, on the same pictures, ready-made.
+- *Loop*: the share of a step that is not forward, loss, backward and optimizer: batches, standardizing, guard,
+  progress. A bare step of a twin network follows each step of the loop, on the same pictures, ready-made.
 - *Prediction*: two views, from pictures to table, against a bare network that looks at as many ready-made pictures.
 """
 
@@ -74,8 +75,9 @@ class Case:
         """Our recipe; the other side has the same in :func:`timm_options`."""
         plain = Experiment(
             "steps", Whole((self.side, self.side), *IMAGENET), Backbone(f"timm/{self.model}", pretrained=False),
-            loss=SoftmaxCrossEntropy(), optim=Optim("adamw", lr=1e-4, weight_decay=0.01), sampling=Sampling(copies=VISITS),
-            train=Train(epochs=1, batch_size=self.batch, precision="fp32"), tta=("plain", "hflip"))
+            loss=SoftmaxCrossEntropy(), optim=Optim("adamw", lr=1e-4, weight_decay=0.01),
+            sampling=Sampling(copies=VISITS), tta=("plain", "hflip"),
+            train=Train(epochs=1, batch_size=self.batch, precision="fp32"))
         return change(plain, augment=PLAIN.augment, optim__clip_norm=CLIP, train__ema=EMA) if like_a_recipe else plain
 
     def pictures(self) -> np.ndarray:
@@ -184,8 +186,8 @@ def timm_options(case: Case, like_a_recipe: bool, folder: Path) -> list[str]:
     ways = (f"--model {case.model} --num-classes {CLASSES} --img-size {case.side} -b {case.batch} -j 0 --device cpu "
             "--channels-last --opt adamw --lr 1e-4 --weight-decay 0.01 --sched step --warmup-epochs 0 "
             "--decay-epochs 1000000 --smoothing 0 --epochs 1000000 --val-interval 1000000 --val-split=")
-    recipe = (f"--clip-grad {CLIP} --model-ema --model-ema-decay {EMA} --model-ema-warmup --scale 0.81 1 --ratio 0.9 1.1 "
-              "--color-jitter 0.1 --train-interpolation bilinear")
+    recipe = (f"--clip-grad {CLIP} --model-ema --model-ema-decay {EMA} --model-ema-warmup --scale 0.81 1 "
+              "--ratio 0.9 1.1 --color-jitter 0.1 --train-interpolation bilinear")
     return [*ways.split(), *(recipe.split() if like_a_recipe else ["--no-aug"]), "--output", str(folder)]
 
 
@@ -214,11 +216,13 @@ class Racer:
 
     def __init__(self, options: argparse.Namespace, side: str, name: str, like_a_recipe: bool, said: Path) -> None:
         """Start it; its standard error goes to the file ``said``."""
-        told = ["--race", side, name, str(int(like_a_recipe)), "--threads", str(options.threads), "--timm", str(options.timm)]
-        command = [sys.executable, __file__, *told, *(["--quick"] if options.quick else [])]
+        told = ["--race", side, name, str(int(like_a_recipe)), "--threads", str(options.threads)]
+        quick = ["--quick"] if options.quick else []
+        command = [sys.executable, __file__, *told, "--timm", str(options.timm), *quick]
         self.said = said
         with said.open("w") as handle:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle, text=True)
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle,
+                                            text=True)
 
     def lap(self) -> float:
         """Seconds of one; where the process failed, end with what it said."""
@@ -300,8 +304,8 @@ def timm_reading(case: Case, folder: Path) -> Callable[[], object]:
         file.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(file), picture)
     pictures = create_dataset("", root=str(folder), split="train", is_training=True)
-    batched = create_loader(pictures, (3, case.side, case.side), case.batch, is_training=True, no_aug=True, num_workers=0,
-                            device=torch.device("cpu"))
+    batched = create_loader(pictures, (3, case.side, case.side), case.batch, is_training=True, no_aug=True,
+                            num_workers=0, device=torch.device("cpu"))
     return lambda: list(batched)
 
 
