@@ -9,7 +9,7 @@ ARG TOOLS=
 # LightGBM and torch want the OpenMP library that the slim image lacks.
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 WORKDIR /radstack
-ENV RADSTACK_LOCK=${LOCK} PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 PATH=/radstack/.venv/bin:$PATH
+ENV RADSTACK_LOCK=${LOCK} PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 PATH=/radstack/.venv/bin:$PATH
 COPY requirements.txt requirements-cpu.txt requirements-dev.txt setup.sh ./
 RUN RADSTACK_TOOLS=${TOOLS} bash -c "source setup.sh"
 COPY . .
