@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scripts import run_together
 
 from competitions import load
 from radstack.core.errors import UserError
@@ -26,7 +27,6 @@ from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import chain as stage
 from radstack.stages.localize import apply_networks, localize_fold
-from radstack.training.distributed import torchrun
 
 SIDE = 32
 BASE = Experiment("disc_mask", Whole((SIDE, SIDE)), Backbone("radstack/unet", pretrained=False, args={"widths": (4, 8, 16)}),
@@ -206,7 +206,8 @@ def test_annotations_of_one_fold_alone_are_an_error(context):
 def test_two_processes_share_a_fold(context):
     chain = context.competition.localizer
     stage.prepare(context, chain)
-    torchrun(Path(__file__).resolve(), [str(context.paths.input.parents[1])], 2, print)
+    done = run_together(Path(__file__).resolve(), context.paths.input.parents[1])
+    assert done.returncode == 0, done.stderr
     assert not context.why(stage.found_artifact(context, chain, 0))
     assert len(list(context.paths.weights.glob("*/fold0.safetensors.json"))) == 2
     assert not list(context.paths.weights.glob("*/*.checkpoint*"))

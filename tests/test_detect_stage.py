@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scripts import run_together
 
 import competitions
 from competitions import load
@@ -27,7 +28,6 @@ from radstack.running.context import Options
 from radstack.stages.decode import prepared_rows
 from radstack.stages.detect import _lessons, found_artifact, found_columns, found_file, joined, prepare, smaller
 from radstack.stages.localize import localize, localize_fold, show
-from radstack.training.distributed import torchrun
 
 CLASSES = ("disk", "block")
 RECIPE = Detector("toy", CLASSES, args={"widths": (8, 16, 16, 16, 16)}, dense=32, short_side=64, long_side=96,
@@ -179,7 +179,8 @@ def test_large_pictures_are_kept_small_and_small_ones_as_they_are():
 
 def test_two_processes_share_a_fold(scene):
     prepare(scene, LOCALIZER)
-    torchrun(Path(__file__).resolve(), [str(scene.paths.input.parents[1])], 2, print)
+    done = run_together(Path(__file__).resolve(), scene.paths.input.parents[1])
+    assert done.returncode == 0, done.stderr
     assert not scene.why(found_artifact(scene, LOCALIZER, 0))
     assert (scene.paths.weights / "toy/fold0.safetensors.json").exists()
     assert not list(scene.paths.weights.glob("*/*.checkpoint*"))
