@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scripts import run_script
+from short.bone_age_short import DEMO
 
 from competitions import load
 from competitions.bone_age import balance, frame
@@ -38,14 +39,15 @@ from radstack.training.run import Learner
 
 
 def stage(name: str, folder: Path, *arguments: str) -> str:
-    done = run_script(name, "bone_age", "--demo", "--data-dir", folder, "--out-dir", folder, "--workers", "1", *arguments)
+    done = run_script(name, "bone_age_short", "--demo", "--data-dir", folder, "--out-dir", folder, "--workers", "1",
+                      *arguments, RADSTACK_COMPETITIONS=str(Path(__file__).parent / "short"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def localized(tmp_path_factory):
-    """Twenty-eight phantom hands through stages 00 to 03, with the demo's localizers."""
+    """Twenty-eight phantom hands through stages 00 to 03."""
     folder = tmp_path_factory.mktemp("hands")
     stage("00_get_data", folder, "--demo-size", "28")
     stage("01_make_folds", folder)
@@ -69,8 +71,7 @@ def test_every_phantom_reaches_the_cache_and_the_second_run_makes_nothing(locali
 def test_a_trained_competition_says_of_a_new_picture_what_stage_05_says_of_the_same(localized, tmp_path):
     stage("04_train", localized, "--only", "B_regression", "--folds", "0")
     stage("05_predict", localized, "--only", "B_regression", "--folds", "0")
-    whole = load("bone_age", demo=True)
-    one = change(whole, models__experiments=(change(whole.recipe("B_regression"), folds=(0,)),), models__stackers=(),
+    one = change(DEMO, models__experiments=(change(DEMO.recipe("B_regression"), folds=(0,)),), models__stackers=(),
                  models__final="B_regression")
     context = make_context(one, Options(data_dir=str(localized), out_dir=str(localized), device="cpu", workers=1))
     index = pd.read_parquet(context.paths.folds / "index.parquet")
