@@ -33,7 +33,7 @@ def drawn(tmp_path_factory):
     place = tmp_path_factory.mktemp("phantoms")
     stage(place, "00_get_data", "--demo-size", "8", "--workers", "1")
     for script in STAGES[:3]:
-        stage(place, script)
+        stage(place, script, "--workers", "1")
     return place
 
 

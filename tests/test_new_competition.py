@@ -361,7 +361,7 @@ def from_nothing(folder: Path, *options: object) -> tuple[Callable[..., None], l
     call("new_competition", "--pictures", folder / "pictures", "--labels", folder / "labels.csv", "--target", "finding",
          "--data-dir", folder, *options)
     for script in STAGES:
-        call(script, "--all-stages", *folders)
+        call(script, "--all-stages", "--workers", "1", *folders)
     return call, folders
 
 
