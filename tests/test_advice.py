@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -71,6 +72,8 @@ def test_rooms_that_know_no_competition_say_the_command_of_the_run(tmp_path):
 
 def test_ray_that_cannot_start_is_not_told_to_start_here(monkeypatch):
     class Broken:
+        exceptions = SimpleNamespace(RayError=OSError)
+
         @staticmethod
         def init(*arguments: object, **options: object) -> None:
             raise RuntimeError("no sockets")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scripts import run_script
-from short.bone_age_short import DEMO
+from shortened.bone_age_short import DEMO
 
 from competitions import load
 from competitions.bone_age import balance, frame
@@ -40,7 +40,7 @@ from radstack.training.run import Learner
 
 def stage(name: str, folder: Path, *arguments: str) -> str:
     done = run_script(name, "bone_age_short", "--demo", "--data-dir", folder, "--out-dir", folder, "--workers", "1",
-                      *arguments, RADSTACK_COMPETITIONS=str(Path(__file__).parent / "short"))
+                      *arguments, RADSTACK_COMPETITIONS=str(Path(__file__).parent / "shortened"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from scripts import run_script
 
-SHORT = Path(__file__).parent / "short"
+SHORT = Path(__file__).parent / "shortened"
 STAGES = ["01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack", "08_submit",
           "09_report"]
 
