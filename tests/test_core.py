@@ -19,6 +19,7 @@ from radstack.core.errors import LeakError, UserError
 from radstack.core.files import need_disk, replacing, sweep, write_table, write_text
 from radstack.core.folds import check_folds, fold_hash, fold_of, make_folds
 from radstack.core.lock import alone
+from radstack.core.lookup import places
 from radstack.core.recipe import as_dict, change, digest, parse_edits
 from radstack.recipes.competition import FoldRecipe
 from radstack.running.cli import make_context
@@ -310,3 +311,11 @@ def test_a_dealer_that_finds_no_column_or_gives_none_ends_in_one_line(tmp_path, 
     write_table(context.paths.folds / "index.parquet", index)
     with pytest.raises(UserError, match=f"the dealer <lambda> .*{said}"):
         deal_folds(context)
+
+
+@pytest.mark.parametrize("kind", ["str", "object", "int64"])
+def test_places_are_those_of_pandas(kind):
+    known = pd.concat([pd.Series([5, 3], dtype=kind), pd.Series([9, 1], dtype=kind)], ignore_index=True)
+    wanted = pd.Series([1, 2, 3, 3, 5], dtype=kind)
+    assert places(known, wanted).tolist() == pd.Index(known).get_indexer(wanted).tolist() == [3, -1, 1, 1, 0]
+    assert places(known.iloc[:0], wanted).tolist() == [-1] * 5 and len(places(known, wanted.iloc[:0])) == 0

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.errors import UserError
+from radstack.core.lookup import places
 from radstack.core.progress import track
 from radstack.core.registry import pick
 from radstack.scoring import metrics, named
@@ -209,7 +210,7 @@ def matched(table: pd.DataFrame, rows: pd.DataFrame, task: Task) -> tuple[pd.Dat
     for one in (rows["id"], table["id"]):
         if not one.is_unique:
             raise UserError(f"{one[one.duplicated()].iloc[0]} stands twice in a table to be scored; keep one row an id")
-    place = pd.Index(table["id"]).get_indexer(rows["id"])
+    place = places(table["id"], rows["id"])
     held, predicted = place >= 0, table[targets].to_numpy(np.float64)
     both = rows.loc[held, ["id", "group", *targets]]
     return both, both[targets].to_numpy(np.float64), predicted[place[held]]

@@ -15,6 +15,7 @@ import pandas as pd
 
 from radstack.core.errors import LeakError, UserError, command
 from radstack.core.folds import fold_hash
+from radstack.core.lookup import places
 from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.intervals import Interval, group_sums, intervals
@@ -148,7 +149,7 @@ def _answered(fitted: Fitted, rows: Rows, number: int) -> pd.DataFrame:
 
 def _result(stacker: Stacker, stacked: Member, train: Rows, fits: dict[int, Fitted], lines: list[str]) -> StackResult:
     targets, metric = train.task.targets, train.task.metric
-    predicted = stacked.oof.set_index("id").loc[train.table["id"], list(targets)].to_numpy()
+    predicted = stacked.oof[list(targets)].to_numpy()[places(stacked.oof["id"], train.table["id"])]
     losses = metric.row_losses(train.truth, predicted)
     rivals = [metric.row_losses(train.truth, member) for member in train.predicted]
     # A member that answers some groups of classes alone has no score (NaN) and no part in this race.

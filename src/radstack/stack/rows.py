@@ -9,6 +9,7 @@ import pandas as pd
 
 from radstack.core.errors import LeakError, UserError, command
 from radstack.core.folds import fold_hash, fold_of
+from radstack.core.lookup import places
 from radstack.scoring.task import Task
 
 
@@ -146,12 +147,11 @@ def _aligned(name: str, table: pd.DataFrame, ids: pd.Series, fold: np.ndarray, t
         raise LeakError(f"{name} predicts {table['id'][table['id'].duplicated()].iloc[0]} twice; predict it again")
     if "fold" in table:
         table = table[table["fold"].isin(np.unique(fold))]
-    known = pd.Index(table["id"])
-    place = known.get_indexer(ids)
+    known, place = table["id"], places(table["id"], ids)
     if (place < 0).any():
         raise LeakError(f"{name} has no prediction for {ids.iloc[int(np.argmax(place < 0))]}; predict it on this index")
     if len(known) > len(ids):
-        raise LeakError(f"{name} predicts {known[~known.isin(ids)][0]}, which is not in the index with that fold; "
+        raise LeakError(f"{name} predicts {known[~known.isin(ids)].iloc[0]}, which is not in the index with that fold; "
                         "predict it on this index")
     found = table.iloc[place]
     if "fold" in table and (found["fold"].to_numpy() != fold).any():

@@ -13,6 +13,7 @@ import pandas as pd
 
 from radstack.core.errors import Missing, UserError, command
 from radstack.core.files import read_text_table, write_table
+from radstack.core.lookup import places
 from radstack.core.registry import pick
 from radstack.recipes.submission import LONG, Layout
 from radstack.scoring.metrics import TOLERANCE, by_group, coarse
@@ -62,7 +63,7 @@ def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
     if list(table.columns) != layout.header:
         raise UserError(f"{path} line 1: header is {','.join(table.columns)}; expected {','.join(layout.header)}")
     names = row_names(table, layout.id_column)
-    place = pd.Index(expected).get_indexer(pd.Index(names))
+    place = places(expected, names)
     if faults := list(_faults(table, place, layout)):
         row, fault = min(faults, key=lambda found: found[0])
         raise UserError(f"{path} line {row + 2}, id {names.iloc[row]}: {fault}")
@@ -195,11 +196,11 @@ def target_codes(ids: pd.Series, targets: tuple[str, ...]) -> np.ndarray:
 
 def _places(ids: pd.Series, pictures: pd.Series, endings: tuple[str, ...]) -> np.ndarray:
     """Place of each row's name in the predictions laid out ending by ending, -1 where there is none."""
-    names = pd.Index(pd.concat([pictures.astype("str") + ending for ending in endings], ignore_index=True))
+    names = pd.concat([pictures.astype("str") + ending for ending in endings], ignore_index=True)
     if not names.is_unique:
         raise UserError(f"{pictures[pictures.duplicated()].iloc[0]} is predicted twice; average the folds first")
-    place = names.get_indexer(pd.Index(ids))
+    place = places(names, ids)
     if (place >= 0).sum() < len(names):
-        stranger = names[~names.isin(ids)][0]
+        stranger = names[~names.isin(ids)].iloc[0]
         raise UserError(f"{stranger} is predicted but not in the sample file; are these the test predictions?")
     return place
