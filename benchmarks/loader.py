@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from competitions import load
 from competitions.ich import head
+from radstack.core.limits import STEPS, keep_memory
 from radstack.images.dicom import Header, read_header
 from radstack.images.shards import Shards, crop_square, resize
 from radstack.images.windows import reference
@@ -65,6 +66,7 @@ def main() -> None:
     args = arguments.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_memory(STEPS)  # as training does, whose loader's processes inherit it
     context = make_context(load(args.competition), Options(data_dir=args.folder, out_dir=args.folder))
     experiment = context.competition.recipe(args.only)
     rows, _ = read_rows(context)

@@ -4,7 +4,7 @@ reads    input/<competition>/ (headers only, and the label file)
 writes   folds/<competition>/index.parquet, quarantine.csv, folds.csv
 command  python src/01_make_folds.py ich [--demo] [--set folds.count=5]
          python src/01_make_folds.py ich --folds-from team_folds.csv      # by row, patient or study; checked
-takes    seconds for the demo; about ten minutes for the 874,035 headers of RSNA 2019 on 8 cores; restartable
+takes    seconds for the demo; a minute for the 874,035 headers of RSNA 2019 on two cores and a fast disk; restartable
 """
 
 from competitions import load

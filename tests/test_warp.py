@@ -10,7 +10,7 @@ import pytest
 
 from competitions.ich.experiments import RESNEXT101, SE_RESNEXT50
 from radstack.core.recipe import change
-from radstack.images.shards import Shards, resize, shard_path
+from radstack.images.shards import Shards, is_turn, resize, shard_path
 from radstack.images.views import Channel, Slices
 from radstack.images.windows import apply
 from radstack.recipes.experiment import Op
@@ -88,7 +88,21 @@ def test_outside_is_black_and_unmoved_is_the_plain_picture(tmp_path):
     half = np.array([[1, 0, SEEN / 2], [0, 1, 0], [0, 0, 1]])
     moved = reader.moved(0, half)
     assert (moved[:, :SEEN // 2 - 2] == 0).all() and (moved[2:-2, SEEN // 2 + 2:] == 255).all()
-    np.testing.assert_array_equal(reader.moved(0, np.eye(3))[2:-2, 2:-2], reader(0)[2:-2, 2:-2])
+    np.testing.assert_array_equal(reader.moved(0, np.eye(3)), reader(0))
+
+
+def test_flips_and_transposes_have_the_bits_of_the_plain_picture(tmp_path):
+    reader = bound(tmp_path, np.random.default_rng(0).integers(-100, 200, (1, CACHED, CACHED)).astype(np.int16))
+    plain, made = reader(0), set()
+    for seed in range(40):
+        picture = warped(MOVES[1:4], VIEW, reader)(0, seed)
+        np.testing.assert_array_equal(picture, pipeline(MOVES[1:4], VIEW.size)(plain, np.zeros(1), seed)[0])
+        made.add(picture.tobytes())
+    assert len(made) == 8
+    for row, column in ((0, 0), (0, 1), (0, 2), (1, 2)):
+        nearly = np.eye(3)
+        nearly[row, column] += 0.1
+        assert is_turn(np.eye(3), SEEN) and not is_turn(nearly, SEEN)
 
 
 def test_neighbors_and_means_are_read_as_the_view_says(tmp_path):

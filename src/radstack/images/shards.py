@@ -87,8 +87,23 @@ def warp(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """
     # OpenCV warps uint16 three times as fast as int16. Turning the sign bit keeps the order.
     values = np.bitwise_xor(image, np.int16(-32768)).view(np.uint16)
-    moved = cv2.warpAffine(values, matrix[:2], (side, side), flags=cv2.INTER_LINEAR, borderValue=0)
-    return np.bitwise_xor(moved.view(np.int16), np.int16(-32768))
+    moved = cv2.warpAffine(values, matrix[:2], (side, side), flags=cv2.INTER_LINEAR, borderValue=0).view(np.int16)
+    return np.bitwise_xor(moved, np.int16(-32768), out=moved)
+
+
+def turned(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Flip and transpose [s, s] as ``matrix`` says, for which :func:`is_turn` holds."""
+    if matrix[0, 1]:
+        image = cv2.transpose(image)
+    across, down = matrix[:2, :2].sum(axis=1) < 0
+    return cv2.flip(image, -1 if across and down else int(across)) if across or down else image
+
+
+def is_turn(matrix: np.ndarray, side: int) -> bool:
+    """Whether ``matrix``, float [3, 3], takes each pixel of [side, side] onto a pixel: flips and transposes alone."""
+    signs = matrix[:2, :2].sum(axis=1)
+    return bool((np.sort(np.abs(matrix[:2, :2]).ravel()) == (0, 0, 1, 1)).all() and (np.abs(signs) == 1).all()
+                and (matrix[:2, 2] == np.where(signs < 0, side - 1, 0)).all())
 
 
 class Shards:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.images import windows
-from radstack.images.shards import Shards, resize, scaling, warp
+from radstack.images.shards import Shards, is_turn, resize, scaling, turned, warp
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean and deviation of the colors, 0 to 255, that networks pretrained on ImageNet know."""
@@ -100,6 +100,8 @@ class SlicesReader:
 
         def read(offsets: tuple[int, ...]) -> np.ndarray:
             values = self._mean(row, offsets, lambda other, _: self._cached(other))
+            if is_turn(matrix, side):  # a fifth of the time of a warp
+                return turned(resize(values, side), matrix)
             return warp(values, matrix @ scaling(side / len(values)), side)
 
         return self._windowed(read)
