@@ -31,7 +31,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "kill"), str(Path(__file__).parent)]
+PLACES = [str(ROOT / "src"), str(ROOT / "tests" / "kill"), str(Path(__file__).parent)]
+"""From which workers and scripts import as well: the second has what shortens a demo."""
+sys.path[:0] = PLACES
 
 from kill import SIZES, words_of
 from short import PREFIX, write_competitions
@@ -85,7 +87,6 @@ def cluster(workers: int) -> Iterator[Any]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "600"}  # read when ray is imported
     from ray.cluster_utils import Cluster
 
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
     node: dict[str, Any] = {"num_cpus": workers, "object_store_memory": MEMORY}
     folders = [tempfile.mkdtemp(prefix="ray") for _ in range(NODES)]  # short names: a socket's path has at most 107 letters
     made: Any = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "temp_dir": folders[0]})
@@ -237,6 +238,7 @@ def main() -> None:
     arguments.add_argument("--only", default=",".join(list(SIZES)[:-1]), help="competitions")
     arguments.add_argument("--folds", default="0", help="of stage 04")
     args = arguments.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join(PLACES)
     if args.part == "workers":
         workers(args.longest)
         return
@@ -244,7 +246,6 @@ def main() -> None:
           "|---|---:|---:|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RADSTACK_COMPETITIONS"] = str(Path(folder) / "competitions")
-        os.environ["PYTHONPATH"] = str(ROOT / "tests" / "kill")  # from which these import what shortens a demo
         write_competitions(Path(folder) / "competitions", tuple(SIZES))
         good = [nodes(name, args.folds, Path(folder)) for name in args.only.split(",")]
     if not all(good):
