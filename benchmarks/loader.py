@@ -4,7 +4,8 @@
 
 Needs stages 01 to 03. All ways run on the same pictures in one run on one core; the best of three rounds counts, in CPU
 time.
-The plain way (pydicom, float64 windows) and the fast one must give the same bytes, which is checked first.
+The plain way (pydicom, float64 windows) and the fast one must give the same bytes, which is checked first. Where the view
+enlarges the cache's pictures, augmentation is measured step by step and as training does it, in one warp.
 """
 
 import argparse

@@ -31,7 +31,10 @@ class Channel:
 
 @dataclass(frozen=True)
 class Slices:
-    """Windows and neighbors as channels, resized first: augmentation takes 3.5 times as long on full-size pictures."""
+    """Windows and neighbors as channels of slices that are resized first: augmentation takes 3.5 times as long on larger ones.
+
+    Where that enlarges them, training does both at once (``training/warp.py``).
+    """
 
     channels: tuple[Channel, ...]
     side: int  # Height and width the network sees, in pixels
