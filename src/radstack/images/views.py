@@ -31,7 +31,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Slices:
-    """Windows and neighbors as channels of slices that are resized first: augmentation takes 3.5 times as long on larger ones.
+    """Windows and neighbors as channels of slices, resized first: augmentation takes 3.5 times as long on larger ones.
 
     Where that enlarges them, training does both at once (``training/warp.py``).
     """
