@@ -35,6 +35,7 @@ ABLATION = change(
     phantoms__draw=partial(draw_demo, "ich", size=128, seed=1),
     phantoms__size=500,
     models__experiments=EXPERIMENTS,
+    models__on_call=(),
     models__sequences=SEQUENCES,
     models__stackers=stackers(tuple(experiment.name for experiment in EXPERIMENTS),
                               tuple(sequence.name for sequence in SEQUENCES),
