@@ -9,19 +9,17 @@ case "${1:-}" in ""|-*) set -- ich --demo "$@" ;; esac
 # A lost ssh or a closed notebook ends nothing: what cannot be said then goes to lost_output.log beside the weights.
 trap '' HUP PIPE
 
-# With --all-stages a stage passes over the options that only other stages read; what none reads, the first refuses.
-stage() {
-  printf '\n== %s\n' "$1" 2> /dev/null || true
-  python "src/$1.py" --all-stages "${@:2}"
-}
+stages="
+  00_get_data
+  01_make_folds
+  02_localize
+  03_cache
+  04_train
+  05_predict
+  06_sequence
+  07_stack
+  08_submit
+  09_report"
 
-stage 00_get_data "$@"
-stage 01_make_folds "$@"
-stage 02_localize "$@"
-stage 03_cache "$@"
-stage 04_train "$@"
-stage 05_predict "$@"
-stage 06_sequence "$@"
-stage 07_stack "$@"
-stage 08_submit "$@"
-stage 09_report "$@"
+# Each is given --all-stages as well: it passes over the options that only other stages read; what none reads, the first refuses.
+exec python src/all_stages.py "$stages" "$@"

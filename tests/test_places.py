@@ -147,13 +147,16 @@ def test_the_lock_has_its_digest_without_sha256sum(tmp_path):
 
 @pytest.mark.parametrize("given, first", [
     (["ich", "--demo", "--jobs=2"], ["ich", "--demo", "--jobs=2"]), (["--jobs=2"], ["ich", "--demo", "--jobs=2"]),
-    ([], ["ich", "--demo"]), (["bone_age", "--set=folds.count=4"], ["bone_age", "--set=folds.count=4"]),
+    ([], ["ich", "--demo"]), (["bone_age", "--set=folds.count=4", "--push", "two words"],) * 2,
 ])  # fmt: skip
-def test_run_all_hands_options_with_an_equals_sign_to_each_stage(tmp_path, given, first):
-    """The stages are replaced by a program that says what it was called with."""
+def test_run_all_hands_all_stages_and_every_option_to_one_program(tmp_path, given, first):
+    """In whose place is one that says what it was called with, and what it ignores."""
     shutil.copy(ROOT / "run_all.sh", tmp_path)
-    (tmp_path / "setup.sh").write_text("python() { echo \"$*\"; }\n")
+    (tmp_path / "setup.sh").write_text('PATH="$PWD:$PATH"\n')
+    (tmp_path / "python").write_text("#!/usr/bin/env bash\nprintf '%s\\0' \"$@\" \"$(trap -p HUP PIPE INT TERM)\"\n")
+    (tmp_path / "python").chmod(0o755)
     done = subprocess.run(["bash", str(tmp_path / "run_all.sh"), *given], capture_output=True, text=True, check=True)
-    calls = [line for line in done.stdout.splitlines() if line.startswith("src/")]
-    stages = [path.name for path in sorted((ROOT / "src").glob("0[0-9]_*.py"))]
-    assert calls == [f"src/{stage} --all-stages {' '.join(first)}" for stage in stages]
+    program, stages, *rest, ignores, _ = done.stdout.split("\0")
+    assert program == "src/all_stages.py" and (ROOT / program).exists() and rest == first
+    assert stages.split() == [path.stem for path in sorted((ROOT / "src").glob("0[0-9]_*.py"))]
+    assert ignores == "trap -- '' SIGHUP\ntrap -- '' SIGPIPE"

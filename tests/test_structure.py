@@ -221,12 +221,6 @@ def test_with_all_stages_it_passes_over_what_others_read_and_what_none_reads_end
     assert "nothing is drawn" in run_script("00_get_data", "ich", *given[2:]).stdout
 
 
-def test_run_all_hands_everything_to_every_stage():
-    text = (ROOT / "run_all.sh").read_text()
-    assert [f"stage {script.stem} \"$@\"" for script in SCRIPTS] == re.findall(r"^stage \S+ .*$", text, re.MULTILINE)
-    assert "--all-stages" in text and "[@]" not in text
-
-
 def test_options_of_the_command_line_become_those_of_the_context():
     def opened(line):
         arguments = parser("", "jobs", "ray", "only", "name", "resume", "workers")
