@@ -5,8 +5,9 @@
 
 A finished project is made without pixels or training: every file that a stage reads or writes is there with its manifest,
 in the real number; tables are drawn, files that only their size and time are asked of hold a few bytes. Then each stage
-runs in a process of its own, as ``run_all.sh`` calls it: least CPU seconds (the kernel's included) of the rounds. Once more
-under ``cProfile`` the shares say what the time went to; where one part calls another both count.
+is started by hand: least CPU seconds (the kernel's included) of the rounds. Once more under ``cProfile`` the shares say what
+the time went to; where one part calls another both count. In the end all ten run as ``run_all.sh`` has them, forked from one
+process.
 """
 
 import argparse
@@ -104,8 +105,12 @@ def main() -> None:
             print(f"| {stage} | {least:.2f} | {soonest:.2f} | {shares} |", flush=True)
             cpu, clock = cpu + least, clock + soonest
         print(f"| all {len(STAGES)} | {cpu:.2f} | {clock:.2f} |{' |' * len(PARTS)}")
+        took = [again(Path(folder), "all_stages", " ".join(STAGES)) for _ in range(options.rounds)]
+        least, soonest = min(one for one, _ in took), min(one for _, one in took)
+        print(f"| run_all.sh | {least:.2f} | {soonest:.2f} |{' |' * len(PARTS)}")
+        print(f"\nrun_all.sh: {least / cpu:.2f} of the CPU seconds of ten processes, {soonest / clock:.2f} of the clock's")
         bare = min(run([sys.executable, "-c", "import pandas"], Path(folder))[0] for _ in range(options.rounds))
-        print(f"\n`import pandas` alone: {bare:.2f} CPU s")
+        print(f"`import pandas` alone: {bare:.2f} CPU s")
 
 
 def finish(folder: Path, slices: int) -> int:
@@ -168,13 +173,12 @@ def scores(context: Context) -> pd.DataFrame:
     return pd.DataFrame({"split": "out of fold", "model": names, "rows": 1, "score": 0.1, "low": 0.09, "high": 0.11})
 
 
-def again(folder: Path, stage: str, *python: str) -> tuple[float, float]:
-    """CPU and clock seconds of a stage; an AssertionError where it finds something to do."""
-    words = ["ich", "--all-stages", "--data-dir", str(folder), "--out-dir", str(folder)]
-    words += ["--kaggle"] if stage.startswith("00") else []
-    cpu, clock, said = run([sys.executable, *python, str(SRC / f"{stage}.py"), *words], folder)
+def again(folder: Path, script: str, *first: str, python: tuple[str, ...] = ()) -> tuple[float, float]:
+    """CPU and clock seconds of a script; an AssertionError where a stage finds something to do."""
+    words = [*first, "ich", "--all-stages", "--kaggle", "--data-dir", str(folder), "--out-dir", str(folder)]
+    cpu, clock, said = run([sys.executable, *python, str(SRC / f"{script}.py"), *words], folder)
     made = [line for line in said.splitlines() if line.strip().startswith(MAKES)]
-    assert not made, f"{stage} found something to do: {made[0]}"
+    assert not made, f"{script} found something to do: {made[0]}"
     return cpu, clock
 
 
@@ -196,7 +200,7 @@ def cpu_of_children() -> float:
 def spent(folder: Path, stage: str) -> list[float]:
     """Share of each of ``PARTS`` in the time of a stage under ``cProfile``."""
     file = folder / "profile"
-    again(folder, stage, "-m", "cProfile", "-o", str(file))
+    again(folder, stage, python=("-m", "cProfile", "-o", str(file)))
     profile: Any = pstats.Stats(str(file))
     return [sum(part_of(profile, name) for name in names) / profile.total_tt for names in PARTS.values()]
 
