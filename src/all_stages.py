@@ -85,11 +85,11 @@ def _forked(command: list[str]) -> int:
 
 def _become(command: list[str], parent: int, mask: set[int | signal.Signals]) -> NoReturn:
     """Run a script in this process as if Python had been started with it."""
-    signal.signal(signal.SIGINT, ANSWER)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a Ctrl-C since the fork is answered here
-    from radstack.core.lifetime import die_with_parent
+    from radstack.core.lifetime import die_with_parent  # with it Ctrl-C is a line, not a traceback
 
     die_with_parent(parent, signal.SIGTERM)  # so that whatever the stage started ends as well
+    signal.signal(signal.SIGINT, ANSWER)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a Ctrl-C since the fork is answered here
     import numpy as np
 
     np.random.seed()  # noqa: NPY002 - for libraries that draw from it: all forks would draw the same

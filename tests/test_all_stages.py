@@ -134,9 +134,11 @@ def test_ctrl_c_ends_stage_and_run_in_one_line(begin, tmp_path, forks, ignored):
     assert ended(run) == (130, "", f"{INTERRUPTED}\n") and not list((tmp_path / "src").glob("*.ran"))
 
 
-def test_ctrl_c_before_the_first_stage_is_a_line_too(begin, tmp_path):
-    (tmp_path / "src/sends.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
-    assert ended(begin({"00_first": TOUCHES}, common=("sends",))) == (130, "", f"{INTERRUPTED}\n")
+@pytest.mark.parametrize("when", ["send()", "os.register_at_fork(after_in_child=send)"], ids=["imports", "fork"])
+def test_ctrl_c_amid_imports_or_a_fork_is_a_line_too(begin, tmp_path, when):
+    (tmp_path / "src/sends.py").write_text(f"import os, signal; send = lambda: signal.raise_signal(signal.SIGINT); {when}")
+    status, out, err = ended(begin({"00_first": TOUCHES, "01_later": TOUCHES}, common=("sends",)))
+    assert (status, err) == (130, f"{INTERRUPTED}\n") and out.count("==") == when.startswith("os")
     assert not list((tmp_path / "src").glob("*.ran"))
 
 
