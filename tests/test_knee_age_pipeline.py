@@ -17,7 +17,8 @@ from competitions.knee_age import COMPETITION, balance, localizer
 from competitions.knee_age.experiments import EXPERIMENTS
 from competitions.knee_age.localizer import BONE_MASKS, LEVELS, MASKS, ZERO, cleaned, made_masks, own_masks, prepare
 from competitions.knee_age.views import Knee, within
-from competitions.knee_age.volume import BONES, CENTRAL
+from competitions.knee_age.volume import BONES, CENTRAL, n4
+from phantoms import draw_demo
 from phantoms.knee_age import draw
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table, write_table
@@ -41,7 +42,8 @@ from radstack.training.run import Learner
 ROUGH = 16
 """Of the rows and columns on which N4 finds the field: half the demo's, in half its time."""
 SIDE = 64
-"""Of the phantoms: on coarser ones the slices of Epi are no longer the thickest direction, and are not taken for coronal."""
+"""Of the phantoms, and of what networks see of them: on coarser ones the slices of Epi are no longer the thickest direction,
+and are not taken for coronal."""
 
 
 # -- from a volume to gray levels and masks ---------------------------------------------------------------------------
@@ -173,20 +175,36 @@ def test_ages_and_sources_are_spread_over_the_folds():
 
 
 @pytest.fixture(scope="module")
-def run_through(tmp_path_factory):
+def corrected():
+    """The bias field of a volume is found once, whoever asks for it again: the same volume has the same field."""
+    found = {}
+
+    def once(pixels, *how):
+        key = (pixels.tobytes(), how)
+        if key not in found:
+            found[key] = n4(pixels, *how)
+        return found[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("competitions.knee_age.volume.n4", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run_through(corrected, tmp_path_factory):
     """The demo's stages on a few volumes, each network trained for a moment."""
     place = tmp_path_factory.mktemp("knees")
     whole = load("knee_age", demo=True)
-    short = tuple(change(step, experiment__train__epochs=1, experiment__sampling__per_series=2)
+    short = tuple(change(step.experiment, view__size=(SIDE, SIDE), train__epochs=1, sampling__per_series=2)
                   for step in whole.localizer.steps)
-    ages = tuple(change(one, train__epochs=1, train__restarts=0) for one in whole.models.experiments
+    ages = tuple(change(one, view__side=SIDE, train__epochs=1, train__restarts=0) for one in whole.models.experiments
                  if one.name in ("masked_pretrained", "raw_scratch"))
-    rough = partial(prepare, shrink=ROUGH)
-    quick = change(whole, localizer=change(whole.localizer, steps=short, prepare=rough), models__experiments=ages,
+    quick = change(whole, localizer=localizer.chain(SIDE, short, ROUGH), cache__size=(SIDE, SIDE * (1 + len(MASKS))),
+                   phantoms__draw=partial(draw_demo, "knee_age", size=SIDE), models__experiments=ages, models__on_call=(),
                    folds=FoldRecipe(count=2),
                    models__sequences=tuple(change(one, epochs=2, bag=1) for one in whole.models.sequences))
     context = make_context(quick, Options(data_dir=str(place), out_dir=str(place), workers=1, device="cpu"))
-    run_stages(context, 16)
+    run_stages(context, 12)
     return context
 
 
