@@ -278,6 +278,7 @@ def _stamp(path: Path) -> dict[str, Any]:
     return {"sha256": sha256(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
+@functools.cache  # 4 ms, and a stage may write hundreds of manifests
 def packages() -> dict[str, str]:
     """Version of each of ``PACKAGES``, as manifests hold it."""
     return {name: metadata.version(name) for name in PACKAGES}

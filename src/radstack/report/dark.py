@@ -38,4 +38,5 @@ def outline(ax: "Axes", corners: Any, color: str, **how: Any) -> None:
 def save_png(figure: "Figure", path: Path, dpi: float = 110) -> None:
     """Write a PNG file."""
     with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=dpi, facecolor=BACK)
+        # A third of the time of the usual level, 6, for a file a tenth larger.
+        figure.savefig(part, format="png", dpi=dpi, facecolor=BACK, pil_kwargs={"compress_level": 3})
