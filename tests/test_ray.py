@@ -6,15 +6,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from multiprocessing.connection import Client, Listener
+from multiprocessing.connection import Listener
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import tiny
 import torch
 from events import watchdog
 from jobs import STEPS, double, fail, train
+from ray_jobs import hold, learn
 
 from competitions import load
 from radstack.core.errors import LeakError, UsageError, UserError
@@ -22,47 +22,9 @@ from radstack.core.recipe import change
 from radstack.running.cli import open_context, parser
 from radstack.running.length import predicting_length, training_length
 from radstack.running.tasks import Task, make_all, run_tasks
-from radstack.training.loop import Loop
 
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "RADSTACK_COMPETITIONS")
 PATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "src")))
-
-
-# -- what jobs on Ray do, besides those of jobs.py ----------------------------------------------------------------------
-
-
-def learn(folder, port):
-    """The real training code on a tiny set. Once a checkpoint is there it tells the test at ``port``, and waits for a word.
-
-    Returns the weights, and what was said of going on.
-    """
-    import ray
-    save, told, lines = Loop.save, [], []
-
-    def save_and_tell(loop, at):
-        save(loop, at)
-        if at.done and not told:
-            told.append(at.done)
-            with Client(("127.0.0.1", port)) as test:
-                test.send((folder, ray.get_runtime_context().get_node_id(), os.getpid()))
-                test.recv()
-
-    with mock.patch.object(Loop, "save", save_and_tell):
-        weights = tiny.train(tiny.make_run(Path(folder), checkpoint_seconds=0.0, lines=lines))
-    return weights, [line for line in lines if line.startswith("going on")]
-
-
-def hold(name, port):
-    """Tells the test at ``port`` who it is, who started it and what :data:`VARIABLES` say, and waits for a word."""
-    with Client(("127.0.0.1", port)) as test:
-        test.send((name, os.getpid(), os.getppid(), [os.environ.get(one) for one in VARIABLES]))
-        test.recv()
-
-
-def drive(address, port):
-    """A driver of two jobs that never end, for :func:`test_a_killed_driver_leaves_no_process`."""
-    run_tasks([Task(name, hold, (name, int(port))) for name in "ab"], report=print, ray=address, cpus_per_task=0.5)
 
 
 # -- without Ray --------------------------------------------------------------------------------------------------------
@@ -274,7 +236,7 @@ def test_training_goes_on_elsewhere_when_its_node_dies(on_ray, door, tmp_path):
 def test_a_killed_driver_leaves_no_process(on_ray, door, where):
     """Its jobs' processes end; of a Ray that it started itself all do."""
     address = on_ray.cluster.address if where == "cluster" else "local"
-    driver = subprocess.Popen([sys.executable, "-c", f"import test_ray; test_ray.drive({address!r}, {door.address[1]})"],
+    driver = subprocess.Popen([sys.executable, "-c", f"import ray_jobs; ray_jobs.drive({address!r}, {door.address[1]})"],
                               env={**os.environ, "PYTHONPATH": PATH})
     guests = [door.accept() for _ in range(2)]
     told = [guest.recv() for guest in guests]
