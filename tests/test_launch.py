@@ -1,9 +1,9 @@
 """torchrun as a child of the test; this file is also the script that the children run."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +23,8 @@ HERE = Path(__file__).resolve()
 def test_two_processes_join_and_end_with_equal_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     lines = []
-    launch.torchrun(HERE, ["train", str(tmp_path)], 2, lines.append)
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    launch.torchrun(HERE.stem, ["train", str(tmp_path)], 2, lines.append)  # as a module; below, as a file
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert (first["rank"], second["rank"], first["world"], second["world"]) == (0, 1, 2, 2)
     assert first["weights"] == second["weights"] != first["start"]
@@ -63,14 +64,15 @@ def test_no_process_outlives_its_launcher(tmp_path, number):
     """The sleeper holds the writing end of a pipe, which closes when it ends, however it ends."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     os.mkfifo(tmp_path / "alive")
-    code = ("from pathlib import Path; from radstack.training.distributed import torchrun; "
-            f"torchrun(Path({str(tmp_path / 'sleeper.py')!r}), [{str(tmp_path)!r}], 1, print)")
-    launcher = subprocess.Popen([sys.executable, "-c", code],
-                                env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")})
+    # Forked from here, so that it need not import torch.
+    launcher = multiprocessing.get_context("fork").Process(
+        target=launch.torchrun, args=(tmp_path / "sleeper.py", [str(tmp_path)], 1, print))
+    launcher.start()
     with watchdog(), (tmp_path / "alive").open() as sleeper:
         assert sleeper.readline() == "started\n"
-        launcher.send_signal(number)
-        assert launcher.wait() == -number
+        os.kill(launcher.pid, number)
+        launcher.join()
+        assert launcher.exitcode == -number
         assert sleeper.read() == ""
 
 
