@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from scripts import run_script
+from scripts import SRC, run_script, run_together
+from shortened.ich_short import DEMO
+
+from radstack.running.cli import open_context, parser
+from radstack.stages.train import train
 
 SHORT = Path(__file__).parent / "shortened"
 STAGES = ["01_make_folds", "02_localize", "03_cache", "04_train", "05_predict", "06_sequence", "07_stack", "08_submit",
@@ -139,9 +143,18 @@ def test_an_edited_table_stops_the_stage_that_reads_it(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_by_torchrun_train_one_network(drawn):
-    stage(drawn, "04_train", "--only", "resnet", "--set", "optim.lr=1e-4", "--name", "pair", "--folds", "0", "--gpus", "2",
-          "--device", "cpu", "--workers", "1")
+def test_two_processes_train_one_network(drawn, monkeypatch):
+    """What ``--gpus 2`` hands to torchrun, which ``test_launch.py`` holds."""
+    def joined(module, words, processes, report):
+        done = run_together(SRC / f"{module.replace('.', '/')}.py", *words, processes=processes)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    monkeypatch.setattr("radstack.training.distributed.torchrun", joined)
+    monkeypatch.setenv("RADSTACK_COMPETITIONS", str(SHORT))
+    words = parser("", "only", "name", "folds", "gpus", "device", "workers").parse_args([
+        "ich_short", "--demo", "--data-dir", str(drawn), "--out-dir", str(drawn), "--only", "resnet", "--set",
+        "optim.lr=1e-4", "--name", "pair", "--folds", "0", "--gpus", "2", "--device", "cpu", "--workers", "1"])
+    train(open_context(words, lambda name, demo: DEMO))
     assert (drawn / "weights/ich-demo/pair/fold0.safetensors.json").exists()
 
 
