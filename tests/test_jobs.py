@@ -1,6 +1,7 @@
 """Jobs in this process and in others of this machine; those on Ray are in ``test_ray.py``."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 from jobs import double, fail, train
@@ -55,7 +56,8 @@ def test_jobs_run_side_by_side_in_processes_of_this_machine(capfd):
     assert "j2: doubling 2" in capfd.readouterr().out
 
 
-def test_a_killed_process_is_an_error_that_says_so(tmp_path):
+def test_a_killed_process_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "light")
     dying = [Task("a", train, (str(tmp_path), 3)), Task("b", double, (1,))]
     with pytest.raises(UserError, match=r"a \(its process was killed, perhaps for memory"):
         run_tasks(dying, report=print, at_once=2)

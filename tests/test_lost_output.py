@@ -16,7 +16,7 @@ from events import watchdog
 from radstack.core.say import Steady, lost_to, to_stdout
 
 HERE = Path(__file__).parent
-PATHS = os.pathsep.join(map(str, (HERE, HERE.parent / "src")))
+PATHS = os.pathsep.join(map(str, (HERE / "light", HERE, HERE.parent / "src")))
 STAGE = """
 import sys
 from pathlib import Path

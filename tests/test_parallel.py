@@ -31,7 +31,8 @@ def test_a_killed_item_is_tried_once_more_and_the_others_go_on(tmp_path):
     assert sorted(done) == [(0, 1), (2, 2), (3, 3), (4, 4)]
 
 
-def test_only_the_job_of_a_killed_process_fails():
+def test_only_the_job_of_a_killed_process_fails(monkeypatch):
+    monkeypatch.syspath_prepend(HERE / "light")
     todo = [Task(f"j{number}", die, (number,)) for number in (0, 1, -1, 3, 4, 5)]
     lines = []
     failed = r"^1 of 6 jobs failed: j-1 \(its process was killed, perhaps for memory \(SIGKILL\)"

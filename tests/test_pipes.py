@@ -43,10 +43,11 @@ def test_an_error_is_said_although_the_pipe_is_closed(tmp_path):
 def test_lines_of_other_processes_end_the_script_as_well():
     """Both jobs talk from processes of their own; the script itself prints nothing."""
     code = ("from radstack.running.cli import run; from radstack.running.tasks import Task, run_tasks; "
-            "from test_jobs import double; "
+            "from jobs import double; "
             "jobs = [Task(name, double, (1,)) for name in 'ab']; "
             "run(lambda: run_tasks(jobs, report=print, at_once=2))")
-    assert into_closed_pipe("-c", code, PYTHONPATH=PATHS) == (NOBODY_READS, "")
+    light = os.pathsep.join((str(HERE / "light"), PATHS))
+    assert into_closed_pipe("-c", code, PYTHONPATH=light) == (NOBODY_READS, "")
 
 
 def test_another_broken_pipe_is_an_error_like_any_other():
