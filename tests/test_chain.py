@@ -161,14 +161,13 @@ def test_what_is_made_is_kept_and_a_lost_answer_is_made_from_the_kept_networks(d
     pd.testing.assert_frame_equal(boxes, again)
 
 
-def test_another_test_picture_is_prepared_alone(context):
-    run(context)
-    index = pd.read_parquet(context.paths.folds / "index.parquet")
-    index[index["id"] != "d39"].to_parquet(context.paths.folds / "index.parquet")
-    prepared = context.paths.cache / "prepared"
-    learned = [path for path in context.paths.weights.rglob("*") if path.is_file()]
+def test_another_test_picture_is_prepared_alone(done):
+    index = pd.read_parquet(done.paths.folds / "index.parquet")
+    index[index["id"] != "d39"].to_parquet(done.paths.folds / "index.parquet")
+    prepared = done.paths.cache / "prepared"
+    learned = [path for path in done.paths.weights.rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in [*prepared.glob("shard*.parquet"), *learned]}
-    assert "d39" not in set(run(context)["id"])
+    assert "d39" not in set(run(done)["id"])
     rows = pd.read_parquet(prepared / "rows.parquet")
     shards = rows.loc[rows["split"] == "train", "shard"].unique()
     kept = {shard_path(prepared, one).with_suffix(".parquet") for one in shards} | set(learned)
