@@ -1,6 +1,8 @@
 """What holds for all tests: one thread a process, and the long files first, so that no process is left alone with one."""
 
+import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,6 +10,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before ray is imported: on a busy machine a node takes longer to start than the 30 s after which Ray gives up.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "600")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without the collector of garbage: it walks for two seconds through what imports make, which stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
