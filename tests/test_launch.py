@@ -1,9 +1,9 @@
 """torchrun as a child of the test; this file is also the script that the children run."""
 
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -64,15 +64,14 @@ def test_no_process_outlives_its_launcher(tmp_path, number):
     """The sleeper holds the writing end of a pipe, which closes when it ends, however it ends."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     os.mkfifo(tmp_path / "alive")
-    # Forked from here, so that it need not import torch.
-    launcher = multiprocessing.get_context("fork").Process(
-        target=launch.torchrun, args=(tmp_path / "sleeper.py", [str(tmp_path)], 1, print))
-    launcher.start()
+    code = ("from pathlib import Path; from radstack.training.distributed import torchrun; "
+            f"torchrun(Path({str(tmp_path / 'sleeper.py')!r}), [{str(tmp_path)!r}], 1, print)")
+    launcher = subprocess.Popen([sys.executable, "-c", code],
+                                env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")})
     with watchdog(), (tmp_path / "alive").open() as sleeper:
         assert sleeper.readline() == "started\n"
-        os.kill(launcher.pid, number)
-        launcher.join()
-        assert launcher.exitcode == -number
+        launcher.send_signal(number)
+        assert launcher.wait() == -number
         assert sleeper.read() == ""
 
 
