@@ -100,10 +100,11 @@ def test_stages_that_were_run_find_nothing_to_do_and_say_what_that_took(monkeypa
     monkeypatch.setattr(nothing_to_do, "spent", spent_once)
     monkeypatch.setattr(sys, "argv", ["nothing_to_do.py", "--slices", "600", "--rounds", "1"])
     nothing_to_do.main()
-    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 0")]
+    said = capsys.readouterr().out.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in said if line.startswith("| 0")]
     assert [row[0] for row in rows] == sorted(path.stem for path in FOLDER.parent.glob("src/[0-9]*.py"))
     assert all(float(row[1]) > 0 for row in rows)
-    forked = next(line for line in done.stdout.splitlines() if line.startswith("| run_all.sh"))
+    forked = next(line for line in said if line.startswith("| run_all.sh"))
     assert 0 < float(forked.split(" | ")[1]) < sum(float(row[1]) for row in rows)
 
 
