@@ -556,6 +556,19 @@ def test_an_answer_in_no_time_is_whole_and_says_what_was_left_out(solution, inbo
     assert "deadline" not in capsys.readouterr().out
 
 
+def test_parts_that_were_cut_for_time_or_seen_by_other_views_are_answered_anew(solution, inbox, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deadline, "PROBE", 4)
+    wishes = {"work": tmp_path / "work", "part": 10}
+    answer(solution, inbox, tmp_path / "cut.csv", hours=1e-6, **wishes)
+    whole, _ = answer(solution, inbox, tmp_path / "whole.csv", **wishes)
+    assert "deadline" in capsys.readouterr().out
+    alone, _ = answer(solution, inbox, tmp_path / "alone.csv", work=tmp_path / "other", part=10)
+    pd.testing.assert_frame_equal(whole, alone)
+    fewer = change(solution, competition__models__experiments__resnet__tta=("plain",))
+    seen, _ = answer(fewer, inbox, tmp_path / "seen.csv", **wishes)
+    assert np.abs(seen - whole).to_numpy().max() > 1e-6
+
+
 def test_the_script_names_its_options_and_mistakes(tmp_path):
     said = run_script("apply", "--help").stdout
     assert all(flag in said for flag in ("--labels", "--pseudonyms", "--hours", "--sample-submission", "--columns"))

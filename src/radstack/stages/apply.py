@@ -177,7 +177,9 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
 
     _write_index(there, index, rows, raw)
     if index.exists():
-        there.make(Artifact("apply", 1, files, needed(there), (Part(index, "test"),),
+        # How it is answered, too: a plan that was cut for time, or other views, give other answers by the same weights.
+        how = {"models": [there.competition.recipe(name) for name in needed(there)], "hours": deadline.hours if deadline else 0}
+        there.make(Artifact("apply", 1, files, how, (Part(index, "test"),),
                             {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
     if not there.options.dry_run:
         shutil.rmtree(one.paths.cache, ignore_errors=True)
