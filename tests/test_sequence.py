@@ -322,6 +322,15 @@ def test_spacing_is_measured_between_the_slices_read():
     np.testing.assert_allclose(feed.batch(picks.reversed()).spacing[0], np.log1p([2.5, 5, 5, 5]), rtol=1e-6)
 
 
+def test_a_slice_without_a_place_has_no_spacing_and_leaves_the_others_theirs():
+    arrays = made()
+    arrays.z[arrays.start[0] : arrays.start[0] + 4] = [0, 5, 10, np.nan]
+    arrays.z[arrays.start[1] : arrays.start[1] + 3] = np.nan
+    feed = make_feed(BASE, arrays, 0, CPU)
+    picks = whole(arrays.start[:2], arrays.start[:2] + [4, 3])
+    np.testing.assert_allclose(feed.batch(picks).spacing, [[np.log1p(5), np.log1p(5), 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+
+
 # --- spaces and arrays ------------------------------------------------------------------------------------------------
 
 def test_procrustes_recovers_a_rotation_and_a_shift():

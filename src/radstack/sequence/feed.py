@@ -167,7 +167,7 @@ class Feed:
     spaces: list[Space]  # A block of features each
     probs: np.ndarray  # float32 [rows, members, targets]
     labels: np.ndarray  # float32 [rows, targets]
-    z: np.ndarray  # float32 [rows]
+    z: np.ndarray  # float32 [rows], NaN where a slice has no place
     device: torch.device
 
     @property
@@ -188,11 +188,11 @@ class Feed:
         return Batch(rows, [padded(space.take(real)) for space in self.spaces], probs, spacing, labels, where)
 
     def _spacing(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """float32 [real slices]; the spacing of a one-slice series is 0."""
+        """float32 [real slices]; 0 in a series of one slice, and beside a slice whose place is not known."""
         gap = np.abs(np.diff(self.z[rows], axis=1, append=0.0))
         last = np.arange(len(rows)), mask.sum(axis=1) - 1
         gap[last] = np.where(last[1] > 0, gap[last[0], last[1] - 1], 0.0)
-        return np.log1p(gap[mask]).astype(np.float32)
+        return np.log1p(np.nan_to_num(gap[mask])).astype(np.float32)
 
 
 def make_feed(recipe: Sequence, arrays: Arrays, fold: int, device: torch.device) -> Feed:

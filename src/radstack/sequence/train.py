@@ -96,7 +96,7 @@ def ending(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[flo
             losses[epoch] += trainer.held_loss() * held.sum()
     if not losses.any():  # a single patient has nobody to be held out for
         return recipe.epochs
-    best = int(losses.argmin()) + 1
+    best = int(np.nan_to_num(losses, nan=np.inf).argmin()) + 1
     report(f"{recipe.name} ends after {best} of {recipe.epochs} epochs, by patients held out in training")
     return best
 
