@@ -113,6 +113,10 @@ class Metric:
         """Mean loss of each of :meth:`scored` over the rows that have its label, float64."""
         return metrics.mean_by_group(self.kind.losses(truth, predicted, self), self.held(truth))
 
+    def number_losses(self, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Loss of each row for one target that is a number, float64 [rows]; both are [rows]."""
+        return self.kind.losses(truth[:, None], predicted[:, None], self)[:, 0]
+
     def held(self, truth: np.ndarray) -> np.ndarray:
         """Which of :meth:`scored` have a label in each row of ``truth`` [rows, targets], bool."""
         if not self.groups:

@@ -101,9 +101,7 @@ class CorrectBias(Method):
             def predict(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
                 return new + np.interp(new, *median_errors(x, y, self.width))
 
-            def losses(predicted: np.ndarray, truth: np.ndarray = truth) -> np.ndarray:
-                return np.abs(truth - predicted)
-
+            losses = partial(rows.task.metric.number_losses, truth)
             paid = pays(self.margin, predict, answers, truth, rows.group, losses, answers, rows.fold)
             line = median_errors(answers, truth, self.width)
             lines[place] = line if paid["kept"] else (line[0], np.zeros(POINTS))

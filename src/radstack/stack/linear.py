@@ -105,8 +105,8 @@ class Linear(Method):
             *weights, constant = solve(x, y)
             return new @ weights + constant
 
-        paid = pays(self.margin, predict, x, y, part.group, lambda predicted: np.abs(y - predicted), x.mean(axis=1),
-                    part.fold)
+        losses = partial(part.task.metric.number_losses, y)
+        paid = pays(self.margin, predict, x, y, part.group, losses, x.mean(axis=1), part.fold)
         notes = {**paid, "weights": np.round(line[:-1], 6).tolist(), "intercept": round(float(line[-1]), 6)}
         equal = np.append(np.full(x.shape[1], 1 / x.shape[1]), 0.0)
         return line if paid["kept"] else equal, notes
