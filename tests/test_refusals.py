@@ -52,6 +52,7 @@ def test_an_option_that_cannot_be_meant(capsys, option, value, allowed):
 
 @pytest.mark.parametrize("edit, allowed", [
     ("folds.count=0", "2 or more"), ("folds.count=-3", "2 or more"), ("folds.count=1", "2 or more"),
+    ("folds.count=128", "127 or fewer"),
     ("folds.count=many", "takes a int such as 3"), ("cache.size=[0,0]", "height and width in pixels, such as [256,256]"),
     ("cache.size=[64]", "height and width"), ("cache.size=[64,-64]", "height and width"), ("cache.size=[64.5,64]", "height"),
     ("cache.size=64", "takes a tuple"), ("cache.per_shard=0", "such as 2048"), ("cache.dtype=float64", "int16, uint8"),

@@ -23,6 +23,9 @@ from radstack.recipes.stacker import Stacker
 from radstack.recipes.submission import LONG, Layout
 from radstack.scoring.task import Metric
 
+MOST_FOLDS = 127
+"""Tables hold a fold's number in a byte."""
+
 
 class Index(Protocol):
     """Reads what the organizer ships: headers of the raw files and his label tables."""
@@ -132,6 +135,8 @@ class FoldRecipe:
         """Refuse what cannot be dealt."""
         if self.count < 2:
             raise UserError(f"folds.count is {self.count}; take 2 or more, such as --set folds.count=5")
+        if self.count > MOST_FOLDS:
+            raise UserError(f"folds.count is {self.count}; take {MOST_FOLDS} or fewer")
 
 
 @dataclass(frozen=True)
