@@ -556,7 +556,7 @@ def test_an_answer_in_no_time_is_whole_and_says_what_was_left_out(solution, inbo
     assert "deadline" not in capsys.readouterr().out
 
 
-def test_parts_that_were_cut_for_time_or_seen_by_other_views_are_answered_anew(solution, inbox, tmp_path, capsys, monkeypatch):
+def test_parts_that_were_cut_for_time_or_seen_otherwise_are_answered_anew(solution, inbox, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(deadline, "PROBE", 4)
     wishes = {"work": tmp_path / "work", "part": 10}
     answer(solution, inbox, tmp_path / "cut.csv", hours=1e-6, **wishes)

@@ -178,7 +178,8 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
     _write_index(there, index, rows, raw)
     if index.exists():
         # How it is answered, too: a plan that was cut for time, or other views, give other answers by the same weights.
-        how = {"models": [there.competition.recipe(name) for name in needed(there)], "hours": deadline.hours if deadline else 0}
+        models = [there.competition.recipe(name) for name in needed(there)]
+        how = {"models": models, "hours": deadline.hours if deadline else 0}
         there.make(Artifact("apply", 1, files, how, (Part(index, "test"),),
                             {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
     if not there.options.dry_run:
