@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from radstack.core.recipe import change
 from radstack.recipes.losses import Regression
 from radstack.training import inference, loader
 from radstack.training.run import Learner, Run, taught
@@ -41,9 +42,10 @@ def aligned(run: Run, learner: Learner) -> tuple[list[dict[str, torch.Tensor]], 
 def answers(run: Run, net: Any) -> tuple[np.ndarray, np.ndarray]:
     """What ``net`` predicts of the run's training rows, and their labels, float64 [rows, targets] each."""
     wanted = loader.training_rows(run.rows, taught(run), run.fold, run.experiment.sampling.keep)
+    # Plain views: recipes that differ in ``tta`` alone share their weights, and so their line.
     # As many pictures at once as training held: its optimizer and gradients are still in memory.
-    recipe = run.experiment.train
-    said = inference.predict(run.experiment, net, run.targets, run.rows, wanted, run.cache,
+    plain, recipe = change(run.experiment, tta=("plain",)), run.experiment.train
+    said = inference.predict(plain, net, run.targets, run.rows, wanted, run.cache,
                              np.empty((0, net.width), np.float16), workers=run.workers, report=run.report,
                              batch_size=recipe.batch_size // recipe.accumulate)
     return said[wanted].astype(np.float64), run.rows[list(run.targets)].to_numpy(np.float64)[wanted]
