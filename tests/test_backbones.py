@@ -1,10 +1,12 @@
 """Networks of four sources as one module: shapes, channels, gradients, and agreement with the source's own forward."""
 
+import copy
+
 import pytest
 import torch
 
 from radstack.core.errors import UserError
-from radstack.nets import Net, build
+from radstack.nets import Net, backbones, build
 from radstack.nets.optim import optimizer
 from radstack.nets.sources import SOURCES, pretrainedmodels_body, torchvision_body
 from radstack.recipes.experiment import Backbone, Optim
@@ -166,6 +168,17 @@ def test_frozen_modules_keep_their_weights_and_statistics_and_the_others_learn()
     assert {"head.weight", "body.conv_head.weight", "body.bn2.running_mean"} <= set(before) - still
     net.eval().train()
     assert not net.body.bn1.training and net.body.bn2.training
+
+
+def test_frozen_modules_see_few_pictures_at_once_and_answer_as_of_all(monkeypatch):
+    seen = []
+    net = build(Backbone("timm/test_efficientnet.r160_in1k", pretrained=False, frozen=("conv_stem", "bn1", "blocks.0")), 2)
+    net.body.get_submodule("blocks.0")[0].register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    net, images = net.to(memory_format=torch.channels_last).eval(), torch.randn(5, 3, 64, 64)
+    whole = copy.deepcopy(net)(images)
+    monkeypatch.setattr(backbones, "PIECE", 2 * net.body.bn1(net.body.conv_stem(images))[0].numel())
+    torch.testing.assert_close(copy.deepcopy(net)(images), whole)
+    assert seen == [5, 2, 2, 1]
 
 
 def test_an_unknown_module_to_freeze_names_the_nearest():

@@ -1,5 +1,7 @@
 """A backbone from any source as one kind of module: pictures -> features, pooled or a map -> outputs."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -17,6 +19,9 @@ from radstack.recipes.experiment import Backbone, Head
 
 PLAIN = Head()
 """No columns and no hidden layers."""
+PIECE = 1 << 20
+"""Numbers that a frozen module is given at once on a processor, whose caches more would leave; a step then takes a tenth
+less time and less memory (lite0 at 300 x 225 in batches of 16)."""
 
 
 class SharedLinear(nn.Linear):
@@ -61,6 +66,7 @@ class Net(nn.Module):
         for name in names:
             check_name(list(modules), name, "module for backbone.frozen,")
             modules[name].requires_grad_(False)
+            modules[name].forward = partial(_in_pieces, modules[name].forward)
         self.frozen = names
 
     def train(self, mode: bool = True) -> Self:
@@ -96,6 +102,14 @@ class Net(nn.Module):
     def forward(self, images: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Outputs [batch, outputs], float32, of standardized pictures [batch, channels, height, width]."""
         return self.decide(self.dropout(self.embed(images)), columns)
+
+
+def _in_pieces(forward: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
+    """What a module that is not trained makes of ``maps`` [batch, ...]; on a processor of a few pictures at a time."""
+    at_once = max(1, PIECE // maps[0].numel())
+    if maps.device.type != "cpu" or len(maps) <= at_once:
+        return forward(maps)
+    return torch.cat([forward(piece) for piece in maps.split(at_once)])
 
 
 class Dense(Net):
