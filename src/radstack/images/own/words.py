@@ -7,6 +7,8 @@ YES = ("1", "true", "yes", "y", "positive", "pos", "present", "abnormal", "t")
 """Words of a label that says no or yes, each at the place of its opposite."""
 EMPTY = ("", "nan", "na", "n/a", "none", "null", "?", "-")
 """What stands in an empty cell."""
+WHOLE = 2**53
+"""From here on neighboring whole numbers are no longer told apart."""
 
 
 def is_empty(cell: str) -> bool:
@@ -16,6 +18,8 @@ def is_empty(cell: str) -> bool:
 
 def number(cell: str) -> float:
     """The number in a cell, with a decimal point or comma; NaN for none or for words."""
+    if "_" in cell:  # Python reads 1_2 as 12; here it is a word
+        return math.nan
     try:
         found = float(cell.strip().replace(",", "."))
     except ValueError:
@@ -24,10 +28,12 @@ def number(cell: str) -> float:
 
 
 def word(cell: str) -> str:
-    """A cell as a word: ``1.0`` and ``1`` are one."""
+    """A cell as a word: ``1.0`` and ``1`` are one, and numbers keep all digits, as codes and dates of classes need them."""
     text = cell.strip()
     value = number(text)
-    return text if math.isnan(value) else f"{value:g}"
+    if math.isnan(value) or abs(value) >= WHOLE:
+        return text
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def code(cell: str, words: tuple[str, ...]) -> int:
