@@ -40,8 +40,17 @@ def _small(folder: Path, path: str, window: tuple[float, float]) -> np.ndarray:
         return np.zeros((SIDE, SIDE), np.uint8)
 
 
+def linked(*columns: pd.Series) -> np.ndarray:
+    """Number of the set of each row, int [rows]: rows that share a value of any column, directly or through others, are in
+    one.
+    """
+    rows = pd.Series(np.arange(len(columns[0])))
+    firsts = [rows.groupby(column.to_numpy()).transform("first") for column in columns]
+    return joined(len(rows), np.concatenate([np.stack([rows, first], axis=1) for first in firsts]))
+
+
 def joined(count: int, pairs: np.ndarray) -> np.ndarray:
-    """The least number that each of ``count`` things is connected to by ``pairs``, int [count]."""
+    """Number of the set of each of ``count`` things, int [count]; things that ``pairs`` connect are in one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.commands.own.clusters import clusters
+from radstack.commands.own.clusters import clusters, linked
 from radstack.commands.own.matching import Match, by_key, choose, matches
 from radstack.core.errors import UserError
 from radstack.images.dicom import Unreadable
@@ -186,9 +186,10 @@ def grouped(wish: Wish, rows: pd.DataFrame, files: pd.DataFrame, id_column: str)
         group, how = patients, "the PatientID of the DICOM files"
     else:
         number = clusters(wish.pictures, rows[FILE].tolist(), wish.workers, wish.window or SOFT)
-        first = rows[id_column].groupby(number).transform("first")
-        group = first.groupby(rows[id_column]).transform("first")
+        group = rows[id_column].groupby(number).transform("first")
         how = "near duplicates alone: no column says whose a picture is. Folds by patient need --group"
+    # An id is answered once, so its pictures are of one group, and groups that share an id are one.
+    group = group.groupby(linked(group, rows[id_column])).transform("first")
     return rows.assign(**{GROUP: group}), f"{group.nunique():,} by {how}"
 
 
