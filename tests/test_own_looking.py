@@ -1,13 +1,19 @@
 """What is read out of a folder and a table of one's own: groups, the order of test pictures, ids of the long form."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import make_dicom
 
+from radstack.commands.new_competition import plan_of, write
 from radstack.commands.own import looking
 from radstack.commands.own.clusters import linked
 from radstack.commands.own.looking import Wish, grouped
-from radstack.images.own.source import FILE
+from radstack.images.own.names import natural
+from radstack.images.own.source import FILE, LABELS_KIND, Source
 
 
 def groups_by(place, ids: list[str], patients: list[str], group: str = "", **columns: list[str]) -> list[str]:
@@ -36,3 +42,70 @@ def test_rows_are_linked_by_any_column_and_by_none():
     number = linked(pd.Series(list("abcd"), index=[7, 7, 8, 9]), pd.Series(list("xyxz")))
     assert number[0] == number[2] and len(set(number.tolist())) == 3
     assert len(linked(pd.Series(dtype="str"))) == 0
+
+
+def put(path: Path, place: float | None = None) -> None:
+    """A noisy picture; a slice at ``place`` of the patient ``t`` where there is one."""
+    pixels = np.random.default_rng(len(path.name)).integers(0, 255, (32, 32), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if place is None:
+        assert cv2.imwrite(str(path), pixels)
+    else:
+        make_dicom(path, pixels.astype(np.uint16), Modality="MR", PatientID="t", ImagePositionPatient=[0, 0, place],
+                   ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+
+
+def ordered_tests(place: Path, known: dict[str, str] | None = None) -> tuple[list[str], pd.DataFrame]:
+    """The cells of ``--order slice`` of the test pictures below ``place``, and their rows of the index in order.
+
+    ``known`` are the cells of test pictures that the table of labels has.
+    """
+    table = pd.DataFrame({"id": [f"k{number:02d}" for number in range(24)], "finding": ["no", "yes"] * 12,
+                          "patient": [f"p{number // 2:02d}" for number in range(24)], "slice": ["1", "2"] * 12})
+    for name in table["id"]:
+        put(place / f"pictures/{name}.png")
+    more = pd.DataFrame({"id": list(known or {}), "finding": "", "patient": "t", "slice": list((known or {}).values())})
+    pd.concat([table, more] if known else [table]).to_csv(place / "labels.csv", index=False)
+    wish = Wish("dots", place / "pictures", place / "labels.csv", place / "mine", place, test=place / "test", order="slice")
+    plan = plan_of(wish, ())
+    write(wish, plan)
+    index, _ = plan.source.index(wish.input, 1, place / "parts")
+    return plan.test["slice"].tolist(), index[index["split"] == "test"]
+
+
+def test_test_slices_that_no_table_orders_are_ordered_by_their_headers(tmp_path):
+    for number, place in zip((1, 2, 3, 10, 11), (40.0, 0.0, 30.0, 10.0, 20.0)):
+        put(tmp_path / f"test/slice_{number}.dcm", place)
+    cells, index = ordered_tests(tmp_path)
+    assert cells == [""] * 5 and index["series"].nunique() == 1
+    assert index["id"].tolist() == [f"slice_{number}" for number in (2, 10, 11, 3, 1)]
+    assert index["position"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_test_pictures_without_a_place_are_ordered_as_people_count(tmp_path):
+    for number in (1, 2, 10, 11):
+        put(tmp_path / f"test/t/slice_{number}.png")
+    _, index = ordered_tests(tmp_path)
+    assert index["id"].tolist() == [f"slice_{number}" for number in (1, 2, 10, 11)]
+    assert index["position"].tolist() == [0, 1, 2, 3]
+
+
+def test_the_order_of_a_table_goes_before_that_of_headers(tmp_path):
+    for number, place in zip((1, 2, 3), (0.0, 10.0, 20.0)):
+        put(tmp_path / f"test/s{number}.dcm", place)
+    cells, index = ordered_tests(tmp_path, {"s1": "8", "s2": "7", "s3": "9"})
+    assert sorted(cells) == ["7", "8", "9"] and index["id"].tolist() == ["s2", "s1", "s3"]
+
+
+def test_several_pictures_of_an_id_are_numbered_as_people_count(tmp_path):
+    for number in (10, 9, 2):
+        put(tmp_path / f"a/view_{number}.png")
+    source = Source(LABELS_KIND, {"finding": ("no", "yes")}, several=True, match="folder")
+    index, _ = source.index_new(tmp_path, 1, tmp_path / "parts", pd.DataFrame())
+    assert index["path"].tolist() == [f"a/view_{number}.png" for number in (2, 9, 10)]
+    assert index["id"].tolist() == ["a_000", "a_001", "a_002"]
+
+
+def test_paths_in_their_natural_order():
+    paths = ["a/9.png", "a/10.png", "a/010b.png", "a/x.png", "b/1.2.840.99.png", "b/1.2.840.100.png", f"b/{'9' * 70}.png"]
+    assert sorted(set(paths), key=natural) == paths

@@ -222,6 +222,5 @@ def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFram
             made = made.merge(table.drop_duplicates(source.id)[[source.id, *held]], on=source.id, how="left").fillna("")
     owner = made[wish.group] if wish.group in made else made[FILE].str.rpartition("/")[0] if wish.order else made[source.id]
     made[GROUP] = made[GROUP].where(made[GROUP] != "", owner)
-    if wish.order and wish.order not in made:
-        made[wish.order] = made[FILE].groupby(made[GROUP]).rank().map("{:g}".format)
+    # A picture without a cell of --order has its place by its header or name: see Source.index.
     return made.reindex(columns=[source.id, FILE, GROUP, *filter(None, [wish.order]), *wish.columns]).fillna("")

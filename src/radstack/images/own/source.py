@@ -11,7 +11,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
 from radstack.core.say import Report
-from radstack.images.own.names import key_of
+from radstack.images.own.names import key_of, natural
 from radstack.images.own.pictures import central, scan
 from radstack.images.own.words import code, number
 from radstack.images.quarantine import QUARANTINE_COLUMNS, judge, nothing_usable, set_aside, tell_reasons
@@ -154,14 +154,20 @@ class Source:
         rows = rows.explode("plane", ignore_index=True).astype({"plane": int})
         rows[GROUP_SIZE] = rows.groupby("group")["id"].transform("nunique")
         if self.order:  # where it says nothing, as of pictures elsewhere: the place along the series, then the name
-            rank = rows.sort_values(["place", "path"]).groupby(["split", "group"]).cumcount()
+            rank = rows.sort_values(["place", "path"], key=_counting).groupby(["split", "group"]).cumcount()
             rows["position"] = rows["position"].fillna(rank)
             return rows.assign(series=rows["group"]).sort_values(["split", "series", "position"], ignore_index=True)
-        rows = rows.assign(series=rows["id"]).sort_values(["split", "series", "place", "path", "plane"], ignore_index=True)
+        rows = rows.assign(series=rows["id"])
+        rows = rows.sort_values(["split", "series", "place", "path", "plane"], ignore_index=True, key=_counting)
         rows["position"] = rows.groupby(["split", "series"]).cumcount()
         if self.several or (rows["plane"] >= 0).any():
             rows["id"] = rows["series"] + "_" + rows["position"].map("{:03d}".format)
         return rows
+
+
+def _counting(column: pd.Series) -> pd.Series:
+    """What a column sorts by: paths with their digits as numbers, others as they are."""
+    return column.map(natural) if column.name == "path" else column
 
 
 def _input_names(column: str, words: tuple[Any, ...]) -> list[str]:
