@@ -11,7 +11,9 @@ from dicom_files import make_dicom
 from radstack.commands.new_competition import plan_of, write
 from radstack.commands.own import looking
 from radstack.commands.own.clusters import linked
-from radstack.commands.own.looking import Wish, grouped
+from radstack.commands.own.form import asked_form
+from radstack.commands.own.looking import Wish, asked_ids, grouped
+from radstack.commands.pseudonyms import Pseudonyms, _renamed
 from radstack.images.own.names import natural
 from radstack.images.own.source import FILE, LABELS_KIND, Source
 
@@ -109,3 +111,15 @@ def test_several_pictures_of_an_id_are_numbered_as_people_count(tmp_path):
 def test_paths_in_their_natural_order():
     paths = ["a/9.png", "a/10.png", "a/010b.png", "a/x.png", "b/1.2.840.99.png", "b/1.2.840.100.png", f"b/{'9' * 70}.png"]
     assert sorted(set(paths), key=natural) == paths
+
+
+@pytest.mark.parametrize("targets", [("viral_pneumonia", "pneumonia"), ("pneumonia", "viral_pneumonia")])
+def test_ids_of_the_long_form_lose_the_longest_target_that_ends_them(tmp_path, targets):
+    names = [f"{one}_{target}" for one in "ab" for target in targets]
+    sample, source = pd.DataFrame({"id": names, "label": "0"}), Source(LABELS_KIND, dict.fromkeys(targets, ("0", "1")))
+    assert asked_ids(sample, "id", list(targets)) == {"a", "b"}
+    assert asked_ids(sample.assign(id=["c", *names[1:]]), "id", list(targets)) == {"c", *names[1:]}
+    form = asked_form(source, {}, sample)
+    assert form.ids.tolist() == ["a", "b"] and form.layout.form == "long"
+    keys = Pseudonyms(tmp_path / "key.csv")
+    assert {_renamed(keys, "id", name, targets).split("_")[0] for name in names} == {keys.of("id", one) for one in "ab"}

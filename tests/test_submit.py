@@ -8,7 +8,8 @@ import pytest
 
 from radstack.core.errors import UserError
 from radstack.recipes.submission import Layout
-from radstack.submission.forms import validate, write, write_constant, write_predictions
+from radstack.stages.apply import _pictures
+from radstack.submission.forms import ending_of, target_codes, validate, write, write_constant, write_predictions
 
 TARGETS = ("epidural", "subdural", "any")
 
@@ -233,3 +234,24 @@ def test_names_of_several_columns_are_joined_and_taken_apart(tmp_path):
     sample.write_text("subject,age\nB,1\n")
     with pytest.raises(UserError, match="no column subject,visit"):
         validate(out, sample, layout)
+
+
+@pytest.mark.parametrize("targets", [("viral_pneumonia", "pneumonia"), ("pneumonia", "viral_pneumonia")])
+def test_a_target_that_ends_as_another_keeps_its_rows(tmp_path, targets):
+    sample = tmp_path / "sample.csv"
+    names = [f"{one}_{target}" for one in ("a", "b_x") for target in ("pneumonia", "viral_pneumonia")]
+    pd.DataFrame({"ID": names, "Label": 0.5}).to_csv(sample, index=False)
+    assert [ending_of(name, targets) for name in names] == ["_pneumonia", "_viral_pneumonia"] * 2
+    codes = target_codes(pd.Series(names), targets)
+    assert [targets[code] for code in codes] == ["pneumonia", "viral_pneumonia"] * 2
+    assert _pictures(sample, targets, Layout("ID", ("Label",))).tolist() == ["a", "a", "b_x", "b_x"]
+    told = pd.DataFrame({"id": ["a"], "pneumonia": [0.1], "viral_pneumonia": [0.9]})
+    filled = write_predictions(tmp_path / "out.csv", told, sample, targets, prior={"pneumonia": 0.2, "viral_pneumonia": 0.7})
+    assert pd.read_csv(tmp_path / "out.csv")["Label"].tolist() == [0.1, 0.9, 0.2, 0.7]
+    assert filled["value"].tolist() == [0.2, 0.7]
+    write_constant(tmp_path / "constant.csv", sample, {target: len(target) / 100 for target in targets})
+    assert pd.read_csv(tmp_path / "constant.csv")["Label"].tolist() == [0.09, 0.15] * 2
+
+
+def test_a_name_that_ends_in_no_target_has_no_ending():
+    assert ending_of("a_b", ("c",)) == ending_of("pneumonia", ("pneumonia",)) == ""

@@ -14,6 +14,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table, replacing, write_table
 from radstack.recipes.submission import Layout
+from radstack.submission.forms import ending_of
 
 COLUMNS = ("kind", "original", "pseudonym")
 
@@ -78,5 +79,5 @@ def shown_as(names: Pseudonyms, layout: Layout, column: str, value: str) -> str:
 
 
 def _renamed(names: Pseudonyms, kind: str, name: str, endings: tuple[str, ...]) -> str:
-    ending = next((f"_{one}" for one in endings if name.endswith(f"_{one}")), "")
+    ending = ending_of(name, endings)
     return names.of(kind, name.removesuffix(ending)) + ending

@@ -5,7 +5,7 @@ target; ``classes`` likewise, the targets being probabilities of classes.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -183,11 +183,19 @@ def write_constant(path: Path, sample_path: Path, constant: Mapping[str, float],
     write(path, ids, values[target_codes(ids, tuple(constant))] if long else np.tile(values, (len(ids), 1)), layout)
 
 
+def ending_of(name: str, targets: Iterable[str]) -> str:
+    """The ``_<target>`` at the end of a long-form name, "" for none.
+
+    Of several the longest: ``a_viral_pneumonia`` is of the target ``viral_pneumonia``, though ``pneumonia`` ends it, too.
+    """
+    return max((f"_{target}" for target in targets if name.endswith(f"_{target}")), key=len, default="")
+
+
 def target_codes(ids: pd.Series, targets: tuple[str, ...]) -> np.ndarray:
-    """Target number of each long-form name, int [rows]; UserError where one ends in no ``_<target>``."""
+    """Target number of each long-form name, int [rows], see :func:`ending_of`; UserError where one ends in none."""
     codes = np.full(len(ids), -1)
-    for place, target in enumerate(targets):
-        codes[ids.str.endswith(f"_{target}").to_numpy(bool)] = place
+    for place in sorted(range(len(targets)), key=lambda one: len(targets[one])):  # the longest last, so that it stays
+        codes[ids.str.endswith(f"_{targets[place]}").to_numpy(bool)] = place
     if (codes < 0).any():
         raise UserError(f"the sample file names {ids.iloc[int((codes < 0).argmax())]}, which ends in none of "
                         f"{', '.join(targets)}")

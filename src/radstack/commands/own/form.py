@@ -10,6 +10,7 @@ from radstack.images.own.source import CLASSES_KIND, NUMBER_KIND, ORDINAL_KIND, 
 from radstack.images.own.words import word
 from radstack.recipes.submission import Layout
 from radstack.scoring.metrics import ClassGroup
+from radstack.submission.forms import ending_of
 
 ROOM = 0.1
 """Share of the labels' range by which an answer may lie beyond it."""
@@ -81,7 +82,7 @@ def _long(source: Source, ids: pd.Series) -> list[str]:
     """The ids without ``_<target>`` at their ends, each once; none unless every one ends so."""
     if groups_of(source):
         return []
-    ends = [next((f"_{name}" for name in source.targets if str(one).endswith(f"_{name}")), "") for one in ids]
+    ends = [ending_of(str(one), source.targets) for one in ids]
     return list(dict.fromkeys(str(one).removesuffix(end) for one, end in zip(ids, ends))) if all(ends) and len(ends) else []
 
 

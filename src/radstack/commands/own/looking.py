@@ -16,6 +16,7 @@ from radstack.images.own.names import MANY, key_of
 from radstack.images.own.pictures import SOFT, gray, planes, scan
 from radstack.images.own.source import FILE, GROUP, PICTURES, TESTS, Source
 from radstack.images.own.words import is_empty
+from radstack.submission.forms import ending_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 PATIENT = re.compile(r"(patient|subject|participant|case|person)([_ ]?(id|no|number))?", re.IGNORECASE)
@@ -143,9 +144,8 @@ def asked_ids(sample: pd.DataFrame | None, id_column: str, targets: list[str]) -
     if sample is None:
         return set()
     ids = set(sample[id_column if id_column in sample else sample.columns[0]])
-    ends = tuple(f"_{name}" for name in targets)
-    whole = ids and all(one.endswith(ends) for one in ids)
-    return {one.removesuffix(next(end for end in ends if one.endswith(end))) for one in ids} if whole else ids
+    ends = {one: ending_of(one, targets) for one in ids}
+    return {one.removesuffix(end) for one, end in ends.items()} if all(ends.values()) else ids
 
 
 def parted(table: pd.DataFrame, targets: list[str], asked: set[str], id_column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
