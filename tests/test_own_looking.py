@@ -11,11 +11,11 @@ from dicom_files import make_dicom
 from radstack.commands.new_competition import plan_of, write
 from radstack.commands.own import looking
 from radstack.commands.own.clusters import linked
-from radstack.commands.own.form import asked_form
+from radstack.commands.own.form import asked_form, plain_form
 from radstack.commands.own.looking import Wish, asked_ids, grouped
 from radstack.commands.pseudonyms import Pseudonyms, _renamed
 from radstack.images.own.names import natural
-from radstack.images.own.source import FILE, LABELS_KIND, Source
+from radstack.images.own.source import FILE, LABELS_KIND, NUMBER_KIND, Source
 
 
 def groups_by(place, ids: list[str], patients: list[str], group: str = "", **columns: list[str]) -> list[str]:
@@ -123,3 +123,11 @@ def test_ids_of_the_long_form_lose_the_longest_target_that_ends_them(tmp_path, t
     assert form.ids.tolist() == ["a", "b"] and form.layout.form == "long"
     keys = Pseudonyms(tmp_path / "key.csv")
     assert {_renamed(keys, "id", name, targets).split("_")[0] for name in names} == {keys.of("id", one) for one in "ab"}
+
+
+@pytest.mark.parametrize("labels, expected", [((2, 228), (0, 250.6)), ((-5, 5), (-6, 6)), ((20240115, 20241231), None),
+                                              ((-20241231, -20240115), None)])
+def test_answers_may_be_any_number_that_labels_are(labels, expected):
+    layout = plain_form(Source(NUMBER_KIND, {"age": (0.0, 1.0)}), {"age": labels})
+    assert layout.low <= labels[0] and labels[1] <= layout.high
+    assert expected is None or (layout.low, layout.high) == expected

@@ -41,7 +41,9 @@ def plain_form(source: Source, ranges: dict[str, tuple[float, float]]) -> Layout
         low, high = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
         room = ROOM * (high - low)
         least = low - room if low < 0 else max(0.0, low - room)
-        return Layout(source.id, source.targets, float(f"{least:.4g}"), float(f"{high + room:.4g}"), form="wide", row=row)
+        # Four digits are enough for the ends, but of large numbers, as dates, they could leave out labels.
+        least, most = min(low, float(f"{least:.4g}")), max(high, float(f"{high + room:.4g}"))
+        return Layout(source.id, source.targets, least, most, form="wide", row=row)
     if groups_of(source):
         return Layout(source.id, source.targets, 0, 1, form="classes", row=row)
     return Layout(source.id, source.targets, form="wide", row=row)
