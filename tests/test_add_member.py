@@ -163,6 +163,16 @@ def test_labels_beside_predictions_are_never_taken_for_them(tmp_path):
     assert read_predictions(tmp_path / "t.csv", wanted).columns == ("pred_left", "pred_right", "pred_any")
 
 
+@pytest.mark.parametrize("targets", [("viral_pneumonia", "pneumonia"), ("pneumonia", "viral_pneumonia")])
+def test_a_long_row_is_of_the_longest_target_that_ends_its_name(tmp_path, targets):
+    rows = pd.DataFrame({"id": ["a", "b"]})
+    names = [f"{one}_{target}" for one in rows["id"] for target in targets]
+    pd.DataFrame({"ID": names, "Label": [len(name) / 100 for name in names]}).to_csv(tmp_path / "t.csv", index=False)
+    task = Task(targets, Metric("weighted log loss", (1, 1)))
+    read = read_predictions(tmp_path / "t.csv", Wanted(task, load("ich").submission, rows, pd.Series(["c"])))
+    assert read.values.tolist() == [[(len(target) + 2) / 100 for target in targets]] * 2 and read.columns == targets
+
+
 def test_classes_sum_to_1_and_years_are_not_months(tmp_path):
     rows = ROWS[TRAIN].assign(young=1.0, old=0.0, age=120.0)
     metric = Metric("classification error", (1,), groups=(ClassGroup("phase", ("young", "old")),))

@@ -1,5 +1,6 @@
 """Tables of predictions that others made: their ids, forms and scales, brought into the order and the scale of ours."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ def read_predictions(path: Path, wanted: Wanted) -> Read:
 def _spread(path: Path, raw: pd.DataFrame, wanted: Wanted, notes: list[str]) -> pd.DataFrame:
     """A long table as one column a target beside ``id``; a wide one as it is."""
     targets = wanted.task.targets
-    ending = rf"^(.*)_({'|'.join(targets)})$"
+    ending = rf"^(.*?)_({'|'.join(map(re.escape, targets))})$"  # the shortest id, so that the longest target wins
     for name in raw:
         rest = [other for other in raw if other != name]
         if len(targets) > 1 and len(raw) and raw[name].isin(targets).all():  # id, target, value
