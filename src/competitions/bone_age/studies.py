@@ -50,7 +50,7 @@ def own_networks(competition: Competition) -> tuple[Experiment, ...]:
 
     There are eighteen, so that each meets half as many pictures, in batches of half the size: as many steps.
     """
-    known = {one.name: one for one in (*competition.models.experiments, *competition.models.on_call)}
+    known = {one.name: one for one in competition.models.experiments}
     if not set(REGIONS) <= set(known):
         return ()
     return article({name: halved(change(known[name], head__columns=(), note="")) for name in REGIONS})
