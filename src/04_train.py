@@ -7,7 +7,7 @@ command  python src/04_train.py ich --demo --only se_resnext50 --folds 0,1
          python src/04_train.py ich --pseudo final        (test rows, labeled by fold, when all stages are done)
          python src/04_train.py ich --gpus 4              (torchrun: four processes share each job)
          python src/04_train.py ich --ray auto            (jobs spread over a Ray cluster)
-takes    about three minutes for the demo on two cores; for RSNA 2019 see benchmarks/RESULTS.md
+takes    about a minute and a half for the demo on two cores; for RSNA 2019 see benchmarks/RESULTS.md
 """
 
 from competitions import load
