@@ -205,8 +205,8 @@ def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, fou
     folds = 5 if min(groups, rarest) >= ENOUGH else 3
     probe = f"; and its last layer alone: {min(side, PROBE_SIDE)}" if is_probed(source, groups, pretrained) else ""
     choice = (f"lite0, pretrained: {seen} pixels{probe}" if pretrained else
-              "no pretrained weights are here, so two small networks from scratch; with lite0 first: "
-              "python src/get_weights.py bone_age --recipes small --to weights_given, then this again")
+              "no pretrained weights are here, so two small networks from scratch; for lite0 run "
+              "get_weights.py bone_age --recipes small --to weights_given first")
     metric = metric_of(source, wish.metric)
     text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} pictures", str(wish.pictures),
                    source, layout, as_code(metric), side=side, seen=seen, folds=folds, rows=len(train), groups=groups,
