@@ -87,9 +87,8 @@ def _parts(data: bytes, at: int, explicit: bool) -> tuple[list[dict[str, Any]], 
 def _elements(data: bytes, at: int, tags: range, explicit: bool, charset: str = "") -> tuple[dict[str, Any], int]:
     """The values of the elements with ``tags`` from byte ``at`` on, by field, and where the first other element starts.
 
-    ``charset`` is what was read before of the field of that name.
-
     -1 where none does, the order is not that of tags, or there is anything else that the walker does not know.
+    ``charset`` is the SpecificCharacterSet, where it was read before.
     """
     values: dict[str, Any] = {}
     known, last, stop, size = HEADS[explicit], tags.start - 1, tags.stop, len(data)
