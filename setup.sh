@@ -23,12 +23,17 @@ digest() {  # macOS has the second; where there is neither, Python says the same
     "${PYTHON:-python3}" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "", "-")' "$lock"
 }
 
+made() {  # once: a venv over one of another Python, as of another shell, is a mixture that can import little
+  .venv/bin/python -c 'import pip' 2> /dev/null && return
+  "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")' &&
+  "${PYTHON:-python3}" -m venv .venv
+}
+
 installed() {  # the lock $1, unless the stamp called $2 says that it is
   local lock=$1 stamp=.venv/$2.sha256
   [ -x .venv/bin/python ] && [ "$(digest)" = "$(cat "$stamp" 2> /dev/null)" ] && return
   echo "installing $lock into .venv (a few minutes, once)"
-  "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")' &&
-  "${PYTHON:-python3}" -m venv .venv &&
+  made &&
   export PIP_DISABLE_PIP_VERSION_CHECK=1 &&
   { lock_by_uv || { echo "uv cannot install it here, so pip does: slower"; .venv/bin/python -m pip install --quiet -r "$lock"; }; } &&
   digest > "$stamp"

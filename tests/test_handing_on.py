@@ -74,7 +74,8 @@ def place(tmp_path):
     shutil.copy(ROOT / "setup.sh", tmp_path)
     for lock in ("requirements.txt", "requirements-dev.txt"):
         (tmp_path / lock).write_text(f"{lock}==1\n")
-    python = "#!/bin/sh\ncase \"$*\" in '-m venv .venv') mkdir -p .venv/bin; cp bin/python3 .venv/bin/python;; esac\n"
+    python = ("#!/bin/sh\ncase \"$*\" in '-m venv .venv') echo \"$0\" >> venvs; mkdir -p .venv/bin; "
+              "cp bin/python3 .venv/bin/python;; esac\n")
     (tmp_path / "bin").mkdir()
     for name, text in (("python3", python), ("uv", "#!/bin/sh\nfor last; do :; done; echo \"$last\" >> installed\n")):
         (tmp_path / "bin" / name).write_text(text)
@@ -100,6 +101,17 @@ def test_setup_installs_each_lock_once_and_again_when_it_has_changed(place):
     assert installed(place, RADSTACK_TOOLS="1") == ["requirements.txt"]
     (place / "small.txt").write_text("small==1\n")
     assert installed(place, RADSTACK_LOCK="small.txt") == ["small.txt"] and installed(place) == ["requirements.txt"]
+
+
+def test_a_venv_is_not_made_over_that_of_another_python(place):
+    installed(place)
+    shutil.copytree(place / "bin", place / "other")
+    (place / "requirements.txt").write_text("another==2\n")
+    installed(place, PYTHON=str(place / "other" / "python3"))
+    assert (place / "venvs").read_text().split() == [str(place / "bin" / "python3")]
+    (place / ".venv" / "bin" / "python").unlink()
+    installed(place, PYTHON=str(place / "other" / "python3"))
+    assert (place / "venvs").read_text().split()[1:] == [str(place / "other" / "python3")]
 
 
 def test_the_dockerfile_has_known_instructions_and_copies_what_is_there():
