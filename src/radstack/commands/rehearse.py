@@ -59,7 +59,8 @@ if "REHEARSAL_MODULES" in os.environ:
     if os.environ.get("REHEARSAL_REFUSE"):
         sys.addaudithook(refuse)
 '''
-"""``sitecustomize.py`` of the environment."""
+"""``rehearsal_watch.py`` of the environment, which a ``.pth`` file imports at each start. Not ``sitecustomize.py``: that of
+Debian's Python comes before it."""
 COMPANIONS = (".mhd", ".hdr", ".img")
 """Suffixes of pictures that have a second file of the same stem."""
 
@@ -162,7 +163,8 @@ def make_environment(lock: Path, place: Path) -> Path:
         if done.returncode:
             raise UserError(f"the packages of {lock} are not here as locked and cannot be installed "
                             f"({(done.stderr.strip().splitlines() or ['pip failed'])[-1]}); pip install -r requirements.txt")
-    (site / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
+    (site / "rehearsal_watch.py").write_text(WATCH, encoding="utf-8")
+    (site / "rehearsal_watch.pth").write_text("import rehearsal_watch\n", encoding="utf-8")
     print(f"  environment: {len(wanted)} packages, {how}", flush=True)
     return python
 
@@ -203,7 +205,7 @@ def predict_set(context: Context, bundle: Path, python: Path, listed: tuple[pd.D
                "--sample-submission", str(context.competition.data.sample_file(source).resolve()), "--columns",
                str(place / "columns.csv"), "--workers", str(context.options.workers), *device]
     print(f"  {len(before):,} files, {'read-only at another path' if prefix else 'linked at another path'}; network "
-          f"{'cut off by unshare' if prefix else 'refused by sitecustomize'}", flush=True)
+          f"{'cut off by unshare' if prefix else 'refused in Python'}", flush=True)
     found = timed(command, place, refuse=not prefix)
     if listing(place / "pictures") != before:
         raise UserError("predict.py changed the folder of the pictures, which it may only read")
@@ -286,7 +288,8 @@ def check_modules(noted: Path, allowed: tuple[Path, ...]) -> None:
     for line in noted.read_text(encoding="utf-8").splitlines():
         name, _, file = line.partition("\t")
         path = Path(file)
-        standard = libraries & set(path.resolve().parents) and not {"site-packages", "dist-packages"} & set(path.parts)
+        # Debian's sitecustomize.py is a link to /etc.
+        standard = libraries & {*path.parents, *path.resolve().parents} and not {"site-packages", "dist-packages"} & set(path.parts)
         if path.is_absolute() and not standard and not places & set(path.parents):  # torch.ops says ``_ops.py``
             strangers.append(f"{name} ({file})")
     if strangers:
