@@ -387,6 +387,17 @@ def test_the_environment_has_the_lock_and_no_more(small, tmp_path):
         check_modules(tmp_path / "modules.txt", (small.parents[1],))
 
 
+def test_a_sitecustomize_of_the_system_does_not_end_the_watch(small, tmp_path):
+    """Debian's Python has one, and reads no other."""
+    own = next(small.parents[1].rglob("six.py")).with_name("sitecustomize.py")
+    own.write_text("")
+    try:
+        asked(small, "import six", tmp_path)
+    finally:
+        own.unlink()
+    assert "site-packages/six.py" in (tmp_path / "modules.txt").read_text()
+
+
 @pytest.mark.parametrize("code", ["import socket; socket.create_connection(('127.0.0.1', 9))",
                                   "import urllib.request as r; r.urlopen('http://localhost:9')",
                                   "import socket; socket.getaddrinfo('example.org', 80)"])

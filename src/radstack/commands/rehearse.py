@@ -288,8 +288,8 @@ def check_modules(noted: Path, allowed: tuple[Path, ...]) -> None:
     for line in noted.read_text(encoding="utf-8").splitlines():
         name, _, file = line.partition("\t")
         path = Path(file)
-        # Debian's sitecustomize.py is a link to /etc.
-        standard = libraries & {*path.parents, *path.resolve().parents} and not {"site-packages", "dist-packages"} & set(path.parts)
+        lies_in = {*path.parents, *path.resolve().parents}  # Debian's sitecustomize.py is a link to /etc
+        standard = libraries & lies_in and not {"site-packages", "dist-packages"} & set(path.parts)
         if path.is_absolute() and not standard and not places & set(path.parents):  # torch.ops says ``_ops.py``
             strangers.append(f"{name} ({file})")
     if strangers:
