@@ -99,6 +99,13 @@ def test_the_order_of_a_table_goes_before_that_of_headers(tmp_path):
     assert sorted(cells) == ["7", "8", "9"] and index["id"].tolist() == ["s2", "s1", "s3"]
 
 
+def test_slices_without_a_cell_come_after_those_with_one(tmp_path):
+    for number, place in zip((1, 2, 3, 4), (0.0, 10.0, 20.0, 30.0)):
+        put(tmp_path / f"test/s{number}.dcm", place)
+    _, index = ordered_tests(tmp_path, {"s1": "8", "s2": "", "s3": "7", "s4": ""})
+    assert index["id"].tolist() == ["s3", "s1", "s2", "s4"]
+
+
 def test_several_pictures_of_an_id_are_numbered_as_people_count(tmp_path):
     for number in (10, 9, 2):
         put(tmp_path / f"a/view_{number}.png")

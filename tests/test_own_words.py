@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from radstack.commands.own.tasks import find
+from radstack.commands.own.tasks import find, rounded
 from radstack.images.own.words import code, ordered, word
 
 
@@ -22,3 +22,9 @@ def test_codes_that_differ_in_their_last_digits_are_two_classes(first, second):
     assert len(words) == 2 and {code(first, words), code(second, words)} == {0, 1}
     found = find(pd.DataFrame({"finding": [first, second] * 3}), ["finding"], "", "")
     assert found.labels == {"finding": words} and found.counts["finding"] == {first: 3, second: 3}
+
+
+def test_a_mean_is_told_to_a_hundredth_of_the_deviation():
+    years, months = pd.Series([2011, 2014, 2015, 2018.0]), pd.Series([100, 150, 31.4])
+    assert rounded(years) == (2014.5, 2.5) and rounded(months) == (93.8, 48.6)
+    assert rounded(pd.Series([5.0, 5.0])) == (5.0, 1e-9)

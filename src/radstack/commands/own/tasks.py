@@ -1,5 +1,6 @@
 """What is to be predicted: the kind of task, its words in order, and the metric, found out from the cells of a table."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +84,9 @@ def _spread(name: str, cells: pd.Series) -> tuple[float, float]:
 
 
 def rounded(values: pd.Series) -> tuple[float, float]:
-    """Mean and deviation to three digits."""
-    return float(f"{values.mean():.3g}"), float(f"{max(values.std(ddof=0), 1e-9):.3g}")
+    """Mean and deviation: this to three digits, the mean to a hundredth of it (years such as 2014 have a small one)."""
+    deviation = float(f"{max(values.std(ddof=0), 1e-9):.3g}")
+    return round(float(values.mean()), 2 - math.floor(math.log10(deviation))), deviation
 
 
 def inputs_of(table: pd.DataFrame, columns: list[str]) -> dict[str, tuple[Any, ...]]:

@@ -154,8 +154,10 @@ class Source:
         rows = rows.explode("plane", ignore_index=True).astype({"plane": int})
         rows[GROUP_SIZE] = rows.groupby("group")["id"].transform("nunique")
         if self.order:  # where it says nothing, as of pictures elsewhere: the place along the series, then the name
-            rank = rows.sort_values(["place", "path"], key=_counting).groupby(["split", "group"]).cumcount()
-            rows["position"] = rows["position"].fillna(rank)
+            groups = ["split", "group"]
+            rank = rows.sort_values(["place", "path"], key=_counting).groupby(groups).cumcount()
+            given = rows.groupby(groups)["position"].transform("max") + 1  # what is not ordered comes after what is
+            rows["position"] = rows["position"].fillna(given.fillna(0) + rank)
             return rows.assign(series=rows["group"]).sort_values(["split", "series", "position"], ignore_index=True)
         rows = rows.assign(series=rows["id"])
         rows = rows.sort_values(["split", "series", "place", "path", "plane"], ignore_index=True, key=_counting)
