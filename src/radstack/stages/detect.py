@@ -60,7 +60,8 @@ def found_artifact(context: Context, localizer: Detection, fold: int) -> Artifac
 
 def applied_artifact(context: Context, localizer: Detection, fold: int) -> Artifact:
     """What the detector of one fold finds in the test pictures, from what."""
-    recipe = {"classes": localizer.detector.classes, "fold": fold}
+    # All of the recipe: the same weights find other boxes with another ``least_score`` or ``nms``.
+    recipe = {"detector": localizer.detector, "fold": fold}
     return look_artifact(context, VERSION, (found_file(context.paths, fold, "test"),), recipe,
                          weights_file(context, localizer, fold))
 

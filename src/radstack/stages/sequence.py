@@ -42,7 +42,9 @@ def applied_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
     """What one fold's models say of the test rows."""
     paths = context.paths
     members = [path for member in recipe.members for path in member_files(context, member, fold, "test")]
-    return Artifact("06_sequence", VERSION, (fold_file(paths.oof / recipe.name, fold, "test"),), {"fold": fold},
+    # The recipe too: the same weights may answer otherwise, as with ``reverse_tta``.
+    return Artifact("06_sequence", VERSION, (fold_file(paths.oof / recipe.name, fold, "test"),),
+                    {"recipe": recipe, "fold": fold},
                     (weights_file(context, recipe, fold), Part(paths.cache / "rows.parquet", "test"), *members))
 
 
