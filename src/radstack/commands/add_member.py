@@ -56,7 +56,8 @@ def add_member(context: Context, name: str, tables: Tables) -> None:
     read = (tables.oof, tables.test, *([tables.folds] if tables.folds else []))
     rows = paths.cache / "rows.parquet"
     artifact = Artifact("add_member", VERSION, files, {"held out": tables.held_out, "column": tables.column},
-                        (*read, paths.folds / "folds.csv", Part(rows, "train"), Part(rows, "test")))
+                        (*read, paths.folds / "folds.csv", Part(rows, "train"), Part(rows, "test")),
+                        {"metric": context.competition.metric.key})
     context.make(artifact, lambda: _build(context, name, tables))
 
 

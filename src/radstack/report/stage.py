@@ -55,8 +55,9 @@ def report_artifact(context: Context) -> Artifact:
     tables += [path for name in names for path in networks_files(paths.oof / name, made_folds(context, name))]
     own = ("scores.csv", OPERATING, *(f"{name}.csv" for name in competition.pages.case_tables),
            *(["localization.csv"] if competition.pages.localization_score else []), "index.html")
-    recipe = {"models": names, "final": competition.models.final, "published": competition.pages.published,
-              "labels": competition.pages.labels, "within": competition.pages.within} | (
+    recipe = {"models": names, "final": competition.models.final, "metric": competition.metric,
+              "published": competition.pages.published, "labels": competition.pages.labels,
+              "within": competition.pages.within} | (
                   {"baselines": competition.pages.baselines} if competition.pages.baselines else {})
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",

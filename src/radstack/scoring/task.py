@@ -4,7 +4,7 @@ Shapes: ``truth`` and ``predicted`` are [rows, targets]; a loss is scored for ea
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from radstack.core.errors import UserError
 from radstack.core.lookup import places
 from radstack.core.progress import track
+from radstack.core.recipe import digest
 from radstack.core.registry import pick
 from radstack.scoring import metrics, named
 from radstack.scoring.intervals import group_sums, intervals
@@ -76,6 +77,11 @@ class Metric:
     def kind(self) -> Kind:
         """The functions behind the name; an unknown name is a UserError with the nearest known one."""
         return pick(KINDS, self.name, "metric")
+
+    @property
+    def key(self) -> str:
+        """Digest of what losses and fits depend on, for the keys of what is made by them; how a score is shown is none."""
+        return digest(replace(self, unit="", also=""))
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -41,7 +41,8 @@ def submit_with_all_rows(context: Context) -> Path:
     weight = 1 / (len(stack_folds(context, final)) + 1)
     recipe = {"final": final, "weight of all rows": weight, "layout": context.competition.submission,
               "prior": prior_of(context)}
-    artifact = Artifact("08_submit", VERSION, (file,), recipe, (*tables, *given, sample))
+    artifact = Artifact("08_submit", VERSION, (file,), recipe, (*tables, *given, sample),
+                        {"metric": context.competition.metric.key})
     context.make(artifact, lambda: _write(context, names, file, weight))
     return file
 

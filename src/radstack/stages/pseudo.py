@@ -75,7 +75,7 @@ def labels_artifact(context: Context, pseudo: Pseudo, fold: int) -> Artifact:
                 fold_file(where.paths.oof / name, one, "test")]
     stackers = [recipe for recipe in names.values() if isinstance(recipe, Stacker)]
     recipe = {"model": pseudo.model, "stackers": stackers, "rows": pseudo.rows, "fold": fold}
-    return Artifact("pseudo", VERSION, (file,), recipe, tuple(inputs))
+    return Artifact("pseudo", VERSION, (file,), recipe, tuple(inputs), {"metric": context.competition.metric.key})
 
 
 def parts_of(context: Context, model: str, fold: int) -> list[int]:

@@ -35,7 +35,8 @@ def fitted_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:
     for member in recipe.members:
         inputs += [path for other in context.all_folds(member) for path in member_files(context, member, other, "train")]
     files = (fold_file(paths.oof / recipe.name, fold, "train"), weights_file(context, recipe, fold))
-    return Artifact("06_sequence", VERSION, files, {"recipe": recipe, "fold": fold}, tuple(inputs))
+    facts = {"metric": context.competition.metric.key}  # it weighs the loss, and the manifest holds its score
+    return Artifact("06_sequence", VERSION, files, {"recipe": recipe, "fold": fold}, tuple(inputs), facts)
 
 
 def applied_artifact(context: Context, recipe: Sequence, fold: int) -> Artifact:

@@ -82,7 +82,7 @@ def submit_constant(context: Context) -> None:
     sample, layout = competition.data.sample_file(paths.input), competition.submission
     file = paths.submissions / "constant.csv"
     artifact = Artifact("08_submit", VERSION, (file,), {"name": "constant", "layout": layout},
-                        (paths.folds / "index.parquet", sample))
+                        (paths.folds / "index.parquet", sample), {"metric": competition.metric.key})
 
     def build() -> None:
         from radstack.submission.forms import validate, write_constant
