@@ -57,12 +57,12 @@ def rows_of(context: Context, columns: Iterable[str] | None = None) -> pd.DataFr
 
 def _write_rows(context: Context, shards: np.ndarray) -> None:
     """Write the rows whose pictures are in the shards, and the quarantine of those that could no longer be read."""
-    paths, recipe = context.paths, context.competition.cache
+    paths, pixels = context.paths, _pixels(context)
     lost = pd.DataFrame([one for shard in shards for one in lost_of(shard_path(paths.cache, int(shard)))],
                         columns=["id", "path", "reason", "detail"], dtype="str")
     files = (paths.cache / "rows.parquet", *([paths.cache / LOST] if len(lost) else []))
     facts = {"lost": digest(lost.to_numpy().tolist())} if len(lost) else {}
-    artifact = Artifact("03_cache", VERSION, files, recipe, (paths.cache / "boxes.parquet",), facts)
+    artifact = Artifact("03_cache", VERSION, files, pixels, (paths.cache / "boxes.parquet",), facts)
 
     def build() -> dict[str, Any]:
         rows = rows_of(context)
@@ -72,7 +72,7 @@ def _write_rows(context: Context, shards: np.ndarray) -> None:
             write_table(files[1], lost.merge(rows[["id", "split"]], on="id")[QUARANTINE_COLUMNS])
             print(f"  {len(lost):,} pictures could be read in stage 02 and cannot be now ({files[1]})")
         write_table(files[0], read)
-        return {"splits": split_digests(read, recipe)}
+        return {"splits": split_digests(read, pixels)}
 
     context.make(artifact, build)
 
@@ -91,6 +91,11 @@ def placed(split: np.ndarray, per_shard: int) -> dict[str, np.ndarray]:
     return {"shard": place // per_shard + behind * test, "slot": place % per_shard}
 
 
+def _pixels(context: Context) -> dict[str, Any]:
+    """What makes a cached picture of its file; in the key of the rows as well, by which networks see that it changed."""
+    return {"cache": context.competition.cache, "picture": context.competition.data.picture}
+
+
 def _deciding(recipe: CacheRecipe) -> list[str]:
     """Columns of a row that decide what is cached of it."""
     return ["path", "crc", *recipe.by]
@@ -98,11 +103,11 @@ def _deciding(recipe: CacheRecipe) -> list[str]:
 
 def _shards(context: Context, rows: pd.DataFrame) -> Iterator[tuple[Artifact, pd.Index]]:
     """The artifact of each shard with the numbers of its rows; a shard's key depends on its own pictures alone."""
-    recipe = context.competition.cache
+    recipe, pixels = context.competition.cache, _pixels(context)
     for shard, piece in rows.groupby("shard"):
         content = digest(piece[_deciding(recipe)].to_numpy().tolist())
         path = shard_path(context.paths.cache, int(shard))
-        yield Artifact("03_cache", VERSION, (path,), recipe, facts={"pictures": content}), piece.index
+        yield Artifact("03_cache", VERSION, (path,), pixels, facts={"pictures": content}), piece.index
 
 
 def _wanted(context: Context, artifact: Artifact) -> bool:

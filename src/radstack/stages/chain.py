@@ -124,14 +124,18 @@ def found_files(paths: Paths, fold: int, split: str) -> tuple[Path, Path]:
 
 def found_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
     """What the chain of one fold learns and finds in its own rows, from what."""
-    recipe = {"steps": chain.networks, "side": chain.side, "fold": fold}
-    return fold_artifact(context, VERSION, found_files(context.paths, fold, "train"), recipe)
+    return fold_artifact(context, VERSION, found_files(context.paths, fold, "train"), _finds(chain, fold))
 
 
 def applied_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
     """What the chain of one fold finds in the test rows, from what."""
-    return look_artifact(context, VERSION, found_files(context.paths, fold, "test"), {"side": chain.side, "fold": fold},
+    return look_artifact(context, VERSION, found_files(context.paths, fold, "test"), _finds(chain, fold),
                          *(weights_file(context, step, fold) for step in chain.steps))
+
+
+def _finds(chain: Chain, fold: int) -> dict[str, Any]:
+    """What finds: networks, and the competition's functions that say what they learn and what the next of them meets."""
+    return {"steps": chain.steps, "side": chain.side, "fold": fold}
 
 
 def weights_file(context: Context, step: Step, fold: int) -> Path:
@@ -181,7 +185,7 @@ def learn(context: Context, chain: Chain, fold: int, device: "torch.device") -> 
 
 def look(context: Context, chain: Chain, fold: int, device: "torch.device") -> dict[str, Any]:
     """Write what fold ``fold``'s trained chain finds in the test rows."""
-    def trained(step: Step, before: list[Path]) -> Path:
+    def trained(step: Step, before: tuple[Step, ...]) -> Path:
         return weights_file(context, step, fold)
 
     rows, fold_of_row = prepared_rows(context, "test")
@@ -196,18 +200,17 @@ def look(context: Context, chain: Chain, fold: int, device: "torch.device") -> d
 
 
 def _follow(chain: Chain, scene: Scene, scored: np.ndarray, device: "torch.device",
-            weights: Callable[[Step, list[Path]], Path], files: tuple[Path, Path]) -> dict[str, Any]:
+            weights: Callable[[Step, tuple[Step, ...]], Path], files: tuple[Path, Path]) -> dict[str, Any]:
     """Let the networks look one after the other, and write what they find in the rows ``scored`` (bool).
 
-    ``weights`` gives those of a step, told the weights that guide it.
+    ``weights`` gives those of a step, told the steps that guide it.
     """
     from radstack.training.distributed import distributed
 
-    before: list[Path] = []
     for number, step in enumerate(chain.steps):
-        before.append(weights(step, before if _guides(chain, number) else []))
+        made = weights(step, chain.steps[:number] if _guides(chain, number) else ())
         last = not _guides(chain, number + 1)
-        _look(chain, step, scene, before[-1], device, scored if last else np.ones_like(scored))
+        _look(chain, step, scene, made, device, scored if last else np.ones_like(scored))
     if distributed()[0] == 0:
         columns = ["id", *(target for step in chain.steps for target in step.targets)]
         write_table(files[0], scene.rows.loc[scored, columns].reset_index(drop=True))
@@ -241,10 +244,20 @@ def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.
             scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
 
 
-def train_step(context: Context, step: Step, before: list[Path], scene: Scene, fold: int, device: "torch.device") -> Path:
+def step_artifact(context: Context, step: Step, before: tuple[Step, ...], fold: int) -> Artifact:
+    """The network of one step and fold: what it learns, and how the steps ``before`` lead to what it sees."""
+    recipe = {"experiment": step.experiment, "fold": fold, "known": step.known, "labels": step.labels,
+              "before": [[one.follow, one.back] for one in before]}
+    return fold_artifact(context, VERSION, (weights_file(context, step, fold),), recipe,
+                         *(weights_file(context, one, fold) for one in before),
+                         *started_from(context, step.experiment, fold))
+
+
+def train_step(context: Context, step: Step, before: tuple[Step, ...], scene: Scene, fold: int,
+               device: "torch.device") -> Path:
     """Train one step's network on annotated rows of other folds unless that is done; return its weights.
 
-    A UserError where there are none.
+    ``before`` are the steps that guide it. A UserError where no row is annotated.
     """
     from radstack.core.say import say
     from radstack.training.distributed import same_everywhere, together
@@ -252,8 +265,7 @@ def train_step(context: Context, step: Step, before: list[Path], scene: Scene, f
 
     experiment = step.experiment
     path = weights_file(context, step, fold)
-    artifact = fold_artifact(context, VERSION, (path,), {"experiment": experiment, "fold": fold}, *before,
-                             *started_from(context, experiment, fold))
+    artifact = step_artifact(context, step, before, fold)
     if not same_everywhere(bool(context.why(artifact))):
         return path
     teaches = np.where(step.known(scene.rows), scene.fold, -1)

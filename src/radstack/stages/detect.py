@@ -44,7 +44,7 @@ def score_columns(classes: tuple[str, ...]) -> list[str]:
 
 def prepare(context: Context, localizer: Detection) -> None:
     """Decode every picture: index rows of what is readable in ``prepared/rows.parquet``, the rest in ``quarantine.csv``."""
-    set_aside(context, VERSION, rows_file(context), partial(decode_all, context, localizer.read))
+    set_aside(context, VERSION, rows_file(context), partial(decode_all, context, localizer.read), {"read": localizer.read})
 
 
 def found_file(paths: Paths, fold: int, split: str) -> Path:
@@ -54,8 +54,17 @@ def found_file(paths: Paths, fold: int, split: str) -> Path:
 
 def found_artifact(context: Context, localizer: Detection, fold: int) -> Artifact:
     """What the detector of one fold finds in its own pictures, from what."""
-    recipe = {"detector": localizer.detector, "fold": fold}
-    return fold_artifact(context, VERSION, (found_file(context.paths, fold, "train"),), recipe)
+    return fold_artifact(context, VERSION, (found_file(context.paths, fold, "train"),), _learns(localizer, fold))
+
+
+def weights_artifact(context: Context, localizer: Detection, fold: int) -> Artifact:
+    """The detector of one fold, from what."""
+    return fold_artifact(context, VERSION, (weights_file(context, localizer, fold),), _learns(localizer, fold))
+
+
+def _learns(localizer: Detection, fold: int) -> dict[str, Any]:
+    """What decides a detector beside the pictures, whose table has what reads them in its recipe."""
+    return {"detector": localizer.detector, "drawn": localizer.drawn, "fold": fold}
 
 
 def applied_artifact(context: Context, localizer: Detection, fold: int) -> Artifact:
@@ -113,7 +122,7 @@ def _train(context: Context, localizer: Detection, fold: int, device: "torch.dev
     from radstack.training.distributed import distributed, same_everywhere, together
 
     path, recipe, options = weights_file(context, localizer, fold), localizer.detector, context.options
-    artifact = fold_artifact(context, VERSION, (path,), {"detector": recipe, "fold": fold})
+    artifact = weights_artifact(context, localizer, fold)
     if not same_everywhere(bool(context.why(artifact))):
         return
 

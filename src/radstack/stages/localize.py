@@ -145,5 +145,5 @@ def show(context: Context, count: int) -> None:
 
 def _by_rules(context: Context, localizer: Classical) -> None:
     facts = partial(decode_all, context, localizer.read, look=localizer.look)
-    recipe = {"look": localizer.look} if localizer.look else None
+    recipe = {"read": localizer.read, "look": localizer.look}
     set_aside(context, VERSION, context.paths.cache / "boxes.parquet", facts, recipe, then=localizer.write_boxes)

@@ -1,6 +1,7 @@
 """Networks of masks side by side, as a study compares them: trained like those of stage 02, each scored on its own fold."""
 
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,9 @@ def scores_file(context: Context, name: str, fold: int) -> Path:
 
 def scores_artifact(context: Context, masks: MaskNetworks, experiment: Experiment, fold: int) -> Artifact:
     """That table, and what it is made from."""
-    recipe = {"experiment": experiment, "step": masks.step, "threshold": masks.threshold, "cases": masks.cases,
-              "joined": experiment.name in masks.joined, "fold": fold}
+    step = step_of(context, masks)
+    recipe = {"experiment": experiment, "step": masks.step, "known": step.known, "labels": step.labels,
+              "threshold": masks.threshold, "cases": masks.cases, "joined": experiment.name in masks.joined, "fold": fold}
     return fold_artifact(context, VERSION, (scores_file(context, experiment.name, fold),), recipe)
 
 
@@ -110,7 +112,7 @@ def _learn(context: Context, masks: MaskNetworks, experiment: Experiment, fold: 
     if experiment.name in masks.joined:
         step, scene = as_volumes(context, step, scene, cases)
         cases = np.arange(len(cases))[:, None]
-    weights = train_step(context, step, [], scene, fold, device)
+    weights = train_step(context, step, (), scene, fold, device)
     own = cases[scene.fold[cases[:, 0]] == fold]
     if distributed()[0] == 0:
         overlaps = _overlaps(context, step, scene, own, weights, masks.threshold, device)
@@ -135,8 +137,9 @@ def as_volumes(context: Context, step: Step, scene: Scene, cases: np.ndarray) ->
     stacked = np.stack([np.concatenate([made[row] for row in case]) for case in cases])
     rows, fold = scene.rows.iloc[cases[:, 0]].reset_index(drop=True), scene.fold[cases[:, 0]]
     pictures = scene.pictures[cases].reshape(len(cases), -1, side)
-    return (replace(step, known=lambda rows: np.ones(len(rows), bool), labels=lambda folder, rows, side: stacked),
-            Scene(rows, fold, pictures, pictures[:, None][:, :0]))
+    # ``wraps``: in keys they count as the step's own functions, which say what is stacked.
+    known, labels = wraps(step.known)(lambda rows: np.ones(len(rows), bool)), wraps(step.labels)(lambda *_: stacked)
+    return replace(step, known=known, labels=labels), Scene(rows, fold, pictures, pictures[:, None][:, :0])
 
 
 def _overlaps(context: Context, step: Step, scene: Scene, cases: np.ndarray, weights: Path, threshold: float,
