@@ -23,6 +23,7 @@ from radstack.report.stage import report_artifact
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.stages import chain, detect, sequence, stack
+from radstack.stages.apply import deciding
 from radstack.stages.cache import cache
 from radstack.stages.localize import localize
 from radstack.stages.mask_networks import as_volumes
@@ -73,6 +74,17 @@ def test_boxes_in_test_pictures_are_old_where_the_detector_answers_otherwise(tmp
     for edit in ({"least_score": 0.2}, {"nms": (0.7, 0.5)}, {"proposals": (2000, 100)}):
         other = change(localizer, **{f"detector__{name}": value for name, value in edit.items()})
         assert why(detect.applied_artifact(context, other, 0)) == "the recipe changed", edit
+
+
+def test_answers_to_a_part_of_a_folder_are_old_where_the_same_weights_answer_otherwise(tmp_path):
+    context = context_of(tmp_path, "radius_ulna")
+    experiment, before = context.competition.models.experiments[0].name, digest(deciding(context))
+    others = ({"localizer__detector__least_score": 0.2}, {"cache__fill": 9}, {"metric__clip": 1e-4},
+              {"data__picture": lambda *_: None}, {f"models__experiments__{experiment}__tta": ("plain", "plain")})
+    for edit in others:
+        assert digest(deciding(context_of(tmp_path, "radius_ulna", **edit))) != before, edit
+    shown = {"localizer__show": lambda *_: None, "metric__unit": "mm"}
+    assert digest(deciding(context_of(tmp_path, "radius_ulna", **shown))) == before
 
 
 # -- the metric -------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from radstack.core.artifact import Artifact, Part, split_digests
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.passing import passing
-from radstack.core.recipe import digest
+from radstack.core.recipe import digest, set_fields
 from radstack.core.unpack import listing, unpack
 from radstack.images.quarantine import QUARANTINE_COLUMNS
 from radstack.recipes.submission import Layout
@@ -177,14 +177,22 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
 
     _write_index(there, index, rows, raw)
     if index.exists():
-        # How it is answered, too: a plan that was cut for time, or other views, give other answers by the same weights.
-        models = [there.competition.recipe(name) for name in needed(there)]
-        how = {"models": models, "hours": deadline.hours if deadline else 0}
+        # A plan that was cut for time gives other answers by the same weights.
+        how = deciding(there) | {"hours": deadline.hours if deadline else 0}
         there.make(Artifact("apply", 1, files, how, (Part(index, "test"),),
                             {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
     if not there.options.dry_run:
         shutil.rmtree(one.paths.cache, ignore_errors=True)
         shutil.rmtree(one.paths.oof, ignore_errors=True)
+
+
+def deciding(there: Context) -> dict[str, Any]:
+    """What decides the answers beside pictures and weights: the same weights may answer otherwise."""
+    competition = there.competition
+    shown = {"show", "advice", "detectors"}  # what people see, and what could be chosen
+    finds = {name: value for name, value in set_fields(competition.localizer).items() if name not in shown}
+    return {"models": [competition.recipe(name) for name in needed(there)], "localizer": finds, "cache": competition.cache,
+            "picture": competition.data.picture, "metric": competition.metric.key, "row": competition.submission.row}
 
 
 def _write_index(there: Context, index: Path, rows: pd.DataFrame, raw: str) -> None:
