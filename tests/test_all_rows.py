@@ -36,7 +36,7 @@ def test_its_files_and_key_are_its_own(context):  # noqa: F811
     network = change(context.competition.models.experiments[0], sampling__keep="")  # a query on columns of another table
     artifact = weights_artifact(context, network, ALL)
     assert artifact.files[0].name == "all.safetensors" and artifact.key != weights_artifact(context, network, 0).key
-    assert [one.name for one in artifact.inputs if hasattr(one, "lesson")] == ["ages/rows.parquet: train rows"]
+    assert [one.name for one in artifact.inputs if hasattr(one, "lesson")] == ["ages/rows.parquet: train rows learned"]
     assert fold_file(context.paths.oof / "x", ALL, "test").name == "all_test.parquet"
     with pytest.raises(UserError, match="starts from encoder"):
         started_from(context, change(network, backbone__start="encoder"), ALL)

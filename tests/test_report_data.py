@@ -241,6 +241,33 @@ def test_what_is_out_of_date_is_named(evidence, spoil, told):
     assert len(bad) == 1 and told in bad[0]
 
 
+def test_rows_of_one_split_are_followed_and_compared_as_well(evidence):
+    paths = evidence.context.paths
+    chain(paths)
+    rows, last = paths.cache / "rows.parquet", paths.oof / "final" / "fold0.parquet"
+
+    def cached(train: str) -> None:
+        make("03_cache", rows, "rows", {}, paths.cache / "boxes.parquet", splits={"train": train, "test": "b"})
+
+    cached("a")
+    weights, table = paths.weights / "tiny" / "fold0.safetensors", paths.oof / "tiny" / "fold0.parquet"
+    make("04_train", weights, "net", {"fold": 0}, facts={"tiny/rows.parquet: train rows but fold 0": "learned"})
+    make("05_predict", table, "said", {}, weights, facts={"tiny/rows.parquet: train rows": "a"})
+    make("07_stack", last, "final", {}, table, facts={"tiny/rows.parquet: test rows": "b"})
+    make("08_submit", paths.submissions / "final.csv", "sent", {}, last)
+    section = provenance(evidence)
+    way = tables(section)[0]["artifact"].str.strip("\u2003").tolist()
+    assert way[:3] == ["submissions/final.csv", "oof/final", "oof/tiny"]
+    assert {"weights/tiny", "cache/rows.parquet", "cache/boxes.parquet", "folds/index.parquet"} <= set(way)
+    outside = next(table for table in tables(section) if "read by" in table)
+    assert outside["input"].tolist() == ["raw files", "tiny/labels.csv"]
+    assert "good" in [tone for tone, _ in words(section)]
+    cached("others")
+    bad = [line for tone, line in words(provenance(evidence)) if tone == "bad"]
+    assert len(bad) == 1 and "oof/tiny/fold0.parquet: tiny/rows.parquet: train rows changed since" in bad[0]
+    assert "test rows" not in bad[0]
+
+
 def test_trouble_beside_the_submission_only_warns(evidence):
     chain(evidence.context.paths)
     (evidence.context.paths.weights / "box_net" / "fold0.safetensors").unlink()

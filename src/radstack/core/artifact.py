@@ -58,7 +58,10 @@ class Part:
     @property
     def name(self) -> str:
         """What it is called among the inputs."""
-        own = f" but fold {self.lesson.fold}" if self.lesson and self.lesson.folds and self.lesson.fold != ALL else ""
+        own = ""
+        if self.lesson:
+            held_out = self.lesson.folds and self.lesson.fold != ALL
+            own = f" but fold {self.lesson.fold}" if held_out else " learned" if self.lesson.learned else " without labels"
         return "/".join(self.path.parts[-2:]) + f": {self.split} rows{own}"
 
     def digest(self) -> str:

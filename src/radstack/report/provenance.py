@@ -80,16 +80,18 @@ class Memory:
     """``folder/file``, the way manifests name their inputs -> its SHA-256, and the artifact that holds it ("" for none)."""
     sources: Mapping[str, Path]
     """Files that no stage makes (labels, the sample file), likewise."""
+    splits: Mapping[str, Mapping[str, str]]
+    """Table, likewise -> split -> digest of its rows."""
 
     def parents(self, name: str) -> list[str]:
         """Artifacts that ``name`` was made from, as far as they are still known."""
-        found = (self.known.get(file, ("", ""))[1] for file in self.made[name].told["inputs"])
+        found = (self.known.get(_file_of(file), ("", ""))[1] for file in self.made[name].told["inputs"])
         return list(dict.fromkeys(filter(None, found)))
 
     def outside(self, name: str) -> dict[str, str]:
         """Inputs of ``name`` that no known artifact holds (raw data, label files) and their hashes."""
         return {file: value for file, value in self.made[name].told["inputs"].items()
-                if not self.known.get(file, ("", ""))[1]}
+                if not self.known.get(_file_of(file), ("", ""))[1]}
 
     @cached_property
     def raw(self) -> str:
@@ -103,7 +105,9 @@ class Memory:
         asked = {file for made in self.made.values() for file in made.told["inputs"]}
         own = {file: content_hash(path) for file, path in self.sources.items() if file in asked and path.exists()}
         raw = {"raw files": self.raw} if self.raw else {}
-        return {**own, **raw, **{file: value for file, (value, _) in self.known.items()}}
+        # Of the rows of a fold's lesson no table holds a digest: only the stage that learns from them can compare.
+        rows = {f"{file}: {split} rows": value for file, splits in self.splits.items() for split, value in splits.items()}
+        return {**own, **raw, **rows, **{file: value for file, (value, _) in self.known.items()}}
 
     def troubles(self, name: str) -> list[str]:
         """Why ``name`` no longer is what its manifest says, in words: inputs made again since, files gone or edited.
@@ -149,12 +153,18 @@ def remember(paths: Paths, sources: tuple[Path, ...] = ()) -> Memory:
     by_content = {_identity(made.told): made.name for made in firsts}
     known = {_key_of(path): (manifest["files"][path.name]["sha256"], by_content.get(_identity(manifest), ""))
              for _, path, manifest in told}
-    return Memory({made.name: made for made in firsts}, known, {_key_of(path): path for path in sources})
+    splits = {_key_of(path): manifest["splits"] for _, path, manifest in told if "splits" in manifest}
+    return Memory({made.name: made for made in firsts}, known, {_key_of(path): path for path in sources}, splits)
 
 
 def _key_of(path: Path) -> str:
     """A file as manifests name their inputs: ``folder/file``."""
     return "/".join(path.parts[-2:])
+
+
+def _file_of(name: str) -> str:
+    """The file of an input, which may be the rows of one split of it (:class:`radstack.core.artifact.Part`)."""
+    return name.partition(": ")[0]
 
 
 def manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
