@@ -497,3 +497,18 @@ def test_pictures_elsewhere_are_ordered_by_their_names_and_a_sample_may_name_who
     index, _ = plan.source.index_new(tmp_path / "pictures", 1, tmp_path / "parts", pd.DataFrame())
     assert index.groupby("series")["position"].agg(list).tolist() == [[0, 1]] * 12
     assert index["path"].str.endswith("0.png").eq(index["position"] == 0).all()
+
+
+def test_a_table_beside_pictures_elsewhere_is_read_by_the_column_of_the_labels(tmp_path, capsys):
+    table = table_of(tmp_path, finding=ANSWERED, age=[str(40 + number) for number in range(24)])
+    table.rename(columns={"id": "image"}).to_csv(tmp_path / "labels.csv", index=False)
+    mine = wish(tmp_path, columns=("age",), id="image")
+    plan = new_competition(mine, ())
+    assert f"--columns {mine.input / 'test.csv'}" in capsys.readouterr().out
+    given = {column: pd.DataFrame({column: [table["id"][0]], "age": ["80"]}) for column in ("image", "id")}
+    for table_given in given.values():
+        index, _ = plan.source.index_new(tmp_path / "pictures", 1, tmp_path / "parts", table_given)
+        assert index.set_index("id").loc[table["id"][0], "age"] > 2 and (index["age"] != 0).sum() == 1
+    for wrong in (pd.DataFrame({"name": ["k00"], "age": ["80"]}), pd.DataFrame({"image": ["k00"], "years": ["80"]})):
+        with pytest.raises(UserError, match="give one with image,age"):
+            plan.source.index_new(tmp_path / "pictures", 1, tmp_path / "parts", wrong)

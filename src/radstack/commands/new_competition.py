@@ -109,7 +109,8 @@ def next_steps(wish: Wish, held: int) -> list[str]:
     lines = [f"wrote       {wish.folder / '__init__.py'}",
              f"next        {shlex.join(['bash', 'run_all.sh', *recipes, *place])}"]
     if held:
-        scored = [str(wish.pictures), "answers.csv", "--labels", str(wish.input / HELD)]
+        beside = ["--columns", str(wish.input / TEST)] if wish.columns or wish.order else []
+        scored = [str(wish.pictures), "answers.csv", "--labels", str(wish.input / HELD), *beside]
         lines.append(f"then        {shlex.join(['python', 'src/apply.py', *recipes, *scored, *place])}   "
                      "# scores what nobody trains on")
     return lines

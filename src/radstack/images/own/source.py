@@ -90,14 +90,22 @@ class Source:
         """See :class:`radstack.recipes.competition.IndexNew`; ids come from the names of files, as :attr:`match` says."""
         found = scan(folder, workers, parts)
         rows = pd.DataFrame({self.id: [key_of(self.match, path) for path in found["path"]], FILE: found["path"]})
-        wanted = [name for name in (self.order, *self.columns) if name and name in given]
-        if "id" in given and len(given):
-            rows = rows.merge(given.drop_duplicates("id")[["id", *wanted]].rename(columns={"id": self.id}), on=self.id,
-                              how="left")
+        if len(given) and (self.order or self.columns):
+            rows = rows.merge(self._beside(given), on=self.id, how="left")
         rows = rows.reindex(columns=[self.id, FILE, *filter(None, (self.order,)), *self.columns]).fillna("")
         rows[GROUP] = found["patient"].where(found["patient"] != "", rows[FILE].str.rpartition("/")[0] if self.order
                                              else rows[self.id]).to_numpy()
         return self._arranged(self._labeled(rows.assign(split="test")), found, folder, lambda line: None)
+
+    def _beside(self, given: pd.DataFrame) -> pd.DataFrame:
+        """Of a table of what stands beside the pictures, by its column ``id`` or that of the labels: what is read of it."""
+        key = self.id if self.id in given else "id"
+        asked = list(filter(None, (self.order, *self.columns)))
+        wanted = [name for name in asked if name in given]
+        if not (key in given and wanted):
+            raise UserError(f"the table of --columns has no {' or '.join(asked) if key in given else self.id + ' or id'}; "
+                            f"give one with {','.join([self.id, *asked])}")
+        return given.drop_duplicates(key)[[key, *wanted]].rename(columns={key: self.id})
 
     def _read(self, path: Path, *more: str) -> pd.DataFrame:
         names = [self.id, FILE, GROUP, *more, *filter(None, (self.order,)), *self.columns]
