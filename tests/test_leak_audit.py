@@ -13,7 +13,7 @@ from members import write_fold
 
 from competitions import load
 from radstack.commands import canary
-from radstack.commands.leak_audit import leak_audit
+from radstack.commands.leak_audit import audit_once, leak_audit
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import write_json, write_table
@@ -237,6 +237,29 @@ def test_weights_and_findings_of_networks_say_their_folds(tmp_path, spoil, told)
                         (paths.folds / "folds.csv",))
     artifact.make(lambda: write_table(artifact.files[0], strange[["id"]]))
     assert f"{strange['id'].iloc[0]} does not belong here" in audit(context).loc["localization", "detail"]
+
+
+def test_weights_of_a_recipe_that_is_gone_only_warn(tmp_path):
+    context = make(tmp_path)
+    for name in ("net", "gone"):
+        file = context.paths.weights / name / "fold1.safetensors"
+        artifact = Artifact("04_train", 1, (file,), {"fold": 1}, (context.paths.folds / "folds.csv",))
+        artifact.make(lambda file=file: write_table(file, pd.DataFrame({"id": ["a"]})))
+    gone = manifest_of(context.paths.weights / "gone" / "fold1.safetensors")
+    write_json(gone, json.loads(gone.read_text()) | {"inputs": {"little/folds.csv": "other"}})
+    found = audit(context)
+    assert found.loc["weights", "status"] == "ok" and found.loc["weights", "detail"].startswith("1 files")
+    assert found.loc["weights that no stage reads", "status"] == "warn"
+
+
+def test_an_audit_by_hand_leaves_nothing_that_stage_09_takes_for_damaged(tmp_path, capsys):
+    context = make(tmp_path)
+    audit_once(context)
+    leak_audit(context, 4)
+    audit_once(context)
+    capsys.readouterr()
+    audit_once(context)
+    assert "kept" in capsys.readouterr().out
 
 
 def test_an_exact_copy_is_a_leak_and_a_near_one_a_warning(tmp_path):

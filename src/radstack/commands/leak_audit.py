@@ -18,7 +18,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.recipes.stacker import Outside
 from radstack.report.stage import made_folds, models
 from radstack.report.terminal import some
-from radstack.running.context import Context
+from radstack.running.context import Context, make_variants
 from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import read_member, read_networks
 from radstack.stack.rows import Member
@@ -77,6 +77,7 @@ def leak_audit(context: Context, distance: int, train: str = "") -> None:
         findings += (found := check(scene))
         print("\n".join(map(str, found)), flush=True)
     file = context.paths.reports / "leak_audit.csv"
+    manifest_of(file).unlink(missing_ok=True)  # of the one that stage 09 made, which it then makes again
     write_table(file, pd.DataFrame([vars(finding) for finding in findings]))
     leaks = sum(finding.status == LEAK for finding in findings)
     if leaks:
@@ -147,8 +148,19 @@ def trained_networks(scene: Scene) -> list[Finding]:
     made = sorted(scene.context.paths.weights.glob("*/fold*.safetensors"))
     # What a stack learned has a manifest of its own for all folds; studies make stacks that are in no recipe here.
     files = [file for file in made if not _is_stacks(file)]
-    problems = [f"{file.parent.name}/{file.name}: {text}" for file in files if (text := _other_folds(scene, file))]
-    return [_none("weights", problems, f"{len(files)} files, all trained on this fold table")]
+    used, problems = _used(scene.context), {True: list[str](), False: list[str]()}
+    for file in files:
+        if text := _other_folds(scene, file):
+            problems[file.parent.name in used].append(f"{file.parent.name}/{file.name}: {text}")
+    unused = [Finding("weights that no stage reads", WARN, some(problems[False], most=NAMED))] if problems[False] else []
+    return [_none("weights", problems[True], f"{len(files) - len(problems[False])} files, all trained on this fold table"),
+            *unused]
+
+
+def _used(context: Context) -> set[str]:
+    """Names of the networks that the stages train; those on call, of studies and of recipes that are gone are not among."""
+    models, variants = context.competition.models, make_variants(context.competition, context.paths)
+    return {one.name for one in (*models.experiments, *models.sequences, *variants, *context.competition.localizer.networks)}
 
 
 def prediction_tables(scene: Scene) -> list[Finding]:
