@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from scipy.special import logit
 from competitions import load
 from radstack.commands.add_member import Tables, add_member
 from radstack.commands.leak_audit import open_scene, prediction_tables
+from radstack.commands.plan import applied
 from radstack.core.artifact import Artifact
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, write_table
@@ -20,6 +22,7 @@ from radstack.core.folds import fold_hash, make_folds
 from radstack.recipes.competition import FoldRecipe, Models
 from radstack.recipes.stacker import Outside, Stacker
 from radstack.report.given import given_blocks
+from radstack.report.stage import report_artifact
 from radstack.running.cli import make_context
 from radstack.running.context import OUTSIDE, Options, add_variant
 from radstack.running.tables import read_folds, read_rows
@@ -264,12 +267,15 @@ def test_names_of_recipes_are_taken_both_ways_and_a_solution_on_tables_cannot_be
         add_variant(context, "average", "mate", {})
     with pytest.raises(UserError, match="level_two reads mate, whose predictions came as tables"):
         needed(context)
+    line, = applied(SimpleNamespace(context=context), None, 10)  # a plan goes on without
+    assert np.isnan(line.amount) and "level_two reads mate" in line.words
     assert "add_member.py pair" in context.make_with(context.paths.oof / "mate" / "fold0.parquet")
 
 
 def test_the_page_says_what_came_as_a_table(context):
     give(context)
     recipes = {one.name: one for one in context.recipes}
+    assert context.paths.oof / "mate" / "given.json" in report_artifact(context).inputs  # its marks are shown
     evidence = type("Evidence", (), {"recipes": {"mate": recipes["mate"]}, "context": context})()
     _, warning, table = given_blocks(evidence)
     assert "mate may enter plain averages alone: its folds are not known" in warning.words

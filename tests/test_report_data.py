@@ -77,6 +77,13 @@ def test_folds_and_labels_are_counted(evidence):
     assert "<img" in page("tiny", "", [section], [])
 
 
+def test_shares_are_of_rows_with_a_label(evidence):
+    half = evidence.train.assign(left=np.where(np.arange(len(evidence.train)) % 2, np.nan, evidence.train["left"]))
+    labels = tables(data(replace(evidence, train=half)))[1].set_index("target")
+    held = half["left"].dropna() > 0.5
+    assert labels.loc["left", ["rows", "share of rows"]].tolist() == [held.sum(), held.mean()]
+
+
 @dataclass(frozen=True)
 class Spot:
     """White pictures, called ``left``, of the rows that have none; of every other seed."""

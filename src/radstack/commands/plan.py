@@ -335,7 +335,11 @@ def memory(budget: Budget) -> Iterator[Line]:
 
 def applied(budget: Budget, past: Past, rows: int) -> Iterator[Line]:
     """Hours in which what the final model needs answers for ``rows`` new pictures."""
-    wanted = needed(budget.context)
+    try:
+        wanted = needed(budget.context)
+    except UserError as error:  # a teammate's tables: other pictures cannot be answered
+        yield Line("05_predict", math.nan, str(error))
+        return
     models = [one for one in budget.models if one.name in wanted or budget.context.options.only]
     yield past.applied("02_localize", rows)
     yield past.applied("03_cache", rows)

@@ -76,12 +76,13 @@ def columns_of(rows: pd.DataFrame) -> dict[str, str]:
 def classes(evidence: Evidence) -> Iterator[Block]:
     """How frequent each target is, overall and in each fold; classes of one group together."""
     task, truth = evidence.task, evidence.truth
-    held = pd.DataFrame(truth > 0.5, columns=list(task.targets))
+    held = pd.DataFrame(np.where(np.isnan(truth), np.nan, truth > 0.5), columns=list(task.targets))
     table = pd.DataFrame({"target": task.targets})
     for name, column in columns_of(evidence.train).items():
-        any_of = held.groupby(evidence.train[column].to_numpy()).any()
+        any_of = held.groupby(evidence.train[column].to_numpy()).max()  # NaN where no row has the label
         table[name], table[f"share of {name}"] = any_of.sum().to_numpy(), any_of.mean().to_numpy()
-    yield Table(table, "Training rows where each target holds, and patients or series with at least one such row.",
+    yield Table(table, "Training rows where each target holds, and patients or series with at least one such row; shares are of "
+                "those with a label.",
                 {str(name): ".2%" if str(name).startswith("share") else ",.0f" for name in table})
     groups = {group.name: len(group.classes) for group in task.metric.groups} or {"": len(task.targets)}
     for name, part in zip(groups, np.split(np.arange(len(task.targets)), np.cumsum(list(groups.values()))[:-1])):

@@ -17,7 +17,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.report.operating import NAME as OPERATING
 from radstack.report.studies import files_of
 from radstack.report.terminal import localization_lines, score_lines
-from radstack.running.context import Context
+from radstack.running.context import OUTSIDE, Context
 from radstack.running.tables import quarantines, raw_files, read_index, read_rows
 from radstack.stack.predictions import fold_files, networks_files, read_member, read_networks
 from radstack.stack.rows import Member, mean_over_folds
@@ -61,7 +61,8 @@ def report_artifact(context: Context) -> Artifact:
                   {"baselines": competition.pages.baselines} if competition.pages.baselines else {})
     return Artifact("09_report", VERSION, tuple(paths.reports / name for name in own), recipe,
                     (*tables, paths.cache / "boxes.parquet", paths.cache / "rows.parquet", paths.folds / "folds.csv",
-                     *existing(paths.submissions, LEDGER), *files_of(paths.reports / "studies"),
+                     *existing(paths.submissions, LEDGER), *(file for name in names for file in existing(
+                         paths.oof / name, OUTSIDE)), *files_of(paths.reports / "studies"),
                      *(paths.sources / name / ROWS for name in known_sources(context) if facts_of(context, name))),
                     raw_files(context))
 
