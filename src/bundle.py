@@ -37,6 +37,10 @@ def main() -> None:
     arguments.add_argument("--hours", type=float, default=0.0, help="with --kaggle: deadline of the notebook's prediction")
     arguments.add_argument("--image", type=Path, metavar="FILE", help="with --kaggle: pip freeze of a notebook there")
     args = arguments.parse_args()
+    for name, reader in {**dict.fromkeys(("push", "test_data", "columns", "hours", "image"), "kaggle"),
+                         "times": "rehearse"}.items():
+        if getattr(args, name) != arguments.get_default(name) and not getattr(args, reader):
+            arguments.error(f"--{name.replace('_', '-')} is read with --{reader} alone; type both, or neither")
     context = open_context(args, load)
     from radstack.commands.bundle import for_kaggle, make_bundle
 

@@ -341,6 +341,15 @@ def test_junk_goes_whatever_is_kept(copy):
     assert not any(path.exists() for path in junky) and all(path.exists() for path in (*useful, paths.oof / "nobody"))
 
 
+def test_reports_of_other_commands_name_them_and_what_people_work_on_stays(copy):
+    reports = copy.paths.reports
+    for name in ("index.html", "choose.csv", "studies/table4.csv", "propose/via.json"):
+        write_text(reports / name, "x")
+    made = {item.path.name: item.why for item in items(copy) if item.folder == "reports"}
+    assert "propose" not in made and {name: made[name].split()[1] for name in ("index.html", "choose.csv", "studies")} == {
+        "index.html": "src/09_report.py", "choose.csv": "src/choose.py", "studies": "src/study.py"}
+
+
 def die_while_writing(path: Path, write: Any) -> None:
     """Be ended by the system in the middle of a file, as by a kill."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

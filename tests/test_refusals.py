@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scripts import run_script
 from test_text import predict, small
 
 from competitions import load
@@ -142,3 +143,10 @@ def test_a_fold_table_of_other_data_says_the_whole_command(tmp_path):
     index = pd.DataFrame({"group": ["a", "c"], "split": "train", "any": 1})
     with pytest.raises(UserError, match=r"patient c has no fold.*type: python src/01_make_folds.py ich --demo --force"):
         check_folds(folds, index, ["any"])
+
+
+@pytest.mark.parametrize("options, reader", [(("--push",), "--kaggle"), (("--test-data", "a/b"), "--kaggle"),
+                                             (("--hours", "2"), "--kaggle"), (("--times", "3"), "--rehearse")])
+def test_an_option_of_a_bundle_without_the_one_that_reads_it(options, reader):
+    done = run_script("bundle", "ich", "--demo", *options)
+    assert done.returncode == 2 and f"{options[0]} is read with {reader} alone" in done.stderr

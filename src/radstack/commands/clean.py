@@ -26,6 +26,10 @@ FOLDERS = ("input", "folds", "cache", "weights", "oof", "sources", "submissions"
 """What ``--keep`` may name."""
 
 
+REPORTS = {"studies": "study", "choose.csv": "choose", "choose.svg": "choose", "leak_audit.csv": "leak_audit",
+           "near_duplicates.csv": "leak_audit", "localize": "02_localize"}
+"""What lies among the reports and is not made by stage 09 -> the script that makes it."""
+PROPOSED = "propose"
 UNNAMED = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 """Names under which safetensors writes a file before it has its own; they do not say which process does."""
 
@@ -100,8 +104,11 @@ def _results(context: Context) -> Iterator[Item]:
     kept = {paths.submissions / LEDGER, paths.submissions / LOSSES}
     sent = [paths.submissions] if not any(path.exists() for path in kept) else sorted({*paths.submissions.glob("*")} - kept)
     made += [Item("submissions", path, context.command("08_submit")) for path in sent]
-    made += [Item("reports", paths.reports, context.command("09_report")),
-             Item("bundles", paths.bundle, context.command("bundle"))]
+    # Hands that were proposed stay: somebody may be at work on them.
+    special = {*paths.reports.glob("*")} & {paths.reports / name for name in (*REPORTS, PROPOSED)}
+    pages = sorted({*paths.reports.glob("*")} - {paths.reports / PROPOSED}) if special else [paths.reports]
+    made += [Item("reports", path, context.command(REPORTS.get(path.name, "09_report"))) for path in pages]
+    made += [Item("bundles", paths.bundle, context.command("bundle"))]
     yield from (item for item in made if item.path.exists())
 
 

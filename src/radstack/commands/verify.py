@@ -92,7 +92,7 @@ def check_contents(context: Context) -> None:
         UserError: a file has another content than it was made with; the first is named. Or none is made yet.
     """
     paths = context.paths
-    folders = (paths.folds, paths.cache, paths.weights, paths.oof, paths.submissions, paths.reports)
+    folders = (paths.folds, paths.cache, paths.weights, paths.oof, paths.sources, paths.submissions, paths.reports)
     made = [path for folder in folders if folder.exists() for path in files_below(folder) if manifest_of(path).exists()]
     stamps = {path: read_json(manifest_of(path)).get("files", {}).get(path.name, {}) for path in sorted(made)}
     known = {path: stamp["sha256"] for path, stamp in stamps.items() if stamp}
