@@ -81,8 +81,8 @@ def classes(evidence: Evidence) -> Iterator[Block]:
     for name, column in columns_of(evidence.train).items():
         any_of = held.groupby(evidence.train[column].to_numpy()).max()  # NaN where no row has the label
         table[name], table[f"share of {name}"] = any_of.sum().to_numpy(), any_of.mean().to_numpy()
-    yield Table(table, "Training rows where each target holds, and patients or series with at least one such row; shares are of "
-                "those with a label.",
+    yield Table(table, "Training rows where each target holds, and patients or series with at least one such row; shares "
+                "are of those with a label.",
                 {str(name): ".2%" if str(name).startswith("share") else ",.0f" for name in table})
     groups = {group.name: len(group.classes) for group in task.metric.groups} or {"": len(task.targets)}
     for name, part in zip(groups, np.split(np.arange(len(task.targets)), np.cumsum(list(groups.values()))[:-1])):
