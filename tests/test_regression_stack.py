@@ -388,6 +388,20 @@ def test_a_bias_that_no_line_mends_is_corrected() -> None:
     assert notes["kept"] and low < -3 and middle > 6 and high < -3
 
 
+def test_rows_that_another_model_answers_have_no_say_in_a_correction() -> None:
+    world = World(200)
+    rows = world.rows(a=world.noisy(5))
+    seen = np.arange(len(rows)) % 3 > 0
+    lost = replace(rows, table=rows.table.assign(registered=seen.astype(int)),
+                   predicted=np.where(seen[:, None], rows.predicted, 300).astype(np.float32))
+    fitted, alone = CorrectBias(column="registered").fit(lost), CorrectBias().fit(rows.take(seen))
+    assert np.array_equal(fitted.state, alone.state) and fitted.notes == alone.notes
+    nothing = CorrectBias(column="registered", value=2).fit(lost)
+    assert not nothing.notes["age"]["kept"] and np.array_equal(CorrectBias().predict(rows, nothing.state), rows.predicted[0])
+    with pytest.raises(UserError, match="the index has no column 'seen'"):
+        CorrectBias(column="seen").fit(rows)
+
+
 def test_a_bias_of_some_folds_alone_is_not_corrected() -> None:
     world = World(200)
     fold = world.index["group"].map(world.folds.set_index("group")["fold"]).fillna(0).to_numpy()

@@ -11,7 +11,7 @@ from radstack.core.errors import UserError
 from radstack.scoring.intervals import standard_error
 from radstack.scoring.metrics import log_losses, sigmoid
 from radstack.scoring.task import NUMBERS
-from radstack.stack.features import neighbor
+from radstack.stack.features import index_column, neighbor
 from radstack.stack.method import Fitted, Method
 from radstack.stack.rows import Rows
 
@@ -90,9 +90,14 @@ class CorrectBias(Method):
     """Standard deviation of the Gaussian that says how near an answer is, in standard deviations of all answers."""
     margin: float = 0.0
     """Standard errors that the cross-fitted gain must exceed."""
+    column: str = ""
+    """Column of the index: rows without ``value`` in it are not learned from, where another model is going to answer them."""
+    value: Any = 1
 
     def fit(self, rows: Rows) -> Fitted:
         """Fit and decide; ``notes``: by target the gain, its error, whether it is kept, answers and their corrections."""
+        if self.column:
+            rows = rows.take((index_column(rows, self.column) == self.value).to_numpy(bool))
         x, y = rows.predicted.mean(axis=0, dtype=np.float64), rows.truth.astype(np.float64)
         lines, notes = np.zeros((x.shape[1], 2, POINTS)), {}
         for place, name in enumerate(rows.task.targets):
@@ -117,8 +122,10 @@ class CorrectBias(Method):
 def median_errors(x: np.ndarray, y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
     """Answers [POINTS] from the least to the largest of ``x``, and the median of ``y - x`` near each, all float64.
 
-    Rows count by a Gaussian of their distance, of ``width`` standard deviations of ``x``.
+    Rows count by a Gaussian of their distance, of ``width`` standard deviations of ``x``. Without rows there is no error.
     """
+    if not len(x):
+        return np.linspace(0, 1, POINTS), np.zeros(POINTS)
     points, order = np.linspace(x.min(), x.max(), POINTS), np.argsort(y - x)
     spread = max(width * float(x.std()), np.finfo(np.float64).tiny)
     near = np.exp(-0.5 * ((points[:, None] - x[order]) / spread) ** 2).cumsum(axis=1)
@@ -135,7 +142,7 @@ def pays(margin: float, predict: Callable[[np.ndarray, np.ndarray, np.ndarray], 
     predictions [rows] into losses [rows]; ``group`` holds patient numbers [rows], ``fold`` is as for :func:`crossfitted`.
     """
     gain, error = 0.0, float("inf")
-    if group.max() > 0:
+    if group.max(initial=-1) > 0:
         gains = losses(plain) - losses(crossfitted(predict, x, y, group, fold))
         gain, error = float(gains.mean()), standard_error(gains, group)
     return {"kept": bool(gain > margin * error), "gain": gain, "error": error}
