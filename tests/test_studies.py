@@ -114,6 +114,21 @@ def test_the_sources_own_protocol_scores_one_fold_and_fits_no_weights_on_it(tmp_
     assert context.all_folds(competition.models.final) == [0]
 
 
+def test_hands_that_nobody_annotated_are_held_out_as_well(tmp_path):
+    (tmp_path / "input" / "bone_age").mkdir(parents=True)
+    context = make_context(load("bone_age-heldout"), Options(data_dir=str(tmp_path), out_dir=str(tmp_path)))
+    assert not context.competition.localizer.networks and context.all_folds(context.competition.models.final) == [0]
+
+
+def test_networks_that_met_no_real_hemorrhage_are_in_no_table_and_are_trained_first(tmp_path):
+    competition = load("ich-small")
+    context = make_context(competition, Options(out_dir=str(tmp_path)))
+    made = {one.name: one for one in studies(competition)}
+    assert set(made["networks"].models) == {"windows", "neighbors", "frozen", "four_blend"}
+    assert not {"drawn", "drawn_neighbors"} & {model for one in made.values() for model in one.models}
+    assert {"drawn", "drawn_neighbors"} <= set(context_of(context, made["networks"]).options.only)
+
+
 def test_held_out_patients_fill_the_quotas_and_no_patient_is_on_both_sides():
     rng, count = np.random.default_rng(0), 200
     rows, kind = pd.DataFrame({"group": [f"g{row // 2}" for row in range(count)]}), rng.integers(0, 3, count)

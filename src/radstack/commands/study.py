@@ -83,10 +83,15 @@ def context_of(context: Context, one: Study) -> Context:
         if name not in known:
             raise UserError(f"study {one.name}: there is no recipe {name}")
         wanted[name] = None
-        left += [member for member in getattr(known[name], "members", ()) if member not in wanted]
+        left += [parent for parent in parents(known[name]) if parent in known and parent not in wanted]
     # Without a name --only would mean all; a study of a table alone has none.
     options = replace(context.options, only=tuple(wanted) or ("",), held_out=bool(one.curves) or context.options.held_out)
     return replace(context, competition=competition, options=options)
+
+
+def parents(recipe: Any) -> tuple[str, ...]:
+    """Names of what a recipe reads: the members of a stack or a sequence model, what a network starts from."""
+    return (recipe.backbone.start,) if isinstance(recipe, Experiment) else tuple(recipe.members)
 
 
 def with_recipes(competition: Competition, recipes: tuple[Any, ...]) -> Competition:
