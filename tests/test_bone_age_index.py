@@ -103,6 +103,14 @@ def test_all_spellings_say_the_same(tmp_path, head, rows):
     assert labels.table.dtypes.astype(str).tolist() == ["str", "str", "float64", "int64"]
 
 
+def test_tables_that_say_the_same_of_a_hand_in_two_spellings_agree(tmp_path):
+    write_csv(tmp_path / "train.csv", "id,boneage,male", ["7,180,True", "8,96,False"])
+    write_csv(tmp_path / "Validation Dataset.csv", "Image ID,Sex,Bone Age (months)", ["7,M,180.0", "8,M,96.0"])
+    labels = read_labels(tmp_path)
+    assert labels.table["id"].tolist() == ["7"] and labels.repeated == 1
+    assert quarantined(labels.quarantine) == {"train:8": "duplicate-id"}  # of it they do not
+
+
 def test_the_three_layouts(tmp_path):
     index, quarantine = build(kaggle(tmp_path / "kaggle"))
     assert quarantine.empty and index["id"].tolist() == ["1377", "1378", "1379", "1380", "4360", "4361"]

@@ -160,11 +160,22 @@ def test_a_row_that_is_not_usable_is_quarantined(tmp_path, row, reason):
 
 
 def test_ages_at_the_edge_are_usable_and_a_repeated_row_is_dropped(tmp_path):
-    rows = [ROWS[0].replace("16.5", "10"), ROWS[1].replace("17.5", "30"), *ROWS[2:], ROWS[2]]
+    again = ROWS[2].replace("Epi,male,18.25", "epi,M,18.250")  # in other words
+    rows = [ROWS[0].replace("16.5", "10"), ROWS[1].replace("17.5", "30"), *ROWS[2:], ROWS[2], again]
     lines: list[str] = []
     index, quarantine = build(archive(tmp_path / "input", rows), lines)
-    assert quarantine.empty and lines[0] == "rows of volumes.csv that repeat another, dropped: 1"
+    assert quarantine.empty and lines[0] == "rows of volumes.csv that repeat another, dropped: 2"
     assert index.drop_duplicates("series")["age_years"].tolist()[:3] == [10, 30, 18.25]
+
+
+def test_without_a_column_of_sexes_all_are_taken_for_men(tmp_path):
+    folder = archive(tmp_path / "input")
+    rows = pd.read_csv(folder / "volumes.csv", dtype="str", keep_default_na=False)
+    rows[["subject", "visit", "file", "age_years", "source"]].to_csv(folder / "volumes.csv", index=False)
+    lines: list[str] = []
+    index, quarantine = build(folder, lines)
+    assert quarantine.empty and set(index["series"]) == {"A_1", "A_2", "B_1", "C_1"}
+    assert lines[0] == "volumes.csv has no column sex: all are taken for men"
 
 
 def test_two_ages_of_one_visit_are_both_quarantined(tmp_path):
@@ -259,7 +270,7 @@ def test_dicom_folders_are_volumes_and_their_defects_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("subject,visit,file\nA,1,a\n", "has no column source, sex, age_years; it needs subject,visit,file"),
+    ("subject,visit,file\nA,1,a\n", "has no column source, age_years; it needs subject,visit,file"),
     ("", "is not a CSV file"), (HEAD + "\nA,1,a,b,c,d,e,f\nB,1\n", "no usable volume|is not a CSV file"),
     (HEAD + "\n", "no usable volume below"), (HEAD + "\nA,1,absent.mhd,jopp,M,16\n", "no-file"),
 ])  # fmt: skip

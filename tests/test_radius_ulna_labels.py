@@ -51,7 +51,17 @@ def test_labels_are_read_and_test_is_what_the_sample_lists(tmp_path):
     assert [path.name for path in label_files(tmp_path)] == ["labels.csv", "sample_submission.csv"]
 
 
+def test_rows_that_say_the_same_in_two_spellings_agree(tmp_path):
+    rows = ["a.png,,,c1,R7,U5,F,11", "a.png,,,c1,7,u 5,female,11.0", "b.png,,,c1,R7,U5,F,11", "b.png,,,c1,?,U5,F,11"]
+    labels = read_labels(labels_csv(tmp_path, rows))
+    assert labels.table["id"].tolist() == ["a"] and labels.repeated == 1
+    assert labels.quarantine["reason"].tolist() == ["duplicate-file"] * 2
+
+
 def test_columns_that_may_be_missing(tmp_path):
+    labels = read_labels(labels_csv(tmp_path, ["a.png,2014-03-05,7,R7,U5,F,11"],
+                                    head="file,date,serial,radius_stage,ulna_stage,sex,age"))
+    assert labels.quarantine.empty and labels.table["child"].tolist() == [""] and labels.table["age"].tolist() == [11]
     labels = read_labels(labels_csv(tmp_path, ["a.png,,R7,U5"], head="file,child,radius_stage,ulna_stage"))
     assert labels.quarantine.empty and labels.table.loc[0, "sex"] == "" and labels.table["age"].isna().all()
 

@@ -40,7 +40,8 @@ def read_labels(folder: Path) -> Labels:
     if "train" not in files.values():
         raise Missing(folder, f"{folder} has no training table (boneage-training-dataset.csv or train.csv)")
     rows = pd.concat([_read(path, split) for path, split in files.items()], ignore_index=True)
-    repeated = rows.duplicated(["id", "split", "age", "sex"]) & (rows["id"] != "")
+    said = rows.assign(age=_meant("boneage", rows["age"]), sex=_meant("male", rows["sex"]))
+    repeated = said.duplicated(["id", "split", "age", "sex"]) & (rows["id"] != "")
     rows = _judge(rows[~repeated].reset_index(drop=True))
     labels = Labels.parted(rows, ["id", "split", "boneage", "male"], repeated)
     return labels._replace(table=labels.table.astype({"id": "str", "boneage": float, "male": int}))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels, source_of
 from competitions.knee_age.volume import SHARE, central, read_masks
-from radstack.core.files import files_below
+from radstack.core.files import files_below, read_text_table
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
 from radstack.images.dicom import Unreadable
@@ -141,6 +141,8 @@ def _slices(volumes: pd.DataFrame) -> pd.DataFrame:
 def _summarize(folder: Path, table: pd.DataFrame, volumes: pd.DataFrame, quarantine: pd.DataFrame, report: Report) -> None:
     if not (folder / TABLE).exists():
         report(f"no {TABLE}: ages and subjects are taken from the file names, and all are taken for men")
+    elif "sex" not in read_text_table(folder / TABLE, ()):
+        report(f"{TABLE} has no column sex: all are taken for men")
     if not (table["split"] == "test").any():
         report("no usable test volume: sample_submission.csv lists those to predict")
     tell_reasons(quarantine, report)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from radstack.core.cells import plain_numbers
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import existing, matching, needed, read_text_table
 from radstack.images.quarantine import Labels, judge
@@ -13,6 +14,8 @@ TABLE, SAMPLE = "volumes.csv", "sample_submission.csv"
 """The list of the volumes; the list of the test volumes (its rows are those to submit)."""
 COLUMNS = ("subject", "visit", "file", "source", "sex", "age_years")
 """Of ``volumes.csv``."""
+NEEDED = tuple(name for name in COLUMNS if name != "sex")
+"""Those that must be there."""
 LEAST, MOST = 10.0, 30.0
 """Years. Plates of the knee close between 14 and 21 (Pietz and Proeve 2018); an age beyond these is a slip of the pen."""
 SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
@@ -33,13 +36,15 @@ def read_labels(folder: Path) -> Labels:
     ``no-subject``, ``bad-visit``, ``unknown-sex``, ``female`` (the method is for men only), ``duplicate-visit`` (rows of one
     visit that disagree, all of them), ``duplicate-file`` (two visits, one file), ``no-age``, ``age-out-of-range`` (outside
     ``LEAST``..``MOST`` years) and ``no-file`` (a listed volume that is not there, a row of the sample without a volume).
+    Where the table has no column ``sex``, all are taken for men.
 
     The table has ``series`` (unique, ``<subject>_<visit>``, the id in the quarantine), ``subject``, ``visit`` (int),
     ``split``, ``file``, ``source`` and ``age_years`` (NaN in test). A damaged table, a file name without an age, or no
     volume is a UserError.
     """
-    rows = read_text_table(folder / TABLE, COLUMNS) if (folder / TABLE).exists() else _from_names(folder)
-    repeated = rows.duplicated(list(COLUMNS))
+    rows = read_text_table(folder / TABLE, NEEDED) if (folder / TABLE).exists() else _from_names(folder)
+    rows = rows.assign(sex=rows.get("sex", "M"))
+    repeated = _meant(rows).duplicated()
     rows = rows[~repeated].reset_index(drop=True)
     rows["series"] = rows["subject"] + "_" + rows["visit"]
     sample = _sample_series(folder)
@@ -99,6 +104,12 @@ def _sample_series(folder: Path) -> list[str]:
     """``<subject>_<visit>`` of the sample, each once; [] without a sample."""
     samples = (read_text_table(path, ("subject", "visit")) for path in existing(folder, SAMPLE))
     return [series for sample in samples for series in (sample["subject"] + "_" + sample["visit"]).unique()]
+
+
+def _meant(rows: pd.DataFrame) -> pd.DataFrame:
+    """``COLUMNS``, such that rows that say the same in two spellings are equal; what is not understood stays as it is."""
+    return rows[list(COLUMNS)].assign(sex=rows["sex"].str.lower().map(SEX).fillna(rows["sex"]),
+                                      source=rows["source"].str.lower(), age_years=plain_numbers(rows["age_years"]))
 
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.phases import LEARNED, LETTER, stage_number
+from radstack.core.cells import plain_numbers
 from radstack.core.errors import Missing
 from radstack.core.files import existing, needed, read_text_table
 from radstack.images.formats import stem_of
@@ -16,7 +17,7 @@ TABLE, SAMPLE = "labels.csv", "sample_submission.csv"
 """The list of the pictures; the list of the test pictures (its rows are those to submit)."""
 COLUMNS = ("file", "date", "serial", "child", "radius_stage", "ulna_stage", "sex", "age")
 """Of ``labels.csv``; date and serial only say where a row comes from (see :mod:`competitions.radius_ulna.join`)."""
-NEEDED = ("file", "child", "radius_stage", "ulna_stage")
+NEEDED = ("file", "radius_stage", "ulna_stage")
 """Those that must be there."""
 SEX = {"m": "M", "male": "M", "f": "F", "female": "F", "": ""}
 """Every way in which sex is written, lower case; it may be left blank."""
@@ -42,12 +43,12 @@ def read_labels(folder: Path) -> Labels:
     """
     if not (folder / TABLE).exists():
         raise Missing(folder, f"no spreadsheets were joined (src/join_labels.py) and {folder} has no {TABLE}")
-    rows = read_text_table(folder / TABLE, NEEDED)
-    repeated = rows.duplicated()
+    rows = read_text_table(folder / TABLE, NEEDED).reindex(columns=list(COLUMNS), fill_value="")
+    repeated = _meant(rows).duplicated()
     rows = rows[~repeated]
     sample = sample_files(folder)
     unlisted = pd.DataFrame({"file": [file for file in sample if file not in set(rows["file"])]}, dtype="str")
-    rows = pd.concat([rows, unlisted], ignore_index=True).reindex(columns=list(COLUMNS)).fillna("").astype("str")
+    rows = pd.concat([rows, unlisted], ignore_index=True).fillna("").astype("str")
     rows = _judge(folder, rows.assign(split=np.where(rows["file"].isin(sample), "test", "train")))
     labels = Labels.parted(rows, ["id", "split", "file", "child", "radius_stage", "ulna_stage", "sex", "age"], repeated,
                            path="file")
@@ -69,6 +70,13 @@ def sample_file(folder: Path) -> Path:
 def sample_files(folder: Path) -> list[str]:
     """Files of the sample, each once, in its order; [] without a sample."""
     return [file for path in existing(folder, SAMPLE) for file in read_text_table(path, ("file",))["file"].unique()]
+
+
+def _meant(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows``, such that those that say the same in two spellings are equal; what is not understood stays as it is."""
+    numbers = {f"{bone}_stage": _numbers(bone, rows) for bone in LETTER}
+    stages = {name: number.astype("str").where(number > 0, rows[name]) for name, number in numbers.items()}
+    return rows.assign(**stages, sex=rows["sex"].str.lower().map(SEX).fillna(rows["sex"]), age=plain_numbers(rows["age"]))
 
 
 def _judge(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

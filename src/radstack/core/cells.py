@@ -40,6 +40,12 @@ def read_cells(path: Path) -> pd.DataFrame:
     return _once(cells.loc[:, [bool(name) for name in names]]).reset_index(drop=True).astype("str")
 
 
+def plain_numbers(cells: pd.Series) -> pd.Series:
+    """Cells of text such that those that are one number in two spellings (180 and 180.0) are equal; others as they are."""
+    numbers = pd.to_numeric(cells, errors="coerce")
+    return numbers.astype("str").where(numbers.notna(), cells)
+
+
 def _coding(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(2)
