@@ -309,6 +309,17 @@ def test_copies_under_another_id_share_a_group(tmp_path):
                      "so that no fold splits them"]  # fmt: skip
 
 
+def test_a_copy_of_a_test_picture_is_not_trained_on(tmp_path):
+    folder = kaggle(tmp_path / "in")
+    (folder / KAGGLE / "1378.png").write_bytes((folder / KAGGLE_TEST / "4361.png").read_bytes())
+    lines: list[str] = []
+    index, quarantine = build(folder, lines)
+    assert index["id"].tolist() == ["1377", "1379", "1380", "4360", "4361"] and (index["group"] == index["id"]).all()
+    assert quarantined(quarantine) == {"train:1378": "duplicate-picture"}
+    assert quarantine["path"].tolist() == [f"{KAGGLE}/1378.png"]
+    assert lines == ["train: 1 quarantined as duplicate-picture"]
+
+
 # -- annotations ----------------------------------------------------------------------------------------------------
 
 VIA_HEAD = ("filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"

@@ -43,7 +43,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
         ``folder`` or "", landmarks in raw pixels or NaN. The quarantine: ``QUARANTINE_COLUMNS``; reasons are those of
         :func:`read_labels`, :func:`read_mask` and :func:`radstack.images.radiograph.read_header`, and ``no-file`` (a
         label without a picture), ``no-label`` and ``not-in-sample`` (a picture without a label), ``duplicate-picture`` (a
-        second file of that name), ``landmark-outside``.
+        second file of that name, or a train picture with the bytes of a test one), ``landmark-outside``.
 
     Raises:
         UserError: tables or VIA files are faulty, no picture is usable, or more than ``LOSS`` but less than ``PART`` of the
@@ -58,9 +58,10 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     index = labels.table.merge(files[files["reason"] == ""], on=["id", "split"], validate="one_to_one")
     if index.empty:
         raise nothing_usable("picture", folder, set_aside(files))
-    index, bad_masks = _add_masks(_share_groups(index, folder, report), folder, workers, parts_folder, report)
+    index, copies = _without_test_copies(index.assign(content=_contents(index, folder)))
+    index, bad_masks = _add_masks(_share_groups(index, report), folder, workers, parts_folder, report)
     index, bad_landmarks = _add_landmarks(index, folder, report)
-    quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, bad_masks, bad_landmarks],
+    quarantine = pd.concat([_locate(labels.quarantine, files), set_aside(files), lost, copies, bad_masks, bad_landmarks],
                            ignore_index=True)
     tell_faulty(index["faulty"], report)
     tell_reasons(quarantine, report)
@@ -122,7 +123,24 @@ def _locate(quarantine: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
     return found.fillna({"path": ""})[QUARANTINE_COLUMNS]
 
 
-def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataFrame:
+def _contents(index: pd.DataFrame, folder: Path) -> pd.Series:
+    """What files with the same bytes share, and no others.
+
+    Equal files have equal lengths: of 20 GB only a few files are read.
+    """
+    alike = index[index["bytes"].duplicated(keep=False)]
+    digests = [f"{size} {content_crc(folder / path)}" for size, path in zip(alike["bytes"], alike["path"])]
+    return pd.Series(digests, alike.index, dtype="str").reindex(index.index).fillna(index["path"])
+
+
+def _without_test_copies(index: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The index without copies of test pictures in train, which would be trained on; and these as quarantine rows."""
+    copies = (index["split"] == "train") & index["content"].isin(index.loc[index["split"] == "test", "content"])
+    index.loc[copies, "reason"], index.loc[copies, "detail"] = "duplicate-picture", "a test picture has the same bytes"
+    return index[~copies].reset_index(drop=True), set_aside(index)
+
+
+def _share_groups(index: pd.DataFrame, report: Report) -> pd.DataFrame:
     """Add ``group``: the id, or for files of one patient or with the same bytes the one of them that the tables list first.
 
     Only DICOM files name a patient.
@@ -130,14 +148,11 @@ def _share_groups(index: pd.DataFrame, folder: Path, report: Report) -> pd.DataF
     known = index["patient"] != ""
     first = index["id"].groupby(index["patient"]).transform("first")
     index = index.assign(group=first.where(known, index["id"]))
-    # Equal files have equal lengths: of 20 GB only a few files are read.
-    alike = index[index["bytes"].duplicated(keep=False)]
-    crc = pd.Series([content_crc(folder / path) for path in alike["path"]], index=alike.index, dtype="int64")
-    group = alike["group"].groupby([alike["bytes"], crc]).transform("first")
-    copies = group[group != alike["group"]]
+    group = index["group"].groupby(index["content"]).transform("first")
+    copies = group[group != index["group"]]
     index.loc[copies.index, "group"] = copies
     if len(copies):
-        report(f"copies of another picture: {len(copies)} (the first: {alike.loc[copies.index[0], 'id']} of "
+        report(f"copies of another picture: {len(copies)} (the first: {index.loc[copies.index[0], 'id']} of "
                f"{copies.iloc[0]}); they share a group, so that no fold splits them")
     return index
 

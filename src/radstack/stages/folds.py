@@ -33,7 +33,7 @@ def make_index(context: Context) -> None:
         raise UserError(missing_input(context))
     files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
     limit = {"limit": context.options.limit, **({"first": "annotated"} if context.options.limit else {})}
-    artifact = Artifact("01_make_folds", 4, files, {**limit, **recipe_of(competition)},
+    artifact = Artifact("01_make_folds", 5, files, {**limit, **recipe_of(competition)},
                         competition.data.label_files(paths.input), {"raw files": listing_digest(paths.input)})
 
     def build() -> dict[str, Any]:
