@@ -1,5 +1,6 @@
 """Tables and pages of a competition with any of its recipes, under any names: nothing is looked up by a recipe's name."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,6 +49,24 @@ def test_tables_of_knees_with_one_network_alone_and_as_the_final_one(final):
     assert set(decided["model"]) == {"mine", final}
 
 
+@pytest.mark.parametrize("years", [np.full(VOLUMES, 19.5), np.where(np.arange(VOLUMES) % 2, 19.5, 16.5)])
+def test_without_minors_to_learn_from_there_is_no_threshold_of_theirs(years):
+    """Adults alone, and minors of one fold alone."""
+    cases = knees({"mine": load("knee_age", demo=True).models.experiments[0]}, "final")
+    cases = replace(cases, oof_rows=cases.oof_rows.assign(age_years=np.repeat(years, SLICES)))
+    assert ("adult" in knee.volumes(cases, None)) == bool((years < 18).any())
+    decided = knee.decision(cases, None)
+    assert decided["threshold"].tolist() == ["eighteen"] * 2 and decided["accuracy"].notna().all()
+
+
+def test_a_network_of_more_folds_than_the_final_model_is_judged_on_its_own():
+    cases = knees({"mine": load("knee_age", demo=True).models.experiments[0]}, "final")
+    final = cases.oof["final"]
+    decided = knee.decision(replace(cases, oof=cases.oof | {"final": final[final["fold"] == 0]}), None)
+    assert decided[["model", "threshold", "volumes"]].to_numpy().tolist() == [
+        ["mine", "eighteen", 8], ["mine", "no minor", 8], ["final", "eighteen", 4]]
+
+
 def wrists(networks, answered=tuple(ALL_TARGETS)):
     """Sixteen pictures, the labels of both bones, and what the ``networks`` say of their targets; the last one is final."""
     count = 16
@@ -74,6 +93,9 @@ def test_found_and_drawn_boxes_are_compared_under_any_names():
     assert list(wrist.pairs_of(cases)) == [("ulna", ("a", "b"))]
     table = wrist.drawn_boxes(cases, None)
     assert table["bone"].tolist() == ["ulna"] and table["lost"].iloc[0] == 0
+    some = cases.oof["b"].iloc[4:]  # as of a network that misses a fold
+    assert wrist.drawn_boxes(replace(cases, oof=cases.oof | {"b": some}), None)["pictures"].tolist() == [12]
+    assert not len(wrist.drawn_boxes(replace(cases, oof=cases.oof | {"b": some[:0]}), None))
     other = change(drawn, name="b", train__epochs=3)  # it differs in more than its boxes
     assert not len(wrist.drawn_boxes(wrists([change(found, name="a"), other]), None))
 

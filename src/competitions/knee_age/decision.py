@@ -1,5 +1,7 @@
 """The decision that the age is asked for: of age or not, with intervals; and the error of the age. Numbers a volume."""
 
+import math
+
 import numpy as np
 
 from radstack.core.errors import UserError
@@ -35,14 +37,11 @@ def no_minor_threshold(truth: np.ndarray, predicted: np.ndarray) -> float:
     """The least threshold in years above which :func:`majority` calls none of these minors an adult.
 
     Choose it on training volumes, by predictions of networks that did not see them, and judge it on others: there minors
-    may well pass it. ``truth`` and ``predicted`` are ages in years, [volumes]; without a minor it is a UserError.
+    may well pass it. ``truth`` and ``predicted`` are ages in years, [volumes]; without a minor it is NaN.
     """
     truth, predicted = _checked(truth, predicted)
     minor = truth < ADULT
-    if not minor.any():
-        raise UserError(f"all {len(truth)} persons are {ADULT:g} or older, and no threshold can be learned from them; give "
-                        "volumes of minors as well")
-    return float(predicted[minor].max())
+    return float(predicted[minor].max()) if minor.any() else math.nan
 
 
 def mean_error(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray | None = None) -> dict[str, float]:

@@ -55,7 +55,8 @@ def volumes(cases: Cases, paths: Paths) -> pd.DataFrame:
 
     ``series``, ``age`` and its interval ``low`` to ``high`` (90 %, split-conformal from out-of-fold errors), ``slice_low``
     and ``slice_high`` (least and greatest age that any slice shows by :func:`slice_model`), ``adult`` (above the age of
-    every training minor, as predicted out of fold), ``flag`` of localization ("unreadable" where there is no age).
+    every training minor, as predicted out of fold; absent where there is none), ``flag`` of localization ("unreadable" where
+    there is no age).
     """
     oof = known(cases, cases.final)
     width = conformal((oof["truth"] - oof["age"]).to_numpy(), COVERAGE)
@@ -65,7 +66,9 @@ def volumes(cases: Cases, paths: Paths) -> pd.DataFrame:
     slices = cases.test_rows[["id", "series"]].merge(cases.test[slice_model(cases)], on="id")
     extremes = slices.groupby("series")["age_years"].agg(slice_low="min", slice_high="max").reset_index()
     table = table.merge(extremes, on="series", how="left")
-    table["adult"] = table["age"] > adult.no_minor_threshold(oof["truth"].to_numpy(), oof["age"].to_numpy())
+    threshold = adult.no_minor_threshold(oof["truth"].to_numpy(), oof["age"].to_numpy())
+    if not np.isnan(threshold):
+        table["adult"] = table["age"] > threshold
     flags = cases.localized.groupby("series")["flag"].agg(lambda flag: ", ".join(sorted(set(flag) - {""})))
     return table.merge(flags.reset_index(), on="series", how="left").fillna({"flag": "unreadable"})
 
@@ -84,28 +87,36 @@ def decision(cases: Cases, paths: Paths) -> pd.DataFrame:
     which ``years`` is the mean over folds.
 
     Thresholds: ``eighteen``, and ``no minor``: the least above which the volumes of the other folds have no minor, so that
-    each fold is judged by a threshold that it did not choose (where a minor of its own may well pass).
+    each fold is judged by a threshold that it did not choose (where a minor of its own may well pass). There is no such row
+    where all minors are in one fold, or there are none.
     """
-    fold = cases.oof[cases.final].merge(cases.oof_rows[["id", "series"]], on="id").drop_duplicates("series")
-    fold = fold.set_index("series")["fold"]
     rows = []
     for model in cases.oof:
-        table = known(cases, model)
+        table, fold = known(cases, model), fold_of_series(cases, model)
         error = adult.mean_error(table["truth"].to_numpy(), table["age"].to_numpy(), table["group"].to_numpy())
         for name, threshold in (("eighteen", np.full(len(table), adult.ADULT)),
                                 ("no minor", nested_threshold(table, fold.loc[table["series"]].to_numpy()))):
+            if np.isnan(threshold).any():
+                continue
             shifted = table["age"].to_numpy() - threshold + adult.ADULT
             found = adult.majority(table["truth"].to_numpy(), shifted)
             rows.append({"model": model, **error, **found, "threshold": name, "years": float(threshold.mean())})
     return pd.DataFrame(rows)
 
 
+def fold_of_series(cases: Cases, model: str) -> pd.Series:
+    """The fold of each volume that a model predicts out of fold, by series."""
+    rows = cases.oof[model].merge(cases.oof_rows[["id", "series"]], on="id")
+    return rows.drop_duplicates("series").set_index("series")["fold"]
+
+
 def nested_threshold(table: pd.DataFrame, fold: np.ndarray) -> np.ndarray:
-    """Each volume's threshold in years, chosen on the volumes of the other folds."""
-    made = np.empty(len(table))
+    """Each volume's threshold in years, chosen on the volumes of the other folds; NaN where these have no minor."""
+    made = np.full(len(table), np.nan)
     for number in np.unique(fold):
         other = table[fold != number]
-        made[fold == number] = adult.no_minor_threshold(other["truth"].to_numpy(), other["age"].to_numpy())
+        if len(other):
+            made[fold == number] = adult.no_minor_threshold(other["truth"].to_numpy(), other["age"].to_numpy())
     return made
 
 

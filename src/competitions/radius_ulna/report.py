@@ -112,12 +112,16 @@ def drawn_boxes(cases: Cases, paths: Paths) -> pd.DataFrame:
 
     Returns:
         ``bone``, ``pictures``, ``found`` and ``drawn`` (accuracy of two networks of the bone, under any names, that differ
-        in whose boxes they look at alone), ``lost`` in points with ``lost_low`` and ``lost_high`` (95 %). No rows where
-        there are no two such networks.
+        in whose boxes they look at alone, on what both predict), ``lost`` in points with ``lost_low`` and ``lost_high``
+        (95 %). No rows where there are no two such networks.
     """
     rows = []
     for bone, names in pairs_of(cases):
-        found, drawn = (calls(cases.oof_rows, cases.oof[name]).set_index("id") for name in names)
+        both = set.intersection(*(set(cases.oof[name]["id"]) for name in names))
+        if not both:
+            continue
+        labels = cases.oof_rows[cases.oof_rows["id"].isin(both)]
+        found, drawn = (calls(labels, cases.oof[name]).set_index("id") for name in names)
         wrong = [(table["called"] != table["truth"]).astype(float) for table in (found, drawn.loc[found.index])]
         group = cases.oof_rows.set_index("id").loc[found.index, "group"]
         lost = difference(wrong[0].to_numpy(), wrong[1].to_numpy(), group.to_numpy())
