@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import make_dicom
 
 from competitions.radius_ulna.boxes import box_files
 from competitions.radius_ulna.index import BOX_COLUMNS, COLUMNS, build_index
@@ -118,6 +119,15 @@ def test_faulty_boxes_cost_the_box_and_not_the_picture(tmp_path):
     assert lines[:3] == ["test pictures with boxes, which are not used: 1", "train pictures without a box of the radius: 4",
                          "train pictures without a box of the ulna: 3"]  # fmt: skip
     assert [path.name for path in box_files(folder)] == ["boxes.csv", "p3.xml"]
+
+
+def test_a_faulty_box_of_a_dicom_file_without_an_ending_is_that_picture_s(tmp_path):
+    folder = wrists(tmp_path / "in")
+    make_dicom(folder / "pictures" / "1.2.840.7", noise(9).astype(np.int16), Modality="DX")
+    add(folder / "labels.csv", "pictures/1.2.840.7,,R8,U6")
+    add(folder / "boxes.csv", "pictures/1.2.840.7,ulna,5,50,25,880")
+    index, quarantine = build(folder)
+    assert quarantined(quarantine) == {"train:1.2.840.7": "box-outside"} and "1.2.840.7" in index["id"].tolist()
 
 
 def test_no_usable_picture_is_a_user_error(tmp_path):

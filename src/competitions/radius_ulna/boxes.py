@@ -1,4 +1,4 @@
-"""Hand-made boxes of the two bones, checked against their pictures; and how far two readers' boxes agree.
+"""Hand-made boxes of the two bones, checked against their pictures.
 
 Files are ``boxes.csv``, Pascal-VOC XML (Everingham 2010, written by LabelImg) and YOLO text (Redmon 2016). Corners are in
 pixels of the raw picture, x to the right, y down, as edges: a box is ``x2 - x1`` wide, and the first pixel reaches from 0 to
@@ -18,7 +18,7 @@ import pandas as pd
 from competitions.radius_ulna.phases import BONES
 from radstack.core.errors import UserError
 from radstack.core.files import existing, matching, read_text_table
-from radstack.images.boxes import CORNERS, GOOD, center_errors, iou
+from radstack.images.boxes import CORNERS
 from radstack.images.dicom import Unreadable
 from radstack.images.formats import stem_of
 from radstack.images.quarantine import judge
@@ -93,7 +93,7 @@ def check(table: pd.DataFrame, sizes: pd.DataFrame) -> Boxes:
     pictures, with ``id`` and the picture's own size.
     """
     boxes = table.rename(columns={"width": "seen_width", "height": "seen_height"})
-    boxes = boxes.assign(id=_names(table)).drop_duplicates(["id", *COLUMNS[1:]])
+    boxes = boxes.assign(id=picture_names(table)).drop_duplicates(["id", *COLUMNS[1:]])
     boxes = boxes.merge(sizes[["id", "height", "width"]], on="id", how="left", validate="many_to_one")
     low, high, room = (boxes[pair].to_numpy(float) for pair in (["x1", "y1"], ["x2", "y2"], ["width", "height"]))
     seen = boxes[["seen_width", "seen_height"]].to_numpy(float)
@@ -112,32 +112,8 @@ def check(table: pd.DataFrame, sizes: pd.DataFrame) -> Boxes:
     return _parted(boxes.drop(columns=["seen_width", "seen_height"]), wrong, detail)
 
 
-def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """How far two readers' boxes agree on the pictures that both boxed.
-
-    Both tables have ``file``, ``bone`` and corners, at most one box a bone and picture; pictures are matched by name without
-    folder and ending.
-
-    One row a bone: ``bone``, ``pictures``, ``iou_mean``, ``iou_median``, ``above`` (share of pictures with an IoU above
-    ``radstack.images.boxes.GOOD``), ``center_px`` and ``center_share`` (median distance of the centers, in pixels and as a
-    share of the root of the first box's area), ``width_ratio`` and ``height_ratio`` (medians, second to first: readers who
-    agree on the place may still differ in how much of the bone they take).
-    """
-    named = [table[COLUMNS].assign(id=_names(table)) for table in (first, second)]
-    both = named[0].merge(named[1], on=["id", "bone"], suffixes=("", "_second"), validate="one_to_one")
-    a, b = both[CORNERS].to_numpy(float), both[[f"{name}_second" for name in CORNERS]].to_numpy(float)
-    sides, distance, overlap = a[:, 2:] - a[:, :2], center_errors(b, a), iou(a, b)
-    ratio = (b[:, 2:] - b[:, :2]) / sides
-    scores = both[["bone"]].assign(iou=overlap, above=overlap > GOOD, px=distance, width=ratio[:, 0], height=ratio[:, 1],
-                                   share=distance / np.sqrt(sides.prod(axis=1)))  # fmt: skip
-    return scores.groupby("bone").agg(
-        pictures=("iou", "size"), iou_mean=("iou", "mean"), iou_median=("iou", "median"), above=("above", "mean"),
-        center_px=("px", "median"), center_share=("share", "median"), width_ratio=("width", "median"),
-        height_ratio=("height", "median")).reset_index()  # fmt: skip
-
-
-def _names(table: pd.DataFrame) -> pd.Series:
-    """File names without folder and ending."""
+def picture_names(table: pd.DataFrame) -> pd.Series:
+    """File names without folder and ending, be it that of a picture or of its boxes."""
     return pd.Series([stem_of(re.sub(r"\.(xml|txt)$", "", file)) for file in table["file"]], table.index, dtype="str")
 
 

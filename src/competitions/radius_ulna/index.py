@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competitions.radius_ulna.boxes import read_boxes
+from competitions.radius_ulna.boxes import picture_names, read_boxes
 from competitions.radius_ulna.labels import TABLE, read_labels
 from competitions.radius_ulna.phases import ALL_TARGETS, BONES, TARGETS, one_hot
 from radstack.core.files import files_below
@@ -118,7 +118,7 @@ def _add_boxes(folder: Path, pictures: pd.DataFrame, report: Report) -> tuple[pd
         report(f"test pictures with boxes, which are not used: {in_test.sum()}")
         index.loc[in_test, BOX_COLUMNS] = np.nan
     bad = faults.rename(columns={"file": "path"}).assign(reason="box-" + faults["reason"])
-    bad["id"] = [Path(file).stem for file in faults["file"]]
+    bad["id"] = picture_names(faults)
     bad["split"] = bad["id"].map(index.set_index("id")["split"]).fillna("train")
     return index[COLUMNS].reset_index(drop=True), bad[QUARANTINE_COLUMNS]
 
