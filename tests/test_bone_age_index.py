@@ -295,6 +295,14 @@ def test_no_usable_picture_is_a_user_error(tmp_path):
         path.write_bytes(b"x")
     with pytest.raises(UserError, match="no usable picture .* not-png"):
         build(folder)
+    folder = kaggle(tmp_path / "unlabeled")
+    write_csv(folder / "boneage-training-dataset.csv", "id,boneage,male", ["1377,old,True"])
+    (folder / "boneage-test-dataset.csv").unlink()
+    shutil.rmtree(folder / KAGGLE_TEST)
+    for number in (1378, 1379, 1380):
+        (folder / KAGGLE / f"{number}.png").unlink()
+    with pytest.raises(UserError, match="no usable picture .* age-not-a-number"):
+        build(folder)
 
 
 def test_copies_under_another_id_share_a_group(tmp_path):

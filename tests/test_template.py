@@ -88,6 +88,10 @@ def test_what_it_cannot_use_is_in_quarantine(tmp_path):
         True, True, False, False]
     assert dict(zip(quarantine["id"], quarantine["reason"])) == {
         "p0000a": "no-access", "p0001a": "truncated", "p0002a": "no-diameter", "p0000b": "duplicate-id"}
+    rows.assign(diameter="large").to_csv(tmp_path / "train.csv", index=False)
+    (tmp_path / "test.csv").write_text("id,patient\n")
+    with pytest.raises(UserError, match="no usable picture .* no-diameter"):
+        build_index(tmp_path, 1, tmp_path, report=lambda line: None)
     (tmp_path / "train.csv").unlink()
     with pytest.raises(UserError, match=r"train\.csv is missing"):
         build_index(tmp_path, 1, tmp_path, report=lambda line: None)

@@ -24,8 +24,8 @@ def build_index(folder: Path, workers: int, parts: Path, report: Report = print)
     labels = read_labels(folder)
     rows = labels.table.assign(path=PICTURES + "/" + labels.table["id"] + ".png")  # CHANGE: where the file of an id lies
     # CHANGE: for DICOM files and volumes there are radstack.images.dicom and radstack.images.volumes
-    faults = pd.DataFrame([fault(look, folder / path) for path in rows["path"]])
-    rows = rows.join(faults[["reason", "detail"]])  # CHANGE: what else of a header the index should hold
+    # CHANGE: what else of a header the index should hold
+    rows = rows.join(pd.DataFrame([fault(look, folder / path) for path in rows["path"]], columns=["reason", "detail"]))
     quarantine = pd.concat([labels.quarantine, set_aside(rows)], ignore_index=True)
     usable = rows[rows["reason"] == ""]
     if usable.empty:

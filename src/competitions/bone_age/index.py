@@ -57,7 +57,7 @@ def build_index(folder: Path, workers: int, parts_folder: Path,
     lost = _without_file(labels.table, files, report)
     index = labels.table.merge(files[files["reason"] == ""], on=["id", "split"], validate="one_to_one")
     if index.empty:
-        raise nothing_usable("picture", folder, set_aside(files))
+        raise nothing_usable("picture", folder, pd.concat([set_aside(files), _locate(labels.quarantine, files)]))
     index, copies = _without_test_copies(index.assign(content=_contents(index, folder)))
     index, bad_masks = _add_masks(_share_groups(index, report), folder, workers, parts_folder, report)
     index, bad_landmarks = _add_landmarks(index, folder, report)
