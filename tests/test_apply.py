@@ -312,8 +312,12 @@ def test_the_index_of_any_folder_leaves_no_file_out(name, picture, tmp_path):
     for other in ("notes.txt", "strange.xyz", ".hidden.png", "broken.png", "broken.mha", "broken.jpg"):
         (folder / other).write_bytes(b"no picture")
     (folder / "unnamed").write_bytes((folder / picture).read_bytes())
-    given = pd.DataFrame({"id": ["hand"], "male": ["True"]})
+    beside = {"bone_age": {"id": ["hand"], "male": ["True"]}, "knee_age": {"file": ["x"], "subject": ["s"], "visit": ["1"]}}
+    given = pd.DataFrame(beside.get(name, {}))
     rows, quarantine = load(name).data.index_new(folder, 1, tmp_path / "parts", given)
+    if name in beside:
+        with pytest.raises(UserError, match=f"has fruit; it needs {','.join(beside[name])}"):
+            load(name).data.index_new(folder, 1, tmp_path / "parts", pd.DataFrame({"fruit": ["pear"]}))
     lost = pd.concat([quarantine, strangers(folder, rows, quarantine)]).set_index("path")["reason"]
     assert set(rows["path"]) == {picture}
     assert {path.name for path in folder.iterdir()} == {picture, *lost.index} and lost.index.is_unique

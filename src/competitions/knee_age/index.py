@@ -10,6 +10,7 @@ import pandas as pd
 
 from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels, source_of
 from competitions.knee_age.volume import SHARE, central, read_masks
+from radstack.core.errors import UserError
 from radstack.core.files import files_below, read_text_table
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
@@ -189,7 +190,9 @@ def _named(given: pd.DataFrame, files: list[str]) -> pd.DataFrame:
     table's.
     """
     blank = dict.fromkeys(("series", "source"), "")
-    if not {"file", "subject", "visit"} <= set(given):
+    if len(given) and not {"file", "subject", "visit"} <= set(given):
+        raise UserError(f"the table beside the volumes has {','.join(map(str, given))}; it needs file,subject,visit")
+    if given.empty:
         return pd.DataFrame([blank] * len(files), columns=list(blank), dtype="str")
     source = given["source"].str.lower() if "source" in given else ""
     told = given.assign(series=given["subject"] + "_" + given["visit"], source=source)
