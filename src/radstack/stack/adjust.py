@@ -91,7 +91,7 @@ class CorrectBias(Method):
     margin: float = 0.0
     """Standard errors that the cross-fitted gain must exceed."""
     column: str = ""
-    """Column of the index: rows without ``value`` in it are not learned from, where another model is going to answer them."""
+    """Column of the index: rows without ``value`` in it are not learned from, since another model answers them."""
     value: Any = 1
 
     def fit(self, rows: Rows) -> Fitted:
