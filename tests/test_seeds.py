@@ -23,8 +23,9 @@ from radstack.report.stage import gather, score_table
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stack.predictions import fold_file, networks_file, read_member, read_networks
-from radstack.stages.predict import averaged, embeddings_file, predict
-from radstack.stages.train import network_files, network_names, train, weights_artifact
+from radstack.stages.predict import averaged, embeddings_file, predict, predict_fold
+from radstack.stages.train import network_files, network_names, train, train_fold, weights_artifact
+from radstack.training import inference
 from radstack.training.run import Learner, epoch_batches
 from radstack.training.tryout import random_labels
 
@@ -193,6 +194,26 @@ def test_two_seeds_are_two_networks_and_their_mean_in_every_competitions_form(tr
     train(trained)
     predict(trained)
     assert "to make" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_answers_that_are_no_numbers_are_refused_and_not_written(split, tmp_path, monkeypatch):
+    context, load_net = solution(tmp_path, "ich"), inference.load_net
+    recipe = context.competition.recipe("both")
+    for number in range(recipe.train.seeds):
+        train_fold(context, recipe, 0, number)
+
+    def spoiled(experiment, targets, weights, device):
+        net = load_net(experiment, targets, weights, device)
+        if "seed1" in weights.name:
+            net.body.bn1.running_mean.fill_(float("nan"))
+        return net
+
+    monkeypatch.setattr(inference, "load_net", spoiled)
+    with pytest.raises(UserError, match=r"both seed 1, fold 0: \d+ of \d+ answers are not finite, the first of r\d+; train "
+                                        "it again, .*04_train.*--only both.* --folds 0 --force"):
+        predict_fold(context, recipe, 0, split)
+    assert not fold_file(context.paths.oof / "both", 0, split).exists()
 
 
 def evidence_of(context):

@@ -19,7 +19,8 @@ from radstack.training import checkpoint
 from radstack.training.distributed import seed_everything
 from radstack.training.inference import Views, predict
 from radstack.training.loader import at_once, epoch_order, plain_batches, training_batches, training_rows
-from radstack.training.run import Learner, fit
+from radstack.training.loop import Position
+from radstack.training.run import Learner, Lessons, fit
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,27 @@ def test_a_bad_row_is_skipped_and_named(tmp_path):
     weights = tiny.train(run)
     assert all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point())
     assert any("step skipped" in line and "r7" in line for line in lines)
+
+
+def test_a_skipped_step_leaves_batch_statistics_as_they_were(tmp_path):
+    """Also where one of several micro-batches alone has values that are not finite."""
+    run = tiny.make_run(tmp_path)
+    seed_everything(0, 0)
+    learner = Learner(run.experiment, tiny.TARGETS, build(run.experiment.backbone, 2, 2), run.device)
+    micros = next(Lessons(run, learner).batches(Position()))
+    plain = learner.normalize
+    assert learner.step(micros, 0.0, 0)[0]
+    before, average = ({name: value.clone() for name, value in net.state_dict().items() if value.is_floating_point()}
+                       for net in (learner.net, learner.average.module))
+    learner.normalize = lambda images: plain(images) * (float("inf") if images is micros[0].images else 1)
+    assert not learner.step(micros, 0.0, 1)[0]
+    after = learner.net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    learner.normalize = plain
+    assert learner.step(micros, 0.0, 2)[0]
+    for net, old in ((learner.net, before), (learner.average.module, average)):
+        assert all(torch.isfinite(net.state_dict()[name]).all() for name in old)
+        assert not torch.equal(net.state_dict()["body.bn1.running_mean"], old["body.bn1.running_mean"])
 
 
 def test_a_run_that_stays_non_finite_rolls_back_once_then_names_the_rows(tmp_path):

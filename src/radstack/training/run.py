@@ -78,21 +78,27 @@ class Learner:
         prepared, self.optimizer = self.precision.prepare(self.net, optimizer(experiment.optim, self.net))
         self.model = averaging(prepared, device).train()
         self.normalize = loader.normalizer(experiment.view.mean, experiment.view.std, device)
+        self._statistics = [buffer for buffer in self.net.buffers() if buffer.is_floating_point()]
+        self._before = [buffer.clone() for buffer in self._statistics]
 
     def step(self, micros: list[loader.Batch], epoch: float, number: int,
              rate_factor: float = 1.0) -> tuple[bool, float, torch.Tensor]:
         """One optimizer step over ``accumulate`` micro-batches; ``epoch`` (with a fraction) and ``number`` steps are done.
 
-        Returns whether the weights moved, the mean loss, and every row's loss [rows].
+        Returns whether the weights moved, the mean loss, and every row's loss [rows]. Where they did not, batch statistics
+        are as before, too.
         """
         recipe = self.experiment
         peak = recipe.optim.lr * rate_factor
         set_rate(self.optimizer, peak * schedule(recipe.schedule, epoch, recipe.train.epochs))
         if not self.net.training:  # else it walks through all modules for nothing, while a GPU waits
             self.model.train()
+        _copy(self._statistics, self._before)
         losses, rows = zip(*(self._backward(batch, len(micros)) for batch in micros))
         norm = self.precision.step(self.optimizer, recipe.optim.clip_norm)
         moved = math.isfinite(norm)
+        if not moved:  # the forward pass has already put the bad values into the norms' running means
+            _copy(self._before, self._statistics)
         for average in [*([self.average] if self.average else []), *self.averages] if moved else []:
             average.update(self.net, number + 1)
         return moved, float(torch.stack(losses).mean()), torch.cat(rows)
@@ -139,6 +145,12 @@ class Learner:
         loss, rows = self.loss(outputs, batch.targets.to(self.device, non_blocking=True))
         self.precision.backward(loss / parts, self.optimizer)
         return loss.detach(), rows
+
+
+def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+    """Copy tensors into others of their shapes, at once: one by one they would hold up a GPU."""
+    if source:
+        torch._foreach_copy_(target, source)
 
 
 def fit(run: Run, net: Net) -> tuple[Learner, dict[str, Any]]:
