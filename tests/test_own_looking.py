@@ -15,6 +15,7 @@ from radstack.commands.own.form import asked_form, plain_form
 from radstack.commands.own.looking import Wish, asked_ids, grouped
 from radstack.commands.pseudonyms import Pseudonyms, _renamed
 from radstack.images.own.names import natural
+from radstack.images.own.pictures import SOFT, gray
 from radstack.images.own.source import FILE, LABELS_KIND, NUMBER_KIND, Source
 
 
@@ -113,6 +114,27 @@ def test_several_pictures_of_an_id_are_numbered_as_people_count(tmp_path):
     index, _ = source.index_new(tmp_path, 1, tmp_path / "parts", pd.DataFrame())
     assert index["path"].tolist() == [f"a/view_{number}.png" for number in (2, 9, 10)]
     assert index["id"].tolist() == ["a_000", "a_001", "a_002"]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("modality", ["MG", "MR", "XA", "CT"])
+def test_inverted_pictures_of_any_kind_but_ct_are_turned_around(tmp_path, modality, signed):
+    stored = np.random.default_rng(0).integers(0, 4096, (32, 32), dtype=np.uint16)
+    stored, turned = (stored.astype(np.int16) - 2048, 2047 - stored.astype(np.int16)) if signed else (stored, 4095 - stored)
+    tags = {"Modality": modality, "RescaleSlope": "2"}
+    usual = make_dicom(tmp_path / "usual.dcm", stored, **tags)
+    inverted = make_dicom(tmp_path / "inverted.dcm", stored if modality == "CT" else turned.astype(stored.dtype),
+                          PhotometricInterpretation="MONOCHROME1", **tags)
+    assert np.array_equal(gray(inverted, SOFT), gray(usual, SOFT))
+
+
+def test_planes_of_volumes_that_a_table_orders_have_ids_and_places_of_their_own(tmp_path):
+    rows = pd.DataFrame({"id": ["late", "early", "flat"], "path": ["a.nii", "b.nii", "c.png"], "group": "p",
+                         "split": "train", "position": [2.0, 1.0, 3.0], "slices": [12, 2, 0], "place": 0.0})
+    index = Source(LABELS_KIND, {"finding": ("no", "yes")}, order="slice", slices=3)._numbered(rows)
+    assert index["id"].is_unique and index["position"].is_unique
+    assert index["id"].tolist() == ["early_000", "early_001", "late_002", "late_006", "late_009", "flat"]
+    assert (index["series"] == "p").all() and (index["group_size"] == 3).all()
 
 
 def test_paths_in_their_natural_order():

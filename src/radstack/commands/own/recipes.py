@@ -8,7 +8,7 @@ import pandas as pd
 
 from radstack.core.paths import Paths
 from radstack.core.recipe import change
-from radstack.images.own.pictures import SOFT, prepare
+from radstack.images.own.pictures import PREPARED, SOFT, prepare
 from radstack.images.own.source import CLASSES_KIND, GROUP_SIZE, LABELS_KIND, NUMBER_KIND, Source
 from radstack.images.shards import Shards
 from radstack.images.views import Box
@@ -202,7 +202,7 @@ def squares(side: int, window: tuple[float, float] = SOFT, crop: bool = False) -
 
     With ``crop`` it is first cut to what stands on its empty background.
     """
-    return Chain(side, partial(prepare, window=window, crop=crop), (), nothing, show)
+    return Chain(side, partial(prepare, window=window, crop=crop, version=PREPARED), (), nothing, show)
 
 
 def cached(side: int) -> CacheRecipe:

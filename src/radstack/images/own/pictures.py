@@ -12,7 +12,7 @@ from radstack.core.parallel import mapped_rows
 from radstack.images import windows
 from radstack.images.dicom import Unreadable
 from radstack.images.dicom.display import MODALITIES, person, stretch
-from radstack.images.dicom.file import fault, read_stored
+from radstack.images.dicom.file import fault, invert, read_stored
 from radstack.images.dicom.file import read_header as dicom_header
 from radstack.images.formats import START, is_picture, kind_of
 from radstack.images.own.body import body
@@ -103,11 +103,16 @@ SOFT = (40.0, 400.0)
 """Center and width in HU of a CT window for soft tissue."""
 
 
-def prepare(folder: Path, rows: pd.DataFrame, side: int,
-            window: tuple[float, float] = SOFT, crop: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+PREPARED = 2
+"""Version of :func:`prepare`; raise it when its pictures change."""
+
+
+def prepare(folder: Path, rows: pd.DataFrame, side: int, window: tuple[float, float] = SOFT, crop: bool = False,
+            version: int = PREPARED) -> tuple[np.ndarray, dict[str, Any]]:
     """The picture of ``rows`` (of one file), or the planes of a volume, padded to squares: uint8 [rows, side, side].
 
     ``window`` is center and width in HU by which CT is shown; with ``crop`` each is cut to the :func:`body` that it shows.
+    ``version`` is there for keys, which hold what is given here.
     """
     path = folder / rows["path"].iloc[0]
     pictures = planes(path, rows["plane"].tolist()) if is_volume(path.name) else [gray(path, window)]
@@ -122,11 +127,13 @@ def cropped(picture: np.ndarray) -> np.ndarray:
 
 def gray(path: Path, window: tuple[float, float]) -> np.ndarray:
     """Gray values uint8 [height, width]: of radiographs as :func:`read` has them, CT by ``window``, others by their
-    range.
+    range, turned around where they are stored inverted (MONOCHROME1).
     """
     if kind_of(path, read_start(path, START)[0]) != "DICOM" or dicom_header(path).modality in MODALITIES:
         return read(path)
     stored, header = read_stored(path)
+    if header.photometric == "MONOCHROME1" and header.modality != "CT":  # Hounsfield units hold whatever the display
+        stored = invert(stored, header)
     values = stored.astype(np.float32) * (header.slope or 1) + header.intercept
     if header.modality == "CT":
         return windows.apply(np.clip(np.rint(values), -32768, 32767).astype(np.int16), (window,))[..., 0]

@@ -163,9 +163,12 @@ class Source:
         rows[GROUP_SIZE] = rows.groupby("group")["id"].transform("nunique")
         if self.order:  # where it says nothing, as of pictures elsewhere: the place along the series, then the name
             groups = ["split", "group"]
-            rank = rows.sort_values(["place", "path"], key=_counting).groupby(groups).cumcount()
+            rank = rows.sort_values(["place", "path", "plane"], key=_counting).groupby(groups).cumcount()
             given = rows.groupby(groups)["position"].transform("max") + 1  # what is not ordered comes after what is
             rows["position"] = rows["position"].fillna(given.fillna(0) + rank)
+            if (planes := rows["plane"] >= 0).any():  # those of a volume lie behind each other at its place
+                rows["position"] += (rows["plane"] / rows["slices"]).where(planes, 0.0)
+                rows["id"] = rows["id"].where(~planes, rows["id"] + "_" + rows["plane"].map("{:03d}".format))
             return rows.assign(series=rows["group"]).sort_values(["split", "series", "position"], ignore_index=True)
         rows = rows.assign(series=rows["id"])
         rows = rows.sort_values(["split", "series", "place", "path", "plane"], ignore_index=True, key=_counting)
