@@ -86,8 +86,8 @@ def moving_average(net: nn.Module, decay: float) -> ModelEmaV3:
     """Start an average of ``net``, the bare network, not its DDP wrapper; ``update(net, step)`` follows each optimizer step.
 
     ``step`` counts from 1; ``module`` predicts and is saved; ``state_dict()`` is the whole state, plain tensors. The decay
-    warms up as ``1 - (1 + step) ** (-2/3)`` to at most ``decay`` (Crowson's rule, as timm documents it), so that short runs
-    are not averages of the start. Floating-point buffers (batch-norm statistics) are averaged with the weights, integer
-    ones (batch counters) copied.
+    warms up as ``1 - step ** (-2/3)``, 0 at step 1, to at most ``decay`` (Crowson's rule, as timm documents it), so that
+    short runs are not averages of the start. Floating-point buffers (batch-norm statistics) are averaged with the weights,
+    integer ones (batch counters) copied.
     """
     return ModelEmaV3(net, decay=decay, use_warmup=True)
