@@ -182,6 +182,11 @@ def test_ranks_share_a_step_and_augmentation_seeds_differ():
         training_batches(tiny.EXPERIMENT, order, (0, 0, 0), 0, 3)
 
 
+def test_rows_that_fill_a_short_step_are_augmented_each_time_otherwise():
+    pairs = [pair for batch in training_batches(tiny.EXPERIMENT, np.arange(3), (0, 0, 0), 0, 1) for pair in batch]
+    assert [row for row, _ in pairs] == [0, 1, 2, 0, 1, 2, 0, 1] and len({seed for _, seed in pairs}) == 8
+
+
 def test_test_time_views_average_logits(tmp_path):
     experiment = change(tiny.EXPERIMENT, tta=("plain", "hflip"))
     net = build(experiment.backbone, 2, 2).eval()

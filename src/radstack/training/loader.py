@@ -198,18 +198,17 @@ def training_batches(experiment: Experiment, order: np.ndarray, seed: tuple[int,
     """Micro-batches of (row, augmentation seed) of one rank for one epoch.
 
     A step is ``batch_size`` rows over all ranks and accumulated micro-batches; the last, short step is dropped unless
-    it is the only one.
+    it is the only one, which is filled with the rows again, augmented otherwise.
     """
     recipe = experiment.train
     parts = world * recipe.accumulate
     if recipe.batch_size % parts:
         raise UserError(f"batch_size {recipe.batch_size} does not divide into {parts} micro-batches (GPUs x accumulate); "
                         f"use --set train.batch_size={-(-recipe.batch_size // parts) * parts}")
+    order = np.resize(order, max(len(order), recipe.batch_size))
     # Seeds are drawn for the whole epoch before it is split, so that the number of GPUs and workers changes no picture.
     seeds = np.random.default_rng((*seed, 1)).integers(0, 2**31 - 1, len(order))
     pairs = list(zip(order.tolist(), seeds.tolist()))
-    if len(pairs) < recipe.batch_size:
-        pairs = (pairs * (recipe.batch_size // len(pairs) + 1))[:recipe.batch_size]
     size = recipe.batch_size // parts
     micro = [pairs[start:start + size] for start in range(0, len(pairs) // recipe.batch_size * recipe.batch_size, size)]
     return spread(micro, rank, world)
