@@ -227,10 +227,18 @@ def test_loss_weighs_targets_ignores_padding_and_adds_levels():
     logits = torch.where(batch.mask[..., None], torch.tensor([0.0, 2.0]), torch.tensor([50.0, -50.0]))
     batch.labels[batch.mask] = torch.tensor([1.0, 0.0])
     expected = (np.log(2) + 2 * np.log1p(np.exp(2))) / 3
-    how = make_objective(BinaryCrossEntropy(), (1, 2), 2)
+    how = make_objective(BinaryCrossEntropy(), (1, 2), ("a", "b"))
     value = loss((logits,), batch, how)
     assert value.item() == pytest.approx(expected, rel=1e-6)
     assert loss((logits, logits), batch, how).item() == pytest.approx(2 * expected, rel=1e-6)
+
+
+def test_the_rare_class_of_a_loss_is_a_target_by_its_name():
+    arrays = replace(made(), targets=("any", "epidural"))
+    recipe = change(BASE, loss__rare_class="epidural", loss__rare_weight=3.0)
+    assert Trainer(recipe, arrays, 0, (1, 1), CPU).objective.positive_factor.tolist() == [1.0, 3.0]
+    with pytest.raises(UserError, match="'epidurel'.*epidural"):
+        Trainer(change(recipe, loss__rare_class="epidurel"), arrays, 0, (1, 1), CPU)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -386,7 +394,7 @@ def test_arrays_of_tables_join_by_id():
     folds = pd.DataFrame({"group": ["q", "p"], "fold": [1, 0]})
     table = pd.DataFrame({"id": ["d", "c", "b"], "fold": 1, "x": [0.4, 0.3, 0.2]})
     arrays = arrays_of(index, folds, ("x",), {}, {"net": {1: table}})
-    assert arrays.fold.tolist() == [0, 1, 1, -1]
+    assert arrays.fold.tolist() == [0, 1, 1, -1] and arrays.targets == ("x",)
     assert (arrays.start.tolist(), arrays.stop.tolist()) == ([0, 1, 3], [1, 3, 4])
     np.testing.assert_allclose(arrays.probs["net"][1][:, 0], [np.nan, 0.2, 0.3, 0.4], rtol=1e-6)
     assert arrays.z.tolist() == [0, 1, 2, 0]
@@ -684,6 +692,12 @@ def test_the_scored_fold_has_no_say_in_when_training_ends():
     other[arrays.fold == 0] = 1 - other[arrays.fold == 0]
     ends = [train.ending(recipe, one, 0, (1, 2), CPU, str) for one in (arrays, replace(arrays, labels=other))]
     assert ends[0] == ends[1]
+
+
+def test_of_several_processes_the_first_says_when_training_ends(monkeypatch):
+    monkeypatch.setattr(train, "same_everywhere", lambda value: value + 40.0, raising=False)
+    recipe = replace(BASE, lr=1e-2, epochs=2, inner=2)
+    assert train.ending(recipe, made(series=30), 0, (1, 2), CPU, str) in (41, 42)
 
 
 @pytest.mark.parametrize("series", [4, 60])

@@ -27,6 +27,8 @@ class Arrays:
     z: np.ndarray  # float32 [rows], millimeters along the slice normal; without them the position in the series
     start: np.ndarray  # int64 [series], first row of each
     stop: np.ndarray  # int64 [series], one past the last row of each
+    targets: tuple[str, ...] = ()
+    """Names of the labels' columns, where a loss asks for one."""
 
     @property
     def is_test(self) -> np.ndarray:
@@ -56,7 +58,7 @@ def arrays_of(index: pd.DataFrame, folds: pd.DataFrame, targets: tuple[str, ...]
     start, stop = series_bounds(table["series"].to_numpy())
     place = table["z" if "z" in table else "position"].to_numpy(np.float32)
     return Arrays(embeddings, probs, table[columns].to_numpy(np.float32), fold.astype(np.int64),
-                  table["group"].to_numpy(), place, start, stop)
+                  table["group"].to_numpy(), place, start, stop, targets)
 
 
 def series_bounds(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

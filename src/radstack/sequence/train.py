@@ -24,7 +24,7 @@ from radstack.scoring.metrics import normalized
 from radstack.sequence.arrays import Arrays, check_arrays
 from radstack.sequence.feed import Batch, Feed, Picks, epoch_batches, make_feed, whole
 from radstack.sequence.models import build
-from radstack.training.distributed import averaging, distributed
+from radstack.training.distributed import averaging, distributed, same_everywhere
 from radstack.training.loop import Loop, Position, Step, Trainable
 
 BAD_STEPS = 10  # Steps in a row that may be skipped for a loss or gradient that is not finite
@@ -96,7 +96,8 @@ def ending(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[flo
             losses[epoch] += trainer.held_loss() * held.sum()
     if not losses.any():  # a single patient has nobody to be held out for
         return recipe.epochs
-    best = int(np.nan_to_num(losses, nan=np.inf).argmin()) + 1
+    # Of several processes each holds out by its own batch statistics, and all must end together.
+    best = int(same_everywhere(int(np.nan_to_num(losses, nan=np.inf).argmin()) + 1))
     report(f"{recipe.name} ends after {best} of {recipe.epochs} epochs, by patients held out in training")
     return best
 
@@ -158,7 +159,8 @@ class Trainer(Trainable):
         name = served(recipe.precision, device, "fp32")  # on a CPU an LSTM has no half precision
         self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(name, device)
         targets = arrays.labels.shape[1]
-        self.objective = make_objective(recipe.loss, class_weights, targets).to(device)
+        named = arrays.targets or tuple(f"target {place}" for place in range(targets))
+        self.objective = make_objective(recipe.loss, class_weights, named).to(device)
         torch.manual_seed(self._seed(0))
         self.model = build(recipe.model, self.feed.widths, self.feed.probs.shape[1], targets).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.lr, fused=True)
@@ -283,11 +285,12 @@ def rate(recipe: Sequence, epoch: int) -> float:
     return recipe.lr * recipe.gamma**times
 
 
-def make_objective(recipe: BinaryCrossEntropy | Regression, class_weights: tuple[float, ...], targets: int) -> Objective:
-    """The objective of ``targets`` columns; those of probabilities weigh as ``class_weights`` unless the recipe says."""
+def make_objective(recipe: BinaryCrossEntropy | Regression, class_weights: tuple[float, ...],
+                   targets: tuple[str, ...]) -> Objective:
+    """The objective of the columns ``targets``; those of probabilities weigh as ``class_weights`` unless the recipe says."""
     if isinstance(recipe, BinaryCrossEntropy) and not recipe.class_weights:
         recipe = replace(recipe, class_weights=class_weights)
-    return objective(recipe, tuple(f"target {place}" for place in range(targets)))
+    return objective(recipe, targets)
 
 
 def loss(outputs: Iterable[torch.Tensor], batch: Batch, how: Objective) -> torch.Tensor:
