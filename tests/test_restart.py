@@ -1,5 +1,7 @@
 """Training starts over where it did not converge; the training rows decide, and a killed run knows which try it is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from radstack.images.views import Whole
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Backbone, Experiment, Optim, Train
-from radstack.recipes.losses import BinaryCrossEntropy, Regression
+from radstack.recipes.losses import BinaryCrossEntropy, Dice, Points, Regression
 from radstack.training import checkpoint
 from radstack.training import run as run_module
 from radstack.training.loader import Batch
@@ -98,6 +100,13 @@ def test_the_constant_of_each_error_and_a_loss_without_one():
     assert squared.constant(labels) == pytest.approx(np.var([0, 0.2, 1.0]))
     with pytest.raises(UserError, match="set it to 0"):
         objective(BinaryCrossEntropy(), ("age",)).constant(labels)
+
+
+@pytest.mark.parametrize(("loss", "targets"), [(BinaryCrossEntropy(), ("age",)), (Points(), ("x", "y")), (Dice(), ())])
+def test_restarts_of_a_loss_without_a_constant_are_refused_before_training(loss, targets, tmp_path):
+    run = replace(make_run(tmp_path, change(BASE, loss=loss)), targets=targets)
+    with pytest.raises(UserError, match="train.restarts needs a loss of values"):
+        train(run, lambda: pytest.fail("it began"))
 
 
 def test_squares_weigh_large_errors_more():

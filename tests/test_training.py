@@ -1,6 +1,7 @@
 """The training loop: it learns, it resumes bit for bit after SIGKILL anywhere, and it survives non-finite losses."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from radstack.training.distributed import seed_everything
 from radstack.training.inference import Views, predict
 from radstack.training.loader import at_once, epoch_order, plain_batches, training_batches, training_rows
 from radstack.training.loop import Position
-from radstack.training.run import Learner, Lessons, fit
+from radstack.training.run import Learner, Lessons, fit, held_out_file
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +145,13 @@ def test_a_run_that_stays_non_finite_rolls_back_once_then_names_the_rows(tmp_pat
     with pytest.raises(UserError, match=r"not finite again after rolling back; rows met: r\d+"):
         tiny.train(run)
     assert sum("rolled back after 3 bad steps" in line for line in lines) == 1
+
+
+def test_a_fold_without_a_labeled_row_is_judged_by_nothing(tmp_path):
+    run = replace(tiny.make_run(tmp_path, change(tiny.EXPERIMENT, train__epochs=1)), judge=lambda *_: pytest.fail("no row"))
+    run.rows.loc[run.fold_of_row == 0, list(tiny.TARGETS)] = np.nan
+    tiny.train(run)
+    assert not held_out_file(run.checkpoint).exists()
 
 
 def test_training_rows_leave_the_scored_fold_and_test_out():

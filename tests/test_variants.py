@@ -21,7 +21,7 @@ from radstack.stages import train as stage
 from radstack.stages.sequence import lessons_of
 from radstack.stages.stack import applied_artifact, fitted_artifact, stack_folds
 from radstack.stages.train import weights_file
-from radstack.training.tryout import try_out
+from radstack.training.tryout import check_words, try_out
 
 
 def context_in(folder, name="ich", demo=True, **options):
@@ -99,6 +99,17 @@ def test_names_that_only_prediction_reads_stop_training_before_it_begins(tmp_pat
     monkeypatch.setattr(stage, "learned_rows", lambda *_: (rows, np.zeros(1, int), None))
     with pytest.raises(UserError, match="no test-time view 'hflop'"):
         stage._run(context, one, 0, None, None)
+
+
+@pytest.mark.parametrize(("edits", "said"), [
+    ({"sampling__weight": "wight"}, "no column of the row table 'wight'.*weight"),
+    ({"optim__name": "adan"}, "optimizer 'adan'"), ({"train__restarts": 2}, "train.restarts needs a loss of values"),
+])
+def test_what_would_fail_within_training_or_after_it_is_refused_before(edits, said):
+    competition = load("ich", True)
+    rows = pd.DataFrame({"weight": [1.0], **dict.fromkeys(competition.targets, 0.0)})
+    with pytest.raises(UserError, match=said):
+        check_words(change(competition.recipe("resnet"), **edits), competition.targets, rows)
 
 
 @pytest.mark.parametrize("name", [one.name for one in load("knee_age", True).models.on_call])

@@ -18,6 +18,7 @@ from radstack.core.recipe import change
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
 from radstack.recipes.experiment import Experiment
+from radstack.recipes.losses import BinaryCrossEntropy
 from radstack.recipes.sequence import Sequence
 from radstack.training.inference import Views
 from radstack.training.run import Learner
@@ -255,6 +256,8 @@ def short_sequence(one: Sequence, widths: list[int], weights: tuple[float, ...],
     until = time.monotonic() + longest
     cuda = device.type == "cuda"
     trial = one if cuda else replace(one, batch_size=min(FEW, one.batch_size), precision="fp32")
+    if isinstance(one.loss, BinaryCrossEntropy):
+        trial = replace(trial, loss=replace(one.loss, rare_class=""))  # random labels have no names
     trainer, at = Trainer(trial, random_arrays(trial, widths, len(weights), length), 0, weights, device), Position()
     batch = next(iter(trainer.batches(at)))
     step = seconds(lambda: trainer.step(batch, at), device, until)

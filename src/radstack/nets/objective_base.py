@@ -7,6 +7,8 @@ from torch import nn
 
 from radstack.core.errors import UserError
 
+NO_CONSTANT = "train.restarts needs a loss of values, which alone know how far a constant is off; set it to 0"
+
 
 class Objective(nn.Module):
     """What a network's outputs mean. A subclass gives the rows' losses and the predictions."""
@@ -47,7 +49,12 @@ class Objective(nn.Module):
         """The least mean loss that the same outputs for all of ``labels`` [rows, targets] can have; where it is not known,
         a UserError.
         """
-        raise UserError("train.restarts needs a loss of values, which alone know how far a constant is off; set it to 0")
+        raise UserError(NO_CONSTANT)
+
+    def check_constant(self) -> None:
+        """Raise a UserError where :meth:`constant` is not known."""
+        if type(self).constant is Objective.constant:
+            raise UserError(NO_CONSTANT)
 
 
 def check_shape(out: torch.Tensor, expected: tuple[int, ...]) -> None:

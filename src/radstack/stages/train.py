@@ -115,7 +115,8 @@ def network_names(experiment: Experiment) -> tuple[str, ...]:
 def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
     """What the network of a fold learns from: its own targets, and those by which its rows are drawn, of the other folds."""
     competition, sampling = context.competition, experiment.sampling
-    named = {sampling.rare_class, *(name for names in sampling.balance for name in names), *experiment.head.columns}
+    named = {sampling.rare_class, *(name for names in sampling.balance for name in names), sampling.weight,
+             *experiment.head.columns}
     labels = (*competition.targets, *competition.data.label_columns)
     learned = {*experiment.targets_of(competition.targets), *named}
     return Lesson(labels, tuple(name for name in labels if name in learned), sampling.keep,

@@ -196,7 +196,7 @@ class Lessons(Trainable):
         if self.run.judge is None:
             return
         found = held_out(self.run, self.learner)
-        if distributed()[0] == 0:
+        if found and distributed()[0] == 0:
             file = held_out_file(self.run.checkpoint)
             known = pd.read_csv(file) if file.exists() and at.stretch else pd.DataFrame({"step": []})
             now = pd.DataFrame([{"step": at.done, "epoch": at.stretch + 1, **found}])
@@ -245,9 +245,11 @@ def train(run: Run, make: Callable[[], Net]) -> tuple[Learner, dict[str, Any]]:
     """Seed, make the network, :func:`fit`; again with another seed as the recipe's ``restarts`` say (Pietz 2018, by hand).
 
     A killed run goes on with the attempt whose checkpoint it finds. The last attempt counts, converged or not. Returns as
-    ``fit``, and raises as it; also a UserError for restarts of a loss for which no constant is known.
+    ``fit``, and raises as it; also, before it trains, a UserError for restarts of a loss for which no constant is known.
     """
     recipe = run.experiment.train
+    if recipe.restarts:
+        objective(run.experiment.loss, run.targets).check_constant()
     attempts = [_attempt(run, number) for number in range(recipe.restarts + 1)]
     begun = checkpoint.key_in(run.checkpoint)
     first = next((number for number, one in enumerate(attempts) if one.key == begun), 0)
@@ -288,8 +290,13 @@ def looks(run: Run, rows: np.ndarray) -> loader.Visits:
 
 @torch.inference_mode()
 def held_out(run: Run, learner: Learner) -> dict[str, float]:
-    """``loss``, the mean of the fold that is held out, and what the run's judge says of it; one view, fp32."""
+    """``loss``, the mean of the fold that is held out, and what the run's judge says of it; one view, fp32.
+
+    Nothing where no row of the fold is labeled.
+    """
     rows = np.flatnonzero(taught(run) == run.fold)
+    if not len(rows):
+        return {}
     net = learner.result.eval()
     losses, said = [], []
     for batch in loader.loader(training_pictures(run), looks(run, rows), 0, False):

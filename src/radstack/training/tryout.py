@@ -10,7 +10,7 @@ from radstack.core.recipe import change
 from radstack.core.registry import check_name, pick
 from radstack.nets.backbones import build
 from radstack.nets.objectives import objective
-from radstack.nets.optim import optimizer, schedule
+from radstack.nets.optim import OPTIMIZERS, optimizer, schedule
 from radstack.nets.precision import PRECISIONS
 from radstack.recipes.experiment import Experiment
 from radstack.training.augment import pipeline
@@ -21,7 +21,7 @@ PICTURES = 2
 
 
 def check_words(experiment: Experiment, targets: tuple[str, ...], rows: pd.DataFrame | None = None) -> None:
-    """Look up every name that a recipe holds, also those that only prediction reads.
+    """Look up every name that a recipe holds but its network's, also those that only prediction reads.
 
     Args:
         experiment: the recipe.
@@ -33,13 +33,17 @@ def check_words(experiment: Experiment, targets: tuple[str, ...], rows: pd.DataF
     """
     tta(experiment.tta)
     pick(PRECISIONS, experiment.train.precision, "precision")
+    pick(OPTIMIZERS, experiment.optim.name, "optimizer")
     schedule(experiment.schedule, 0.0, float(experiment.train.epochs))
     pipeline(experiment.augment, experiment.view.size, experiment.loss.moves_with_picture)
-    objective(experiment.loss, targets)
+    judge = objective(experiment.loss, targets)
+    if experiment.train.restarts:
+        judge.check_constant()
     if rows is None:
         return
     sampling = experiment.sampling
-    named = (sampling.rare_class, *(name for names in sampling.balance for name in names), *experiment.head.columns)
+    named = (sampling.rare_class, *(name for names in sampling.balance for name in names), sampling.weight,
+             *experiment.head.columns)
     for name in filter(None, named):
         check_name(list(rows.columns), name, "column of the row table")
     if sampling.keep:
