@@ -132,7 +132,7 @@ def gray(path: Path, window: tuple[float, float]) -> np.ndarray:
     if kind_of(path, read_start(path, START)[0]) != "DICOM" or dicom_header(path).modality in MODALITIES:
         return read(path)
     stored, header = read_stored(path)
-    if header.photometric == "MONOCHROME1" and header.modality != "CT":  # Hounsfield units hold whatever the display
+    if header.photometric == "MONOCHROME1" and header.modality != "CT":  # HU hold whatever the display
         stored = invert(stored, header)
     values = stored.astype(np.float32) * (header.slope or 1) + header.intercept
     if header.modality == "CT":
