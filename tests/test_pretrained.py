@@ -93,6 +93,27 @@ def published(source, model, args):
     return state
 
 
+@pytest.mark.parametrize(("model", "apart"), [("inception_v3", 1e-4), ("googlenet", 0.02)])
+def test_torchvisions_weights_from_tensorflow_see_pictures_as_torchvision_shows_them(tmp_path, monkeypatch, model, apart):
+    """GoogLeNet's first layer fills the border, which torchvision does after its change of the input."""
+    import torchvision
+
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(model, weights=None, aux_logits=False, init_weights=False, transform_input=True)
+    images = torch.randn(2, 3, 96, 96)
+    theirs.train()(images)  # statistics of norms that say something
+    file = tmp_path / torchvision.models.get_model_weights(model).DEFAULT.url.rpartition("/")[2]
+    torch.save(theirs.state_dict(), file)
+    theirs.fc = torch.nn.Identity()
+    monkeypatch.setattr(pretrained, "hash_in_name", lambda name: "")
+    with torch.inference_mode():
+        expected = theirs.eval()(images)
+        said = {args: start(tmp_path, name=f"torchvision/{model}", args=dict(args)).eval().embed(images)
+                for args in ((), (("transform_input", True),))}
+    assert (said[()] - expected).abs().mean() < apart * expected.abs().mean()
+    torch.testing.assert_close(said[("transform_input", True),], expected)
+
+
 def test_transformers_are_brought_to_the_recipes_size(tmp_path):
     import timm
 

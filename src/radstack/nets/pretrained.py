@@ -39,7 +39,8 @@ def load(body: Body, backbone: Backbone, folder: Path | None, offline: bool) -> 
     expected = backbone.weights_sha256.lower() or ("" if backbone.weights else known_sha256(body.origin))
     if not digest.startswith(expected):
         raise UserError(f"{path} has SHA-256 {digest}, expected {expected}; delete it and fetch it again")
-    notes = fit(body, read(path), str(path))
+    state = read(path)
+    notes = fit(body, state if backbone.weights else body.published(state), str(path))
     return "; ".join([f"{path.name} (sha256 {digest[:16]})", *notes])
 
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,16 +68,39 @@ def timm_names() -> list[str]:
 
 
 def torchvision_body(name: str, channels: int, args: dict[str, Any]) -> Body:
-    """Make a torchvision classification network (https://github.com/pytorch/vision)."""
+    """Make a torchvision classification network (https://github.com/pytorch/vision).
+
+    With the weights of Inception v3 and GoogLeNet torchvision sets ``transform_input``; here they are changed to do without
+    it (:func:`_for_imagenet`), so that a network is the same whatever it starts from.
+    """
     import torchvision
 
-    if name in ("inception_v3", "googlenet"):
+    first = FIRST.get(name, "")
+    if first:
         args = {"aux_logits": False, "init_weights": True} | args
     net = torchvision.models.get_model(name, weights=None, **args)
     width, head = cut_last_linear(net)
     change_channels(net, channels)
     url = torchvision.models.get_model_weights(name).DEFAULT.url
-    return Body(net, width, whole, (head,), Origin(_last(url), url), _modern_densenet)
+    changed = first and not args.get("transform_input")
+    return Body(net, width, whole, (head,), Origin(_last(url), url), _modern_densenet,
+                published=partial(_for_imagenet, first) if changed else lambda state: state)
+
+
+FIRST = {"inception_v3": "Conv2d_1a_3x3", "googlenet": "conv1"}
+"""Networks of torchvision whose weights came from TensorFlow and want pictures of mean and std .5, and their first layer."""
+IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+"""Mean and standard deviation by which torchvision standardizes pictures of 0 to 1."""
+
+
+def _for_imagenet(first: str, state: State) -> State:
+    """Weights of mean and std .5 for pictures standardized as ``IMAGENET``: what ``transform_input`` does to pictures, the
+    ``first`` convolution does, and its norm's mean. At the border, which GoogLeNet fills with 0, the two differ a little.
+    """
+    weight, mean = f"{first}.conv.weight", f"{first}.bn.running_mean"
+    shift, scale = (IMAGENET[0] - 0.5) / 0.5, IMAGENET[1] / 0.5
+    return state | {weight: state[weight] * scale[:, None, None],
+                    mean: state[mean] - (state[weight].sum((2, 3)) * shift).sum(1)}
 
 
 def torchvision_names() -> list[str]:
