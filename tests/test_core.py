@@ -138,6 +138,21 @@ def test_a_touched_file_is_kept_but_an_edited_one_is_named(made):
         content_hash(result)
 
 
+def test_a_file_that_the_manifest_does_not_list_is_of_an_earlier_run(tmp_path):
+    """As the table of single networks where a recipe had two seeds, then one, and has two again."""
+    first, second = tmp_path / "out.csv", tmp_path / "more.csv"
+    both, one = (Artifact("01_test", 1, files, {"seeds": len(files)}) for files in ((first, second), (first,)))
+    both.make(lambda: [write_text(path, "of two") for path in both.files] and None)
+    one.make(lambda: write_text(first, "of one"))
+    assert both.why() == "more.csv is of an earlier run"
+    both.make(lambda: [write_text(path, "of two again") for path in both.files] and None)
+    assert both.why() == ""
+    one.make(lambda: write_text(first, "of one"))
+    first.write_text("by hand")
+    with pytest.raises(UserError, match=r"out\.csv was edited"):
+        both.why()
+
+
 def test_a_file_without_manifest_is_unfinished(made):
     artifact, _, _ = made
     artifact().manifest.unlink()

@@ -1,5 +1,6 @@
 """Raw files that were damaged after an earlier stage had read them: a quarantine row, no end of a run, tried again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 
 from competitions._template.demo import DEMO, draw
 from radstack.core.errors import UserError
+from radstack.core.recipe import change
 from radstack.images.shards import Shards
 from radstack.report.stage import quarantined
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
 from radstack.running.tables import LOST, quarantines
+from radstack.stages import cache as stage
 from radstack.stages.cache import cache
 from radstack.stages.folds import deal_folds, make_index
 from radstack.stages.localize import localize
@@ -73,6 +76,20 @@ def test_whole_files_are_cached_as_if_nothing_were_damaged(localized, tmp_path):
     cache(localized)
     after = Shards(localized.paths.cache)
     assert all(np.array_equal(kept[row.id], after(row.shard, row.slot)) for row in table.itertuples())
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_shards_that_another_run_made_since_this_one_looked_are_kept_unless_forced(localized, monkeypatch, force):
+    written, run = [], stage.write_shard
+
+    def other_run_first(*_):
+        monkeypatch.setattr(stage, "need_disk", lambda *_: None)
+        cache(localized)
+
+    monkeypatch.setattr(stage, "write_shard", lambda path, *args: written.append(path) or run(path, *args))
+    monkeypatch.setattr(stage, "need_disk", other_run_first)
+    cache(replace(localized, options=change(localized.options, force=force)))
+    assert len(written) == len(set(written)) * (1 + force) > 1 and len(rows(localized)) == 8
 
 
 def test_what_cannot_be_opened_now_ends_stage_03_with_its_name(localized):

@@ -458,6 +458,11 @@ def test_scores_by_name_are_those_of_scikit_learn_and_one_of_another_task_is_ref
     grades, calls = np.eye(3)[[0, 1, 2, 2]], np.eye(3)[[0, 1, 2, 0]]
     kappa = cohen_kappa_score([0, 1, 2, 2], [0, 1, 2, 0], weights="quadratic")
     assert named.score("kappa", grades, calls, (3,)) == pytest.approx(kappa)
+    steps, far = np.array([0, 0, 3, 1]), np.array([0, 3, 3, 1])  # class 2 does not occur
+    kappa = cohen_kappa_score(steps, far, weights="quadratic", labels=np.arange(4))
+    assert named.score("kappa", np.eye(4)[steps], np.eye(4)[far], (4,)) == pytest.approx(kappa)
+    both, half = np.hstack([grades, grades]), np.hstack([calls, np.full((4, 3), np.nan)])  # a group that is not answered
+    assert all(np.isnan(named.score(name, both, half, (3, 3))) for name in ("kappa", "accuracy", "auc"))
     assert np.isnan(named.score("auc", np.ones((3, 1)), np.full((3, 1), 0.5), ()))
     value, low, high = named.with_interval("auc", truth, said, (), pd.Series(list("abcde")))
     assert low <= value <= high and named.direction("rmse") == "lower is better"

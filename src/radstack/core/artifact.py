@@ -176,8 +176,11 @@ class Artifact:
         for path in self.files:
             if not path.exists():
                 return f"{path.name} is gone"
-        for path in self.files:
-            check_unedited(path, known["files"].get(path.name, {}))
+        listed = [path for path in self.files if path.name in known["files"]]
+        for path in listed:
+            check_unedited(path, known["files"][path.name])
+        if unlisted := [path.name for path in self.files if path not in listed]:  # there were fewer files meanwhile
+            return f"{unlisted[0]} is of an earlier run"
         if known["key"] == key:
             return f"{known['passing']} files could not be opened" if known.get("passing") else ""
         if known["version"] != self.version:

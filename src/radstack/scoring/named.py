@@ -47,7 +47,8 @@ def direction(name: str) -> str:
 
 
 def score(name: str, truth: np.ndarray, predicted: np.ndarray, sizes: tuple[int, ...]) -> float:
-    """The score ``name`` of ``predicted`` against ``truth``, [rows, targets]; NaN where it is not defined.
+    """The score ``name`` of ``predicted`` against ``truth``, [rows, targets]; NaN where it is not defined, or the model
+    does not answer a labeled row.
 
     ``sizes`` are those of groups of classes, empty for labels and numbers. Errors are given as they are, above 0.
     """
@@ -65,13 +66,16 @@ def _one(name: str, truth: np.ndarray, predicted: np.ndarray, classes: bool) -> 
     from sklearn.metrics import cohen_kappa_score, get_scorer
 
     numbers = _of_numbers(name)
+    if not np.isfinite(predicted).all():
+        return float("nan")
     answers = _Answers(predicted, numbers, classes)
     y = truth if numbers else np.rint(truth).astype(int)
-    if name == KAPPA:
-        return float(cohen_kappa_score(y, answers.predict(None), weights="quadratic"))
     many = classes and predicted.shape[1] > 2
     with warnings.catch_warnings(action="ignore"):  # of rows of one class; the score then is NaN
         try:
+            if name == KAPPA:  # distances are those between all classes, whichever occur
+                labels = np.arange(predicted.shape[1]) if classes else None
+                return float(cohen_kappa_score(y, answers.predict(None), weights="quadratic", labels=labels))
             return float(get_scorer(MANY.get(name, name) if many else name)(answers, np.zeros((len(y), 1)), y))
         except ValueError:
             return float("nan")

@@ -41,7 +41,7 @@ def cache(context: Context) -> None:
         pictures = sum(len(piece) for _, piece in todo)
         need_disk(paths.cache, pictures * int(np.prod(recipe.size)) * np.dtype(recipe.dtype).itemsize, "03_cache")
         with track(pictures, "cache") as steps:
-            one = partial(_build_shard, context.competition, paths)
+            one = partial(_build_shard, context.competition, paths, context.options.force)
             for number, _ in in_processes(one, todo, context.options.workers):
                 steps.step(len(todo[number][1]), images=len(todo[number][1]))
     _write_rows(context, rows["shard"].unique())
@@ -117,7 +117,8 @@ def _wanted(context: Context, artifact: Artifact) -> bool:
     return bool(why)
 
 
-def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, pd.DataFrame]) -> None:
+def _build_shard(competition: Competition, paths: Paths, force: bool, task: tuple[Artifact, pd.DataFrame]) -> None:
+    """Write a shard; it is kept where another run has written it whole since this one looked, and not for ``force``."""
     artifact, piece = task
     recipe = competition.cache
     lost: list[list[str]] = []
@@ -128,7 +129,7 @@ def _build_shard(competition: Competition, paths: Paths, task: tuple[Artifact, p
         write_shard(artifact.files[0], pictures, recipe.size, recipe.dtype)
         return {"lost": lost} if lost else {}
 
-    artifact.make(build)
+    artifact.make(build, force or bool(lost_of(artifact.files[0])))
 
 
 def _picture(competition: Competition, paths: Paths, row: Any, lost: list[list[str]]) -> np.ndarray:
