@@ -444,6 +444,19 @@ def test_the_model_without_pixels_finds_what_a_column_says_in_every_kind_of_task
     assert Columns(columns=("flat",)).fit(labels).notes["features"] == 3  # the place in the series and its powers
 
 
+@pytest.mark.parametrize(("known", "share"), [((), 1 / 3), ((0,), 1.0), ((2,), 1.0), ((0, 2), 0.5)])
+def test_the_model_without_pixels_knows_groups_of_few_classes_or_none(known, share):
+    groups = ClassGroup("grade", ("a", "b", "c")), ClassGroup("side", ("l", "r"))
+    truth = np.hstack([np.full((8, 3), np.nan), np.eye(2)[np.arange(8) % 2]])
+    if known:
+        truth[:, :3] = np.eye(3)[np.resize(known, 8)]
+    rows = rows_of(truth, Metric("classification error", (1, 1), groups=groups), tuple("abclr"))
+    method = Columns(strength=1e6)  # the constant alone
+    said = method.predict(rows, method.fit(rows).state)
+    assert said[:, list(known or range(3))] == pytest.approx(share, abs=1e-4)
+    assert said[:, :3].sum(axis=1) == pytest.approx(1) and said[:, 3:].sum(axis=1) == pytest.approx(1)
+
+
 def test_all_pictures_of_an_id_get_one_answer():
     rows = rows_of(np.zeros((6, 1)), Metric("mean absolute error", (1,)), ("age",))
     given = Rows(rows.task, rows.table, rows.fold, np.array([[[1], [3], [5], [5], [0], [8]]], np.float32))

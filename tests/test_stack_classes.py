@@ -167,6 +167,10 @@ def test_few_patients_and_absent_classes():
     world = World(600)
     rows = world.rows(world.member())
     check_sums(BOOST.fit(rows.take((rows.fold == 0) & (world.left != 3))).predict(rows))
+    train, test = split(rows)
+    fitted = BOOST.fit(replace(train, table=train.table.assign(**dict.fromkeys("efg", np.nan))))  # nobody's label
+    assert fitted.notes["e..g"] == "blend kept: 0 patients, 15 are needed"
+    assert fitted.predict(test)[:, 4:] == pytest.approx(ClassMean(SIZES).fit(test).predict(test)[:, 4:], abs=1e-6)
 
 
 def test_the_fit_is_repeatable_and_patients_are_watched_whole():

@@ -1,5 +1,6 @@
 """The submission writer and a validator that names the first wrong line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from radstack.core.errors import UserError
 from radstack.recipes.submission import Layout
+from radstack.scoring.metrics import ClassGroup
 from radstack.stages.apply import _pictures
 from radstack.submission.forms import ending_of, target_codes, validate, write, write_constant, write_predictions
 
@@ -97,13 +99,32 @@ def test_the_sample_itself_in_any_order_is_valid(sample: Path, tmp_path: Path) -
     ("ID_00c_any,0.5", "ID_00c_any,1.2", r"line 10, id ID_00c_any: Label is 1.2; expected a number from 1e-06"),
     ("ID_00c_any,0.5", "ID_00c_any,0", r"line 10, id ID_00c_any: Label is 0; expected"),
     ("ID_00a_epidural,0.5\n", "", r"lacks 1 of 9 ids, first ID_00a_epidural \(line 5 of sample_submission.csv\)"),
-    ("ID_00a_epidural,0.5\n", "\nID_00a_epidural,0.5\n", r"line 5, id : is not in the sample file"),
+    ("ID_00a_epidural,0.5\n", "\nID_00a_epidural,0,5\n", r"line 6.*Expected 2 fields|Expected 2 fields in line 6"),
+    ("ID_00a_epidural,0.5\n", "\nID_00a_epidural,0\n", r"line 6, id ID_00a_epidural: Label is 0"),
+    ("ID_00a_epidural,0.5\n", ",0.5\n", r"line 5, id : is not in the sample file"),
     (",0.5", ",0.5,0.5", r"not a readable CSV|header"),
 ])
 def test_the_first_wrong_line_is_named(sample: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         validate(edited(sample, tmp_path, old, new), sample)
     assert "\n" not in str(caught.value)
+
+
+def test_blank_lines_are_passed_over(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "blank.csv"
+    path.write_text(sample.read_text().replace("ID_00a_epidural", "\nID_00a_epidural") + "\n")
+    assert validate(path, sample) == 9
+
+
+def test_classes_of_each_group_of_the_metric_sum_to_one(tmp_path: Path) -> None:
+    groups, sample, out = (ClassGroup("s", ("a", "b")), ClassGroup("t", ("c", "d"))), tmp_path / "s.csv", tmp_path / "o.csv"
+    layout = Layout("id", tuple("abcd"), 0, 1, form="classes")
+    sample.write_text("id\n1\n2\n")
+    out.write_text("id,a,b,c,d\n1,.5,.5,.2,.8\n2,.9,.1,.3,.8\n")
+    with pytest.raises(UserError, match=r"line 3, id 2: the values of t sum to 1\.1; expected 1"):
+        validate(out, sample, layout, groups)
+    out.write_text(out.read_text().replace(".3,.8", ".3,.7"))
+    assert validate(out, sample, layout, groups) == validate(out, sample, replace(layout, form="wide"), groups) == 2
 
 
 def test_of_several_faults_the_earliest_line_is_named(sample: Path, tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def submission(context: Context) -> Facts:
     """What the validator counts, how many rows had no prediction, mean of the values."""
     competition, layout = context.competition, context.competition.submission
     file = context.paths.submissions / f"{competition.models.final}.csv"
-    rows = validate(file, competition.data.sample_file(context.paths.input), layout)
+    rows = validate(file, competition.data.sample_file(context.paths.input), layout, competition.metric.groups)
     values, filled, constant = (read_table(one, context.command("08_submit")) for one in (
         file, file.with_name(f"{competition.models.final}_filled.csv"), file.with_name("constant.csv")))
     own, known = values[list(layout.values)].to_numpy(float), constant[list(layout.values)].round(6).to_numpy()

@@ -98,7 +98,7 @@ class ClassLightGBM(Boosting):
     def _fit_group(self, rows: Rows, x: np.ndarray, blend: np.ndarray,
                    truth: np.ndarray) -> "tuple[lgb.Booster | None, float, Any]":
         """Booster, inverse temperature of the blend, and notes."""
-        patients, needed = rows.group.max() + 1, ENOUGH * truth.shape[1]
+        patients, needed = len(np.unique(rows.group)), ENOUGH * truth.shape[1]
         if np.isnan(blend).any():
             return None, 1.0, "no member answers every row"
         if patients < needed:

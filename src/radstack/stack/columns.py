@@ -73,19 +73,24 @@ class Columns(Method):
         made = []
         for part in by_group(truth, sizes):
             held = np.isfinite(part).all(axis=1)
-            made.append(_of_classes(part[held].argmax(axis=1), part.shape[1], lambda y, held=held: logistic(y, held)))
+            weights = np.zeros((x.shape[1] + 1, part.shape[1]))
+            made.append(_of_classes(weights, part[held].argmax(axis=1), lambda y, held=held: logistic(y, held)))
         return np.hstack(made)
 
 
-def _of_classes(y: np.ndarray, count: int, logistic: Any) -> np.ndarray:
-    """Weights [features + 1, count] of classes of which one holds; one that was not seen is all but impossible."""
-    known, found = np.unique(y), logistic(y)
-    out = np.zeros((len(found), count))
+def _of_classes(out: np.ndarray, y: np.ndarray, logistic: Any) -> np.ndarray:
+    """Fill ``out``, zeros [features + 1, classes], with weights of classes of which one holds, and return it.
+
+    A class that was not seen is all but impossible; where none was, all are equally likely.
+    """
+    known = np.unique(y)
     out[-1] = -13.0
-    if len(known) == 2:
-        out[:, known[1]], out[:, known[0]] = found[:, 0], 0.0
+    if len(known) < 2:
+        out[-1, known] = 13.0
+    elif len(known) == 2:
+        out[:, known[1]], out[:, known[0]] = logistic(y)[:, 0], 0.0
     else:
-        out[:, known] = found if found.shape[1] == len(known) else 0.0
+        out[:, known] = logistic(y)
     return out
 
 

@@ -80,7 +80,8 @@ def _write(context: Context, names: dict[str, Any], file: Path, weight: float) -
     by_all = answers_of_all_rows(context, names)[final].set_index("id").loc[by_folds["id"]].reset_index()
     blended = joined(by_folds, by_all, weight, list(task.targets))
     write_predictions(file, by_row(context, blended), sample, task.targets, layout, prior_of(context))
-    rows, moved = validate(file, sample, layout), np.abs(blended[list(task.targets)] - by_folds[list(task.targets)])
+    rows = validate(file, sample, layout, task.metric.groups)
+    moved = np.abs(blended[list(task.targets)] - by_folds[list(task.targets)])
     print(f"  {file}: {rows:,} rows; fits on all rows count {weight:.3f} and move predictions by "
           f"{moved.to_numpy().mean():.4f} on average; no score out of fold")
     return {"rows": rows, "weight": weight}

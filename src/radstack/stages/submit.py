@@ -41,7 +41,7 @@ def _write(context: Context, name: str, files: tuple[Path, Path]) -> dict[str, A
     predicted = by_row(context, mean_over_folds(member.test, targets))
     filled = write_predictions(files[0], predicted, sample, targets, layout, prior_of(context))
     write_table(files[1], filled)
-    rows = validate(files[0], sample, layout)
+    rows = validate(files[0], sample, layout, context.competition.metric.groups)
     print(f"  {files[0]}: {rows:,} rows, {len(filled):,} of them had no prediction ({files[1].name})")
     return {"rows": rows, "filled": len(filled), "folds_hash": member.folds_hash}
 
@@ -90,23 +90,28 @@ def submit_constant(context: Context) -> None:
         index = read_index(context)
         labels = index.loc[index["split"] == "train", list(competition.targets)]
         write_constant(file, sample, competition.metric.constant(labels).to_dict(), layout)
-        validate(file, sample, layout)
+        validate(file, sample, layout, competition.metric.groups)
 
     context.make(artifact, build)
 
 
 def check(context: Context, file: str) -> None:
     """Check any submission file; a UserError names its first wrong row."""
+    rows = _valid(context, Path(file))
+    print(f"  {file}: {rows:,} rows, as the sample file asks")
+
+
+def _valid(context: Context, file: Path) -> int:
+    """The number of rows of a file that is as the sample file asks; a UserError where it is not."""
     from radstack.submission.forms import validate
 
-    rows = validate(Path(file), context.competition.data.sample_file(context.paths.input), context.competition.submission)
-    print(f"  {file}: {rows:,} rows, as the sample file asks")
+    competition = context.competition
+    return validate(file, competition.data.sample_file(context.paths.input), competition.submission, competition.metric.groups)
 
 
 def push(context: Context, path: Path, message: str) -> None:
     """Upload a file that passed the check, and write it into the ledger; the same bytes again only with ``--force``."""
     from radstack.submission import ledger
-    from radstack.submission.forms import validate
     from radstack.submission.kaggle import may_have_arrived, need_leaderboard
     from radstack.submission.kaggle import push as upload
 
@@ -119,7 +124,7 @@ def push(context: Context, path: Path, message: str) -> None:
     if before is not None and not context.options.force:
         print(f"  not uploaded: the same bytes were pushed as {ledger.named(before)}; --force pushes them again")
         return
-    validate(path, context.competition.data.sample_file(context.paths.input), context.competition.submission)
+    _valid(context, path)
     key = read_json(manifest_of(path))["key"] if manifest_of(path).exists() else ""
     ledger.add(folder, path.name, sha, message, key, *out_of_fold(context, path.stem))
     print(f"  uploading {path}, {path.stat().st_size / 1e6:.1f} MB", flush=True)

@@ -16,7 +16,7 @@ from radstack.core.files import read_text_table, write_table
 from radstack.core.lookup import places
 from radstack.core.registry import pick
 from radstack.recipes.submission import LONG, Layout
-from radstack.scoring.metrics import TOLERANCE, by_group, coarse
+from radstack.scoring.metrics import TOLERANCE, ClassGroup, by_group, coarse
 
 DECIMALS = 8
 """Digits written; far below what the metric can see, and a fifth less to upload than float64 in full."""
@@ -54,26 +54,29 @@ def write(path: Path, ids: pd.Series, values: np.ndarray, layout: Layout = LONG)
     write_table(path, pd.concat([parts.set_axis(layout.id_columns, axis=1).reset_index(drop=True), table], axis=1))
 
 
-def validate(path: Path, sample_path: Path, layout: Layout = LONG) -> int:
+def validate(path: Path, sample_path: Path, layout: Layout = LONG, groups: tuple[ClassGroup, ...] = ()) -> int:
     """Check a submission against the sample file and return its number of rows. Any order is allowed, as at Kaggle.
 
-    The UserError names the first wrong line, its id, what is wrong and what is expected.
+    ``groups`` are the metric's: in the form ``classes`` the values of each sum to 1. Blank lines are passed over. The
+    UserError names the first wrong line, its id, what is wrong and what is expected.
     """
     table, expected = _read(path), read_ids(sample_path, layout)
     if list(table.columns) != layout.header:
         raise UserError(f"{path} line 1: header is {','.join(table.columns)}; expected {','.join(layout.header)}")
     names = row_names(table, layout.id_column)
     place = places(expected, names)
-    if faults := list(_faults(table, place, layout)):
+    groups = layout.calls or (groups if layout.form == "classes" else ())
+    if faults := list(_faults(table, place, layout, groups)):
         row, fault = min(faults, key=lambda found: found[0])
-        raise UserError(f"{path} line {row + 2}, id {names.iloc[row]}: {fault}")
+        raise UserError(f"{path} line {table.index[row] + 2}, id {names.iloc[row]}: {fault}")
     if len(missing := expected.drop(expected.index[place])):
         raise UserError(f"{path} lacks {len(missing)} of {len(expected)} ids, first {missing.iloc[0]} (line "
                         f"{missing.index[0] + 2} of {sample_path.name}); expected every id of the sample file")
     return len(table)
 
 
-def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[tuple[int, str]]:
+def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout,
+            groups: tuple[ClassGroup, ...]) -> Iterator[tuple[int, str]]:
     """The first row of each kind of fault, with its words; ``place`` is each row's in the sample file, or -1."""
     yield from _first(pd.Series(place < 0), "is not in the sample file; expected one of its ids")
     yield from _first(pd.Series(place).duplicated() & (place >= 0), "occurs for the second time; expected every id once")
@@ -85,19 +88,18 @@ def _faults(table: pd.DataFrame, place: np.ndarray, layout: Layout) -> Iterator[
         yield from _first(~finite, f"{column} is '{{}}'; expected a finite number", text)
         yield from _first(finite & ((number < layout.low - slack) | (number > layout.high + slack)),
                           f"{column} is {{}}; expected a number from {layout.low:g} to {layout.high:.9g}", text)
-    yield from _call_faults(table, layout)
+    yield from _call_faults(table, layout, groups)
 
 
-def _call_faults(table: pd.DataFrame, layout: Layout) -> Iterator[tuple[int, str]]:
+def _call_faults(table: pd.DataFrame, layout: Layout, groups: tuple[ClassGroup, ...]) -> Iterator[tuple[int, str]]:
     """Words that are no class of their group, and groups whose values do not sum to 1."""
     for group in layout.calls:
         yield from _first(~table[group.name].isin(group.coarse),
                           f"{group.name} is '{{}}'; expected one of {', '.join(group.coarse)}", table[group.name])
-    if layout.words_only:
+    if layout.words_only or not groups:
         return
     values = table[list(layout.values)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    sizes = tuple(len(group.classes) for group in layout.calls)
-    for group, chances in zip(layout.calls, by_group(values, sizes) if sizes else ()):
+    for group, chances in zip(groups, by_group(values, tuple(len(group.classes) for group in groups))):
         total = pd.Series(chances.sum(axis=1))
         yield from _first((total - 1).abs() > TOLERANCE, f"the values of {group.name} sum to {{:.4g}}; expected 1", total)
 
@@ -109,10 +111,11 @@ def _first(wrong: pd.Series, fault: str, text: pd.Series | None = None) -> Itera
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A CSV as text, one row a line (blank lines too), so that row numbers are line numbers."""
+    """A CSV as text without its blank lines; the index of a row is the number of its line less 2."""
     try:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            return pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
+            return table[(table != "").any(axis=1)]
     except FileNotFoundError as error:
         raise Missing(path) from error
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
