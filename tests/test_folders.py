@@ -61,6 +61,12 @@ def test_links_are_followed_and_loops_are_not(folder):
         list(walk(folder / "absent"))
 
 
+def test_archives_that_are_not_yet_unpacked_are_no_raw_files(folder):
+    (folder / ".download" / "all files").mkdir(parents=True)
+    (folder / ".download" / "all files" / "ich.zip").write_bytes(b"half")
+    assert sorted(entry.name for entry in walk(folder)) == NAMES
+
+
 def test_each_special_file_is_a_quarantine_row(folder, tmp_path):
     reasons = scan(folder, 1, tmp_path / "parts").set_index("path")["reason"].to_dict()
     assert reasons == {"linked/two.dcm": "", "one.dcm": "", "pipe.dcm": "not-a-file", "self.dcm": "not-a-file",

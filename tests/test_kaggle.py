@@ -119,7 +119,11 @@ def test_both_layouts_land_in_place_and_a_second_call_asks_nothing(site, tmp_pat
     expected = {name.removeprefix(f"{COMPETITION}/"): content for name, content in inside.items()}
     assert files_below(tmp_path / "input") == expected
     asked, lines = len(site.calls), []
+    left = tmp_path / "input/.download/all files/left.zip"  # by a run that was killed when it had recorded what is complete
+    left.parent.mkdir()
+    left.write_bytes(BYTES)
     kaggle_client.download(COMPETITION, tmp_path / "input", report=lines.append)
+    assert files_below(tmp_path / "input") == expected
     assert len(site.calls) == asked and "complete" in lines[0]
 
 

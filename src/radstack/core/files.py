@@ -215,6 +215,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+DOWNLOADS = ".download"
+"""Folder, below one of raw data, of archives that are not yet unpacked."""
+
+
 class Entry(NamedTuple):
     """A file below a folder, or a folder there that cannot be listed."""
 
@@ -226,7 +230,7 @@ class Entry(NamedTuple):
 def walk(folder: Path) -> Iterator[Entry]:
     """Everything below ``folder`` that is no folder, through links to folders as well, in no order.
 
-    A link that leads up again is passed over, and so are the files of :func:`is_twin`. A folder that cannot be listed stands
+    A link that leads up again is passed over, and so are ``DOWNLOADS`` and the files of :func:`is_twin`. A folder that cannot be listed stands
     for what it holds: whoever opens it finds out why. UserError where ``folder`` itself cannot be listed.
     """
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
@@ -241,7 +245,8 @@ def walk(folder: Path) -> Iterator[Entry]:
                 for entry in entries:
                     name = f"{below}/{entry.name}" if below else entry.name
                     if _is_folder(entry):
-                        pending.append((name, (*above, here)))
+                        if name != DOWNLOADS:
+                            pending.append((name, (*above, here)))
                     elif not is_twin(entry):
                         yield Entry(name, *_size_and_time(entry))
         except OSError as error:

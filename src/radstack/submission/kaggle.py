@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from radstack.core.errors import Missing, UserError
-from radstack.core.files import PIECE, need_disk, read_json, replacing, sweep, write_json
+from radstack.core.files import DOWNLOADS, PIECE, need_disk, read_json, replacing, sweep, write_json
 from radstack.core.progress import Track, track
 from radstack.core.say import Report
 
-PARTS = ".download"  # Folder, below the data folder, of archives that are not yet unpacked
 RECORD = ".downloaded.json"
 """File, in the data folder, that lists what is complete; without it the archive would be fetched again."""
 EVERYTHING = "all files"  # Name in the record of the archive that holds the whole competition
@@ -53,6 +52,8 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
         UserError: no credentials, rules not accepted, no network, not enough disk, a damaged archive.
     """
     record = read_json(folder / RECORD) if (folder / RECORD).exists() else []
+    for name in record:  # what a run left that was killed when it had just written this
+        shutil.rmtree(_place(folder, name), ignore_errors=True)
     missing = [name for name in files or [EVERYTHING] if name not in record]
     if not missing:
         report(f"{folder} is complete; to fetch it again delete {folder / RECORD}")
@@ -60,7 +61,7 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
     need_disk(folder, needed_bytes - _size(folder) if needed_bytes else 0, f"the data of {competition}")
     client = connect()
     for name in missing:
-        archive = _fetch(client, competition, name, folder / PARTS / name.replace("/", "_"), report)
+        archive = _fetch(client, competition, name, _place(folder, name), report)
         into = folder if name == EVERYTHING else (folder / name).parent
         if archive.suffix == ".zip" or wraps(archive, name):
             unzip(archive, into, top=competition.rpartition("/")[2], report=report)
@@ -70,6 +71,11 @@ def download(competition: str, folder: Path, files: list[str] | None = None, *, 
         record.append(name)
         write_json(folder / RECORD, record)
         shutil.rmtree(archive.parent)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where the archive ``name`` lies until it is unpacked."""
+    return folder / DOWNLOADS / name.replace("/", "_")
 
 
 @dataclass(frozen=True)
