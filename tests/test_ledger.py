@@ -34,9 +34,11 @@ class FakeClient:
     COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE = "Could not submit to competition"
 
     def __init__(self):
-        self.listed, self.trouble, self.numbered = [], None, True
+        self.listed, self.trouble, self.numbered, self.meanwhile = [], None, True, []
 
     def competition_submit(self, file, message, competition, quiet):
+        if self.meanwhile:
+            self.meanwhile.pop()()
         if isinstance(self.trouble, Exception):
             raise self.trouble
         if self.trouble:
@@ -54,6 +56,8 @@ class FakeClient:
         return one
 
     def competition_submissions(self, competition, page_number, page_size):
+        if self.meanwhile:
+            self.meanwhile.pop()()
         last = max(-(-len(self.listed) // 2), 1)
         start = 2 * (min(page_number, last) - 1)  # as some servers do, the last page again beyond the last
         return self.listed[start:start + 2]
@@ -143,6 +147,43 @@ def test_a_refused_file_leaves_no_row_and_a_broken_connection_one_that_is_found_
     assert ledger_of(made)[["status", "public", "ref"]].to_numpy().tolist() == [["complete", "4.5", "101"]]
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_other_runs_write_during_an_upload_stays(made, client, capsys, taken):
+    """Another file is pushed meanwhile, and the scores are fetched before the upload is over."""
+    refusal = client.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE
+
+    def other():
+        push(made, made.paths.submissions / "boys.csv", "second")
+        fetch_scores(made)
+        assert ledger_of(made)["status"].tolist() == ["uploading", "pending"]
+        client.trouble = None if taken else refusal
+
+    client.meanwhile = [other]
+    if taken:
+        push(made, made.paths.submissions / "both.csv", "first")
+    else:
+        with pytest.raises(UserError, match="did not take"):
+            push(made, made.paths.submissions / "both.csv", "first")
+    files = [["both.csv", "pushed", "102"]] * taken + [["boys.csv", "pending", "101"]]
+    assert ledger_of(made)[["file", "status", "ref"]].to_numpy().tolist() == files
+
+
+def test_a_file_that_is_pushed_while_scores_are_fetched_is_not_lost(made, client, capsys):
+    push(made, made.paths.submissions / "boys.csv", "first")
+    listed = [client.listed.pop()]
+
+    def other():
+        push(made, made.paths.submissions / "both.csv", "second")
+        listed.append(client.listed.pop())
+
+    client.meanwhile = [other]
+    fetch_scores(made)
+    assert ledger_of(made)["status"].tolist() == ["lost", "pushed"]
+    client.listed = listed
+    fetch_scores(made)
+    assert ledger_of(made)["status"].tolist() == ["pending", "pending"]
+
+
 def test_without_numbers_a_row_is_matched_by_file_message_and_nearest_time(made, client, capsys):
     client.numbered = False
     for name in ("both.csv", "boys.csv"):
@@ -217,9 +258,9 @@ def test_clean_leaves_the_ledger(made, client, tmp_path, capsys):
 
 def pushed(folder, name, score, public, losses=None):
     """One row as a push and ``--scores`` leave it; its file's hash is the name's."""
-    add(folder, f"{name}.csv", name * 20, "words", "key", score,
-        pd.DataFrame({"group": [], "loss": [], "rows": []}) if losses is None else losses)
-    settle(folder, 0)
+    row = add(folder, f"{name}.csv", name * 20, "words", "key", score,
+              pd.DataFrame({"group": [], "loss": [], "rows": []}) if losses is None else losses)
+    settle(folder, row, 0)
     ledger = read_ledger(folder)
     ledger.loc[ledger.index[-1], ["status", "public"]] = ["complete" if public else "pending", public]
     write_table(folder / NAME, ledger)

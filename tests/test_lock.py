@@ -151,10 +151,19 @@ def test_windows_has_locks_of_its_own(holder, tmp_path, monkeypatch):
     assert sorted(one.name for one in path.parent.iterdir()) == ["x", "x.json"]
 
 
-@pytest.mark.parametrize("why", ["no module", "no answer"])
+def test_a_lock_may_be_written_by_everybody_whatever_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with working_on(tmp_path / "x"):
+            assert (tmp_path / ".x.lock").stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("why", ["no module", errno.ENOLCK, errno.EBADF])
 def test_where_there_are_no_locks_it_is_said_once(tmp_path, monkeypatch, why):
     def flock(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(why, "No locks available")
 
     monkeypatch.setattr(lock, "_say_that_there_are_none", functools.cache(lock._say_that_there_are_none.__wrapped__))
     if why == "no module":

@@ -24,8 +24,10 @@ FAR = 1 << 30
 LOOK_SECONDS = 0.5
 """Between two looks at a lock, where the system has no waiting that lasts."""
 
-UNKNOWN = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL") if hasattr(errno, name)}
-"""Answers of file systems that have no locks; there everybody may work, as without this module."""
+UNKNOWN = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EBADF")
+           if hasattr(errno, name)}
+"""Answers of file systems that have no locks, and of NFS to the lock of a file that may only be read, as of another person's
+lock; there everybody may work, as without this module."""
 
 
 def alone(path: Path) -> AbstractContextManager[bool]:
@@ -44,13 +46,18 @@ def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
         _say_that_there_are_none()
         yield False
         return
-    lock = path.with_name(f".{path.name}.lock")
+    lock = lock_of(path)
     handle, waited = _taken(lock, path, wait)
     try:
         yield waited
     finally:
         if handle is not None:
             _give_back(lock, handle)
+
+
+def lock_of(path: Path) -> Path:
+    """The lock of whoever works on ``path``."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _taken(lock: Path, path: Path, wait: bool) -> tuple[int | None, bool]:
@@ -88,7 +95,11 @@ def _opened(lock: Path, path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(PermissionError):
-            return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            if fcntl is not None:
+                with suppress(OSError):  # whatever the umask: NFS locks no file that may only be read
+                    os.fchmod(handle, 0o666)
+            return handle
         return os.open(lock, os.O_RDONLY)  # another person's, in a folder that both may write
     except FileNotFoundError:  # there is none, so it was the folder that denied
         raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES))) from None

@@ -112,29 +112,38 @@ def _valid(context: Context, file: Path) -> int:
 def push(context: Context, path: Path, message: str) -> None:
     """Upload a file that passed the check, and write it into the ledger; the same bytes again only with ``--force``."""
     from radstack.submission import ledger
-    from radstack.submission.kaggle import may_have_arrived, need_leaderboard
-    from radstack.submission.kaggle import push as upload
+    from radstack.submission.kaggle import need_leaderboard
 
     need_leaderboard(context.competition.data.kaggle)
     if context.options.dry_run:
         print(f"  would upload {path}")
         return
     folder, sha = path.parent, sha256(needed(path, "run the same command without --push"))
-    before = ledger.pushed_before(ledger.read_ledger(folder), sha)
-    if before is not None and not context.options.force:
-        print(f"  not uploaded: the same bytes were pushed as {ledger.named(before)}; --force pushes them again")
-        return
-    _valid(context, path)
+    with ledger.uploading(folder, sha):
+        before = ledger.pushed_before(ledger.read_ledger(folder), sha)
+        if before is not None and not context.options.force:
+            print(f"  not uploaded: the same bytes were pushed as {ledger.named(before)}; --force pushes them again")
+            return
+        _valid(context, path)
+        _upload(context, path, message, sha)
+
+
+def _upload(context: Context, path: Path, message: str, sha: str) -> None:
+    from radstack.submission import ledger
+    from radstack.submission.kaggle import may_have_arrived
+    from radstack.submission.kaggle import push as upload
+
+    folder = path.parent
     key = read_json(manifest_of(path))["key"] if manifest_of(path).exists() else ""
-    ledger.add(folder, path.name, sha, message, key, *out_of_fold(context, path.stem))
+    row = ledger.add(folder, path.name, sha, message, key, *out_of_fold(context, path.stem))
     print(f"  uploading {path}, {path.stat().st_size / 1e6:.1f} MB", flush=True)
     try:
         answer = upload(path, context.competition.data.kaggle, message)
     except UserError as error:
         if not may_have_arrived(error):
-            ledger.withdraw(folder)
+            ledger.withdraw(folder, row)
         raise
-    ledger.settle(folder, answer.ref)
+    ledger.settle(folder, row, answer.ref)
     print(f"  {answer.words}\n  written into {folder / ledger.NAME}; its score: {context.command('08_submit')} --scores")
 
 
@@ -158,10 +167,12 @@ def fetch_scores(context: Context) -> None:
     if context.options.dry_run:
         print(f"  would ask Kaggle for the scores of {folder / ledger.NAME}")
         return
-    known = ledger.read_ledger(folder)
-    filled, lines = ledger.fill(known, submissions(name))
-    if len(filled):
-        write_table(folder / ledger.NAME, filled)
+    over = ledger.ended(folder)
+    listed = submissions(name)
+    with ledger.changing(folder):
+        filled, lines = ledger.fill(ledger.read_ledger(folder), listed, over)
+        if len(filled):
+            write_table(folder / ledger.NAME, filled)
     print("\n".join(f"  {line}" for line in lines))
     for row in filled[filled["public"] != ""].itertuples():
         print(f"  {row.file} of {row.time}: out of fold {row.cv}, public {row.public}, private {row.private or 'not yet'}")

@@ -5,6 +5,7 @@ each patient's loss, so that two submissions can be compared in pairs long after
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table, write_table
+from radstack.core.lock import at_work, lock_of, working_on
 from radstack.core.recipe import digest
 from radstack.scoring.intervals import Interval
 from radstack.submission.kaggle import Submission
@@ -83,7 +85,7 @@ def named(row: "pd.Series[str]") -> str:
 
 
 def add(folder: Path, file: str, sha256: str, message: str, key: str, score: Interval,
-        losses: pd.DataFrame) -> pd.DataFrame:
+        losses: pd.DataFrame) -> "pd.Series[str]":
     """Write a row with the status ``uploading``, before the upload: what a killed one leaves behind is then known.
 
     Args:
@@ -96,28 +98,57 @@ def add(folder: Path, file: str, sha256: str, message: str, key: str, score: Int
         losses: ``group``, ``loss`` (sum) and ``rows`` of each patient, out of fold.
 
     Returns:
-        The ledger, the new row last.
+        The row, by which :func:`settle` and :func:`withdraw` know it.
     """
     values = (datetime.now(UTC).strftime(FORMAT), file, sha256, " ".join(message.split()), Path(file).stem, key,
               *(f"{value:.8g}" if np.isfinite(value) else "" for value in (score.value, score.low, score.high)))
     row = pd.Series(dict(zip(COLUMNS, (*values, "uploading", "", "", "", ""), strict=True)))
     row["check"] = _check(row)
-    ledger = pd.concat([read_ledger(folder), row.to_frame().T.astype("str")], ignore_index=True)
     write_table(losses_file(folder, sha256), losses)
-    write_table(folder / NAME, ledger)
-    return ledger
+    with changing(folder):
+        write_table(folder / NAME, pd.concat([read_ledger(folder), row.to_frame().T.astype("str")], ignore_index=True))
+    return row
 
 
-def settle(folder: Path, ref: int) -> None:
-    """Kaggle took the newest row's file as its submission ``ref`` (0: it did not say)."""
+def changing(folder: Path) -> AbstractContextManager[bool]:
+    """Let no other process change the ledger in the block, in which it is read and written."""
+    return working_on(folder / NAME)
+
+
+def uploading(folder: Path, sha256: str) -> AbstractContextManager[bool]:
+    """Let no other process push the same bytes in the block, and let :func:`ended` know that this one does."""
+    return working_on(losses_file(folder, sha256))
+
+
+def settle(folder: Path, row: "pd.Series[str]", ref: int) -> None:
+    """Kaggle took the file of a ``row`` of :func:`add` as its submission ``ref`` (0: it did not say)."""
+    with changing(folder):
+        ledger = read_ledger(folder)
+        own = _places(ledger, row)
+        own = own[ledger.loc[own, "ref"] == ""]  # else its score was fetched already
+        ledger.loc[own, ["status", "ref"]] = ["pushed", str(ref) if ref else ""]
+        write_table(folder / NAME, ledger)
+
+
+def withdraw(folder: Path, row: "pd.Series[str]") -> None:
+    """Kaggle did not take the file of a ``row`` of :func:`add`."""
+    with changing(folder):
+        ledger = read_ledger(folder)
+        write_table(folder / NAME, ledger.drop(_places(ledger, row)))
+
+
+def _places(ledger: pd.DataFrame, row: "pd.Series[str]") -> pd.Index:
+    """Where a row stands, if nobody deleted it: others may have been added since. Of equal ones it is the newest."""
+    return ledger.index[(ledger[["time", "sha256"]] == row[["time", "sha256"]]).all(axis=1)][-1:]
+
+
+def ended(folder: Path) -> set[tuple[str, str]]:
+    """Time and hash of each row whose upload has come to its end, be it that its process was killed."""
     ledger = read_ledger(folder)
-    ledger.loc[ledger.index[-1], ["status", "ref"]] = ["pushed", str(ref) if ref else ""]
-    write_table(folder / NAME, ledger)
-
-
-def withdraw(folder: Path) -> None:
-    """Kaggle did not take the newest row's file."""
-    write_table(folder / NAME, read_ledger(folder).iloc[:-1])
+    held = {sha for sha in ledger.loc[ledger["status"] == "uploading", "sha256"].unique()
+            if at_work([lock_of(losses_file(folder, sha))])}
+    own = ledger[~((ledger["status"] == "uploading") & ledger["sha256"].isin(held))]
+    return set(zip(own["time"], own["sha256"]))
 
 
 def pushed_before(ledger: pd.DataFrame, sha256: str) -> "pd.Series[str] | None":
@@ -131,8 +162,10 @@ def losses_file(folder: Path, sha256: str) -> Path:
     return folder / LOSSES / f"{sha256[:16]}.parquet"
 
 
-def fill(ledger: pd.DataFrame, listed: list[Submission]) -> tuple[pd.DataFrame, list[str]]:
+def fill(ledger: pd.DataFrame, listed: list[Submission], over: set[tuple[str, str]]) -> tuple[pd.DataFrame, list[str]]:
     """Write what Kaggle says of each submission into the ledger.
+
+    What it does not list is lost if it was ``over``, as :func:`ended` said before Kaggle was asked; else it is on its way.
 
     A row is matched by the number that Kaggle gave when it took the file; one without a number by file name, message and the
     nearest time within ``APART``, each submission once.
@@ -144,7 +177,8 @@ def fill(ledger: pd.DataFrame, listed: list[Submission]) -> tuple[pd.DataFrame, 
     ledger, found = ledger.copy(), _matches(ledger, listed)
     for place, one in found.items():
         ledger.loc[place, ["status", "public", "private", "ref"]] = [one.status, one.public, one.private, str(one.ref)]
-    gone = ledger.index.difference(list(found))
+    was_over = pd.MultiIndex.from_frame(ledger[["time", "sha256"]]).isin(over)
+    gone = ledger.index[was_over].difference(list(found))
     ledger.loc[gone, "status"] = "lost"
     strangers = [one for one in listed if one not in list(found.values())]
     scored = sum(bool(one.public or one.private) for one in found.values())
