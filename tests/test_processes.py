@@ -108,8 +108,7 @@ def sequence(folder, noisy, model):
     fitted = fit_fold(recipe, series.made(), 0, (1, 2), folder, "cpu", lambda _: None, checkpoint_seconds=0)
     if launch.distributed()[0]:
         return {}  # the checkpoint may still be in the making
-    told = {"scored": torch.from_numpy(fitted.predictions), "test": torch.from_numpy(fitted.test_predictions)}
-    return series.weights_in(checkpoint_path(folder, 0)) | told
+    return series.weights_in(checkpoint_path(folder, 0)) | {"scored": torch.from_numpy(fitted.predictions)}
 
 
 def deltas(folder, noisy):

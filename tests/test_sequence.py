@@ -459,8 +459,9 @@ def test_sequence_models_beat_a_slice_on_its_own(kind, space, tmp_path):
     slice_score, score = (weighted_log_loss(y[scored], p, (1, 2)) for p in (baseline, fitted.predictions))
     assert slice_score > 0.6
     assert score < slice_score - 0.1
-    assert (fitted.rows == np.flatnonzero(arrays.fold == 0)).all() and np.isfinite(fitted.test_predictions).all()
-    assert (fitted.test_rows == np.flatnonzero(arrays.is_test)).all()
+    assert (fitted.rows == np.flatnonzero(arrays.fold == 0)).all()
+    new = replace(arrays, fold=np.full_like(arrays.fold, -1), probs={"net": {0: np.nan_to_num(arrays.probs["net"][0])}})
+    assert np.isfinite(train.apply_fold(recipe, new, 0, fitted.weights, CPU, (1, 2))[arrays.is_test]).all()
 
 
 @pytest.mark.parametrize("recipe", [
@@ -589,7 +590,7 @@ def same(resumed, whole_run, folder):
     """Losses, predictions and weights of the runs in ``cut`` and ``whole`` are equal bit for bit."""
     assert resumed.losses == whole_run.losses
     np.testing.assert_array_equal(resumed.predictions, whole_run.predictions)
-    np.testing.assert_array_equal(resumed.test_predictions, whole_run.test_predictions)
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole_run.weights.items())
     cut, whole = (weights_in(checkpoint_path(folder / name, 0)) for name in ("cut", "whole"))
     assert all(torch.equal(cut[name], value) for name, value in whole.items())
 
@@ -710,7 +711,7 @@ def test_what_ended_early_is_applied_as_it_was_scored(series, tmp_path):
     fitted = fit_fold(recipe, arrays, 0, (1, 2), tmp_path, "cpu", lambda _: None)
     new = replace(arrays, fold=np.full_like(arrays.fold, -1))
     again = train.apply_fold(recipe, new, 0, fitted.weights, CPU, (1, 2))
-    assert np.allclose(again[fitted.test_rows], fitted.test_predictions, atol=1e-6)  # series share other batches here
+    assert np.allclose(again[fitted.rows], fitted.predictions, atol=1e-6)  # series share other batches here
 
 
 def test_one_part_cannot_be_held_out():

@@ -230,8 +230,9 @@ class Entry(NamedTuple):
 def walk(folder: Path) -> Iterator[Entry]:
     """Everything below ``folder`` that is no folder, through links to folders as well, in no order.
 
-    A link that leads up again is passed over, and so are ``DOWNLOADS`` and the files of :func:`is_twin`. A folder that cannot be listed stands
-    for what it holds: whoever opens it finds out why. UserError where ``folder`` itself cannot be listed.
+    A link that leads up again is passed over, and so are ``DOWNLOADS`` and the files of :func:`is_twin`. A folder that
+    cannot be listed stands for what it holds: whoever opens it finds out why. UserError where ``folder`` itself cannot be
+    listed.
     """
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
     while pending:

@@ -21,7 +21,7 @@ class Layout:
     sample_ids: tuple[str, ...] = ()
     """What the organizer's sample file calls that column, where not ``id_column``; the first that it has counts."""
     form: str = "long"
-    """A name of ``radstack.submission.forms.FORMS``: one row a picture and target, or one a picture."""
+    """A name of ``radstack.submission.forms.FILLS``: one row a picture and target, or one a picture."""
     row: str = "id"
     """Column of the index that the rows' names are of: ``id``, or ``series`` for one row a volume."""
     calls: tuple[ClassGroup, ...] = ()

@@ -45,8 +45,6 @@ class Fitted:
 
     rows: np.ndarray  # int64 [scored rows], the rows of the fold
     predictions: np.ndarray  # float32 [scored rows, targets], probabilities or values
-    test_rows: np.ndarray  # int64 [test rows]
-    test_predictions: np.ndarray  # float32 [test rows, targets], probabilities or values
     losses: list[float]  # Mean training loss of each epoch (of rank 0's share)
     weights: dict[str, torch.Tensor]
     """``0.<parameter>``, ``1.<parameter>`` ... on the CPU: the models of the last ``bag`` epochs, for :func:`apply_fold`."""
@@ -255,11 +253,10 @@ class Trainer(Trainable):
                                                                                for name in ("losses", "steps", "kept"))
 
     def result(self) -> Fitted:
-        """Mean over the bag, split into scored and test rows."""
-        mean = self.bag / min(self.recipe.bag, self.recipe.epochs)
-        test = self.arrays.is_test[self.wanted]
+        """Mean over the bag, of the scored rows."""
+        mean, scored = self.bag / min(self.recipe.bag, self.recipe.epochs), ~self.arrays.is_test[self.wanted]
         weights = {f"{number}.{name}": value for number, kept in enumerate(self.kept) for name, value in kept.items()}
-        return Fitted(self.wanted[~test], mean[~test], self.wanted[test], mean[test], self.losses, weights)
+        return Fitted(self.wanted[scored], mean[scored], self.losses, weights)
 
     def _seed(self, stage: int, rank: int = 0) -> int:
         """Torch's seed for ``stage`` (0 is initialization, n the n-th epoch); each process drops channels of its own."""

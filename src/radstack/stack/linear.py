@@ -38,13 +38,13 @@ class Route(Method):
     """One a member, in their order."""
 
     def fit(self, rows: Rows) -> Fitted:
-        """Nothing to fit. UserError when there are not as many values as members, or a row holds none of the values."""
+        """Nothing to fit. UserError when there are not as many values as members, or one stands twice."""
         if len(self.values) != len(rows.predicted) or len(set(self.values)) != len(self.values):
             raise UserError(f"route has the values {self.values} for {len(rows.predicted)} members; name one for each")
         return Fitted(self, None, {"values": list(self.values)})
 
     def predict(self, rows: Rows, state: None) -> np.ndarray:
-        """The prediction of each row's member."""
+        """The prediction of each row's member; UserError where a row holds none of the values."""
         member = pd.Index(self.values).get_indexer(index_column(rows, self.column))
         if (member < 0).any():
             row = rows.table.iloc[int((member < 0).argmax())]

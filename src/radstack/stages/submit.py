@@ -106,7 +106,8 @@ def _valid(context: Context, file: Path) -> int:
     from radstack.submission.forms import validate
 
     competition = context.competition
-    return validate(file, competition.data.sample_file(context.paths.input), competition.submission, competition.metric.groups)
+    sample = competition.data.sample_file(context.paths.input)
+    return validate(file, sample, competition.submission, competition.metric.groups)
 
 
 def push(context: Context, path: Path, message: str) -> None:

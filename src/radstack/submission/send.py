@@ -35,7 +35,6 @@ Sleep = Callable[[float], None]
 class Sent:
     """What Kaggle holds after a push."""
 
-    dataset_version: int
     kernel_version: int
     kernel: str
     """``user/slug``."""
@@ -60,7 +59,7 @@ def push(client: Any, out: Path, *, competition: str, sleep: Sleep = time.sleep,
     version = send_dataset(client, out / DATASET, dataset["id"], sleep, report)
     sources = [source for source in kernel["dataset_sources"] if not (source + "/").startswith(dataset["id"] + "/")]
     write_json(out / KERNEL / KERNEL_JSON, {**kernel, "dataset_sources": [f"{dataset['id']}/{version}", *sources]})
-    sent = Sent(version, _start(client, out / KERNEL, kernel["id"], competition), kernel["id"])
+    sent = Sent(_start(client, out / KERNEL, kernel["id"], competition), kernel["id"])
     report(f"  notebook {sent.kernel}, version {sent.kernel_version}, runs at https://www.kaggle.com/code/{sent.kernel}")
     wait_complete(client, sent.kernel, sleep, report)
     report("  complete; " + _next(sent, competition))
