@@ -491,6 +491,18 @@ def test_labels_give_the_score_with_its_interval_and_calibration(solution, answe
         answer(solution, inbox, tmp_path / "o.csv", labels=tmp_path / "others.csv", work=work)
 
 
+def test_contradicting_labels_of_a_long_table_are_named_and_equal_ones_are_one(tmp_path):
+    from radstack.commands.external import read_labels
+
+    ich, file = load("ich"), tmp_path / "long.csv"
+    rows = [f"ID_a_{target},0" for target in ich.targets]
+    file.write_text("\n".join(["ID,Label", *rows, "ID_a_any,0.0"]))
+    assert read_labels(file, ich)[list(ich.targets)].to_numpy().tolist() == [[0.0] * 6]
+    file.write_text("\n".join(["ID,Label", *rows, "ID_a_any,1"]))
+    with pytest.raises(UserError, match="long.csv has several labels of ID_a for any, 0 and others; keep one"):
+        read_labels(file, ich)
+
+
 def test_subgroups_and_classes_in_words(tmp_path):
     from radstack.commands.external import _strata, read_labels
 

@@ -10,7 +10,8 @@ from competitions import load
 from radstack.commands.variants import listed, remove, rename
 from radstack.core.artifact import Artifact
 from radstack.core.errors import UserError
-from radstack.core.files import write_json
+from radstack.core.files import write_json, write_table, write_text
+from radstack.core.folds import ALL
 from radstack.core.recipe import change, parse_edits
 from radstack.nets.backbones import build
 from radstack.recipes.detector import FourSteps
@@ -18,6 +19,7 @@ from radstack.running.cli import chosen, make_context, open_context, parser
 from radstack.running.context import Options, add_variant, variants_file
 from radstack.running.tasks import Task, make_all
 from radstack.stages import train as stage
+from radstack.stages.predict import predictions_artifact
 from radstack.stages.sequence import lessons_of
 from radstack.stages.stack import applied_artifact, fitted_artifact, stack_folds
 from radstack.stages.train import weights_file
@@ -78,6 +80,7 @@ def test_the_four_step_detector_and_a_resnet_are_chosen_by_name_in_the_demo_too(
     ("backbone.name=timm/resnet_typo", "no timm model 'resnet_typo'"), ("tta=['plain','hflop']", "did you mean 'hflip'"),
     ("optim.name=adan", "adan"), ("schedule.name=cosin", "cosine"), ("train.precision=bf61", "bf16"),
     ("augment=[{'name': 'Rotat'}]", "Rotat"), ("loss=Ordnal", "Ordinal"), ("targets=['anny']", "anny"),
+    ("targets=['any']", r"mine\.targets leaves out epidural, .*, and weighted log loss needs all targets"),
 ])
 def test_a_variant_that_cannot_work_is_refused_before_it_is_recorded(tmp_path, edit, said):
     with pytest.raises(UserError, match=said):
@@ -90,6 +93,17 @@ def test_sizes_that_do_not_fit_are_said_by_two_random_pictures():
     try_out(good, load("ich").targets)
     with pytest.raises(UserError, match=r"not \(48, 48\)"):
         try_out(change(good, view__side=48), load("ich").targets)
+
+
+def test_networks_of_some_targets_need_groups_of_classes(tmp_path):
+    context = context_in(tmp_path)
+    one = change(context.competition.recipe("resnet"), targets=("any", "epidural"))
+    with pytest.raises(UserError, match="leaves out .*leave targets empty"):
+        stage.weights_artifact(context, one, 0)
+    both = load("radius_ulna")
+    some = next(one for one in both.models.experiments if one.targets)
+    assert both.targets_of(some) == some.targets != both.targets
+    assert context.competition.targets_of(change(one, targets=context.competition.targets)) == context.competition.targets
 
 
 def test_names_that_only_prediction_reads_stop_training_before_it_begins(tmp_path, monkeypatch):
@@ -201,6 +215,32 @@ def test_a_manifest_moves_to_the_new_name_with_a_key_that_fits(tmp_path, monkeyp
     rename(context, "mine", "yours")
     moved = next(artifacts(context, change(context.competition.recipe("resnet"), name="yours")))
     assert moved.why() == "" and json.loads(moved.manifest.read_text())["score"] == 1.0
+
+
+def test_a_renamed_variant_keeps_its_fit_on_all_rows(tmp_path):
+    context = context_in(tmp_path)
+    add_variant(context, "resnet", "mine", {"optim__lr": 1e-3})
+    rows = pd.DataFrame({"id": ["a", "b"], "group": ["a", "b"], "split": ["train", "test"],
+                         **dict.fromkeys(context.competition.targets, 0.0)})
+    write_table(context.paths.cache / "rows.parquet", rows)
+    write_table(context.paths.folds / "folds.csv", pd.DataFrame({"group": ["a"], "fold": [0]}))
+
+    def of_all(name):
+        one = next(recipe for recipe in context.recipes if recipe.name == name)
+        return stage.weights_artifact(context, one, ALL), predictions_artifact(context, one, ALL, "test")
+
+    for artifact in of_all("mine"):
+        artifact.make(lambda artifact=artifact: write_text(artifact.files[0], "made"))
+    rename(context, "mine", "yours")
+    assert [artifact.why() for artifact in of_all("yours")] == ["", ""]
+
+
+def test_folds_from_the_eleventh_on_are_counted(tmp_path):
+    context = context_in(tmp_path, edits=("folds.count=12",))
+    add_variant(context, "resnet", "mine", {"optim__lr": 1e-3})
+    for fold in range(12):
+        write_json(context.paths.oof / "mine" / f"fold{fold}.parquet.json", {})
+    assert listed(context)[0].endswith("12 folds predicted")
 
 
 def test_a_stale_variant_is_said_and_holds_up_nothing(tmp_path, capsys):

@@ -61,7 +61,7 @@ def labels_in(table: pd.DataFrame, file: Path, competition: Competition) -> pd.D
     """The same of a table of text, which errors call ``file``."""
     layout, targets = competition.submission, list(competition.targets)
     if layout.form == "long" and {layout.id_column, *layout.values} <= set(table):
-        wide = _wide(table, layout.id_column, layout.values[0], competition.targets)
+        wide = _wide(table, file, layout.id_column, layout.values[0], competition.targets)
     else:
         names = ("id", layout.id_column, *layout.sample_ids)
         column = next((name for name in names if set(name.split(",")) <= set(table)), "")
@@ -80,11 +80,17 @@ def labels_in(table: pd.DataFrame, file: Path, competition: Competition) -> pd.D
     return numbers[whole].assign(id=ids)[["id", *targets]].reset_index(drop=True)
 
 
-def _wide(table: pd.DataFrame, names: str, values: str, targets: tuple[str, ...]) -> pd.DataFrame:
+def _wide(table: pd.DataFrame, file: Path, names: str, values: str, targets: tuple[str, ...]) -> pd.DataFrame:
+    """One row an id, a column a target; a UserError where a picture has two labels of a target."""
     table = table.drop_duplicates()  # organizers' tables repeat rows
     codes = target_codes(table[names], targets)
     parts = pd.DataFrame({"id": [name[:-len(targets[code]) - 1] for name, code in zip(table[names], codes)],
                           "target": np.array(targets)[codes], "value": pd.to_numeric(table[values], errors="coerce")})
+    unlike = parts.groupby(["id", "target"])["value"].transform("nunique") > 1
+    if unlike.any():
+        first = parts[unlike].iloc[0]
+        raise UserError(f"{file} has several labels of {first['id']} for {first['target']}, {first['value']:g} and others; "
+                        "keep one")
     return parts.pivot_table("value", "id", "target").reset_index()
 
 

@@ -8,12 +8,14 @@ from typing import Any
 from radstack.core.artifact import Artifact, manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json
+from radstack.core.folds import ALL, fold_name
 from radstack.core.lock import working_on
 from radstack.core.recipe import as_dict, change
 from radstack.core.registry import check_name
 from radstack.recipes.experiment import Experiment
 from radstack.recipes.sequence import Sequence
 from radstack.running.context import Context, add_variant, read_variants, stale_variants, variant, variants_file
+from radstack.stack.predictions import fold_file
 from radstack.stages import predict, sequence, stack, train
 
 
@@ -23,7 +25,8 @@ def listed(context: Context) -> list[str]:
     lines = []
     for name, entry in known.items():
         edits = ", ".join(f"{path.replace('__', '.')}={value}" for path, value in entry["edits"].items())
-        folds = sum(manifest_of(path).exists() for path in sorted((context.paths.oof / name).glob("fold?.parquet")))
+        folds = sum(manifest_of(fold_file(context.paths.oof / name, fold, "train")).exists()
+                    for fold in range(context.competition.folds.count))
         lines.append(f"{name}: {entry['base']} with {edits or 'no change'}; "
                      + (f"stale: {stale[name]}" if name in stale else f"{folds} folds predicted"))
     return lines or ["no variants; --set and --name of a stage make one of the recipe of its --only"]
@@ -72,7 +75,8 @@ def artifacts_of(context: Context, recipe: Any) -> Iterator[Artifact]:
     """What the stages 04 to 07 make of one recipe, in order; each is asked for when those before it are in place."""
     if isinstance(recipe, Experiment):
         own = context.trained_as(recipe).name == recipe.name
-        for fold in context.all_folds(recipe):
+        of_all = [path for folder in _folders(context, recipe.name) for path in folder.glob(f"{fold_name(ALL)}*.json")]
+        for fold in (*context.all_folds(recipe), *([ALL] if of_all else [])):
             yield from train.weights_artifacts(context, recipe, fold) if own else []
             for split in ("train", "test"):
                 yield predict.predictions_artifact(context, recipe, fold, split)

@@ -307,6 +307,19 @@ class Competition:
         name, _, variant = self.name.partition("-")
         return [name, *(["--demo"] if variant == "demo" else ["--recipes", variant] if variant else [])]
 
+    def targets_of(self, experiment: Experiment) -> tuple[str, ...]:
+        """The targets that a network predicts, in order.
+
+        UserError where it names an unknown one, or some alone and the metric has no groups of classes: its tables could be
+        neither scored nor stacked.
+        """
+        own = experiment.targets_of(self.targets)
+        if own != self.targets and not self.metric.groups:
+            others = ", ".join(one for one in self.targets if one not in own)
+            raise UserError(f"{experiment.name}.targets leaves out {others}, and {self.metric.name} needs all targets: "
+                            "it has no groups of classes; leave targets empty")
+        return own
+
     def recipe(self, name: str) -> Any:
         """The experiment, sequence model or stacker called ``name``."""
         return {item.name: item for item in self.recipes}[name]

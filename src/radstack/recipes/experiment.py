@@ -254,7 +254,8 @@ class Experiment:
     drawn: Drawn | None = field(default=None, metadata=QUIET)
     """What is drawn on training pictures, before they are augmented; ``ich`` has ``DrawnHemorrhages``."""
     targets: tuple[str, ...] = ()
-    """Columns that this network predicts; empty for all. The others are NaN in its tables."""
+    """Columns that this network predicts; empty for all. The others are NaN in its tables, which cannot be scored without
+    groups of classes: there :meth:`radstack.recipes.competition.Competition.targets_of` refuses some targets alone."""
     folds: tuple[int, ...] = ()
     """Folds to train; empty for all."""
     note: str = field(default="", metadata=REMARK)

@@ -284,7 +284,7 @@ def _try(context: Context, recipe: Any) -> None:
             raise UserError(f"{recipe.name}: there is no source {name}; add it with: {context.command('add_source')} {name} "
                             "FOLDER LABELS.csv")
     file = context.paths.cache / "rows.parquet"
-    try_out(recipe, recipe.targets_of(context.competition.targets), pd.read_parquet(file) if file.exists() else None)
+    try_out(recipe, context.competition.targets_of(recipe), pd.read_parquet(file) if file.exists() else None)
 
 
 def chosen(context: Context, only: tuple[str, ...], flag: str = "--only") -> tuple[str, ...]:

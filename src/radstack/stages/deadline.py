@@ -166,7 +166,7 @@ def _timer(context: Context, experiment: Experiment) -> Any:
     from radstack.training import inference
 
     fold = stack_folds(context, context.competition.models.final)[0]
-    targets, device = experiment.targets_of(context.competition.targets), torch.device(context.options.device or "cpu")
+    targets, device = context.competition.targets_of(experiment), torch.device(context.options.device or "cpu")
     weights: Path = weights_artifact(context, experiment, fold).files[0]
     net, rows = inference.load_net(experiment, targets, weights, device), read_rows(context, "test")[0]
     wanted = np.arange(min(PROBE, len(rows)))

@@ -61,7 +61,7 @@ def learned_rows(context: Context, experiment: Experiment, fold: int) -> tuple[p
     UserError where an added row lacks what the recipe reads, LeakError where one must not be met.
     """
     rows, fold_of_row = read_rows(context, "train")
-    targets, pseudo = list(experiment.targets_of(context.competition.targets)), experiment.pseudo
+    targets, pseudo = list(context.competition.targets_of(experiment)), experiment.pseudo
     others = {name: read_source(context, name) for name in experiment.sources}
     tables = [rows]
     if pseudo.model:

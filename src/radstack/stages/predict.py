@@ -83,7 +83,7 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
 
     rows, fold_of_row = read_rows(context, split)
     device = torch.device(device_of(context.options.device))
-    folder, targets = context.paths.oof / experiment.name, experiment.targets_of(context.competition.targets)
+    folder, targets = context.paths.oof / experiment.name, context.competition.targets_of(experiment)
     files, every = network_files(context, experiment, fold), context.competition.targets
     load = partial(inference.load_net, experiment, targets, device=device)
     first = load(files[0])

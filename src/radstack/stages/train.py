@@ -118,7 +118,7 @@ def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
     named = {sampling.rare_class, *(name for names in sampling.balance for name in names), sampling.weight,
              *experiment.head.columns}
     labels = (*competition.targets, *competition.data.label_columns)
-    learned = {*experiment.targets_of(competition.targets), *named}
+    learned = {*competition.targets_of(experiment), *named}
     return Lesson(labels, tuple(name for name in labels if name in learned), sampling.keep,
                   context.paths.folds / "folds.csv", fold)
 
@@ -203,7 +203,7 @@ def _run(context: Context, experiment: Experiment, fold: int, artifact: Artifact
     from radstack.training.run import Run
     from radstack.training.tryout import check_words
 
-    targets = experiment.targets_of(context.competition.targets)
+    targets = context.competition.targets_of(experiment)
     rows, fold_of_row, pictures = learned_rows(context, experiment, fold)
     check_words(experiment, targets, rows)  # also what only prediction will read
     workers = context.options.workers if device.type == "cuda" else 0
