@@ -20,6 +20,7 @@ from radstack.report.ensemble import compared, ensemble, gain_plot, heat_map, su
 from radstack.report.evidence import Evidence
 from radstack.report.level_two import blend_weights, readable
 from radstack.report.page import page
+from radstack.report.several import averaging
 from radstack.running.context import Context, Options
 from radstack.scoring.intervals import difference
 from radstack.scoring.metrics import ClassGroup, sigmoid
@@ -143,13 +144,15 @@ def test_every_kind_of_notes_is_shown(tmp_path):
     notes = {"blend": {"weights": [0.7, 0.2, 0.1]}, "trees": trees,
              "platt": {"bone": line, "any": {**line, "kept": False}},
              "near": {"bone": [0.2, 0.6, 0.2], "any": [0.2, 0.6, 0.2]},
+             "two of three": {"bone": line, "any": line, "members": ["one", "two"]},
              "inner": {"bone": [[0.1, 0.6, 0.3]]}, "strange": {"depth": [1, 2], "why": "so", "kept": True}}
     stackers = (Stacker("blend", "weights", members), Stacker("trees", "lightgbm", members),
                 Stacker("platt", "calibrate", ("blend",)), Stacker("near", "smooth", ("blend",)),
                 Stacker("inner", "series_forest", ("one",)), Stacker("strange", "novel", ("one",)),
-                Stacker("bare", "mean", members))
+                Stacker("bare", "mean", members), Stacker("two of three", "calibrate", members))
     section = ensemble(evidence("probabilities", tmp_path, stackers, {name: folds(note) for name, note in notes.items()}))
     assert table(section, "platt")["kept"].tolist() == ["3 of 3 folds", "0 of 3 folds"]
+    assert table(section, "two of three")["target"].tolist() == ["bone", "any"]
     assert table(section, "near").to_dict("list") == {"targets": ["all"], "slice -1": [0.2], "this slice": [0.6],
                                                       "slice +1": [0.2]}
     assert table(section, "blend")["mean"].tolist() == pytest.approx([0.7, 0.2, 0.1])
@@ -177,6 +180,18 @@ def test_a_correction_is_drawn_and_says_where_it_is_applied(tmp_path):
     made = ensemble(evidence("numbers", tmp_path, (Stacker("corrected", "correct_bias", ("one",)),), learned))
     drawn, = (block for block in made.blocks if isinstance(block, Plot) and block.caption.startswith("corrected: "))
     assert "applied, in 1 of 2 fits" in drawn.caption and "stroke-dasharray" in drawn.svg and "answer, months" in drawn.svg
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_single_networks_are_compared_on_the_rows_that_were_predicted(kind, tmp_path):
+    made = evidence(kind, tmp_path, ())
+    some = made.fold < 2
+    made.oof["one"][~some] = np.nan
+    made = replace(made, single={"one": {"seed 0": made.oof["one"], "seed 1": made.oof["poor"]}})
+    found = averaging(made).set_index("over")
+    losses = made.task.metric.row_losses(made.truth[some], made.oof["one"][some])
+    assert found.loc["seed 0", ["before", "after"]].tolist() == pytest.approx([losses.mean()] * 2)
+    assert found.loc["seed 1", "before"] > losses.mean()
 
 
 def test_weights_that_a_fit_did_not_keep_are_equal_ones():

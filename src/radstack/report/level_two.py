@@ -164,7 +164,8 @@ def readable(feature: str, members: tuple[str, ...]) -> str:
 
 def calibration(stacker: Stacker, notes: Notes, _: Evidence) -> list[Block]:
     """What was decided for each target: in how many folds a calibration was kept, its gain, scale and bias."""
-    rows = pd.DataFrame([{"target": target, **found} for note in notes.values() for target, found in note.items()])
+    rows = pd.DataFrame([{"target": target, **found} for note in notes.values() for target, found in note.items()
+                         if target != TAKEN])
     table = rows.groupby("target", sort=False).agg(kept=("kept", "sum"), **{name: (name, "mean") for name in (
         "gain", "error", "scale", "bias")}).reset_index()
     table["kept"] = [f"{kept} of {len(notes)} folds" for kept in table["kept"]]

@@ -49,8 +49,10 @@ def _rows(evidence: Evidence, name: str, single: dict[str, np.ndarray]) -> list[
 
 def _losses(evidence: Evidence, predicted: np.ndarray) -> np.ndarray:
     """Loss of each row over the targets that are answered, float64 [n]; NaN in rows that are not."""
-    metric = evidence.task.metric
-    losses = metric.kind.losses(evidence.truth, predicted.astype(np.float64), metric)
+    metric, said = evidence.task.metric, predicted.astype(np.float64)
+    answered = np.isfinite(said).any(axis=1)
+    losses = np.full((len(said), len(metric.scored(evidence.task.targets))), np.nan)
+    losses[answered] = metric.kind.losses(evidence.truth[answered], said[answered], metric)
     own = np.isfinite(losses).any(axis=0)
     weights = normalized(np.where(own, metric.weights, 0.0).tolist()) if own.any() else np.zeros(len(own))
     return np.where(np.isfinite(losses[:, own]).all(axis=1) & own.any(), np.where(own, losses, 0.0) @ weights, np.nan)
