@@ -162,19 +162,10 @@ class Folder:
         table.to_csv(self.place / "labels.csv", index=False, sep=self.separator)
 
 
-ENDED: dict[int, bool] = {}
-"""Seed of each layout that was tried -> whether it led to a submission."""
-
-
 @pytest.mark.parametrize("seed", range(30))
-def test_a_layout_ends_in_a_submission_or_in_one_line(tmp_path, seed):
+def test_a_layout_ends_in_a_submission(tmp_path, seed):
     layout = Folder(tmp_path, seed)
-    try:
-        plan = new_competition(wish(tmp_path, **layout.options), ())
-    except UserError as error:
-        assert "\n" not in str(error) and not (tmp_path / "mine").exists() and not (tmp_path / "input").exists()
-        ENDED[seed] = False
-        return
+    plan = new_competition(wish(tmp_path, **layout.options), ())
     assert len(plan.text.splitlines()) <= 60 and max(map(len, plan.text.splitlines())) <= 125
     context, rows = through(tmp_path)
     submission = pd.read_csv(tmp_path / "submissions/dots-small/constant.csv")
@@ -183,11 +174,6 @@ def test_a_layout_ends_in_a_submission_or_in_one_line(tmp_path, seed):
     train, test = (set(rows.loc[rows["split"] == split, "group"]) for split in ("train", "test"))
     assert train and test and not train & test
     assert rows.loc[rows["split"] == "test", list(context.competition.targets)].isna().all().all()
-    ENDED[seed] = True
-
-
-def test_most_of_the_layouts_are_valid():
-    assert len(ENDED) < 30 or sum(ENDED.values()) >= 20, [seed for seed, valid in ENDED.items() if not valid]
 
 
 def table_of(place: Path, **columns: object) -> pd.DataFrame:
