@@ -92,7 +92,7 @@ def test_a_short_run_steps_a_small_batch_and_is_an_estimate():
     torch.set_num_threads(1)
     rate = short_run(ONE, load("ich").targets, CPU, longest=0.0)
     assert rate.how == ESTIMATE and rate.source == "2 and 8 pictures of 64x64 a step, bf16" and rate.width == 96
-    assert 0 < rate.train < rate.predict and rate.parameters > 1e5
+    assert rate.train > 0 and rate.predict > 0 and rate.parameters > 1e5
     assert rate.memory > 16 * rate.parameters + 32 * 3 * 64 * 64 * 4, "weights, and the pictures of the recipe's batch"
 
 
