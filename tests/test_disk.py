@@ -209,6 +209,9 @@ def test_a_foreign_folder_and_an_unreadable_table_are_one_line_each(open_to_all)
 
 def test_a_dry_run_writes_nothing(tmp_path):
     (tmp_path / "input" / "ich-demo").mkdir(parents=True)
-    for script in ("00_get_data", "01_make_folds", "04_train", "07_stack"):
-        run_script(script, "ich", "--demo", "--dry-run", "--data-dir", tmp_path, "--out-dir", tmp_path)
+    said = {"00_get_data": "would draw 224 series into ", "01_make_folds": "would make ich-demo/folds.csv: ",
+            "04_train": "would make train resnet fold 0: ", "07_stack": "would make final/fold0.parquet: "}
+    for script, words in said.items():
+        done = run_script(script, "ich", "--demo", "--dry-run", "--data-dir", tmp_path, "--out-dir", tmp_path)
+        assert done.returncode == 0 and words in done.stdout and not done.stderr, done
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["input", "input/ich-demo"]
