@@ -154,9 +154,20 @@ def test_killed_run_goes_on(folder, tmp_path, monkeypatch):
     assert seen == [2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("asked", [{"series": 1}, {"noise": "loud"}, {"test_share": 0.0}, {"seed": 8}, {"series": 5}])
-def test_impossible_requests_are_refused(folder, asked):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize("asked, said", [
+    ({"series": 1}, "cannot draw 1 series of 64 pixels with test share 0.25; needs 2 series"),
+    ({"size": 31}, "cannot draw 6 series of 31 pixels"), ({"noise": "loud"}, "there is no label noise 'loud'; choose one of"),
+    ({"test_share": 0.0}, "with test share 0.0"), ({"test_share": 0.6}, "with test share 0.6")])
+def test_impossible_requests_are_refused(tmp_path, asked, said):
+    with pytest.raises(UserError, match=said):
+        draw(tmp_path, **{"series": SERIES, "size": SIZE, "seed": 3, "workers": 1} | asked)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("asked, said", [({"seed": 8}, "phantoms of another request"),
+                                         ({"series": 5}, "an archive of 6, more than 5 series; ask for 6 or delete")])
+def test_a_folder_of_other_phantoms_is_refused(folder, asked, said):
+    with pytest.raises(UserError, match=said):
         draw(folder, **{"series": SERIES, "size": SIZE, "seed": 3, "workers": 1} | asked)
 
 
