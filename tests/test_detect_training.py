@@ -1,6 +1,7 @@
 """Training a detector: it learns, it resumes bit for bit in any phase, and it survives losses that are not finite."""
 
 import dataclasses
+import itertools
 
 import cv2
 import numpy as np
@@ -111,15 +112,20 @@ def test_stopped_anywhere_and_resumed_the_weights_are_equal(tmp_path, monkeypatc
 def test_another_seed_and_another_fold_are_other_runs(tmp_path):
     first = make_run(tmp_path / "a", change(RECIPE, schedule=Joint(1)))
     second = make_run(tmp_path / "b", change(RECIPE, schedule=Joint(1), seed=1))
-    weights = [train(run)[0].roi_heads.box_head.fc6.weight for run in (first, second)]
-    assert not torch.equal(*weights)
+    third = dataclasses.replace(make_run(tmp_path / "c", change(RECIPE, schedule=Joint(1))), fold=1)
+    weights = [train(run)[0].roi_heads.box_head.fc6.weight for run in (first, second, third)]
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(weights, 2))
 
 
 def test_a_picture_without_boxes_teaches_background(tmp_path):
-    run = make_run(tmp_path, change(RECIPE, schedule=Joint(3)))
+    run = make_run(tmp_path, change(RECIPE, schedule=Joint(10), least_score=0.0))
     run.boxes[:] = np.nan
+    pictures, _ = scenes(6, 1)
+    _, before = detect(DetectLearner(run).net, run.recipe, pictures, CPU)
     net, _ = train(run)
     assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    _, after = detect(net, run.recipe, pictures, CPU)
+    assert before.min() > 0.25 and after.max() < 0.01, "a score a class: at first all kinds are alike, then none is seen"
 
 
 def test_every_picture_is_met_once_a_pass():
