@@ -409,7 +409,6 @@ def test_many_rows_share_bins_and_few_do_not(monkeypatch) -> None:
     assert many.score.value == pytest.approx(few.score.value, abs=0.02) and many.score.value != few.score.value
     assert many.class_scores["epidural"] < 0.1
     seen = class_features(world.rows(**dict.fromkeys(members, world.z)), 0, 1, ("hint",))[1]
-    seen = class_features(world.rows(**dict.fromkeys(members, world.z)), 0, 1, ("hint",))[1]
     assert set(many.learned["fold0"]["epidural"]["gain"]) <= set(seen)
     again = world.stack("lightgbm", members, **args)
     pd.testing.assert_frame_equal(again.member.oof, many.member.oof)
