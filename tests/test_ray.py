@@ -1,5 +1,6 @@
 """Jobs on Ray: two nodes, with a temporary folder each, of which one dies; a driver that dies; GPUs that jobs share."""
 
+import contextlib
 import os
 import select
 import subprocess
@@ -23,6 +24,7 @@ from radstack.running.cli import open_context, parser
 from radstack.running.length import predicting_length, training_length
 from radstack.running.tasks import Task, make_all, run_tasks
 
+PIDFD = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux hands out processes as files")
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 PATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "src")))
 
@@ -124,6 +126,16 @@ def on_ray(cluster, monkeypatch, tmp_path):
     return run
 
 
+@contextlib.contextmanager
+def opened_process(pid):
+    """A file that can be read once the process has ended."""
+    handle = os.pidfd_open(pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
 @pytest.fixture
 def door():
     """Where jobs speak to the test."""
@@ -195,6 +207,7 @@ def test_small_jobs_share_a_gpu_and_the_longest_begin_first(on_ray, door, monkey
 
 
 @pytest.mark.slow
+@PIDFD
 def test_training_goes_on_elsewhere_when_its_node_dies(on_ray, door, tmp_path):
     """To the bit the weights of a run that nobody disturbed; the job of the other node is not touched."""
     cluster, told = on_ray.cluster, []
@@ -203,10 +216,9 @@ def test_training_goes_on_elsewhere_when_its_node_dies(on_ray, door, tmp_path):
         guests = [door.accept() for _ in range(2)]
         told.extend(guest.recv() for guest in guests)
         place = [node for _, node, _ in told].index(cluster.second.node_id)
-        handle = os.pidfd_open(told[place][2])
-        cluster.remove_node(cluster.second, allow_graceful=False)
-        select.select([handle], [], [])  # until the process that trained there has ended
-        os.close(handle)
+        with opened_process(told[place][2]) as handle:
+            cluster.remove_node(cluster.second, allow_graceful=False)
+            select.select([handle], [], [])  # until the process that trained there has ended
         guests[1 - place].send("go on")
         guests.append(door.accept())
         told.append(guests[-1].recv())
@@ -231,19 +243,23 @@ def test_training_goes_on_elsewhere_when_its_node_dies(on_ray, door, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux hands out processes as files")
+@PIDFD
 @pytest.mark.parametrize("where", ["cluster", "local"])
 def test_a_killed_driver_leaves_no_process(on_ray, door, where):
     """Its jobs' processes end; of a Ray that it started itself all do."""
     address = on_ray.cluster.address if where == "cluster" else "local"
     driver = subprocess.Popen([sys.executable, "-c", f"import ray_jobs; ray_jobs.drive({address!r}, {door.address[1]})"],
                               env={**os.environ, "PYTHONPATH": PATH})
-    guests = [door.accept() for _ in range(2)]
-    told = [guest.recv() for guest in guests]
-    left = {pid for _, pid, *_ in told} | ({raylet for _, _, raylet, _ in told} if where == "local" else set())
-    handles = [os.pidfd_open(pid) for pid in left]
-    driver.kill()
-    driver.wait()
-    for handle in handles:
-        select.select([handle], [], [])  # until that process has ended
-        os.close(handle)
+    try:
+        guests = [door.accept() for _ in range(2)]
+        told = [guest.recv() for guest in guests]
+        left = {pid for _, pid, *_ in told} | ({raylet for _, _, raylet, _ in told} if where == "local" else set())
+        with contextlib.ExitStack() as opened:
+            handles = [opened.enter_context(opened_process(pid)) for pid in left]
+            driver.kill()
+            driver.wait()
+            for handle in handles:
+                select.select([handle], [], [])  # until that process has ended
+    finally:
+        driver.kill()
+        driver.wait()

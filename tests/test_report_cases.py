@@ -141,6 +141,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_last_map_of_every_source_of_networks(name):
     args, size, expected = NETWORKS[name]
+    torch.manual_seed(0)
     net = build(Backbone(name, pretrained=False, args=args), 2, 3).eval()
     features, outputs = last_map(net, torch.rand(1, 3, *size))
     assert outputs.shape == (1, 2)
@@ -153,6 +154,7 @@ def test_the_last_map_of_every_source_of_networks(name):
 
 
 def test_the_map_is_all_that_later_layers_see_not_one_branch_of_a_residual_block():
+    torch.manual_seed(0)
     net = build(Backbone("timm/test_resnet", pretrained=False), 2, 3).eval()
     kept = []
     net.body.layer2.register_forward_hook(lambda module, _, made: kept.append(made))

@@ -32,9 +32,10 @@ def only_the_last_line(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread_and_seed():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
 

@@ -18,8 +18,16 @@ from radstack.stack.registry import method_of
 from radstack.stack.store import read_fitted, write_fitted
 from radstack.stages.stack import in_short
 
-WORLD = World()
-GOOD = WORLD.noisy(0.5)
+
+@pytest.fixture
+def world():
+    """For each test a world of its own: what it draws does not depend on what other tests have drawn."""
+    return World()
+
+
+@pytest.fixture
+def good(world):
+    return world.noisy(0.5)
 
 
 def stack(world, method, members, rivals=(), **args):
@@ -31,27 +39,27 @@ def constant_score(world):
     return weighted_log_loss(truth, np.tile(truth.mean(axis=0), (len(truth), 1)), TASK.metric.weights)
 
 
-def test_good_members_stay_to_the_bit():
-    rows = WORLD.rows(good=GOOD, also=WORLD.noisy(1.0))
+def test_good_members_stay_to_the_bit(world, good):
+    rows = world.rows(good=good, also=world.noisy(1.0))
     assert screen(rows, ("good", "also")) == (None, [])
 
 
-def test_a_member_of_noise_is_left_out_and_an_overconfident_one_shrinks():
-    noise = WORLD.rng.normal(0, 3, GOOD.shape)
-    rows = WORLD.rows(good=GOOD, noise=noise, loud=6.0 * WORLD.noisy(1.0) + 4.0)
+def test_a_member_of_noise_is_left_out_and_an_overconfident_one_shrinks(world, good):
+    noise = world.rng.normal(0, 3, good.shape)
+    rows = world.rows(good=good, noise=noise, loud=6.0 * world.noisy(1.0) + 4.0)
     chosen, lines = screen(rows, ("good", "noise", "loud"))
     assert chosen.kept.tolist() == [True, False, True]
     assert any(line.startswith("noise is left out: ") for line in lines)
     assert any(line.startswith("loud shrinks towards the constant in epidural, subdural, any") for line in lines)
     taken = chosen(rows)
     assert len(taken.predicted) == 2 and np.array_equal(taken.predicted[0], rows.predicted[0])
-    assert TASK.metric.score(rows.truth, taken.predicted[1]) < constant_score(WORLD)
+    assert TASK.metric.score(rows.truth, taken.predicted[1]) < constant_score(world)
 
 
-def test_only_the_class_that_is_worse_than_the_constant_shrinks():
-    z = GOOD.copy()
-    z[:, 1] = WORLD.rng.normal(-1, 1, len(z))  # nothing is known of subdural
-    rows = WORLD.rows(member=z)
+def test_only_the_class_that_is_worse_than_the_constant_shrinks(world, good):
+    z = good.copy()
+    z[:, 1] = world.rng.normal(-1, 1, len(z))  # nothing is known of subdural
+    rows = world.rows(member=z)
     chosen, lines = screen(rows, ("member",))
     taken = chosen(rows).predicted[0]
     assert len(lines) == 1 and "in subdural:" in lines[0]
@@ -59,28 +67,28 @@ def test_only_the_class_that_is_worse_than_the_constant_shrinks():
     assert np.ptp(logit(taken[:, 1].astype(float))) < 0.5
 
 
-def test_where_all_members_are_noise_one_stays_near_the_constant():
-    rows = WORLD.rows(a=WORLD.rng.normal(0, 3, GOOD.shape), b=WORLD.rng.normal(0, 3, GOOD.shape))
+def test_where_all_members_are_noise_one_stays_near_the_constant(world, good):
+    rows = world.rows(a=world.rng.normal(0, 3, good.shape), b=world.rng.normal(0, 3, good.shape))
     chosen, _ = screen(rows, ("a", "b"))
     assert chosen.kept.sum() == 1
-    assert TASK.metric.score(rows.truth, chosen(rows).predicted[0]) == pytest.approx(constant_score(WORLD), abs=2e-3)
+    assert TASK.metric.score(rows.truth, chosen(rows).predicted[0]) == pytest.approx(constant_score(world), abs=2e-3)
 
 
 @pytest.mark.parametrize("method", ["mean", "weights", "climb", "calibrate"])
-def test_no_stack_is_worse_than_the_constant_though_a_member_is(method):
-    members = WORLD.members(good=GOOD, noise=WORLD.rng.normal(0, 4, GOOD.shape))
-    result = stack(WORLD, method, members)
-    assert result.score.value < constant_score(WORLD) - 0.05
+def test_no_stack_is_worse_than_the_constant_though_a_member_is(world, good, method):
+    members = world.members(good=good, noise=world.rng.normal(0, 4, good.shape))
+    result = stack(world, method, members)
+    assert result.score.value < constant_score(world) - 0.05
     assert sum(": noise is left out" in line for line in result.lines) == 5
     assert result.facts()["guard"] == result.lines
 
 
-def test_labels_of_a_fold_do_not_reach_its_predictions_through_the_screen():
+def test_labels_of_a_fold_do_not_reach_its_predictions_through_the_screen(world, good):
     """Other labels in fold 0 change neither which members its fit takes nor how they shrink."""
-    other, noise = World(), WORLD.rng.normal(0, 3, GOOD.shape)
+    other, noise = World(), world.rng.normal(0, 3, good.shape)
     first = (other.index["group"].map(other.folds.set_index("group")["fold"]) == 0).to_numpy()
     other.index.loc[first, list(TARGETS)] = 1 - other.index.loc[first, list(TARGETS)]
-    tables = [stack(world, "mean", world.members(good=GOOD, loud=5 * GOOD + 3, noise=noise)).member.oof.set_index("id")
+    tables = [stack(world, "mean", world.members(good=good, loud=5 * good + 3, noise=noise)).member.oof.set_index("id")
               for world in (World(), other)]
     same = [table[table["fold"] == 0].sort_index()[list(TARGETS)].to_numpy() for table in tables]
     assert np.array_equal(*same)
@@ -105,8 +113,8 @@ def test_a_named_member_stands_in():
 
 
 @pytest.mark.parametrize("instead", ["", MEAN, "1", CONSTANT])
-def test_the_guard_is_stored_with_the_fit(tmp_path, instead):
-    rows = WORLD.rows(good=GOOD, loud=5 * GOOD + 3, noise=WORLD.rng.normal(0, 3, GOOD.shape))
+def test_the_guard_is_stored_with_the_fit(world, good, tmp_path, instead):
+    rows = world.rows(good=good, loud=5 * good + 3, noise=world.rng.normal(0, 3, good.shape))
     chosen, _ = screen(rows, ("good", "loud", "noise"))
     method = method_of(Stacker("s", "weights", ("good", "loud", "noise")))
     fitted = change(method.fit(chosen(rows)), screen=chosen, instead=instead, constant=constant_of(rows))

@@ -403,6 +403,12 @@ def test_a_pipe_instead_of_voxels_is_refused_at_once(tmp_path):
     refused(path, "not-a-file")
 
 
+DIES_OF_VOXELS = ("import sys, os; sys.path.insert(0, sys.argv[1]); from radstack.images import itk; usual = itk._voxels; "
+                  "itk._voxels = lambda reader, facts: os.abort() if {} in facts['path'] else usual(reader, facts); "
+                  "itk.serve_volumes()")
+"""A helper that dies when it is asked for the voxels of a file whose path holds some words."""
+
+
 @pytest.mark.parametrize("name", ["a.mhd", "a.nrrd", "a.nii"])
 def test_a_header_of_billions_of_voxels_is_refused_before_there_is_room_for_them(tmp_path, name, monkeypatch):
     path = write(tmp_path / name, knee())
@@ -412,9 +418,14 @@ def test_a_header_of_billions_of_voxels_is_refused_before_there_is_room_for_them
     if name == "a.nii":
         data = data[:42] + (30_000).to_bytes(2, "little") + data[44:]
     path.write_bytes(data)
-    monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("room was made"))
-    with pytest.raises(Unreadable, match="truncated: .* bytes of voxels"):
-        read_volume(path)
+    itk.HELPER.close()
+    monkeypatch.setattr(itk.HELPER, "start", DIES_OF_VOXELS.format("''"))  # of any file's
+    try:
+        with pytest.raises(Unreadable, match="truncated: .* bytes of voxels"):
+            read_volume(path)
+        assert "SIGABRT" in refused(write(tmp_path / f"sound_{name}", knee()), "undecodable"), "the guard is a real one"
+    finally:
+        itk.HELPER.close()
 
 
 @pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless])
@@ -462,15 +473,14 @@ def test_no_file_is_read_by_itk_in_this_process(tmp_path, monkeypatch, name):
 
 def test_voxels_that_itk_dies_of_cost_their_own_volume_alone(tmp_path, monkeypatch):
     bad, good = write(tmp_path / "bad.mha", knee()), write(tmp_path / "good.mha", knee())
-    die = ("import sys, os; sys.path.insert(0, sys.argv[1]); from radstack.images import itk; usual = itk._voxels; "
-           "itk._voxels = lambda reader, facts: os.abort() if 'bad' in facts['path'] else usual(reader, facts); "
-           "itk.serve_volumes()")
     itk.HELPER.close()
-    monkeypatch.setattr(itk.HELPER, "start", die)
-    said = refused(bad, "undecodable")
-    assert "bad.mha" in said and "SIGABRT" in said
-    check(read_volume(good))
-    itk.HELPER.close()
+    monkeypatch.setattr(itk.HELPER, "start", DIES_OF_VOXELS.format("'bad.mha'"))
+    try:
+        said = refused(bad, "undecodable")
+        assert "bad.mha" in said and "SIGABRT" in said
+        check(read_volume(good))
+    finally:
+        itk.HELPER.close()
 
 
 def test_a_header_whose_lines_ran_together_is_refused_and_the_next_file_read(tmp_path):
