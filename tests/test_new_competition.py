@@ -271,6 +271,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "two columns that may be predicted": (seen_as(other=["a", "b", "c"] * 8), {}, "type --target"),
     "two columns that may be the id": (seen_as(twin=NAMES[::-1]), {"target": ("finding",)}, "could both name"),
     "whole numbers of no clear kind": (seen_as(finding=["0", "1", "2"] * 8), {}, "type --task"),
+    "several numbers": (seen_as(age=[str(number + 0.5) for number in range(24)], months=[str(number) for number in range(24)]),
+                        {"target": ("age", "months"), "task": "number"}, "make a competition of each"),
     "a sample of another task": (seen_as(finding=ANSWERED), {"sample": {"id": NAMES[22:], "a": "0", "b": "0"},
                                                              "target": ("finding",)}, "asks for"),
     "a metric of another task": (table_of, {"metric": "rmse"}, "metric"),
@@ -304,6 +306,16 @@ def test_a_dry_run_prints_the_file_and_writes_nothing_and_nothing_is_overwritten
     new_competition(wish(tmp_path), ())
     with pytest.raises(UserError, match="nothing is overwritten"):
         new_competition(wish(tmp_path), ())
+
+
+def test_a_file_that_the_table_names_under_two_ids_is_the_picture_of_both(tmp_path):
+    files = [f"k{number % 22:02d}.png" for number in range(24)]
+    table_of(tmp_path, id=[f"n{number:02d}" for number in range(24)], image=files,
+             patient=[f"p{number % 22}" for number in range(24)])
+    new_competition(wish(tmp_path, id="id", file="image", target=("finding",)), ())
+    rows = through(tmp_path)[1].set_index("path")
+    assert rows["crc"].nunique() == 22 and rows.loc["pictures/k00.png", "crc"].nunique() == 1
+    assert len(rows.loc["pictures/k00.png"]) == 2 and len(rows) == 24
 
 
 def test_near_duplicates_stay_together_where_no_column_names_the_patient(tmp_path):

@@ -1,5 +1,7 @@
 """What is read out of a folder and a table of one's own: groups, the order of test pictures, ids of the long form."""
 
+import ast
+import os
 from pathlib import Path
 
 import cv2
@@ -11,12 +13,15 @@ from dicom_files import make_dicom
 from radstack.commands.new_competition import plan_of, write
 from radstack.commands.own import looking
 from radstack.commands.own.clusters import linked
-from radstack.commands.own.form import asked_form, plain_form
+from radstack.commands.own.form import as_code, asked_form, plain_form
 from radstack.commands.own.looking import Wish, asked_ids, grouped
+from radstack.commands.own.writing import WIDTH, _wrapped, written
 from radstack.commands.pseudonyms import Pseudonyms, _renamed
+from radstack.core.errors import UserError
 from radstack.images.own.names import natural
-from radstack.images.own.pictures import SOFT, gray
+from radstack.images.own.pictures import SOFT, gray, prepare, scan
 from radstack.images.own.source import FILE, LABELS_KIND, NUMBER_KIND, Source
+from radstack.recipes.submission import Layout
 
 
 def groups_by(place, ids: list[str], patients: list[str], group: str = "", **columns: list[str]) -> list[str]:
@@ -160,3 +165,63 @@ def test_answers_may_be_any_number_that_labels_are(labels, expected):
     layout = plain_form(Source(NUMBER_KIND, {"age": (0.0, 1.0)}), {"age": labels})
     assert layout.low <= labels[0] and labels[1] <= layout.high
     assert expected is None or (layout.low, layout.high) == expected
+
+
+def test_a_picture_that_answers_several_rows_is_given_to_each(tmp_path):
+    put(tmp_path / "a.png")
+    made, _ = prepare(tmp_path, pd.DataFrame({"path": ["a.png"] * 2, "plane": -1}), 16)
+    assert made.shape == (2, 16, 16) and (made[0] == made[1]).all() and made.any()
+
+
+def test_a_name_that_is_not_utf_8_is_set_aside_and_the_others_are_read(tmp_path):
+    put(tmp_path / "good.png")
+    (tmp_path / os.fsdecode(b"k\xff.png")).write_bytes((tmp_path / "good.png").read_bytes())
+    for parts in (None, tmp_path / "parts"):
+        found = scan(tmp_path, 1, parts).set_index("path")["reason"]
+        assert found.to_dict() == {"good.png": "", "k\\udcff.png": "no-access"}
+    index, quarantine = Source(LABELS_KIND, {"finding": ("no", "yes")}).index_new(tmp_path, 1, tmp_path / "p", pd.DataFrame())
+    assert index["path"].tolist() == ["good.png"] and quarantine["path"].tolist() == ["k\\udcff.png"]
+
+
+def test_a_long_call_is_broken_between_its_arguments_and_never_within_words():
+    names = tuple(f"left, {'or' * number} right's \\ \"lung\"" for number in range(12))
+    code = as_code(Layout("id, of a picture", names, form="wide"))
+    text = _wrapped(code)
+    assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(code)) and max(map(len, text.splitlines())) <= WIDTH
+    plain = as_code(Layout("id", tuple("abcdefghijklmnopqrstuvwxyz"), form="wide"))
+    assert ast.dump(ast.parse(_wrapped(plain))) == ast.dump(ast.parse(plain)) and "\n" in _wrapped(plain)
+
+
+def text_of(title: str, pictures: str, **more: str) -> str:
+    """The module of these words."""
+    about = {"side": 64, "seen": 64, "folds": 3, "rows": 30, "groups": 30, "pretrained": False, "grouped": False,
+             "choice": "two small networks", "squared": "", "metric": "Metric('weighted log loss', (1,))"} | more
+    return written("dots", title, pictures, Source(LABELS_KIND, {"finding": ("no", "yes")}), Layout("id"), **about)
+
+
+def test_a_module_is_python_whatever_pictures_and_columns_are_called_or_it_is_refused():
+    for words in ("C:\\Users\\new\\x", 'a"""b', "ends in \\", "two\nlines", os.fsdecode(b"k\xff")):
+        text = text_of(words, words)
+        assert ast.get_docstring(ast.parse(text)) and text.encode()
+    with pytest.raises(UserError, match="no Python"):
+        text_of("title", "pictures", metric="Metric('weighted")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_files_of_test_rows_are_those_that_the_table_names_where_ids_are_not_their_names(tmp_path, elsewhere):
+    """The planted trap: of two test files each is called as the other's id."""
+    folder = "test" if elsewhere else "pictures"
+    ids, files = [f"n{number}" for number in range(24)], [f"k{number:02d}.png" for number in range(24)]
+    for name in files:
+        put(tmp_path / f"pictures/{name}")
+    for name in ("t0.png", "t1.png"):
+        put(tmp_path / f"{folder}/{name}")
+    table = pd.DataFrame({"id": [*ids, "t0", "t1"], "image": [*files, "t1.png", "t0.png"],
+                          "finding": [*["no", "yes"] * 12, "", ""], "patient": [*(f"p{one}" for one in range(24)), "q0", "q1"]})
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    pd.DataFrame({"id": ["t0", "t1"], "finding": "0"}).to_csv(tmp_path / "sample.csv", index=False)
+    for sample in (tmp_path / "sample.csv", *([None] if elsewhere else [])):
+        wish = Wish("dots", tmp_path / "pictures", tmp_path / "labels.csv", tmp_path / "mine", tmp_path, id="id", file="image",
+                    test=tmp_path / "test" if elsewhere else None, sample=sample)
+        test = plan_of(wish, ()).test
+        assert dict(zip(test["id"], test["file"])) == {"t0": f"{folder}/t1.png", "t1": f"{folder}/t0.png"}

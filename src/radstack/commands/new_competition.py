@@ -209,9 +209,10 @@ def text_of(wish: Wish, source: Source, layout: Layout, train: pd.DataFrame, fou
               "no pretrained weights are here, so two small networks from scratch; for lite0 run "
               "get_weights.py bone_age --recipes small --to weights_given first")
     metric = metric_of(source, wish.metric)
-    text = written(wish.name, f"{', '.join(source.labels)} from {train[FILE].nunique():,} pictures", str(wish.pictures),
-                   source, layout, as_code(metric), side=side, seen=seen, folds=folds, rows=len(train), groups=groups,
-                   choice=choice, pretrained=pretrained, grouped=groups < train[source.id].nunique(),
+    title = f"{', '.join(source.labels)} from {train[FILE].nunique():,} pictures"
+    text = written(wish.name, title, wish.pictures.as_posix(), source, layout, as_code(metric), side=side, seen=seen,
+                   folds=folds, rows=len(train), groups=groups, choice=choice, pretrained=pretrained,
+                   grouped=groups < train[source.id].nunique(),
                    squared=(f", window={wish.window}" if wish.window else "") + ", crop=True" * looks.crop)
     also = metric.also or "mae"
     cut = ["cut         to what stands on the empty background (crop=True)"] if looks.crop else []

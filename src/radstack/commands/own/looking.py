@@ -193,6 +193,16 @@ def grouped(wish: Wish, rows: pd.DataFrame, files: pd.DataFrame, id_column: str)
     return rows.assign(**{GROUP: group}), f"{group.nunique():,} by {how}"
 
 
+def files_told(rest: pd.DataFrame, id_column: str, column: str, named: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Id -> files of the rows without a label, where another column than that of ids names files; cells are as ``named``."""
+    if id_column == column:
+        return {}
+    found: dict[str, list[str]] = {}
+    for one, cell in zip(rest[id_column], rest[column]):
+        found.setdefault(one, []).extend(path for path in named.get(cell, []) if path not in found[one])
+    return found
+
+
 def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFrame | None, asked: set[str],
              files: pd.DataFrame, match: Match) -> pd.DataFrame:
     """One row a picture to answer, with the columns of the labeled ones; empty where there is no test set."""
@@ -201,8 +211,10 @@ def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFram
     files = usable_files(wish.test, wish.workers) if wish.test else files
     paths, folder = files["path"].tolist(), TESTS if wish.test else PICTURES
     named = by_key(match.key, paths, (wish.test or wish.pictures).resolve().name)
-    pairs = ([(one, path) for one in sorted(asked) for path in named.get(one, [])] if asked else
-             [(key_of(match.key, path), path) for path in paths])
+    told = files_told(rest, source.id, match.column, named)
+    pairs = ([(one, path) for one in sorted(asked) for path in told.get(one) or named.get(one, [])] if asked else
+             [(one, path) for one in told for path in told[one]]
+             + [(key_of(match.key, path), path) for path in paths if path not in set().union(*told.values())])
     made = pd.DataFrame(pairs, columns=[source.id, FILE], dtype="str")
     made[GROUP] = made[FILE].map(files.set_index("path")["patient"])
     made[FILE] = f"{folder}/" + made[FILE]

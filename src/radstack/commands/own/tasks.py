@@ -33,7 +33,7 @@ class Found:
 def find(table: pd.DataFrame, targets: list[str], task: str, hint: str) -> Found:
     """The kind of task of the columns ``targets``; ``task`` as the user named it, ``hint`` what his metric asks for.
 
-    A UserError where a target has one class, a class has hardly a member, or the kind is not clear.
+    A UserError where a target has one class, a class has hardly a member, the kind is not clear, or several are numbers.
     """
     words = {name: {word(cell) for cell in table[name] if not is_empty(cell)} for name in targets}
     for name, found in words.items():
@@ -42,6 +42,9 @@ def find(table: pd.DataFrame, targets: list[str], task: str, hint: str) -> Found
                             f"another --target")
     kind = task or hint or _kind(words)
     kind = LABELS_KIND if kind == "binary" else kind
+    if kind == NUMBER_KIND and len(targets) > 1:
+        raise UserError(f"{', '.join(targets)} are numbers, each with a scale of its own; make a competition of each, the "
+                        f"first with --target {targets[0]}")
     if kind == NUMBER_KIND:
         return Found(kind, {name: _spread(name, table[name]) for name in targets}, {})
     if kind == LABELS_KIND and (wide := [name for name, found in words.items() if len(found) > 2]):

@@ -1,13 +1,18 @@
 """The written ``__init__.py``: plain Python that a person reads and goes on with."""
 
+import json
 import pprint
+import re
 from dataclasses import fields
 
 from radstack.commands.own.form import as_code, groups_of
+from radstack.core.errors import UserError
 from radstack.images.own.source import KINDS, Source
 from radstack.recipes.submission import Layout
 
 WIDTH = 116
+PIECE = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|,(?! )|[^'",])+""")
+"""Of a call: what stands between two commas that a space follows, none of them within words."""
 TEMPLATE = '''"""{title}
 
 Written by new_competition.py; every line is yours to change. bash run_all.sh {name} --recipes small
@@ -55,14 +60,27 @@ IMPORTS = {
 def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, **numbers: object) -> str:
     """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``groups``, ``pretrained``, ``choice``,
     ``squared`` (further arguments of ``squares``).
+
+    A UserError where it is no Python, so that nothing is written.
     """
     imports = dict(IMPORTS)
     if groups_of(source):
         imports["radstack.scoring.metrics"] = ("ClassGroup",)
     lines = "\n".join(f"from {room} import {', '.join(names)}" for room, names in sorted(imports.items()))
-    plain, place = title.replace('"', "'"), pictures if len(pictures) <= WIDTH // 2 else f"...{pictures[-WIDTH // 2:]}"
-    return TEMPLATE.format(name=name, title=plain, pictures=place, imports=lines, source=_source(source),
-                           layout=_wrapped(as_code(layout)), metric=_wrapped(metric), **numbers)
+    place = pictures if len(pictures) <= WIDTH // 2 else f"...{pictures[-WIDTH // 2:]}"
+    text = TEMPLATE.format(name=name, title=_quoted(title.replace('"', "'")), pictures=_quoted(place), imports=lines,
+                           source=_source(source), layout=_wrapped(as_code(layout)), metric=_wrapped(metric), **numbers)
+    try:
+        compile(text, "__init__.py", "exec")
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"the module would be no Python ({error}); give the columns and words of the table plainer "
+                        "names") from error
+    return text
+
+
+def _quoted(text: str) -> str:
+    """What stands for ``text`` between double quotes."""
+    return json.dumps(text.encode("utf-8", "backslashreplace").decode(), ensure_ascii=False)[1:-1]
 
 
 def _source(source: Source) -> str:
@@ -85,7 +103,7 @@ def _wrapped(text: str) -> str:
     if len(text) + 20 <= WIDTH:
         return text
     parts, line = [], ""
-    for piece in text.split(", "):
+    for piece in map(str.lstrip, PIECE.findall(text)):
         if len(line) + len(piece) > WIDTH - 24:
             parts.append(line)
             line = ""

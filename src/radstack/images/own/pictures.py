@@ -47,7 +47,9 @@ def is_volume(path: str) -> bool:
 
 def scan(folder: Path, workers: int, parts: Path | None) -> pd.DataFrame:
     """One row a picture or volume below ``folder``, by path: ``path``, :class:`Facts`, ``reason`` and ``detail`` ("")."""
-    found = sorted((entry.name, entry.size, entry.time) for entry in walk(folder) if _is_wanted(folder, entry.name))
+    # A name that is not UTF-8 fits no table; written out like this no file has it, and it is quarantined as no-access.
+    found = sorted((entry.name.encode("utf-8", "backslashreplace").decode(), entry.size, entry.time)
+                   for entry in walk(folder) if _is_wanted(folder, entry.name))
     if not found:
         return pd.DataFrame(columns=["path", *Facts._fields, "reason", "detail"])
     if parts is None:
@@ -109,14 +111,15 @@ PREPARED = 2
 
 def prepare(folder: Path, rows: pd.DataFrame, side: int, window: tuple[float, float] = SOFT, crop: bool = False,
             version: int = PREPARED) -> tuple[np.ndarray, dict[str, Any]]:
-    """The picture of ``rows`` (of one file), or the planes of a volume, padded to squares: uint8 [rows, side, side].
+    """The picture of each of ``rows`` (of one file), or the planes of a volume, padded to squares: uint8 [rows, side, side].
 
     ``window`` is center and width in HU by which CT is shown; with ``crop`` each is cut to the :func:`body` that it shows.
     ``version`` is there for keys, which hold what is given here.
     """
     path = folder / rows["path"].iloc[0]
     pictures = planes(path, rows["plane"].tolist()) if is_volume(path.name) else [gray(path, window)]
-    return np.stack([_square(cropped(one) if crop else one, side) for one in pictures]), {}
+    made = [_square(cropped(one) if crop else one, side) for one in pictures]
+    return np.stack(made if is_volume(path.name) else made * len(rows)), {}
 
 
 def cropped(picture: np.ndarray) -> np.ndarray:
