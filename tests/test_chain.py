@@ -18,7 +18,7 @@ from competitions import load
 from radstack.core.errors import UserError
 from radstack.core.recipe import change
 from radstack.images.dicom import Unreadable
-from radstack.images.shards import shard_path
+from radstack.images.shards import Shards, shard_path
 from radstack.images.views import Whole
 from radstack.recipes.experiment import Backbone, Experiment, Op, Optim, Train
 from radstack.recipes.localizer import Chain, Step
@@ -26,7 +26,7 @@ from radstack.recipes.losses import Jaccard, Points
 from radstack.running.cli import make_context
 from radstack.running.context import Options
 from radstack.stages import chain as stage
-from radstack.stages.localize import apply_networks, localize_fold
+from radstack.stages.localize import apply_networks, localize, localize_fold
 
 SIDE = 32
 BASE = Experiment("disc_mask", Whole((SIDE, SIDE)), Backbone("radstack/unet", pretrained=False, args={"widths": (4, 8, 16)}),
@@ -42,6 +42,11 @@ def prepare(folder: Path, rows: pd.DataFrame, side: int):
     if picture is None:
         raise Unreadable("damaged", path.name)
     return picture[None], {"scale": 1.0}
+
+
+def planes(folder: Path, rows: pd.DataFrame, side: int):
+    """Planes of a file of many rows, as bright as their ``x``."""
+    return np.stack([np.full((side, side), int(one), np.uint8) for one in rows["x"]]), {"told": rows["x"].tolist()}
 
 
 class Discs:
@@ -192,6 +197,36 @@ def test_pictures_and_maps_between_the_stages_are_watched_too(done):
     os.utime(prepared, ns=(1, 1))  # on a quick machine both could be of one tick of the file system's clock
     with pytest.raises(UserError, match=r"prepared.shard-00001.npy was edited or damaged"):
         run(done)
+
+
+def test_rows_of_one_file_that_lie_apart_keep_their_own_pictures_and_facts(context):
+    """Two volumes' planes in turns, as where a table names one file under two ids."""
+    file, chain = context.paths.folds / "index.parquet", change(context.competition.localizer, prepare=planes, steps=())
+    index = pd.read_parquet(file).assign(x=np.arange(40), path=["d0.png", "d1.png"] * 20)
+    index.to_parquet(file)
+    stage.prepare(context, chain)
+    rows = pd.read_parquet(context.paths.cache / "prepared" / "rows.parquet")
+    assert rows["told"].tolist() == rows["x"].tolist() == list(range(40))
+    shards = Shards(context.paths.cache / "prepared")
+    assert [int(shards(row.shard, row.slot).max()) for row in rows.itertuples()] == list(range(40))
+
+
+def test_a_fold_whose_network_is_gone_is_trained_again_and_the_others_stay(done):
+    gone, kept = (done.paths.weights / "disc_mask" / f"fold{fold}.safetensors" for fold in (1, 2))
+    before, boxes = kept.stat().st_mtime_ns, pd.read_parquet(done.paths.cache / "boxes.parquet")
+    for path in (gone, gone.with_name(f"{gone.name}.json")):
+        path.unlink()
+    assert stage.found_artifact(done, done.competition.localizer, 1).why() == "disc_mask/fold1.safetensors is gone"
+    again = run(done)
+    assert gone.exists() and kept.stat().st_mtime_ns == before
+    assert again["id"].tolist() == boxes["id"].tolist()
+
+
+def test_a_dry_run_without_steps_needs_nothing_that_is_not_made_yet(drawn, tmp_path, capsys):
+    dry = context_of(shutil.copytree(drawn, tmp_path, dirs_exist_ok=True), dry_run=True)
+    localize(change(dry, competition__localizer__steps=()))
+    assert "would make boxes.parquet: its inputs are not made yet" in capsys.readouterr().out
+    assert not dry.paths.cache.exists()
 
 
 def test_annotations_of_one_fold_alone_are_an_error(context):

@@ -114,6 +114,16 @@ def test_a_fold_without_its_answers_is_looked_at_again_and_nothing_is_trained(sc
     assert weights.stat().st_mtime_ns == before and (scene.paths.cache / "found" / "fold1.parquet").exists()
 
 
+def test_a_fold_whose_detector_is_gone_is_learned_again_and_the_others_stay(scene):
+    localize(scene)
+    gone, kept = (scene.paths.weights / "toy" / f"fold{fold}.safetensors" for fold in (1, 0))
+    before = kept.stat().st_mtime_ns
+    for path in (gone, gone.with_name(f"{gone.name}.json")):
+        path.unlink()
+    localize(scene)
+    assert gone.exists() and kept.stat().st_mtime_ns == before
+
+
 def test_without_test_pictures_there_is_an_empty_table_of_them(scene):
     file = scene.paths.folds / "index.parquet"
     index = pd.read_parquet(file)

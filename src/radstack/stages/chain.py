@@ -26,7 +26,15 @@ from radstack.images.shards import Shards, shard_path, write_shard
 from radstack.recipes.localizer import Chain, Step
 from radstack.running.context import Context
 from radstack.running.tables import read_index
-from radstack.stages.decode import fold_artifact, look_artifact, prepared_rows, rows_file, set_aside, stamps
+from radstack.stages.decode import (
+    Learned,
+    fold_artifact,
+    look_artifact,
+    prepared_rows,
+    rows_file,
+    set_aside,
+    stamps,
+)
 from radstack.stages.train import started_from, train_run
 
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
@@ -45,7 +53,7 @@ def prepare(context: Context, chain: Chain) -> None:
     """Decode every file once: ``prepared/shard-*.npy`` and ``prepared/rows.parquet`` (index rows of what is readable)."""
     paths, index = context.paths, read_index(context)
     folder = paths.cache / "prepared"
-    recipe = {"side": chain.side, "per_shard": chain.per_shard, "prepare": _settings(chain.prepare)}
+    recipe = {"side": chain.side, "per_shard": chain.per_shard, "prepare": _settings(chain.prepare), **_order(index)}
     pieces = _shards(context, index, chain, recipe)
 
     def facts(_: Path) -> pd.DataFrame:
@@ -77,8 +85,14 @@ def _shards(context: Context, index: pd.DataFrame, chain: Chain, recipe: Any) ->
     return made
 
 
+def _order(index: pd.DataFrame) -> dict[str, str]:
+    """A mark of indexes in which rows of one file lie apart: their pictures were once kept in the order of files."""
+    apart = sum(int((path != path.shift()).sum()) > path.nunique() for _, path in index.groupby("split")["path"])
+    return {"order": "rows"} if apart else {}
+
+
 def shards_of(path: pd.Series, per_shard: int) -> np.ndarray:
-    """Shard number of every row, int [rows]: about ``per_shard`` rows each, the rows of a file (adjacent) in one."""
+    """Shard number of every row, int [rows]: about ``per_shard`` rows each, the rows of a file in one."""
     first = pd.Series(np.arange(len(path))).groupby(path.to_numpy(), sort=False).transform("min")
     return first.to_numpy() // per_shard
 
@@ -94,9 +108,11 @@ def _prepare_shard(chain: Chain, folder: Path, piece: tuple[Artifact, pd.DataFra
 
     def build() -> dict[str, Any]:
         made, facts = zip(*(_prepare_file(chain, folder, own) for _, own in rows.groupby("path", sort=False)))
+        table = pd.concat(facts)  # file by file; the rows of one may lie apart
         pictures = [one.copy for file in made for one in file]
-        write_shard(artifact.files[1], pictures, (chain.side, chain.side), "uint8")
-        table = pd.concat(facts, ignore_index=True)
+        places = table.index.get_indexer(rows.index)
+        write_shard(artifact.files[1], [pictures[place] for place in places], (chain.side, chain.side), "uint8")
+        table = table.iloc[places].reset_index(drop=True)
         write_table(artifact.files[0], table.assign(shard=int(rows["shard"].iloc[0]), slot=np.arange(len(rows))))
         return {"passing": int(passing(table["reason"]).sum())}
 
@@ -104,14 +120,15 @@ def _prepare_shard(chain: Chain, folder: Path, piece: tuple[Artifact, pd.DataFra
 
 
 def _prepare_file(chain: Chain, folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """Pictures uint8 [rows, side, side] and facts, indexed like ``rows``, of one file."""
     try:
         made, found = chain.prepare(folder, rows, chain.side)
         assert len(made) == len(rows), f"{rows['path'].iloc[0]}: {len(made)} pictures of {len(rows)} rows"
         checks = [zlib.crc32(one.tobytes()) for one in made]
-        return made, pd.DataFrame({"reason": "", "detail": "", "crc": checks, **found})
+        return made, pd.DataFrame({"reason": "", "detail": "", "crc": checks, **found}).set_index(rows.index)
     except Unreadable as error:
         blank = np.zeros((len(rows), chain.side, chain.side), np.uint8)
-        return blank, pd.DataFrame({"reason": error.reason, "detail": error.detail, "crc": 0}, index=range(len(rows)))
+        return blank, pd.DataFrame({"reason": error.reason, "detail": error.detail, "crc": 0}, index=rows.index)
 
 
 def found_files(paths: Paths, fold: int, split: str) -> tuple[Path, Path]:
@@ -122,9 +139,10 @@ def found_files(paths: Paths, fold: int, split: str) -> tuple[Path, Path]:
     return paths.cache / "found" / f"{stem}.parquet", paths.cache / "found" / f"{stem}_maps.npy"
 
 
-def found_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
+def found_artifact(context: Context, chain: Chain, fold: int) -> Learned:
     """What the chain of one fold learns and finds in its own rows, from what."""
-    return fold_artifact(context, VERSION, found_files(context.paths, fold, "train"), _finds(chain, fold))
+    networks = tuple(weights_file(context, step, fold) for step in chain.steps)
+    return fold_artifact(context, VERSION, found_files(context.paths, fold, "train"), _finds(chain, fold), networks=networks)
 
 
 def applied_artifact(context: Context, chain: Chain, fold: int) -> Artifact:
@@ -244,20 +262,24 @@ def _look(chain: Chain, step: Step, scene: Scene, weights: Path, device: "torch.
             scene.pictures = np.stack([step.follow(*pair) for pair in steps.over(zip(scene.pictures, answer))])
 
 
-def step_artifact(context: Context, step: Step, before: tuple[Step, ...], fold: int) -> Artifact:
-    """The network of one step and fold: what it learns, and how the steps ``before`` lead to what it sees."""
+def step_artifact(context: Context, step: Step, before: tuple[Step, ...], fold: int,
+                  more: dict[str, Any] | None = None) -> Artifact:
+    """The network of one step and fold: what it learns, and how the steps ``before`` lead to what it sees.
+
+    ``more`` is what else decides the scene that it learns from, for its recipe.
+    """
     recipe = {"experiment": step.experiment, "fold": fold, "known": step.known, "labels": step.labels,
-              "before": [[one.follow, one.back] for one in before]}
+              "before": [[one.follow, one.back] for one in before], **(more or {})}
     return fold_artifact(context, VERSION, (weights_file(context, step, fold),), recipe,
                          *(weights_file(context, one, fold) for one in before),
                          *started_from(context, step.experiment, fold))
 
 
 def train_step(context: Context, step: Step, before: tuple[Step, ...], scene: Scene, fold: int,
-               device: "torch.device") -> Path:
+               device: "torch.device", more: dict[str, Any] | None = None) -> Path:
     """Train one step's network on annotated rows of other folds unless that is done; return its weights.
 
-    ``before`` are the steps that guide it. A UserError where no row is annotated.
+    ``before`` are the steps that guide it, ``more`` as in :func:`step_artifact`. A UserError where no row is annotated.
     """
     from radstack.core.say import say
     from radstack.training.distributed import same_everywhere, together
@@ -265,7 +287,7 @@ def train_step(context: Context, step: Step, before: tuple[Step, ...], scene: Sc
 
     experiment = step.experiment
     path = weights_file(context, step, fold)
-    artifact = step_artifact(context, step, before, fold)
+    artifact = step_artifact(context, step, before, fold, more)
     if not same_everywhere(bool(context.why(artifact))):
         return path
     teaches = np.where(step.known(scene.rows), scene.fold, -1)

@@ -3,6 +3,7 @@
 import shutil
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,14 +120,31 @@ def prepared_rows(context: Context, split: str = "") -> tuple[pd.DataFrame, np.n
     return rows, fold_of(rows, read_folds(context)).to_numpy()
 
 
-def fold_artifact(context: Context, version: int, files: tuple[Path, ...], recipe: Any, *more: Path) -> Artifact:
-    """``files`` of stage 02 that are learned from the readable training pictures, their masks and folds, and ``more``."""
+@dataclass(frozen=True)
+class Learned(Artifact):
+    """What networks found in their own fold: it is made again where one of them is gone, since test pictures need it."""
+
+    networks: tuple[Path, ...] = ()
+    """Files of networks, each an artifact of its own."""
+
+    def why(self) -> str:
+        """As that of any artifact."""
+        gone = next((f"{path.parent.name}/{path.name} is gone" for path in self.networks if not path.exists()), "")
+        return super().why() or gone
+
+
+def fold_artifact(context: Context, version: int, files: tuple[Path, ...], recipe: Any, *more: Path,
+                  networks: tuple[Path, ...] = ()) -> Learned:
+    """``files`` of stage 02 that are learned from the readable training pictures, their masks and folds, and ``more``.
+
+    ``networks`` as in :class:`Learned`.
+    """
     rows = prepared_rows(context, "train")[0] if rows_file(context).exists() else pd.DataFrame()
     masks = digest(stamps(context.paths.input, rows["mask"][rows["mask"] != ""])) if "mask" in rows else ""
     competition = context.competition
     lesson = Lesson((*competition.targets, *competition.data.label_columns))  # they learn from masks, landmarks and boxes
     inputs: tuple[Path | Part, ...] = (Part(rows_file(context), "train", lesson), context.paths.folds / "folds.csv", *more)
-    return Artifact("02_localize", version, files, recipe, inputs, {"masks": masks} if masks else {})
+    return Learned("02_localize", version, files, recipe, inputs, {"masks": masks} if masks else {}, networks)
 
 
 def look_artifact(context: Context, version: int, files: tuple[Path, ...], recipe: Any, *weights: Path) -> Artifact:

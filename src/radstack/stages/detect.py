@@ -21,7 +21,15 @@ from radstack.images.similarity import resized, warp
 from radstack.recipes.detector import Detector
 from radstack.recipes.localizer import Detection
 from radstack.running.context import Context
-from radstack.stages.decode import decode_all, fold_artifact, look_artifact, prepared_rows, rows_file, set_aside
+from radstack.stages.decode import (
+    Learned,
+    decode_all,
+    fold_artifact,
+    look_artifact,
+    prepared_rows,
+    rows_file,
+    set_aside,
+)
 
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
     import torch
@@ -52,9 +60,10 @@ def found_file(paths: Paths, fold: int, split: str) -> Path:
     return paths.cache / "found" / f"fold{fold}{'_test' * (split == 'test')}.parquet"
 
 
-def found_artifact(context: Context, localizer: Detection, fold: int) -> Artifact:
+def found_artifact(context: Context, localizer: Detection, fold: int) -> Learned:
     """What the detector of one fold finds in its own pictures, from what."""
-    return fold_artifact(context, VERSION, (found_file(context.paths, fold, "train"),), _learns(localizer, fold))
+    return fold_artifact(context, VERSION, (found_file(context.paths, fold, "train"),), _learns(localizer, fold),
+                         networks=(weights_file(context, localizer, fold),))
 
 
 def weights_artifact(context: Context, localizer: Detection, fold: int) -> Artifact:

@@ -14,7 +14,7 @@ from radstack.running.context import Context
 from radstack.running.device import device_of
 from radstack.running.tables import check_folds_fit
 from radstack.running.tasks import Task, make_all, shared
-from radstack.stages.decode import decode_all, prepared_rows, set_aside
+from radstack.stages.decode import Learned, decode_all, prepared_rows, rows_file, set_aside
 
 if TYPE_CHECKING:  # torch is slow to import, and a stage with nothing to do starts without it
     import torch
@@ -29,7 +29,7 @@ class Kind(Protocol):
     def prepare(self, context: Context, localizer: Any, /) -> None:
         """Decode every picture; write ``prepared/rows.parquet`` and ``quarantine.csv``."""
 
-    def found_artifact(self, context: Context, localizer: Any, fold: int, /) -> Artifact:
+    def found_artifact(self, context: Context, localizer: Any, fold: int, /) -> Learned:
         """What the networks of one fold learn, and find in its own pictures, from what."""
 
     def applied_artifact(self, context: Context, localizer: Any, fold: int, /) -> Artifact:
@@ -70,7 +70,8 @@ def localize(context: Context) -> None:
     kind.prepare(context, localizer)
     found = [kind.found_artifact(context, localizer, fold) for fold in folds]
     make_all(context, [(found[fold], Task(f"localize fold {fold}", localize_fold, (context, fold))) for fold in folds])
-    if context.options.dry_run and not all(path.exists() for one in found for path in one.files):
+    inputs = [rows_file(context), *(path for one in found for path in (*one.files, *one.networks))]
+    if context.options.dry_run and not all(path.exists() for path in inputs):
         print("  would make boxes.parquet: its inputs are not made yet")
         return
     apply_networks(context)

@@ -112,7 +112,7 @@ def _learn(context: Context, masks: MaskNetworks, experiment: Experiment, fold: 
     if experiment.name in masks.joined:
         step, scene = as_volumes(context, step, scene, cases)
         cases = np.arange(len(cases))[:, None]
-    weights = train_step(context, step, (), scene, fold, device)
+    weights = train_step(context, step, (), scene, fold, device, scene_of(masks, experiment))
     own = cases[scene.fold[cases[:, 0]] == fold]
     if distributed()[0] == 0:
         overlaps = _overlaps(context, step, scene, own, weights, masks.threshold, device)
@@ -120,6 +120,11 @@ def _learn(context: Context, masks: MaskNetworks, experiment: Experiment, fold: 
         write_table(scores_file(context, experiment.name, fold), pd.DataFrame(
             {"case": about["id"].to_numpy(), "group": about["group"].to_numpy(), "fold": fold, **overlaps}))
     return {"cases": len(own)}
+
+
+def scene_of(masks: MaskNetworks, experiment: Experiment) -> dict[str, Any]:
+    """What decides, beside the step, what a network learns from: how cases are joined, where they are."""
+    return {"joined": masks.cases} if experiment.name in masks.joined else {}
 
 
 def cases_of(rows: pd.DataFrame, masks: MaskNetworks, step: Step) -> np.ndarray:
@@ -137,7 +142,7 @@ def as_volumes(context: Context, step: Step, scene: Scene, cases: np.ndarray) ->
     stacked = np.stack([np.concatenate([made[row] for row in case]) for case in cases])
     rows, fold = scene.rows.iloc[cases[:, 0]].reset_index(drop=True), scene.fold[cases[:, 0]]
     pictures = scene.pictures[cases].reshape(len(cases), -1, side)
-    # ``wraps``: in keys they count as the step's own functions, which say what is stacked.
+    # ``wraps``: in keys they count as the step's own functions. That they are stacked, and how, is in ``scene_of``.
     known, labels = wraps(step.known)(lambda rows: np.ones(len(rows), bool)), wraps(step.labels)(lambda *_: stacked)
     return replace(step, known=known, labels=labels), Scene(rows, fold, pictures, pictures[:, None][:, :0])
 
