@@ -123,3 +123,20 @@ def test_a_table_that_is_gone_or_edited_in_place_is_an_error(tmp_path, opened):
     kept.write_text(kept.read_text().replace("p00,0", "p00,1"))
     with pytest.raises(UserError, match="edited or damaged"):
         deal_folds(opened())
+
+
+def test_patients_that_came_or_went_since_are_told_with_what_mends_it(tmp_path, opened):
+    theirs = table(tmp_path, patient=[*FOLD], fold=np.repeat([0, 1, 2], [6, 3, 3]))
+    deal_folds(opened(folds_from=str(theirs)))
+    before = read_folds(opened())
+    file = opened().paths.folds / "index.parquet"
+    fewer, more = TRAIN[TRAIN["group"] < "p09"], pd.concat([TRAIN, TRAIN.tail(3).assign(id=list("xyz"), group="p99")])
+    for rows, words in ((more, "gives patient p99 no fold"), (fewer, "has no patient of now in fold 2")):
+        write_table(file, rows)
+        for force in (False, True):
+            with pytest.raises(UserError, match=rf"theirs.csv, which was given, {words}.*--folds-from FILE.*from dealt"):
+                deal_folds(opened(force=force))
+        assert read_folds(opened()).equals(before)
+    write_table(file, more)
+    deal_folds(opened(folds_from="dealt"))
+    assert len(read_folds(opened())) == 13

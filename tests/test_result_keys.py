@@ -17,16 +17,19 @@ from radstack.commands.add_member import Tables, add_member
 from radstack.core.artifact import Artifact, Lesson, Part
 from radstack.core.files import write_table
 from radstack.core.recipe import change, digest
+from radstack.recipes.competition import Phantoms
 from radstack.recipes.experiment import Pseudo
 from radstack.recipes.localizer import Chain, Step
+from radstack.recipes.study import MaskNetworks
 from radstack.report.stage import report_artifact
 from radstack.running.cli import make_context
 from radstack.running.context import Context, Options
-from radstack.stages import chain, detect, sequence, stack
+from radstack.stages import chain, detect, folds, sequence, stack
 from radstack.stages.apply import deciding
 from radstack.stages.cache import cache
+from radstack.stages.get_data import get_demo
 from radstack.stages.localize import localize
-from radstack.stages.mask_networks import as_volumes
+from radstack.stages.mask_networks import as_volumes, scene_of
 from radstack.stages.pseudo import labels_artifact
 from radstack.stages.submit import submit_constant
 
@@ -41,7 +44,7 @@ def made(artifact: Artifact) -> Artifact:
     alone = replace(artifact, inputs=())
 
     def build() -> None:
-        for path in alone.files:
+        for path in (*alone.files, *getattr(alone, "networks", ())):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("made")
 
@@ -132,6 +135,73 @@ def test_the_report_is_old_where_the_metric_changes(tmp_path, monkeypatch):
     keys = [digest(report_artifact(context_of(tmp_path, "ich", **edits)).recipe) for edits in (
         {}, {}, {"metric__unit": "shown"}, {"metric__weights": (1, 1, 1, 1, 1, 9)})]
     assert keys[0] == keys[1] and len({*keys}) == 3
+
+
+# -- the code of a method, and what else decides --------------------------------------------------------------------
+
+
+def test_labels_of_a_model_are_old_where_a_method_behind_it_or_the_rows_that_it_reads_change(tmp_path, monkeypatch):
+    def labels():
+        context = context_of(tmp_path, "ich")
+        return labels_artifact(context, Pseudo(context.competition.models.final), 0)
+
+    assert Part(context_of(tmp_path, "ich").paths.cache / "rows.parquet", "test") in labels().inputs
+    made(labels())
+    assert why(labels()) == ""
+    monkeypatch.setattr(stack, "code_digest", lambda method: "edited")
+    assert "code of final" in why(labels())
+
+
+def test_a_network_of_joined_cases_is_another_where_cases_are_others(tmp_path):
+    context = context_of(tmp_path, "bone_age")
+    step = context.competition.localizer.steps[0]
+
+    def key(joined=(), cases=None):
+        masks = MaskNetworks("a", (step.experiment,), cases=cases, joined=joined)
+        return replace(chain.step_artifact(context, step, (), 0, scene_of(masks, step.experiment)), inputs=()).key
+
+    name = step.experiment.name
+    assert key() == key(cases=known) == replace(chain.step_artifact(context, step, (), 0), inputs=()).key
+    assert len({key(), key((name,)), key((name,), known), key((name,), drawn)}) == 4
+
+
+def known(rows):
+    return [[0, 1]]
+
+
+def drawn(rows):
+    return [[0, 2]]
+
+
+def test_phantoms_are_drawn_again_where_their_settings_change(tmp_path, capsys):
+    def draw(folder, *, series, workers, seed=0):
+        (folder / "drawn").mkdir(parents=True, exist_ok=True)
+        sizes.append(seed)
+
+    sizes: list[int] = []
+    context = context_of(tmp_path, "ich")
+    for seed in (0, 0, 1, 1, 0):
+        phantoms = Phantoms(partial(draw, seed=seed), 3, lambda folder: None)
+        get_demo(change(context, competition__phantoms=phantoms), 0)
+    assert sizes == [0, 1, 0] and capsys.readouterr().out.count("kept") == 2
+
+
+def test_index_and_folds_are_made_again_where_what_reads_or_balances_is_edited(tmp_path, own, monkeypatch):
+    def artifacts(functions):
+        context = context_of(tmp_path, "ich", data__index=functions.read, data__balance=functions.known)
+        context.paths.input.mkdir(parents=True, exist_ok=True)
+        return [captured(monkeypatch, lambda: folds.make_index(change(context, competition__data__label_files=nothing))),
+                captured(monkeypatch, lambda: folds.deal_folds(context))]
+
+    first = [made(one) for one in artifacts(own())]
+    assert [one.stage for one in first] == ["01_make_folds"] * 2
+    assert [why(one) for one in artifacts(own(words=True))] == ["", ""]
+    assert [why(one) for one in artifacts(own("read"))] == ["the recipe changed", ""]
+    assert [why(one) for one in artifacts(own("known"))] == ["", "the recipe changed"]
+
+
+def nothing(folder):
+    return ()
 
 
 # -- a competition's own functions ------------------------------------------------------------------------------------
@@ -280,7 +350,7 @@ from radstack.core.recipe import as_dict, digest, set_fields
 for name in ("ich", "bone_age", "knee_age", "radius_ulna"):
     one = load(name)
     finds = {field: value for field, value in set_fields(one.localizer).items() if field != "detectors"}
-    made = as_dict([finds, one.data.picture])
+    made = as_dict([finds, one.data.picture, one.data.index, one.data.index_new, one.data.balance])
     assert " at 0x" not in str(made), made
     print(digest(made))
 """

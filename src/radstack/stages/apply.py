@@ -20,28 +20,30 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from radstack.core.artifact import Artifact, Part, split_digests
+from radstack.core.artifact import Artifact, Part, content_hash, split_digests
 from radstack.core.errors import UserError
 from radstack.core.files import write_table
 from radstack.core.passing import passing
 from radstack.core.recipe import digest, set_fields
 from radstack.core.unpack import listing, unpack
 from radstack.images.quarantine import QUARANTINE_COLUMNS
+from radstack.recipes.experiment import Experiment
+from radstack.recipes.sequence import Sequence
 from radstack.recipes.submission import Layout
 from radstack.running.context import Context
 from radstack.running.device import working_device
 from radstack.running.tables import LOST, quarantines, read_index
 from radstack.running.tasks import make_all, per_fold
-from radstack.stack.predictions import fold_file
+from radstack.stack.predictions import fitted_files, fold_file
 from radstack.stack.rows import mean_over_folds
 from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
 from radstack.stages.deadline import PLAN, Deadline
 from radstack.stages.decode import rows_file, stamps
 from radstack.stages.elsewhere import index_folder, placed
-from radstack.stages.folds import listing_digest
-from radstack.stages.localize import apply_localizer
+from radstack.stages.localize import apply_localizer, folds_of, kind_of
 from radstack.stages.submit import by_row, prior_of
+from radstack.stages.train import network_files
 
 Keep = Mapping[str, Callable[[Context], pd.DataFrame]]
 """Name -> what makes a table of a part that is answered, to be kept when the part's pixels go."""
@@ -73,7 +75,11 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
     start = Deadline(hours) if hours else None
     if not context.options.dry_run:
         context = replace(context, options=replace(context.options, device=working_device(context.options.device)))
-    there = elsewhere(context, unpacked(context, pictures, out), out)
+    folder = unpacked(context, pictures, out)
+    there = elsewhere(context, folder, out)
+    if context.options.dry_run and not folder.exists():
+        print(f"  would answer what {pictures} holds")
+        return there
     index_folder(there, pd.DataFrame() if given is None else given, may_be_empty)
     if not (there.paths.folds / "index.parquet").exists():
         print("  would answer what the index will list")
@@ -180,10 +186,23 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
         # A plan that was cut for time gives other answers by the same weights.
         how = deciding(there) | {"hours": deadline.hours if deadline else 0}
         there.make(Artifact("apply", 1, files, how, (Part(index, "test"),),
-                            {"raw files": raw, "weights": listing_digest(there.paths.weights)}), build)
+                            {"raw files": raw, "weights": weights_digest(there)}), build)
     if not there.options.dry_run:
         shutil.rmtree(one.paths.cache, ignore_errors=True)
         shutil.rmtree(one.paths.oof, ignore_errors=True)
+
+
+def weights_digest(there: Context) -> str:
+    """Digest of what the models that answer, and the networks that find the anatomy, have learned."""
+    localizer, folder = there.competition.localizer, there.paths.weights
+    found = [kind_of(localizer).applied_artifact(there, localizer, fold).inputs for fold in folds_of(there)]
+    files = [path for inputs in found for path in inputs if isinstance(path, Path)]
+    for one in (*there.experiments, *there.sequences, *there.stackers):
+        for fold in there.all_folds(one):
+            files += (network_files(there, one, fold) if isinstance(one, Experiment) else
+                      [sequence.weights_file(there, one, fold)] if isinstance(one, Sequence) else
+                      fitted_files(folder / one.name, fold))
+    return digest([["/".join(path.parts[-2:]), content_hash(path)] for path in files])
 
 
 def deciding(there: Context) -> dict[str, Any]:
@@ -247,14 +266,14 @@ def _concat(files: Any) -> pd.DataFrame:
                      ignore_index=True)
 
 
-def answers(there: Context, name: str = "", by_picture: bool = False) -> pd.DataFrame:
-    """``id`` and targets: what the final model, or the model ``name``, says of the pictures, one row a submission's row.
+def answers(there: Context, by_picture: bool = False) -> pd.DataFrame:
+    """``id`` and targets: what the final model says of the pictures, one row a submission's row.
 
     With ``by_picture`` one row a picture, of a folder or part that is worked on as one.
     """
     if _joined(there).exists():
         return pd.read_parquet(_joined(there))
-    name, targets = name or there.competition.models.final, list(there.competition.targets)
+    name, targets = there.competition.models.final, list(there.competition.targets)
     if not any_readable(there):
         return pd.DataFrame({"id": pd.Series(dtype="str"), **dict.fromkeys(targets, pd.Series(dtype=np.float32))})
     tables = [pd.read_parquet(fold_file(there.paths.oof / name, fold, "test")).assign(fold=fold)

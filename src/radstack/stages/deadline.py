@@ -87,7 +87,7 @@ class Deadline:
     def cut(self, one: Context, rows_later: int, spent: float) -> Context:
         """``one``, a part of the set that is cached, with the recipes that there is time for.
 
-        The plan is kept in its folder, so that a killed run goes on with the same, if the same hours are given.
+        The plan is kept in its folder, so that a killed run goes on with the same, if hours and pictures are the same.
 
         Args:
             one: a set or a part of one.
@@ -95,7 +95,7 @@ class Deadline:
             spent: seconds that finding and caching the pictures of this part took.
         """
         file, whole, rows = one.paths.out / PLAN, whole_plan(one), len(read_rows(one, "test")[0])
-        asked = digest(self.hours, whole)
+        asked = digest(self.hours, whole, rows, rows_later)
         if not file.exists() or read_json(file)["asked"] != asked:
             self.rates = self.rates or measured(one)
             ready = spent * rows_later / max(rows, 1)

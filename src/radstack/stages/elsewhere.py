@@ -36,15 +36,15 @@ def placed(context: Context, pictures: Path, out: Path) -> Context:
 def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False) -> None:
     """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them test rows; each file is in one of them."""
     paths = there.paths
+    reads = there.competition.data.index_new or index_new
     files, refused = (paths.folds / "index.parquet", paths.folds / "quarantine.csv"), paths.out / "refused.csv"
 
     def build() -> dict[str, Any]:
-        read_index = there.competition.data.index_new or index_new
         folder = paths.input.resolve()  # as the user knows it, for messages
         rows, quarantine = pd.DataFrame(columns=NAMES, dtype="str"), pd.DataFrame(columns=QUARANTINE_COLUMNS)
         try:
             if not may_be_empty or any(True for _ in walk(folder)):
-                rows, quarantine = read_index(folder, there.options.workers, paths.folds / "parts", given)
+                rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", given)
         except NothingUsable as error:
             if not may_be_empty:
                 raise
@@ -60,4 +60,4 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
         return {"rows": len(rows), "quarantined": len(aside), "passing": again, "splits": split_digests(rows)}
 
     facts = {"raw files": listing_digest(paths.input), "given": digest(given.to_csv())}
-    there.make(Artifact("apply", 2, files, recipe_of(there.competition), facts=facts), build)
+    there.make(Artifact("apply", 2, files, recipe_of(there.competition, reads), facts=facts), build)

@@ -33,7 +33,7 @@ def make_index(context: Context) -> None:
         raise UserError(missing_input(context))
     files = (paths.folds / "index.parquet", paths.folds / "quarantine.csv")
     limit = {"limit": context.options.limit, **({"first": "annotated"} if context.options.limit else {})}
-    artifact = Artifact("01_make_folds", 5, files, {**limit, **recipe_of(competition)},
+    artifact = Artifact("01_make_folds", 5, files, {**limit, **recipe_of(competition, competition.data.index)},
                         competition.data.label_files(paths.input), {"raw files": listing_digest(paths.input)})
 
     def build() -> dict[str, Any]:
@@ -49,21 +49,22 @@ def make_index(context: Context) -> None:
     context.make(artifact, build)
 
 
-def recipe_of(competition: Competition) -> dict[str, Any]:
-    """What beside the files decides the index, as a part of its recipe; nothing where the competition's code alone does."""
+def recipe_of(competition: Competition, reads: Any) -> dict[str, Any]:
+    """What beside the files decides the index, as a part of its recipe: what ``reads`` them, and settings if there are any."""
     recipe = competition.data.recipe
-    return {} if recipe is None else {"index": recipe}
+    return {"reads": reads, **({} if recipe is None else {"index": recipe})}
 
 
 def deal_folds(context: Context) -> None:
     """Deal patients into folds, or take those that were given; write ``folds.csv``, print the classes of each fold."""
     paths = context.paths
     path, given = paths.folds / "folds.csv", given_folds(context)
-    artifact = Artifact("01_make_folds", 1, (path,), {"given": True} if given else context.competition.folds,
+    dealt = {"folds": context.competition.folds, "balance": context.competition.data.balance}
+    artifact = Artifact("01_make_folds", 1, (path,), {"given": True} if given else dealt,
                         (Part(paths.folds / "index.parquet", "train"), *([given] if given else [])))
 
     def build() -> dict[str, Any]:
-        folds = read_table(given) if given else _dealt(context)
+        folds = _fitting(context, given) if given else _dealt(context)
         write_table(path, folds)
         return {"patients": len(folds), **({"origin": origin_of(given)} if given else {})}
 
@@ -123,6 +124,20 @@ def given_folds(context: Context) -> Path | None:
                             (source, Part(context.paths.folds / "index.parquet", "train")))
         context.make(artifact, lambda: _take(context, source, file))
     return file if file.exists() else None
+
+
+def _fitting(context: Context, given: Path) -> pd.DataFrame:
+    """The given folds, which must still deal the training patients: others may have come since."""
+    folds, index = read_table(given), read_index(context, ("split", "group"))
+    groups, first = set(index.loc[index["split"] == "train", "group"].unique()), read_json(manifest_of(given))["from"]
+    empty = sorted(set(folds["fold"]) - set(folds.loc[folds["group"].isin(groups), "fold"]))
+    missing = sorted(groups - set(folds["group"]))
+    if missing or empty:
+        wrong = f"gives patient {missing[0]} no fold" if missing else f"has no patient of now in fold {empty[0]}"
+        command = context.command("01_make_folds")
+        raise UserError(f"{first}, which was given, {wrong}; give a table that fits: {command} --folds-from FILE, or have "
+                        f"them dealt: {command} --folds-from {DEALT}")
+    return folds
 
 
 def _take(context: Context, source: Path, file: Path) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from radstack.core.artifact import manifest_of
 from radstack.core.errors import UserError
 from radstack.core.files import read_json, write_json, writing
 from radstack.core.lock import working_on
+from radstack.core.recipe import digest
 from radstack.core.say import say
 from radstack.recipes.competition import Phantoms
 from radstack.running.context import Context
 
 
 def get_demo(context: Context, size: int) -> None:
-    """Draw the phantoms, unless as many are there already; a killed run goes on where it was."""
+    """Draw the phantoms, unless as many by the same settings are there already; a killed run goes on where it was."""
     competition = context.competition
     if not competition.phantoms and context.options.all_stages:
         print(f"  your own data belong into {context.paths.input}; nothing is drawn")
@@ -23,7 +24,7 @@ def get_demo(context: Context, size: int) -> None:
                    f"; your own belong into {context.paths.input}")
         raise UserError(f"say which data: --demo draws phantoms{archive}")
     folder, size = context.paths.input, size or competition.phantoms.size
-    if _is_drawn(folder, size):
+    if _is_drawn(competition.phantoms, folder, size):
         print(f"  kept {folder}: {size} series")
     elif context.options.dry_run:
         print(f"  would draw {size} series into {folder}")
@@ -31,20 +32,25 @@ def get_demo(context: Context, size: int) -> None:
         _draw(competition.phantoms, folder, size, context.options.workers)
 
 
-def _is_drawn(folder: Path, size: int) -> bool:
+def _is_drawn(phantoms: Phantoms, folder: Path, size: int) -> bool:
     done = manifest_of(folder)
-    return folder.exists() and done.exists() and read_json(done) == {"series": size}
+    return folder.exists() and done.exists() and read_json(done) == _facts(phantoms, size)
+
+
+def _facts(phantoms: Phantoms, size: int) -> dict[str, int | str]:
+    """What is drawn: how many, and a digest of what draws them and its settings."""
+    return {"series": size, "drawn": digest(phantoms.draw)}
 
 
 def _draw(phantoms: Phantoms, folder: Path, size: int, workers: int) -> None:
     with working_on(folder) as waited:
-        if waited and _is_drawn(folder, size):
+        if waited and _is_drawn(phantoms, folder, size):
             print(f"  kept {folder}: that run has drawn it")
             return
         manifest_of(folder).unlink(missing_ok=True)
         with writing(folder):  # who writes a new competition's phantoms need not know how disks fail
             phantoms.draw(folder, series=size, workers=workers)
-        write_json(manifest_of(folder), {"series": size})
+        write_json(manifest_of(folder), _facts(phantoms, size))
 
 
 def get_kaggle(context: Context) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.artifact import Artifact, check_unedited, content_hash, manifest_of
+from radstack.core.artifact import Artifact, Part, check_unedited, content_hash, manifest_of
 from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, read_table, write_table
 from radstack.core.folds import ALL, fold_name
@@ -26,8 +26,8 @@ from radstack.running.tables import read_rows
 from radstack.running.tasks import make_all, per_fold
 from radstack.scoring.task import NUMBERS
 from radstack.stack.predictions import fitted_files, fold_file, read_tests
-from radstack.stages.sources import on_source, read_source, source_of
-from radstack.stages.stack import below, stack_folds, task_of
+from radstack.stages.sources import ROWS, on_source, read_source, source_of
+from radstack.stages.stack import below, facts_of, stack_folds, task_of
 
 VERSION = 1
 OF_FOLD = re.compile(r"/(?:fold(\d+)|all)[._]")
@@ -75,7 +75,10 @@ def labels_artifact(context: Context, pseudo: Pseudo, fold: int) -> Artifact:
                 fold_file(where.paths.oof / name, one, "test")]
     stackers = [recipe for recipe in names.values() if isinstance(recipe, Stacker)]
     recipe = {"model": pseudo.model, "stackers": stackers, "rows": pseudo.rows, "fold": fold}
-    return Artifact("pseudo", VERSION, (file,), recipe, tuple(inputs), {"metric": context.competition.metric.key})
+    read = (Part(where.paths.cache / ROWS, "test"),) if stackers else ()  # stackers know rows by their columns, too
+    facts = {"metric": context.competition.metric.key}
+    facts |= {f"code of {one.name}": facts_of(context, one)["code of the method"] for one in stackers}
+    return Artifact("pseudo", VERSION, (file,), recipe, (*inputs, *read), facts)
 
 
 def parts_of(context: Context, model: str, fold: int) -> list[int]:

@@ -42,7 +42,7 @@ def apply_stack(context: Context, stacker: Stacker) -> None:
 def fitted_artifact(context: Context, stacker: Stacker) -> Artifact:
     """The fit and the out-of-fold table of each fold, from the members' out-of-fold tables."""
     paths, rivals = context.paths, rivals_of(context, stacker)
-    facts = _facts_of(context, stacker) | ({"rivals": ", ".join(rivals)} if rivals else {})
+    facts = facts_of(context, stacker) | ({"rivals": ", ".join(rivals)} if rivals else {})
     return Artifact("07_stack", VERSION, (*_tables(context, stacker, "train"), *_fits(context, stacker)), stacker,
                     (Part(paths.cache / "rows.parquet", "train"), paths.folds / "folds.csv",
                      *_member_files(context, stacker, "train")), facts)
@@ -52,10 +52,10 @@ def applied_artifact(context: Context, stacker: Stacker) -> Artifact:
     """What each fold's fit says of the test rows, from the members' test tables."""
     return Artifact("07_stack", VERSION, _tables(context, stacker, "test"), stacker,
                     (Part(context.paths.cache / "rows.parquet", "test"), *_fits(context, stacker),
-                     *_member_files(context, stacker, "test")), _facts_of(context, stacker))
+                     *_member_files(context, stacker, "test")), facts_of(context, stacker))
 
 
-def _facts_of(context: Context, stacker: Stacker) -> dict[str, str]:
+def facts_of(context: Context, stacker: Stacker) -> dict[str, str]:
     """Whoever edits a method, or the metric by which it is fitted and guarded, has its fits and its answers made again."""
     from radstack.stack.registry import method_of
 
