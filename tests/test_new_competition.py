@@ -271,7 +271,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "two columns that may be predicted": (seen_as(other=["a", "b", "c"] * 8), {}, "type --target"),
     "two columns that may be the id": (seen_as(twin=NAMES[::-1]), {"target": ("finding",)}, "could both name"),
     "whole numbers of no clear kind": (seen_as(finding=["0", "1", "2"] * 8), {}, "type --task"),
-    "several numbers": (seen_as(age=[str(number + 0.5) for number in range(24)], months=[str(number) for number in range(24)]),
+    "several numbers": (seen_as(age=[f"{number}.5" for number in range(24)], months=[*map(str, range(24))]),
                         {"target": ("age", "months"), "task": "number"}, "make a competition of each"),
     "a sample of another task": (seen_as(finding=ANSWERED), {"sample": {"id": NAMES[22:], "a": "0", "b": "0"},
                                                              "target": ("finding",)}, "asks for"),

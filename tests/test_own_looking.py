@@ -179,7 +179,8 @@ def test_a_name_that_is_not_utf_8_is_set_aside_and_the_others_are_read(tmp_path)
     for parts in (None, tmp_path / "parts"):
         found = scan(tmp_path, 1, parts).set_index("path")["reason"]
         assert found.to_dict() == {"good.png": "", "k\\udcff.png": "no-access"}
-    index, quarantine = Source(LABELS_KIND, {"finding": ("no", "yes")}).index_new(tmp_path, 1, tmp_path / "p", pd.DataFrame())
+    source = Source(LABELS_KIND, {"finding": ("no", "yes")})
+    index, quarantine = source.index_new(tmp_path, 1, tmp_path / "p", pd.DataFrame())
     assert index["path"].tolist() == ["good.png"] and quarantine["path"].tolist() == ["k\\udcff.png"]
 
 
@@ -217,11 +218,12 @@ def test_files_of_test_rows_are_those_that_the_table_names_where_ids_are_not_the
     for name in ("t0.png", "t1.png"):
         put(tmp_path / f"{folder}/{name}")
     table = pd.DataFrame({"id": [*ids, "t0", "t1"], "image": [*files, "t1.png", "t0.png"],
-                          "finding": [*["no", "yes"] * 12, "", ""], "patient": [*(f"p{one}" for one in range(24)), "q0", "q1"]})
+                          "finding": [*["no", "yes"] * 12, "", ""],
+                          "patient": [*(f"p{one}" for one in range(24)), "q0", "q1"]})
     table.to_csv(tmp_path / "labels.csv", index=False)
     pd.DataFrame({"id": ["t0", "t1"], "finding": "0"}).to_csv(tmp_path / "sample.csv", index=False)
     for sample in (tmp_path / "sample.csv", *([None] if elsewhere else [])):
-        wish = Wish("dots", tmp_path / "pictures", tmp_path / "labels.csv", tmp_path / "mine", tmp_path, id="id", file="image",
-                    test=tmp_path / "test" if elsewhere else None, sample=sample)
+        wish = Wish("dots", tmp_path / "pictures", tmp_path / "labels.csv", tmp_path / "mine", tmp_path, id="id",
+                    file="image", test=tmp_path / "test" if elsewhere else None, sample=sample)
         test = plan_of(wish, ()).test
         assert dict(zip(test["id"], test["file"])) == {"t0": f"{folder}/t1.png", "t1": f"{folder}/t0.png"}

@@ -221,9 +221,10 @@ class Budget:
 
     def predicting(self, one: Experiment | Sequence) -> float:
         """Hours of predicting training rows out of fold (all rows by each fold where embeddings are kept) and test rows."""
-        embeds = isinstance(one, Experiment) and embeddings_wanted(self.context, one.name)
-        # Of several networks a fold, the first one's embeddings are kept.
-        further = self.size.train * (1 - 1 / self.folds) / networks_of(one) if embeds else 0.0
+        further = 0.0
+        if isinstance(one, Experiment) and embeddings_wanted(self.context, one.name):
+            # Of several networks a fold, the first one's embeddings are kept.
+            further = self.size.train * (1 - 1 / self.folds) / one.networks
         return self.applying(one, self.size.train / self.folds + further + self.size.test)
 
     def applying(self, one: Experiment | Sequence, rows: float) -> float:
@@ -231,8 +232,8 @@ class Budget:
         rate = self.rates.get(one.name)
         if rate is None:
             return math.nan
-        each = self.size.a_series if isinstance(one, Sequence) else 1.0
-        return self._hours(rows / each * len(self.context.folds_of(one)) * networks_of(one), rate.predict)
+        looks = 1 / self.size.a_series if isinstance(one, Sequence) else one.networks  # at a picture, or at its series
+        return self._hours(rows * looks * len(self.context.folds_of(one)), rate.predict)
 
     def _hours(self, pictures: float, rate: float) -> float:
         return pictures / rate / SECONDS / self.context.options.gpus
@@ -249,11 +250,6 @@ class Budget:
             return f"{rates[0].how}: {rates[0].source}" if rates[0] else f"{UNKNOWN}: not measured on this machine"
         kinds = [rate.how if rate else UNKNOWN for rate in rates]
         return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-
-
-def networks_of(one: Experiment | Sequence) -> int:
-    """How many networks answer for a fold together."""
-    return one.networks if isinstance(one, Experiment) else 1
 
 
 def stages(budget: Budget, past: Past) -> Iterator[Line]:
@@ -303,7 +299,7 @@ def disk(budget: Budget) -> Iterator[Line]:
 
 def weight_bytes(budget: Budget, one: Experiment | Sequence) -> float:
     """Bytes of a model's weights, all folds; of a sequence model those of its last ``bag`` epochs."""
-    bag = one.bag if isinstance(one, Sequence) else networks_of(one)
+    bag = one.bag if isinstance(one, Sequence) else one.networks
     return budget.rates[one.name].parameters * FLOAT * bag * len(budget.context.folds_of(one))
 
 

@@ -75,14 +75,8 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
     start = Deadline(hours) if hours else None
     if not context.options.dry_run:
         context = replace(context, options=replace(context.options, device=working_device(context.options.device)))
-    folder = unpacked(context, pictures, out)
-    there = elsewhere(context, folder, out)
-    if context.options.dry_run and not folder.exists():
-        print(f"  would answer what {pictures} holds")
-        return there
-    index_folder(there, pd.DataFrame() if given is None else given, may_be_empty)
-    if not (there.paths.folds / "index.parquet").exists():
-        print("  would answer what the index will list")
+    there = elsewhere(context, unpacked(context, pictures, out), out)
+    if not _listed(there, pd.DataFrame() if given is None else given, may_be_empty):
         return there
     index = read_index(there)
     number = parts_of(index, part)
@@ -95,6 +89,16 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
     if not there.options.dry_run:
         _join(there, number.max() + 1, tuple(keep or ()))
     return there
+
+
+def _listed(there: Context, given: pd.DataFrame, may_be_empty: bool) -> bool:
+    """Whether there is an index of the pictures, which a dry run does not write (nor does it unpack a zip file)."""
+    if there.paths.input.exists():
+        index_folder(there, given, may_be_empty)
+    if (there.paths.folds / "index.parquet").exists():
+        return True
+    print("  would answer what the index will list")
+    return False
 
 
 def unpacked(context: Context, pictures: Path, out: Path) -> Path:
@@ -197,11 +201,11 @@ def weights_digest(there: Context) -> str:
     localizer, folder = there.competition.localizer, there.paths.weights
     found = [kind_of(localizer).applied_artifact(there, localizer, fold).inputs for fold in folds_of(there)]
     files = [path for inputs in found for path in inputs if isinstance(path, Path)]
-    for one in (*there.experiments, *there.sequences, *there.stackers):
-        for fold in there.all_folds(one):
-            files += (network_files(there, one, fold) if isinstance(one, Experiment) else
-                      [sequence.weights_file(there, one, fold)] if isinstance(one, Sequence) else
-                      fitted_files(folder / one.name, fold))
+    models: list[Any] = [*there.experiments, *there.sequences, *there.stackers]
+    for one, fold in ((one, fold) for one in models for fold in there.all_folds(one)):
+        files += (network_files(there, one, fold) if isinstance(one, Experiment) else
+                  [sequence.weights_file(there, one, fold)] if isinstance(one, Sequence) else
+                  fitted_files(folder / one.name, fold))
     return digest([["/".join(path.parts[-2:]), content_hash(path)] for path in files])
 
 

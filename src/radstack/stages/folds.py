@@ -50,7 +50,7 @@ def make_index(context: Context) -> None:
 
 
 def recipe_of(competition: Competition, reads: Any) -> dict[str, Any]:
-    """What beside the files decides the index, as a part of its recipe: what ``reads`` them, and settings if there are any."""
+    """What beside the files decides the index, as a part of its recipe: what ``reads`` them, and any settings."""
     recipe = competition.data.recipe
     return {"reads": reads, **({} if recipe is None else {"index": recipe})}
 

@@ -102,8 +102,7 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
     else:
         said = each(np.empty((0, first.width), np.float16))
     ids, number = rows["id"].to_numpy()[answered], fold if split == "train" else -1
-    for name, one in zip(network_names(experiment), said, strict=True):
-        check_finite(" ".join(filter(None, (experiment.name, name))), experiment, fold, ids, one[answered])
+    check_finite(experiment, fold, ids, [one[answered] for one in said])
     mean, *single = [prediction_table(ids, number, _all_columns(one, targets, every)[answered], every)
                      for one in [averaged(said), *(said if len(said) > 1 else [])]]
     write_table(fold_file(folder, fold, split), mean)
@@ -117,14 +116,15 @@ def _predict(context: Context, experiment: Experiment, fold: int, split: str) ->
     return facts | {"networks": {name: _score(context, rows[answered], table) for name, table in named.items()}}
 
 
-def check_finite(name: str, experiment: Experiment, fold: int, ids: np.ndarray, said: np.ndarray) -> None:
-    """Refuse what the network ``name`` says of the rows ``ids``, [rows, targets], where it is no number."""
-    bad = ids[~np.isfinite(said).all(axis=1)]
-    if len(bad):
-        again = f"{command('04_train', experiment.name)} --folds {'all' if fold == ALL else fold} --force"
-        raise UserError(f"{name}, {fold_words(fold)}: {len(bad)} of {len(ids)} answers are not finite, the first of "
-                        f"{bad[0]}; train it again, {again}, and where that does not help make a variant of it with --set "
-                        "train.precision=fp32")
+def check_finite(experiment: Experiment, fold: int, ids: np.ndarray, said: list[np.ndarray]) -> None:
+    """Refuse what the networks of a fold say of the rows ``ids``, [rows, targets] each, where it is no number."""
+    for network, one in zip(network_names(experiment), said, strict=True):
+        bad, name = ids[~np.isfinite(one).all(axis=1)], f"{experiment.name} {network}".rstrip()
+        if len(bad):
+            again = f"{command('04_train', experiment.name)} --folds {'all' if fold == ALL else fold} --force"
+            raise UserError(f"{name}, {fold_words(fold)}: {len(bad)} of {len(ids)} answers are not finite, the first of "
+                            f"{bad[0]}; train it again, {again}, and where that does not help make a variant of it with "
+                            "--set train.precision=fp32")
 
 
 def averaged(said: list[np.ndarray]) -> np.ndarray:

@@ -23,7 +23,7 @@ from radstack.images.shards import APART, Shards
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
-from radstack.stages.cache import _pixels
+from radstack.stages.cache import pixels_recipe
 from radstack.stages.elsewhere import placed
 from radstack.stages.localize import folds_of, kind_of
 
@@ -94,7 +94,7 @@ def check_pixels(context: Context, name: str) -> None:
 def old_pixels(context: Context, name: str) -> str:
     """What made the pixels of a source and has changed since, in words; "" where nothing did."""
     there, localizer = on_source(context, name), context.competition.localizer
-    if _recipe_of(pixels_of(context, name) / ROWS) != as_dict(_pixels(context)):
+    if _recipe_of(pixels_of(context, name) / ROWS) != as_dict(pixels_recipe(context)):
         return "another recipe of the cache"
     pairs = [[_recipe_of(one.paths.cache / file) for one in (context, there)] for file in LOCALIZED]
     if any(here and here != made for here, made in pairs):
