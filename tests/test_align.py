@@ -59,7 +59,11 @@ def test_answers_to_the_training_rows_have_their_mean_and_scale_in_each_network(
     for weights in networks:
         net = make().eval()
         net.load_state_dict(weights)
-        np.testing.assert_allclose(fitted(*answers(run, net)), [[1, 0]] * 2, atol=1e-2)
+        said, labels = answers(run, net)
+        (slope, _), known = fitted(said, labels).T, ~np.isnan(labels)
+        # Of answers that hardly differ the offset, at an answer of 0, is far off by rounding; the mean is not.
+        np.testing.assert_allclose(slope, 1, atol=1e-2)
+        np.testing.assert_allclose(said.mean(axis=0, where=known), labels.mean(axis=0, where=known), atol=1e-3)
 
 
 def test_test_time_views_have_no_say_since_recipes_that_differ_in_them_share_weights(run):

@@ -202,7 +202,7 @@ def weights_digest(there: Context) -> str:
     found = [kind_of(localizer).applied_artifact(there, localizer, fold).inputs for fold in folds_of(there)]
     files = [path for inputs in found for path in inputs if isinstance(path, Path)]
     models: list[Any] = [*there.experiments, *there.sequences, *there.stackers]
-    for one, fold in ((one, fold) for one in models for fold in there.all_folds(one)):
+    for one, fold in ((model, fold) for model in models for fold in there.all_folds(model)):
         files += (network_files(there, one, fold) if isinstance(one, Experiment) else
                   [sequence.weights_file(there, one, fold)] if isinstance(one, Sequence) else
                   fitted_files(folder / one.name, fold))

@@ -3,6 +3,7 @@
 import json
 import pprint
 import re
+import textwrap
 from dataclasses import fields
 
 from radstack.commands.own.form import as_code, groups_of
@@ -40,7 +41,7 @@ COMPETITION = Competition(
     pages=pages_of(SOURCE, grouped={grouped}),
 )
 
-# {choice}
+{choice}
 NETWORKS = small_networks(SOURCE, SEEN, SIDE, rows={rows}, groups={groups}, pretrained={pretrained})
 # A class that counts double: change(NETWORKS[0], loss=...), see docs/recipes.md for this and the other knobs.
 SMALL = change(COMPETITION, name="{name}-small", source="{name}", title="{title}, small recipes",
@@ -57,9 +58,10 @@ IMPORTS = {
 }
 
 
-def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, **numbers: object) -> str:
-    """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``groups``, ``pretrained``, ``choice``,
-    ``squared`` (further arguments of ``squares``).
+def written(name: str, title: str, pictures: str, source: Source, layout: Layout, metric: str, choice: str,
+            **numbers: object) -> str:
+    """The text of the module; ``numbers``: ``side``, ``seen``, ``folds``, ``rows``, ``groups``, ``pretrained``, ``grouped``,
+    ``squared`` (further arguments of ``squares``). ``choice`` says why the small networks are what they are.
 
     A UserError where it is no Python, so that nothing is written.
     """
@@ -69,7 +71,8 @@ def written(name: str, title: str, pictures: str, source: Source, layout: Layout
     lines = "\n".join(f"from {room} import {', '.join(names)}" for room, names in sorted(imports.items()))
     place = pictures if len(pictures) <= WIDTH // 2 else f"...{pictures[-WIDTH // 2:]}"
     text = TEMPLATE.format(name=name, title=_quoted(title.replace('"', "'")), pictures=_quoted(place), imports=lines,
-                           source=_source(source), layout=_wrapped(as_code(layout)), metric=_wrapped(metric), **numbers)
+                           source=_source(source), layout=_wrapped(as_code(layout)), metric=_wrapped(metric),
+                           choice=textwrap.fill(choice, WIDTH, initial_indent="# ", subsequent_indent="# "), **numbers)
     try:
         compile(text, "__init__.py", "exec")
     except (SyntaxError, ValueError) as error:
