@@ -1,5 +1,5 @@
 # Sourced by run_all.sh, run_tests.sh and .ci/run: makes .venv from the lock, or finds that it is there.
-# RADSTACK_LOCK names another lock, such as requirements-cpu.txt on a machine without CUDA. Where RADSTACK_TOOLS is set, as
+# RADSTACK_LOCK names another lock, such as requirements-cpu.txt on a machine without CUDA, for as long as .venv stands. Where RADSTACK_TOOLS is set, as
 # the tests set it, the tools of development are put beside it.
 
 # uv leaves packages uncompiled, for the first process that imports them to keep what it compiled. Where that is forbidden,
@@ -36,10 +36,10 @@ installed() {  # the lock $1, unless the stamp called $2 says that it is
   made &&
   export PIP_DISABLE_PIP_VERSION_CHECK=1 &&
   { lock_by_uv || { echo "uv cannot install it here, so pip does: slower"; .venv/bin/python -m pip install --quiet -r "$lock"; }; } &&
-  digest > "$stamp"
+  echo "$lock" > "${stamp%.sha256}.lock" && digest > "$stamp"
 }
 
-# All locks of what runs share a stamp: one is installed over another.
-installed "${RADSTACK_LOCK:-requirements.txt}" requirements || return 1
+# All locks of what runs share a stamp: one is installed over another. Without a choice the one that was chosen before stays.
+installed "${RADSTACK_LOCK:-$(cat .venv/requirements.lock 2> /dev/null || echo requirements.txt)}" requirements || return 1
 [ -z "${RADSTACK_TOOLS:-}" ] || installed requirements-dev.txt requirements-dev || return 1
 export PATH="$PWD/.venv/bin:$PATH"

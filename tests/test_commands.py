@@ -243,6 +243,13 @@ def test_a_change_that_kept_size_and_time_is_found(copy, tmp_path, capsys):
     record(copy, tmp_path / "e.json")
     check_contents(copy)
     assert "files have the content that they were made with" in capsys.readouterr().out
+    theirs = copy.paths.sources / "clinic" / "input" / copy.paths.source
+    (tmp_path / "theirs").mkdir()
+    for name in ("a.png", "a.png.json"):  # the user's own, behind a link
+        write_text(tmp_path / "theirs" / name, "[1, 2]")
+    theirs.parent.mkdir(parents=True)
+    theirs.symlink_to(tmp_path / "theirs", target_is_directory=True)
+    check_contents(copy)
     file = shard_path(copy.paths.cache, 0)
     made, seen = file.read_bytes(), file.stat()
     file.write_bytes(made[:-1] + bytes([made[-1] ^ 1]))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Outer:
     name: str = "base"
     inner: Inner = Inner()
     extra: dict = field(default_factory=dict)
+    painter: Callable[[], int] | None = None
 
 
 def test_change_reaches_into_a_recipe_and_leaves_the_base_alone():
@@ -49,7 +51,8 @@ def test_change_reaches_into_a_recipe_and_leaves_the_base_alone():
 
 
 @pytest.mark.parametrize(("edit", "words"), [({"inner__lrr": 1.0}, "did you mean 'lr'"), ({"nane": "x"}, "'name'"),
-                                             ({"name__x": 1}, "has no parts"), ({"inner__lr": "hot"}, "takes a float")])
+                                             ({"name__x": 1}, "has no parts"), ({"inner__lr": "hot"}, "takes a float"),
+                                             ({"painter": "Painter"}, "painter takes what a command line cannot write")])
 def test_change_refuses_what_does_not_fit(edit, words):
     with pytest.raises(UserError, match=words):
         change(Outer(), **edit)

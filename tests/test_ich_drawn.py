@@ -15,7 +15,7 @@ from radstack.core.recipe import as_dict, change, digest
 from radstack.images.shards import Shards, write_shard
 from radstack.images.views import Box
 from radstack.recipes.experiment import Experiment
-from radstack.stages.train import _in_turn
+from radstack.stages.train import in_turn
 from radstack.training.loader import Pictures, collate
 
 SIDE = 128
@@ -158,11 +158,11 @@ def test_keys_hold_the_drawing_where_there_is_one():
 
 def test_what_is_started_from_is_trained_first_and_sees_no_real_hemorrhage():
     chosen = list(SMALL.models.experiments)
-    first, then = ([one.name for one in group] for group in _in_turn(chosen[::-1]))
+    first, then = ([one.name for one in group] for group in in_turn(chosen[::-1]))
     assert set(first) == {"drawn", "drawn_neighbors", "frozen"} and set(then) == {"windows", "neighbors"}
     assert all("any < 0.5" in one.sampling.keep for one in chosen[:2])
-    assert [[one.name for one in group] for group in _in_turn(chosen[2:])] == [["windows", "neighbors", "frozen"]]
-    assert list(_in_turn([])) == [[]]
+    assert [[one.name for one in group] for group in in_turn(chosen[2:])] == [["windows", "neighbors", "frozen"]]
+    assert list(in_turn([])) == [[]]
     ring = [change(chosen[0], backbone__start="b"), change(chosen[0], name="b", backbone__start="drawn")]
     with pytest.raises(UserError, match="b, drawn start from one another"):
-        list(_in_turn(ring))
+        list(in_turn(ring))

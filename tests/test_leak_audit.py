@@ -1,6 +1,7 @@
 """The audit: planted copies, moved patients and tables, a stacker that peeks are found; honest work passes."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -250,6 +251,23 @@ def test_weights_of_a_recipe_that_is_gone_only_warn(tmp_path):
     found = audit(context)
     assert found.loc["weights", "status"] == "ok" and found.loc["weights", "detail"].startswith("1 files")
     assert found.loc["weights that no stage reads", "status"] == "warn"
+
+
+def test_weights_on_call_count_where_they_have_answered_or_others_began_with_them(tmp_path):
+    context = make(tmp_path)
+    net = context.competition.recipe("net")
+    context = replace(context, competition=change(context.competition, models__on_call=(
+        change(net, name="first"), change(net, name="then", backbone__start="first"), change(net, name="idle"))))
+    for name in ("first", "then", "idle"):
+        file = context.paths.weights / name / "fold1.safetensors"
+        artifact = Artifact("04_train", 1, (file,), {"fold": 1}, (context.paths.folds / "folds.csv",))
+        artifact.make(lambda file=file: write_table(file, pd.DataFrame({"id": ["a"]})))
+        write_json(manifest_of(file), json.loads(manifest_of(file).read_text()) | {"inputs": {"little/folds.csv": "other"}})
+    assert audit(context).loc["weights", "status"] == "ok"
+    shutil.copytree(context.paths.oof / "net", context.paths.oof / "then")
+    found = audit(context)
+    assert found.loc["weights", "status"] == "LEAK" and found.loc["weights that no stage reads", "detail"].startswith("idle")
+    assert all(name in found.loc["weights", "detail"] for name in ("first/fold1", "then/fold1"))
 
 
 def test_an_audit_by_hand_leaves_nothing_that_stage_09_takes_for_damaged(tmp_path, capsys):

@@ -18,10 +18,12 @@ from scripts import run_script
 from sklearn.metrics import cohen_kappa_score
 
 from radstack.commands.new_competition import new_competition
-from radstack.commands.own import recipes
+from radstack.commands.own import looking, recipes
 from radstack.commands.own.looking import Wish
+from radstack.commands.own.matching import Match
 from radstack.commands.own.options import COMPETITIONS
 from radstack.commands.own.recipes import models_of, small_networks
+from radstack.commands.rehearse import beside
 from radstack.core.errors import UserError
 from radstack.images.own.source import LABELS_KIND, NUMBER_KIND, Source
 from radstack.images.shards import shard_path, write_shard
@@ -513,6 +515,25 @@ def test_pictures_elsewhere_are_ordered_by_their_names_and_a_sample_may_name_who
     index, _ = plan.source.index_new(tmp_path / "pictures", 1, tmp_path / "parts", pd.DataFrame())
     assert index.groupby("series")["position"].agg(list).tolist() == [[0, 1]] * 12
     assert index["path"].str.endswith("0.png").eq(index["position"] == 0).all()
+
+
+def test_a_rehearsal_gives_the_columns_that_the_user_gave(tmp_path):
+    table_of(tmp_path, finding=ANSWERED, slice=[str(number % 2 + 7) for number in range(24)])
+    new_competition(wish(tmp_path, order="slice", sample=sample_of(tmp_path, id=NAMES[22:], finding="0")), ())
+    context, _ = through(tmp_path)
+    index = pd.read_parquet(context.paths.folds / "index.parquet")
+    given = pd.read_csv(beside(context, index, context.paths.input, tmp_path), dtype=str)
+    again, _ = context.competition.data.index_new(tmp_path / "pictures", 1, tmp_path / "parts", given)
+    assert given["slice"].tolist() == ["7", "8"]
+    assert again.set_index("id")["position"][NAMES[22:]].tolist() == index.set_index("id")["position"][NAMES[22:]].tolist()
+
+
+def test_a_volume_among_test_pictures_is_refused_where_pictures_have_an_order(tmp_path):
+    files = pd.DataFrame({"path": ["v.nii"], "patient": "", "slices": 3})
+    source = Source(LABELS_KIND, {"finding": ("no", "yes")}, order="slice")
+    asked = pd.DataFrame({"id": ["v"], "finding": ["0"]})
+    with pytest.raises(UserError, match="pictures/v.nii is a volume, and --order slice needs one picture a row"):
+        looking.tests_of(wish(tmp_path, order="slice"), source, asked.iloc[:0], asked, {"v"}, files, Match("id", "stem", {}))
 
 
 def test_a_table_beside_pictures_elsewhere_is_read_by_the_column_of_the_labels(tmp_path, capsys):

@@ -388,7 +388,7 @@ def test_a_bias_that_no_line_mends_is_corrected() -> None:
     assert notes["kept"] and low < -3 and middle > 6 and high < -3
 
 
-def test_rows_that_another_model_answers_have_no_say_in_a_correction() -> None:
+def test_rows_that_another_model_answers_have_no_say_in_a_correction_and_none_of_it() -> None:
     world = World(200)
     rows = world.rows(a=world.noisy(5))
     seen = np.arange(len(rows)) % 3 > 0
@@ -396,6 +396,8 @@ def test_rows_that_another_model_answers_have_no_say_in_a_correction() -> None:
                    predicted=np.where(seen[:, None], rows.predicted, 300).astype(np.float32))
     fitted, alone = CorrectBias(column="registered").fit(lost), CorrectBias().fit(rows.take(seen))
     assert np.array_equal(fitted.state, alone.state) and fitted.notes == alone.notes
+    said, everywhere = (one.predict(lost, fitted.state) for one in (CorrectBias(column="registered"), CorrectBias()))
+    assert np.array_equal(said[seen], everywhere[seen]) and np.array_equal(said[~seen], lost.predicted[0][~seen])
     nothing = CorrectBias(column="registered", value=2).fit(lost)
     assert not nothing.notes["age"]["kept"] and np.array_equal(CorrectBias().predict(rows, nothing.state), rows.predicted[0])
     with pytest.raises(UserError, match="the index has no column 'seen'"):

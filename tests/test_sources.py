@@ -12,11 +12,12 @@ from competitions._template.demo import DEMO, draw, picture
 from radstack.commands.add_source import Wish, add_source
 from radstack.commands.leak_audit import LEAK, OK, WARN, open_scene
 from radstack.commands.leak_audit import sources as audited
-from radstack.core.artifact import Artifact
-from radstack.core.errors import LeakError, UserError
-from radstack.core.files import read_table, write_table
+from radstack.core.artifact import Artifact, manifest_of
+from radstack.core.errors import LeakError, UnfitTable, UserError
+from radstack.core.files import read_json, read_table, write_table
 from radstack.core.folds import ALL, EVERY
 from radstack.core.recipe import as_dict, change
+from radstack.images.radiograph import index_new
 from radstack.images.shards import APART, Shards, shard_path, write_shard
 from radstack.report.added import added_blocks
 from radstack.running.cli import make_context, sibling
@@ -100,6 +101,44 @@ def test_pictures_of_test_with_the_answers_of_a_submission_are_no_source(context
         add_source(context, "theirs", Wish(folder, tmp_path / "said.csv"))
     with pytest.raises(LeakError, match="every picture of theirs"):  # nor by a recipe that names it all the same
         prepare(context, [change(with_source(context), sources=("theirs",))])
+
+
+def test_a_table_of_columns_must_fit_and_the_labels_in_its_place_need_not(context, clinic, tmp_path):
+    given = []
+
+    def strict(folder, workers, parts, table):
+        given.append(len(table))
+        if len(table):
+            raise UnfitTable("the table has no column side")
+        return index_new(folder, workers, parts, table)
+
+    pd.DataFrame({"id": ["new0"], "sex": ["F"]}).to_csv(tmp_path / "sexes.csv", index=False)
+    pd.DataFrame(clinic.lines).to_csv(tmp_path / "labels.csv", index=False)
+    context = change(context, competition__data__index_new=strict)
+    add_source(context, "clinic", Wish(clinic.folder, tmp_path / "labels.csv"))
+    assert len(read_table(context.paths.sources / "clinic" / ROWS)) == 8 and given == [8, 0]
+    with pytest.raises(UnfitTable, match="no column side"):
+        add_source(context, "typed", Wish(clinic.folder, tmp_path / "labels.csv", columns=tmp_path / "sexes.csv"))
+
+
+def test_pixels_of_a_source_are_made_again_as_those_here_are(context, clinic, capsys):
+    def recipe_of(cached):
+        return read_json(manifest_of(cached / "rows.parquet"))["recipe"]
+
+    clinic()
+    newer, more = change(context, competition__cache__per_shard=3), with_source(context)
+    there = context.paths.sources / "clinic" / "cache" / context.paths.name
+    with pytest.raises(UserError, match="are cached by other recipes; type: .*03_cache.py"):
+        prepare(newer, [more])
+    cache(newer)
+    prepare(newer, [more])
+    assert recipe_of(there) == recipe_of(context.paths.cache) and recipe_of(there)["cache"]["per_shard"] == 3
+    clinic.folder.rename(clinic.folder.with_name("away"))
+    before = {path: path.stat().st_mtime_ns for path in there.glob("*.npy")}
+    capsys.readouterr()
+    prepare(newer, [more])
+    assert "clinic is not there: pixels of clinic are as they were made" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in there.glob("*.npy")} == before
 
 
 def test_rows_of_a_source_train_in_every_fold_and_are_scored_in_none(context, clinic):

@@ -255,7 +255,9 @@ def test_a_network_whose_weights_nobody_brought_is_left_out_and_its_cell_says_so
     base = context.competition.recipe("A_regression")
     borrowed = change(base, name="borrowed", backbone=Backbone("timm/test_resnet.r160_in1k", weights="mine.safetensors"))
     blend = Stacker("blend", "mean", ("A_regression", "borrowed"))
-    study = Study("one", "One", "Someone", (borrowed, blend), (
+    after = change(base, name="after", backbone__start="borrowed")
+    study = Study("one", "One", "Someone", (borrowed, after, blend), (
+        Cell("after", "all", ("after",)),
         Cell("A", "all", ("A_regression",)), Cell("borrowed", "all", ("borrowed",), 7.5), Cell("both", "all", ("blend",))))
     done = []
     monkeypatch.setattr(command, "run", lambda own: done.append(own.options.only))
@@ -263,6 +265,7 @@ def test_a_network_whose_weights_nobody_brought_is_left_out_and_its_cell_says_so
     said = capsys.readouterr().out
     assert done == [("A_regression",)] and "borrowed: weights not at hand: the weights of timm/test_resnet" in said
     assert "| borrowed | weights not at hand; source 7.5 |" in said and "| both | weights not at hand |" in said
+    assert "| after | weights not at hand |" in said
     shown = section(context.paths.reports / "studies")  # read back from the file
     assert "weights not at hand" in str(shown.blocks[2])
 

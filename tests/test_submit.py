@@ -116,6 +116,13 @@ def test_blank_lines_are_passed_over(sample: Path, tmp_path: Path) -> None:
     assert validate(path, sample) == 9
 
 
+def test_a_line_of_commas_alone_is_no_blank_one(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "commas.csv"
+    path.write_text(sample.read_text().replace("ID_00a_epidural", "\n,\nID_00a_epidural"))
+    with pytest.raises(UserError, match="commas.csv line 6, id : is not in the sample file"):
+        validate(path, sample)
+
+
 def test_classes_of_each_group_of_the_metric_sum_to_one(tmp_path: Path) -> None:
     groups, sample, out = (ClassGroup("s", ("a", "b")), ClassGroup("t", ("c", "d"))), tmp_path / "s.csv", tmp_path / "o.csv"
     layout = Layout("id", tuple("abcd"), 0, 1, form="classes")

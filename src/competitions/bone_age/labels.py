@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import Missing, UserError
+from radstack.core.errors import Missing, UnfitTable, UserError
 from radstack.core.files import matching, read_text_table
 from radstack.images.quarantine import Labels, judge
 
@@ -120,12 +120,12 @@ def _judge(rows: pd.DataFrame) -> pd.DataFrame:
 def sexes(given: pd.DataFrame) -> dict[str, int]:
     """Id -> 1 for male, of a table of text in any of the organizer's spellings; {} of none.
 
-    A UserError where it has other columns alone.
+    An UnfitTable where it has other columns alone.
     """
     if given.empty:
         return {}
     spelled = {_plain(str(column)): column for column in given.columns}
     names = [next((spelled[one] for one in COLUMNS[name] if one in spelled), "") for name in ("id", "male")]
     if not all(names):
-        raise UserError(f"the table beside the pictures has {','.join(map(str, given.columns))}; it needs id,male")
+        raise UnfitTable(f"the table beside the pictures has {','.join(map(str, given.columns))}; it needs id,male")
     return given.set_index(names[0])[names[1]].str.lower().map(MALE).dropna().to_dict()

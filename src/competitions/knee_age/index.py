@@ -10,7 +10,7 @@ import pandas as pd
 
 from competitions.knee_age.labels import SUFFIXES, TABLE, read_labels, source_of
 from competitions.knee_age.volume import SHARE, central, read_masks
-from radstack.core.errors import UserError
+from radstack.core.errors import UnfitTable
 from radstack.core.files import files_below, read_text_table
 from radstack.core.parallel import mapped_rows
 from radstack.core.say import Report
@@ -191,7 +191,7 @@ def _named(given: pd.DataFrame, files: list[str]) -> pd.DataFrame:
     """
     blank = dict.fromkeys(("series", "source"), "")
     if len(given) and not {"file", "subject", "visit"} <= set(given):
-        raise UserError(f"the table beside the volumes has {','.join(map(str, given))}; it needs file,subject,visit")
+        raise UnfitTable(f"the table beside the volumes has {','.join(map(str, given))}; it needs file,subject,visit")
     if given.empty:
         return pd.DataFrame([blank] * len(files), columns=list(blank), dtype="str")
     source = given["source"].str.lower() if "source" in given else ""

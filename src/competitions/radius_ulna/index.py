@@ -128,6 +128,8 @@ def _summarize(index: pd.DataFrame, quarantine: pd.DataFrame, report: Report) ->
     if len(color):
         report(f"pictures with color channels, turned to gray: {len(color)} (the first: {color.iloc[0]})")
     train = index[index["split"] == "train"]
+    if (train["group"] == train["id"]).all():
+        report(f"no two pictures are of one child by the column child of {TABLE} or a DICOM header: each is dealt by itself")
     for bone in BONES:
         unboxed = int(train[f"{bone}_x1"].isna().sum())
         if unboxed:

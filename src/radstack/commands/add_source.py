@@ -13,10 +13,8 @@ from radstack.core.lock import alone
 from radstack.recipes.submission import Layout
 from radstack.running.context import NAME, Context
 from radstack.running.tables import read_index
-from radstack.stages.cache import cache
 from radstack.stages.elsewhere import index_folder
-from radstack.stages.localize import apply_localizer
-from radstack.stages.sources import COLUMNS, ROWS, Given, check_source, on_source, source_of, write_given
+from radstack.stages.sources import COLUMNS, ROWS, Given, check_source, make_pixels, on_source, source_of, write_given
 from radstack.submission.forms import row_names
 
 
@@ -63,13 +61,11 @@ def add_source(context: Context, name: str, wish: Wish) -> None:
 def make_source(context: Context, name: str) -> None:
     """Index, localize and cache the pictures of a source, then :func:`check_source`, each unless done and unchanged."""
     there, columns = on_source(context, name), context.paths.sources / name / COLUMNS
-    index_folder(there, pd.read_csv(columns, dtype="str", keep_default_na=False) if columns.exists() else pd.DataFrame())
-    if context.options.dry_run and not (there.paths.cache / ROWS).exists():
-        print(f"  would localize, cache and compare the pictures of {name}", flush=True)
-        return
-    apply_localizer(there)
-    cache(there)
-    check_source(context, name)
+    table = pd.read_csv(columns, dtype="str", keep_default_na=False) if columns.exists() else pd.DataFrame()
+    index_folder(there, table, must_fit=source_of(context, name).columns)
+    make_pixels(context, name)
+    if (there.paths.cache / ROWS).exists():
+        check_source(context, name)
 
 
 def parse_names(pairs: list[str]) -> dict[str, str]:
@@ -85,13 +81,13 @@ def _of_folder(context: Context, wish: Wish) -> tuple[Given, pd.DataFrame | None
         raise UserError(f"{wish.folder} is no folder; name one that holds the pictures")
     folder, beside = str(wish.folder.resolve()), read_text_table(wish.columns, ()) if wish.columns else pd.DataFrame()
     if wish.labels is None:
-        return Given(folder, "", wish.patients), None, beside
+        return Given(folder, "", wish.patients, bool(wish.columns)), None, beside
     table = read_text_table(wish.labels, ()).rename(columns=wish.names)
     labels = _with_patients(labels_in(table, wish.labels, context.competition), table, context.competition.submission)
     if labels.empty:
         raise UserError(f"{wish.labels} has no row with all of {','.join(context.competition.targets)}")
     beside = table.drop(columns=list(context.competition.targets), errors="ignore") if beside.empty else beside
-    return Given(folder, "id", wish.patients), labels, beside
+    return Given(folder, "id", wish.patients, bool(wish.columns)), labels, beside
 
 
 def _with_patients(labels: pd.DataFrame, table: pd.DataFrame, layout: Layout) -> pd.DataFrame:

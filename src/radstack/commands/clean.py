@@ -29,6 +29,8 @@ FOLDERS = ("input", "folds", "cache", "weights", "oof", "sources", "submissions"
 REPORTS = {"studies": "study", "choose.csv": "choose", "choose.svg": "choose", "leak_audit.csv": "leak_audit",
            "near_duplicates.csv": "leak_audit", "localize": "02_localize"}
 """What lies among the reports and is not made by stage 09 -> the script that makes it."""
+SHOWN = {"localize": " --show 4"}
+"""Options that it needs for that."""
 PROPOSED = "propose"
 UNNAMED = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 """Names under which safetensors writes a file before it has its own; they do not say which process does."""
@@ -107,7 +109,8 @@ def _results(context: Context) -> Iterator[Item]:
     # Hands that were proposed stay: somebody may be at work on them.
     special = {*paths.reports.glob("*")} & {paths.reports / name for name in (*REPORTS, PROPOSED)}
     pages = sorted({*paths.reports.glob("*")} - {paths.reports / PROPOSED}) if special else [paths.reports]
-    made += [Item("reports", path, context.command(REPORTS.get(path.name, "09_report"))) for path in pages]
+    made += [Item("reports", path, context.command(REPORTS.get(path.name, "09_report")) + SHOWN.get(path.name, ""))
+             for path in pages]
     made += [Item("bundles", paths.bundle, context.command("bundle"))]
     yield from (item for item in made if item.path.exists())
 

@@ -23,7 +23,7 @@ from radstack.running.tables import read_folds, read_index
 from radstack.stack.predictions import read_member, read_networks
 from radstack.stack.rows import Member
 from radstack.stages.pseudo import unlike
-from radstack.stages.sources import ROWS, checked_artifact, copies, facts_of, known_sources, old_pixels, read_source
+from radstack.stages.sources import ROWS, checked_artifact, copies, facts_of, known_sources, read_source
 
 OK, LEAK, WARN = "ok", "LEAK", "warn"
 NAMED = 10
@@ -158,9 +158,21 @@ def trained_networks(scene: Scene) -> list[Finding]:
 
 
 def _used(context: Context) -> set[str]:
-    """Names of the networks that the stages train; those on call, of studies and of recipes that are gone are not among."""
+    """Names of the networks that the stages train, that have predictions, or that one of these starts from or answers by.
+
+    Others on call, those of studies and of recipes that are gone are not among them.
+    """
     models, variants = context.competition.models, make_variants(context.competition, context.paths)
-    return {one.name for one in (*models.experiments, *models.sequences, *variants, *context.competition.localizer.networks)}
+    predicted = [one for one in models.on_call if made_folds(context, one.name)]
+    found = {one.name: one for one in (*models.experiments, *variants, *predicted)}
+    known = {one.name: one for one in (*models.on_call, *found.values())}
+    todo = [one for one in found.values() if isinstance(one, Experiment)]
+    while todo:
+        one = todo.pop()
+        for name in {one.backbone.start, context.trained_as(one).name} & {*known} - {*found}:
+            found[name] = known[name]
+            todo.append(known[name])
+    return {*found, *(one.name for one in (*models.sequences, *context.competition.localizer.networks))}
 
 
 def prediction_tables(scene: Scene) -> list[Finding]:
@@ -229,14 +241,13 @@ def pictures(scene: Scene, distance: int) -> list[Finding]:
 
 
 def sources(scene: Scene) -> list[Finding]:
-    """No row of another source that trains is a picture here; none joined after it was compared, none has old pixels."""
-    problems, old, aged, count, context = [], [], [], 0, scene.context
+    """No row of another source that trains is a picture here; none joined after the source was compared."""
+    problems, old, count, context = [], [], 0, scene.context
     names = [name for name in known_sources(context) if facts_of(context, name)]
     for name in names if scene.rows is not None else ():
         try:
             rows = read_source(context, name)
             old += [f"{name} ({why})"] if (why := checked_artifact(context, name).why()) else []
-            aged += [f"{name} (by {what})"] if (what := old_pixels(context, name)) else []
         except UserError as error:
             problems.append(str(error))
             continue
@@ -247,9 +258,7 @@ def sources(scene: Scene) -> list[Finding]:
     return [*([_none("rows of other sources", problems, f"{count:,} rows of {len(names)} sources, none of them a picture "
                      "here")] if names else []),
             *([Finding("other sources compared", WARN, f"with other rows than these: {', '.join(old)}; type: "
-                       f"{context.command('add_source')} NAME")] if old else []),
-            *([Finding("other sources cached", WARN, f"otherwise than the pictures here: {', '.join(aged)}; type: "
-                       f"{context.command('add_source')} NAME")] if aged else [])]
+                       f"{context.command('add_source')} NAME")] if old else [])]
 
 
 def pseudo_labels(scene: Scene) -> list[Finding]:

@@ -25,6 +25,7 @@ from radstack.core.artifact import manifest_of
 from radstack.core.errors import Missing, UserError
 from radstack.core.files import read_json, read_table, write_json, write_table, write_text
 from radstack.core.say import say
+from radstack.images.own.source import TEST, Source
 from radstack.running.context import Context
 from radstack.running.tables import read_index
 
@@ -193,7 +194,7 @@ def predict_set(context: Context, bundle: Path, python: Path, listed: tuple[pd.D
     """
     names = {str(name) for rows in listed for name in rows.loc[rows["split"] == "test", "path"].dropna()}
     link_pictures(source, sorted(names), place / "pictures")
-    write_table(place / "columns.csv", columns_of(listed[0], context.competition.targets))
+    table = beside(context, listed[0], source, place)
     seen, before = place / "mounted" / "Prüfung 1", listing(place / "pictures")
     seen.mkdir(parents=True)
     prefix = apart(place / "pictures", seen)
@@ -203,7 +204,7 @@ def predict_set(context: Context, bundle: Path, python: Path, listed: tuple[pd.D
     device = ["--device", context.options.device] if context.options.device else []
     command = [*prefix, str(python), "-I", str(bundle.resolve() / "predict.py"), str(seen), str(place / "out.csv"),
                "--sample-submission", str(context.competition.data.sample_file(source).resolve()), "--columns",
-               str(place / "columns.csv"), "--workers", str(context.options.workers), *device]
+               str(table), "--workers", str(context.options.workers), *device]
     print(f"  {len(before):,} files, {'read-only at another path' if prefix else 'linked at another path'}; network "
           f"{'cut off by unshare' if prefix else 'refused in Python'}", flush=True)
     found = timed(command, place, refuse=not prefix)
@@ -232,6 +233,15 @@ def link_pictures(source: Path, names: Iterable[str], place: Path) -> None:
                 continue
             except OSError:
                 shutil.copy2(file, target)
+
+
+def beside(context: Context, index: pd.DataFrame, source: Path, place: Path) -> Path:
+    """The table of what stands beside the test pictures: the user's own, else one below ``place`` of what the index says."""
+    own, table = source / TEST, place / "columns.csv"
+    if isinstance(context.competition.data.recipe, Source) and own.exists():
+        return own.resolve()  # its index has the user's columns as numbers, under other names
+    write_table(table, columns_of(index, context.competition.targets))
+    return table
 
 
 def columns_of(index: pd.DataFrame, targets: tuple[str, ...]) -> pd.DataFrame:

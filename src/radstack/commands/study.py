@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,9 @@ def at_hand(context: Context) -> Context:
         if lacks[one.name] and (why := _absent(context, one)):
             absent[one.name] = why
             print(f"  {one.name}: {ABSENT}: {why}", flush=True)
+    for one in chain.from_iterable(train.in_turn(list(context.experiments))):
+        if lacks[one.name] and one.backbone.start in absent:
+            absent[one.name] = ""
     built: list[Any] = [*context.sequences, *context.stackers]
     for other in built:  # in order: members come before what is built on them
         if set(other.members) & set(absent):

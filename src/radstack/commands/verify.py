@@ -92,8 +92,10 @@ def check_contents(context: Context) -> None:
         UserError: a file has another content than it was made with; the first is named. Or none is made yet.
     """
     paths = context.paths
-    folders = (paths.folds, paths.cache, paths.weights, paths.oof, paths.sources, paths.submissions, paths.reports)
+    of_sources = [one for one in paths.sources.glob("*/*") if one.is_dir() and one.name != "input"]  # a link to pictures
+    folders = (paths.folds, paths.cache, paths.weights, paths.oof, *of_sources, paths.submissions, paths.reports)
     made = [path for folder in folders if folder.exists() for path in files_below(folder) if manifest_of(path).exists()]
+    made += [path for path in paths.sources.glob("*/*") if path.is_file() and manifest_of(path).exists()]
     stamps = {path: read_json(manifest_of(path)).get("files", {}).get(path.name, {}) for path in sorted(made)}
     known = {path: stamp["sha256"] for path, stamp in stamps.items() if stamp}
     if not known:

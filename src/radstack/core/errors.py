@@ -50,6 +50,10 @@ def command(script: str, only: str = "") -> str:
     return _command(script, only)
 
 
+class UnfitTable(UserError):
+    """A table of what stands beside pictures has nothing of what is asked for."""
+
+
 class LeakError(UserError):
     """Rows met that must not: a patient in two folds, or models made on another fold table. Always an error, no warning."""
 

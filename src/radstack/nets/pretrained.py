@@ -40,7 +40,8 @@ def load(body: Body, backbone: Backbone, folder: Path | None, offline: bool) -> 
     if not digest.startswith(expected):
         raise UserError(f"{path} has SHA-256 {digest}, expected {expected}; delete it and fetch it again")
     state = read(path)
-    notes = fit(body, state if backbone.weights else body.published(state), str(path))
+    published = backbone.weights in ("", body.origin.file)
+    notes = fit(body, body.published(state) if published else state, str(path))
     return "; ".join([f"{path.name} (sha256 {digest[:16]})", *notes])
 
 

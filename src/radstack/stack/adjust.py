@@ -91,13 +91,12 @@ class CorrectBias(Method):
     margin: float = 0.0
     """Standard errors that the cross-fitted gain must exceed."""
     column: str = ""
-    """Column of the index: rows without ``value`` in it are not learned from, since another model answers them."""
+    """Column of the index: rows without ``value`` in it are not learned from nor corrected; another model answers them."""
     value: Any = 1
 
     def fit(self, rows: Rows) -> Fitted:
         """Fit and decide; ``notes``: by target the gain, its error, whether it is kept, answers and their corrections."""
-        if self.column:
-            rows = rows.take((index_column(rows, self.column) == self.value).to_numpy(bool))
+        rows = rows.take(self._meant(rows))
         x, y = rows.predicted.mean(axis=0, dtype=np.float64), rows.truth.astype(np.float64)
         lines, notes = np.zeros((x.shape[1], 2, POINTS)), {}
         for place, name in enumerate(rows.task.targets):
@@ -114,9 +113,16 @@ class CorrectBias(Method):
         return Fitted(self, lines, notes)
 
     def predict(self, rows: Rows, state: np.ndarray) -> np.ndarray:
-        """The mean by each target's answers and corrections, ``state`` [targets, 2, points]."""
+        """The mean by each target's answers and corrections, ``state`` [targets, 2, points], where it is for that row."""
         mean = rows.predicted.mean(axis=0, dtype=np.float64)
-        return np.stack([one + np.interp(one, *line) for one, line in zip(mean.T, state, strict=True)], axis=1)
+        corrected = np.stack([one + np.interp(one, *line) for one, line in zip(mean.T, state, strict=True)], axis=1)
+        return np.where(self._meant(rows)[:, None], corrected, mean)
+
+    def _meant(self, rows: Rows) -> np.ndarray:
+        """Which rows are learned from and corrected, bool [rows]."""
+        if not self.column:
+            return np.ones(len(rows.table), bool)
+        return (index_column(rows, self.column) == self.value).to_numpy(bool)
 
 
 def median_errors(x: np.ndarray, y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:

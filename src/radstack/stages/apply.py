@@ -84,8 +84,9 @@ def apply(context: Context, pictures: Path, out: Path, given: pd.DataFrame | Non
         _joined(there).unlink(missing_ok=True)  # of a larger folder before
         return answer(there, start, 0) if len(index) else there
     later = np.append(np.bincount(number)[::-1].cumsum()[::-1], 0)
+    decided = deciding(there) | {"weights": weights_digest(there)}
     for one in range(number.max() + 1):
-        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]), keep or {})
+        _part(there, one, index[number == one].reset_index(drop=True), start, int(later[one + 1]), keep or {}, decided)
     if not there.options.dry_run:
         _join(there, number.max() + 1, tuple(keep or ()))
     return there
@@ -169,8 +170,12 @@ def any_readable(one: Context) -> bool:
     return all(pq.read_metadata(file).num_rows for file in files if file.exists())
 
 
-def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int, keep: Keep) -> None:
-    """Answer one part in a folder of its own; keep ``answers.parquet``, ``quarantine.csv`` and the tables of ``keep``."""
+def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int, keep: Keep,
+          decided: dict[str, Any]) -> None:
+    """Answer one part in a folder of its own; keep ``answers.parquet``, ``quarantine.csv`` and the tables of ``keep``.
+
+    ``decided`` is what decides the answers beside the pictures.
+    """
     folder = _folder(there, number)
     one = replace(there, paths=replace(there.paths, out=folder))
     index, raw = one.paths.folds / "index.parquet", digest(stamps(one.paths.input, rows["path"]))
@@ -188,9 +193,8 @@ def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | 
     _write_index(there, index, rows, raw)
     if index.exists():
         # A plan that was cut for time gives other answers by the same weights.
-        how = deciding(there) | {"hours": deadline.hours if deadline else 0}
-        there.make(Artifact("apply", 1, files, how, (Part(index, "test"),),
-                            {"raw files": raw, "weights": weights_digest(there)}), build)
+        how = decided | {"hours": deadline.hours if deadline else 0}
+        there.make(Artifact("apply", 1, files, how, (Part(index, "test"),), {"raw files": raw}), build)
     if not there.options.dry_run:
         shutil.rmtree(one.paths.cache, ignore_errors=True)
         shutil.rmtree(one.paths.oof, ignore_errors=True)
@@ -215,7 +219,8 @@ def deciding(there: Context) -> dict[str, Any]:
     shown = {"show", "advice", "detectors"}  # what people see, and what could be chosen
     finds = {name: value for name, value in set_fields(competition.localizer).items() if name not in shown}
     return {"models": [competition.recipe(name) for name in needed(there)], "localizer": finds, "cache": competition.cache,
-            "picture": competition.data.picture, "metric": competition.metric.key, "row": competition.submission.row}
+            "picture": competition.data.picture, "metric": competition.metric.key, "row": competition.submission.row,
+            "methods": {one.name: stack.facts_of(there, one)["code of the method"] for one in there.stackers}}
 
 
 def _write_index(there: Context, index: Path, rows: pd.DataFrame, raw: str) -> None:

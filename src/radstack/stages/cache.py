@@ -57,7 +57,7 @@ def rows_of(context: Context, columns: Iterable[str] | None = None) -> pd.DataFr
 
 def _write_rows(context: Context, shards: np.ndarray) -> None:
     """Write the rows whose pictures are in the shards, and the quarantine of those that could no longer be read."""
-    paths, pixels = context.paths, pixels_recipe(context)
+    paths, pixels = context.paths, _pixels(context)
     lost = pd.DataFrame([one for shard in shards for one in lost_of(shard_path(paths.cache, int(shard)))],
                         columns=["id", "path", "reason", "detail"], dtype="str")
     files = (paths.cache / "rows.parquet", *([paths.cache / LOST] if len(lost) else []))
@@ -91,7 +91,7 @@ def placed(split: np.ndarray, per_shard: int) -> dict[str, np.ndarray]:
     return {"shard": place // per_shard + behind * test, "slot": place % per_shard}
 
 
-def pixels_recipe(context: Context) -> dict[str, Any]:
+def _pixels(context: Context) -> dict[str, Any]:
     """What makes a cached picture of its file; in the key of the rows as well, by which networks see that it changed."""
     return {"cache": context.competition.cache, "picture": context.competition.data.picture}
 
@@ -103,7 +103,7 @@ def _deciding(recipe: CacheRecipe) -> list[str]:
 
 def _shards(context: Context, rows: pd.DataFrame) -> Iterator[tuple[Artifact, pd.Index]]:
     """The artifact of each shard with the numbers of its rows; a shard's key depends on its own pictures alone."""
-    recipe, pixels = context.competition.cache, pixels_recipe(context)
+    recipe, pixels = context.competition.cache, _pixels(context)
     for shard, piece in rows.groupby("shard"):
         content = digest(piece[_deciding(recipe)].to_numpy().tolist())
         path = shard_path(context.paths.cache, int(shard))

@@ -269,7 +269,7 @@ def step_artifact(context: Context, step: Step, before: tuple[Step, ...], fold: 
     ``more`` is what else decides the scene that it learns from, for its recipe.
     """
     recipe = {"experiment": step.experiment, "fold": fold, "known": step.known, "labels": step.labels,
-              "before": [[one.follow, one.back] for one in before], **(more or {})}
+              "targets": step.targets, "before": [[one.follow, one.back] for one in before], **(more or {})}
     return fold_artifact(context, VERSION, (weights_file(context, step, fold),), recipe,
                          *(weights_file(context, one, fold) for one in before),
                          *started_from(context, step.experiment, fold))

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from radstack.core.artifact import Artifact, split_digests
+from radstack.core.errors import UnfitTable
 from radstack.core.files import as_text, read_table, walk, write_table
 from radstack.core.passing import check_passing
 from radstack.core.paths import Paths
@@ -33,8 +34,11 @@ def placed(context: Context, pictures: Path, out: Path) -> Context:
     return replace(context, paths=paths)
 
 
-def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False) -> None:
-    """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them test rows; each file is in one of them."""
+def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False, must_fit: bool = True) -> None:
+    """Write ``index.parquet`` and ``quarantine.csv`` of the pictures, all of them test rows; each file is in one of them.
+
+    ``given`` is the table of what stands beside them; without ``must_fit``, one of other columns alone is passed over.
+    """
     paths = there.paths
     reads = there.competition.data.index_new or index_new
     files, refused = (paths.folds / "index.parquet", paths.folds / "quarantine.csv"), paths.out / "refused.csv"
@@ -44,7 +48,12 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
         rows, quarantine = pd.DataFrame(columns=NAMES, dtype="str"), pd.DataFrame(columns=QUARANTINE_COLUMNS)
         try:
             if not may_be_empty or any(True for _ in walk(folder)):
-                rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", given)
+                try:
+                    rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", given)
+                except UnfitTable:
+                    if must_fit:
+                        raise
+                    rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", pd.DataFrame())
         except NothingUsable as error:
             if not may_be_empty:
                 raise

@@ -47,9 +47,16 @@ def _draw(phantoms: Phantoms, folder: Path, size: int, workers: int) -> None:
         if waited and _is_drawn(phantoms, folder, size):
             print(f"  kept {folder}: that run has drawn it")
             return
-        manifest_of(folder).unlink(missing_ok=True)
-        with writing(folder):  # who writes a new competition's phantoms need not know how disks fail
-            phantoms.draw(folder, series=size, workers=workers)
+        before = manifest_of(folder)
+        known = read_json(before) if before.exists() else None
+        before.unlink(missing_ok=True)
+        try:
+            with writing(folder):  # who writes a new competition's phantoms need not know how disks fail
+                phantoms.draw(folder, series=size, workers=workers)
+        except UserError:  # such as of phantoms by other settings, which are still there
+            if known:
+                write_json(before, known)
+            raise
         write_json(manifest_of(folder), _facts(phantoms, size))
 
 

@@ -19,13 +19,13 @@ from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.running.tasks import spared, tolerated
 from radstack.stages.pseudo import check_pseudo, labels_artifact, make_labels, pseudo_rows
-from radstack.stages.sources import ROWS, check_columns, check_pixels, check_source, read_source, side_by_side
+from radstack.stages.sources import ROWS, check_columns, check_source, make_pixels, read_source, side_by_side
 
 
 def prepare(context: Context, recipes: list[Experiment]) -> None:
-    """Make ready what ``recipes`` add to the training rows: sources are compared with the rows of now, labels are given.
+    """Make ready what ``recipes`` add to the training rows: sources are cached and compared with the rows, labels are given.
 
-    UserError where there is no such source or model, or a source's pixels are old, LeakError where labels would leak.
+    UserError where there is no such source or model, or an impossible choice of targets, LeakError where labels would leak.
     """
     spare, done = spared(context), set[Any]()
     for one in recipes:
@@ -34,10 +34,11 @@ def prepare(context: Context, recipes: list[Experiment]) -> None:
 
 def _prepare(context: Context, one: Experiment, done: set[Any]) -> None:
     """The same for one recipe; ``done`` are the sources and labels that are ready, and gets those of this recipe."""
+    context.competition.targets_of(one)
     check_pseudo(context, one)
     for name in (*one.sources, *([one.pseudo.rows] if one.pseudo.model and one.pseudo.rows != "test" else [])):
         if name not in done:
-            check_pixels(context, name)
+            make_pixels(context, name)
             check_source(context, name)
             done.add(name)
     if one.pseudo.model:

@@ -13,27 +13,24 @@ import numpy as np
 import pandas as pd
 
 from radstack.core.artifact import Artifact, Lesson, Part, content_hash, manifest_of
-from radstack.core.errors import LeakError, Missing, UserError
+from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, read_table, write_json, write_table
 from radstack.core.folds import EVERY
 from radstack.core.given_folds import places
-from radstack.core.recipe import as_dict
 from radstack.images.duplicates import DISTANCE, duplicates
 from radstack.images.shards import APART, Shards
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_rows
-from radstack.stages.cache import pixels_recipe
+from radstack.stages.cache import cache
 from radstack.stages.elsewhere import placed
-from radstack.stages.localize import folds_of, kind_of
+from radstack.stages.localize import apply_localizer
 
 VERSION = 1
 GIVEN, LABELS, COLUMNS, ROWS, KEPT_OUT = "given.json", "labels.csv", "columns.csv", "rows.parquet", "kept_out.csv"
 """Of a source's folder: what was given, labels, what stands beside the pictures, rows, patients that are kept out."""
 SHARDS = ("shard", "map_shard")
 """Columns that number shards."""
-LOCALIZED = ("boxes.parquet", "prepared/rows.parquet")
-"""Tables of stage 02 whose recipes say how the anatomy is found."""
 SAME, OTHER = "same", "other"
 """What a patient's name that is here, too, means: the same patient, or another one."""
 
@@ -48,6 +45,8 @@ class Given:
     """Column of its index that ``labels.csv`` names: ``id`` (or what a submission's row is), ``path``; "" without labels."""
     patients: str = ""
     """``same``, ``other``, or "": the same unless names are plain numbers, which any two hospitals share."""
+    columns: bool = False
+    """Whether the user gave a table of columns, which then must fit; else that of labels stands in, as far as it can."""
 
 
 def known_sources(context: Context) -> dict[str, Given]:
@@ -84,33 +83,28 @@ def pixels_of(context: Context, name: str) -> Path:
     return context.paths.sources / name / "cache" / context.paths.name
 
 
-def check_pixels(context: Context, name: str) -> None:
-    """A UserError where the pictures of a source were found or cached otherwise than those here are."""
-    if what := old_pixels(context, name):
-        raise UserError(f"the pictures of {name} were made by {what}; make them again, type: "
-                        f"{context.command('add_source')} {name}")
+def make_pixels(context: Context, name: str) -> None:
+    """Find the anatomy in a source's pictures and cache them, as those here are; what is done and unchanged is kept.
+
+    UserError where the pictures here were cached otherwise than today's recipe says.
+    """
+    there, pixels = on_source(context, name), pixels_of(context, name) / ROWS
+    if context.options.dry_run and not pixels.exists():
+        print(f"  would localize and cache the pictures of {name}", flush=True)
+        return
+    if there.paths.input.exists():
+        apply_localizer(there)
+        cache(there)
+    else:
+        print(f"  {source_of(context, name).folder} is not there: pixels of {name} are as they were made", flush=True)
+    here = _recipe_of(context.paths.cache / ROWS)
+    if here and not context.options.dry_run and here != _recipe_of(pixels):
+        raise UserError(f"the pictures here and those of {name} are cached by other recipes; type: "
+                        f"{context.command('03_cache')}, then {context.command('add_source')} {name}")
 
 
-def old_pixels(context: Context, name: str) -> str:
-    """What made the pixels of a source and has changed since, in words; "" where nothing did."""
-    there, localizer = on_source(context, name), context.competition.localizer
-    if _recipe_of(pixels_of(context, name) / ROWS) != as_dict(pixels_recipe(context)):
-        return "another recipe of the cache"
-    pairs = [[_recipe_of(one.paths.cache / file) for one in (context, there)] for file in LOCALIZED]
-    if any(here and here != made for here, made in pairs):
-        return "another way to find the anatomy"
-    try:
-        old = [fold for fold in folds_of(context) if kind_of(localizer).applied_artifact(there, localizer, fold).why()]
-    except Missing:  # without networks nobody can tell; stage 02 makes them again
-        return ""
-    return f"other networks of fold {old[0]} that find the anatomy" if old else ""
-
-
-def _recipe_of(file: Path) -> dict[str, Any]:
-    """What a table was made by, as its manifest has it, but for the mark of an index's order; {} where there is none."""
-    recipe = read_json(manifest_of(file))["recipe"] if manifest_of(file).exists() else {}
-    own = recipe.get("recipe")
-    return {**recipe, "recipe": {name: own[name] for name in own if name != "order"}} if isinstance(own, dict) else recipe
+def _recipe_of(file: Path) -> Any:
+    return read_json(manifest_of(file))["recipe"] if manifest_of(file).exists() else {}
 
 
 def check_source(context: Context, name: str) -> None:

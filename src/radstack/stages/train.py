@@ -33,14 +33,14 @@ def train(context: Context) -> None:
     # Such a recipe has its own folds; where both are chosen the work is one.
     recipes = [change(context.trained_as(one), folds=tuple(context.all_folds(one))) for one in context.experiments]
     prepare(context, recipes)
-    for chosen in _in_turn(recipes):
+    for chosen in in_turn(recipes):
         makers = [maker for pair in per_fold(context, "train", chosen, weights_artifact, train_fold,
                                                partial(training_length, context))
                   for maker in _of_seeds(*pair)]
         make_all(context, list({task.name: (artifact, task) for artifact, task in makers}.values()))
 
 
-def _in_turn(recipes: list[Experiment]) -> Iterator[list[Experiment]]:
+def in_turn(recipes: list[Experiment]) -> Iterator[list[Experiment]]:
     """``recipes`` in groups, such that whatever a network starts from is in an earlier group."""
     while True:
         names = {one.name for one in recipes}
@@ -118,7 +118,7 @@ def lesson_of(context: Context, experiment: Experiment, fold: int) -> Lesson:
     named = {sampling.rare_class, *(name for names in sampling.balance for name in names), sampling.weight,
              *experiment.head.columns}
     labels = (*competition.targets, *competition.data.label_columns)
-    learned = {*competition.targets_of(experiment), *named}
+    learned = {*experiment.targets_of(competition.targets), *named}
     return Lesson(labels, tuple(name for name in labels if name in learned), sampling.keep,
                   context.paths.folds / "folds.csv", fold)
 

@@ -115,7 +115,11 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
-            return table[(table != "").any(axis=1)]
+        blank = (table == "").all(axis=1)
+        if blank.any():  # lines of commas alone are no blank ones
+            lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
+            blank &= np.array([number >= len(lines) or not lines[number].strip() for number in range(len(table))])
+        return table[~blank]
     except FileNotFoundError as error:
         raise Missing(path) from error
     except (ValueError, OSError, pd.errors.ParserWarning) as error:

@@ -212,9 +212,10 @@ def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFram
     paths, folder = files["path"].tolist(), TESTS if wish.test else PICTURES
     named = by_key(match.key, paths, (wish.test or wish.pictures).resolve().name)
     told = files_told(rest, source.id, match.column, named)
+    taken = set[str]().union(*told.values())
     pairs = ([(one, path) for one in sorted(asked) for path in told.get(one) or named.get(one, [])] if asked else
              [(one, path) for one in told for path in told[one]]
-             + [(key_of(match.key, path), path) for path in paths if path not in set().union(*told.values())])
+             + [(key_of(match.key, path), path) for path in paths if path not in taken])
     made = pd.DataFrame(pairs, columns=[source.id, FILE], dtype="str")
     made[GROUP] = made[FILE].map(files.set_index("path")["patient"])
     made[FILE] = f"{folder}/" + made[FILE]
@@ -222,6 +223,8 @@ def tests_of(wish: Wish, source: Source, rest: pd.DataFrame, sample: pd.DataFram
         raise UserError(f"no picture of {wish.test or wish.pictures} answers to an id of {wish.sample} by {match.key}; "
                         f"the first id is "
                         f"{min(asked)!r}; type --test with their folder")
+    if source.order and (volumes := sorted({*made[FILE]} & {*(f"{folder}/" + files.loc[files["slices"] > 0, "path"])})):
+        raise UserError(f"{volumes[0]} is a volume, and --order {source.order} needs one picture a row; give its slices")
     if made[source.id].duplicated().any() and not source.several and match.key not in MANY:
         raise UserError(f"several pictures of {wish.test or wish.pictures} are called "
                         f"{made[source.id][made[source.id].duplicated()].iloc[0]}; "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import UserError
+from radstack.core.errors import UnfitTable, UserError
 from radstack.core.files import read_text_table
 from radstack.core.say import Report
 from radstack.images.own.names import key_of, natural
@@ -103,7 +103,7 @@ class Source:
         asked = list(filter(None, (self.order, *self.columns)))
         wanted = [name for name in asked if name in given]
         if not (key in given and wanted):
-            raise UserError(f"the table of --columns has no {' or '.join(asked) if key in given else self.id + ' or id'}; "
+            raise UnfitTable(f"the table of --columns has no {' or '.join(asked) if key in given else self.id + ' or id'}; "
                             f"give one with {','.join([self.id, *asked])}")
         return given.drop_duplicates(key)[[key, *wanted]].rename(columns={key: self.id})
 
