@@ -19,6 +19,7 @@ from radstack.running.cli import chosen, make_context, open_context, parser
 from radstack.running.context import Options, add_variant, variants_file
 from radstack.running.tasks import Task, make_all
 from radstack.stages import train as stage
+from radstack.stages.more_rows import prepare
 from radstack.stages.predict import predictions_artifact
 from radstack.stages.sequence import lessons_of
 from radstack.stages.stack import applied_artifact, fitted_artifact, stack_folds
@@ -99,7 +100,7 @@ def test_networks_of_some_targets_need_groups_of_classes(tmp_path):
     context = context_in(tmp_path)
     one = change(context.competition.recipe("resnet"), targets=("any", "epidural"))
     with pytest.raises(UserError, match="leaves out .*leave targets empty"):
-        stage.weights_artifact(context, one, 0)
+        prepare(context, [one])
     both = load("radius_ulna")
     some = next(one for one in both.models.experiments if one.targets)
     assert both.targets_of(some) == some.targets != both.targets
