@@ -133,8 +133,10 @@ def test_pixels_of_a_source_are_made_again_as_those_here_are(context, clinic, ca
     cache(newer)
     prepare(newer, [more])
     assert recipe_of(there) == recipe_of(context.paths.cache) and recipe_of(there)["cache"]["per_shard"] == 3
-    clinic.folder.rename(clinic.folder.with_name("away"))
     before = {path: path.stat().st_mtime_ns for path in there.glob("*.npy")}
+    prepare(replace(newer, options=replace(newer.options, force=True)), [more])
+    assert before and {path: path.stat().st_mtime_ns for path in there.glob("*.npy")} == before
+    clinic.folder.rename(clinic.folder.with_name("away"))
     capsys.readouterr()
     prepare(newer, [more])
     assert "clinic is not there: pixels of clinic are as they were made" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 Rows that are added train in every fold (``EVERY``) and are scored in none.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def _prepare(context: Context, one: Experiment, done: set[Any]) -> None:
     check_pseudo(context, one)
     for name in (*one.sources, *([one.pseudo.rows] if one.pseudo.model and one.pseudo.rows != "test" else [])):
         if name not in done:
-            make_pixels(context, name)
+            # --force asks for networks anew, not for pixels.
+            make_pixels(replace(context, options=replace(context.options, force=False)), name)
             check_source(context, name)
             done.add(name)
     if one.pseudo.model:
