@@ -2,8 +2,9 @@
 
 reads    what a demo leaves below input/ folds/ cache/ weights/ oof/ submissions/, reports/<competition>/localization.csv;
          expected values: src/competitions/<competition>/expected.json
-writes   that file, with --record; the exit status is 1 on divergence
+writes   that file, with --record or --widen; the exit status is 1 on divergence
 command  python src/verify.py ich --demo [--record]
+         python src/verify.py ich --demo --widen # on another processor: both results are expected from now on
          python src/verify.py ich --contents     # no values: is every file still what it was made as? Stages look at size
                                                  # and time alone
 takes    some seconds; contents as long as all files take to be read
@@ -20,6 +21,8 @@ def main() -> None:
     """Run the command."""
     arguments = command_parser(__doc__)
     arguments.add_argument("--record", action="store_true", help="take what is there as what is expected")
+    arguments.add_argument("--widen", action="store_true",
+                           help="take what is there as expected beside what was recorded, on another processor")
     arguments.add_argument("--contents", action="store_true", help="read every file and hold it against its manifest")
     args = arguments.parse_args()
     context = open_context(args, load)
@@ -27,7 +30,10 @@ def main() -> None:
         check_contents(context)
         return
     file = Path(__file__).parent / "competitions" / args.competition.partition("-")[0] / "expected.json"
-    (record if args.record else verify)(context, file)
+    if args.record or args.widen:
+        record(context, file, widen=not args.record)
+    else:
+        verify(context, file)
 
 
 if __name__ == "__main__":

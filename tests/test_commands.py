@@ -225,6 +225,32 @@ def test_a_recorded_demo_is_as_expected_without_its_truth(whole, tmp_path, capsy
         verify(whole, file)
 
 
+def test_what_another_processor_reached_is_expected_beside_what_was_recorded(whole, tmp_path):
+    file = tmp_path / "expected.json"
+    with pytest.raises(UserError, match="nothing to widen.*--record"):
+        record(whole, file, widen=True)
+    record(whole, file)
+    here, there = read_json(file), read_json(file)
+    scores = there[str(PATIENTS)]["stages"]["05"]
+    scores["both"][0] *= 2
+    there[str(PATIENTS)]["stages"]["04"]["bits"][0] = "other"
+    write_json(file, there)
+    with pytest.raises(UserError, match="stage 05 is the first to diverge"):
+        verify(whole, file)
+    record(whole, file, widen=True)
+    verify(whole, file)
+    (middle, half), (value, tolerance) = (one[str(PATIENTS)]["stages"]["05"]["both"] for one in (read_json(file), here))
+    assert [middle - half, middle + half] == pytest.approx([value - tolerance, 2 * value + tolerance], rel=1e-4)
+    assert read_json(file)[str(PATIENTS)]["stages"]["04"]["bits"][0] == "other"
+    write_json(file, {str(PATIENTS): {**here[str(PATIENTS)], "stages": {**here[str(PATIENTS)]["stages"], "03": {}}}})
+    with pytest.raises(UserError, match="stage 03, rows is not in both records"):
+        record(whole, file, widen=True)
+    here[str(PATIENTS)]["stages"]["03"]["rows"][0] += 1
+    write_json(file, here)
+    with pytest.raises(UserError, match="stage 03, rows: .* which no processor changes"):
+        record(whole, file, widen=True)
+
+
 def test_the_first_divergence_is_named_and_later_ones_follow(copy, tmp_path):
     file = tmp_path / "expected.json"
     record(copy, file)

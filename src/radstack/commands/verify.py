@@ -108,20 +108,53 @@ def check_contents(context: Context) -> None:
     print(f"{context.competition.title}: {len(known):,} files have the content that they were made with")
 
 
-def record(context: Context, file: Path) -> None:
+def record(context: Context, file: Path, widen: bool = False) -> None:
     """Write what is there into ``file`` as what is expected of this number of series; other numbers stay.
 
+    With ``widen`` what was recorded stays expected as well: for the same recipes and packages on another processor, where
+    small networks end elsewhere.
+
     Raises:
-        UserError: a stage is not done.
+        UserError: a stage is not done; or, with ``widen``, something differs that no processor changes, or the packages do.
     """
     size, facts = demo_size(context), reached(context)
     failures = [(stage, error) for stage, found in facts.items() for error in found.values() if isinstance(error, UserError)]
     if failures:
         raise UserError(f"nothing recorded: stage {failures[0][0]} is not done ({failures[0][1]})")
     known = read_json(file) if file.exists() else {}
+    if widen:
+        if known.get(size, {}).get("packages") != packages():
+            raise UserError(f"{size} series were not recorded with these packages, so there is nothing to widen; record "
+                            f"them anew: {context.command('verify')} --record")
+        facts = widened(known[size]["stages"], facts)
     entry = {"packages": packages(), "stages": facts}
     write_json(file, dict(sorted({**known, size: entry}.items(), key=lambda item: int(item[0]))))
     print(f"recorded {sum(map(len, facts.values()))} values of {size} series in {file}")
+
+
+def widened(expected: dict[str, dict[str, list[Any]]], found: dict[str, Facts]) -> dict[str, Facts]:
+    """``found`` with ranges that hold what was expected, too; bits stay those of the first record.
+
+    Raises:
+        UserError: what must be equal is not, or one of the two lacks a value.
+    """
+    return {stage: {name: _widened(f"stage {stage}, {name}", expected.get(stage, {}).get(name), fact)
+                    for name, fact in facts.items()} for stage, facts in found.items()}
+
+
+def _widened(what: str, pair: list[Any] | None, fact: Fact | UserError) -> Fact:
+    if pair is None or isinstance(fact, UserError):
+        raise UserError(f"{what} is not in both records; where recipes changed, record anew with --record")
+    (value, tolerance), (own, margin) = pair, fact
+    if margin is None or tolerance is None:
+        return value, None
+    if not margin and not tolerance:
+        if own != value:
+            raise UserError(f"{what}: {own}, recorded {value}, which no processor changes; where recipes changed, record "
+                            "anew with --record")
+        return fact
+    low, high = min(value - tolerance, own - margin), max(value + tolerance, own + margin)
+    return _digits((low + high) / 2), _digits((high - low) / 2)
 
 
 def demo_size(context: Context) -> str:
