@@ -128,7 +128,7 @@ def test_pixels_of_a_source_are_made_again_as_those_here_are(context, clinic, ca
     clinic()
     newer, more = change(context, competition__cache__per_shard=3), with_source(context)
     there = context.paths.sources / "clinic" / "cache" / context.paths.name
-    with pytest.raises(UserError, match="are cached by other recipes; type: .*03_cache.py"):
+    with pytest.raises(UserError, match="are found or cached by other recipes; type: .*03_cache.py _template --demo"):
         prepare(newer, [more])
     cache(newer)
     prepare(newer, [more])
@@ -137,10 +137,53 @@ def test_pixels_of_a_source_are_made_again_as_those_here_are(context, clinic, ca
     prepare(replace(newer, options=replace(newer.options, force=True)), [more])
     assert before and {path: path.stat().st_mtime_ns for path in there.glob("*.npy")} == before
     clinic.folder.rename(clinic.folder.with_name("away"))
+    clinic.folder.mkdir()  # as a disk that is not mounted leaves it
     capsys.readouterr()
     prepare(newer, [more])
     assert "clinic is not there: pixels of clinic are as they were made" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in there.glob("*.npy")} == before
+    newest = change(newer, competition__cache__per_shard=4)
+    cache(newest)
+    with pytest.raises(UserError, match="of another recipe than those here, and .*clinic is not there; bring it back"):
+        prepare(newest, [more])
+
+
+def moved(table):
+    """Boxes by another rule."""
+    return table.assign(top=table["top"] + 30)
+
+
+def test_pictures_that_are_found_by_another_rule_than_those_of_a_source_do_not_train(context, clinic):
+    clinic()
+    newer, more = change(context, competition__localizer__write_boxes=moved), with_source(context)
+    with pytest.raises(UserError, match="found or cached by other recipes; type: .*02_localize.py .*, then .*03_cache.py"):
+        prepare(newer, [more])
+    for stage in (localize, cache):
+        stage(newer)
+    prepare(newer, [more])
+    here, there = (read_table(paths / "rows.parquet") for paths in (
+        newer.paths.cache, newer.paths.sources / "clinic" / "cache" / newer.paths.name))
+    assert here["top"].min() > 10 and there["top"].min() > 10
+
+
+def test_a_dry_run_says_that_pixels_of_a_source_are_not_made(context, clinic, capsys):
+    clinic()
+    for file in (context.paths.sources / "clinic" / "cache" / context.paths.name).glob("rows.parquet*"):
+        file.unlink()
+    prepare(replace(context, options=replace(context.options, dry_run=True)), [with_source(context)])
+    assert "would localize and cache the pictures of clinic" in capsys.readouterr().out
+
+
+def test_a_source_of_which_no_picture_can_be_read_is_an_error(context, clinic):
+    clinic()
+    newer = change(context, competition__localizer__write_boxes=moved)
+    for stage in (localize, cache):
+        stage(newer)
+    for file in clinic.folder.glob("*.png"):
+        file.write_bytes(b"")
+    add_again = "no picture of clinic in .* can be read any more; .*add_source.py"
+    with pytest.raises(UserError, match=add_again):
+        prepare(newer, [with_source(context)])
 
 
 def test_rows_of_a_source_train_in_every_fold_and_are_scored_in_none(context, clinic):

@@ -14,7 +14,7 @@ from radstack.recipes.submission import Layout
 from radstack.running.context import NAME, Context
 from radstack.running.tables import read_index
 from radstack.stages.elsewhere import index_folder
-from radstack.stages.sources import COLUMNS, ROWS, Given, check_source, make_pixels, on_source, source_of, write_given
+from radstack.stages.sources import COLUMNS, Given, check_source, make_pixels, on_source, source_of, write_given
 from radstack.submission.forms import row_names
 
 
@@ -63,8 +63,7 @@ def make_source(context: Context, name: str) -> None:
     there, columns = on_source(context, name), context.paths.sources / name / COLUMNS
     table = pd.read_csv(columns, dtype="str", keep_default_na=False) if columns.exists() else pd.DataFrame()
     index_folder(there, table, must_fit=source_of(context, name).columns)
-    make_pixels(context, name)
-    if (there.paths.cache / ROWS).exists():
+    if make_pixels(context, name):
         check_source(context, name)
 
 

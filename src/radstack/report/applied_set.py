@@ -13,8 +13,9 @@ from radstack.running.tables import read_index
 from radstack.scoring.intervals import conformal
 from radstack.stack.predictions import read_tests
 from radstack.stack.rows import mean_over_folds
-from radstack.stages.apply import answers, any_readable
+from radstack.stages.apply import answers
 from radstack.stages.deadline import cut_in
+from radstack.stages.elsewhere import any_readable
 from radstack.stages.stack import stack_folds
 
 COVERAGE = 0.9

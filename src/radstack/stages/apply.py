@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, Part, content_hash, split_digests
 from radstack.core.errors import UserError
@@ -39,8 +38,8 @@ from radstack.stack.rows import mean_over_folds
 from radstack.stages import predict, sequence, stack
 from radstack.stages.cache import cache
 from radstack.stages.deadline import PLAN, Deadline
-from radstack.stages.decode import rows_file, stamps
-from radstack.stages.elsewhere import index_folder, placed
+from radstack.stages.decode import stamps
+from radstack.stages.elsewhere import any_readable, index_folder, placed
 from radstack.stages.localize import apply_localizer, folds_of, kind_of
 from radstack.stages.submit import by_row, prior_of
 from radstack.stages.train import network_files
@@ -161,13 +160,6 @@ def answer(one: Context, deadline: Deadline | None, rows_later: int) -> Context:
     for stacker in one.stackers:
         stack.apply_stack(one, stacker)
     return one
-
-
-def any_readable(one: Context) -> bool:
-    """Whether some picture is left after each step that was made: after decoding, localization, the cache."""
-    cached = one.paths.cache
-    files = (one.paths.folds / "index.parquet", rows_file(one), cached / "boxes.parquet", cached / "rows.parquet")
-    return all(pq.read_metadata(file).num_rows for file in files if file.exists())
 
 
 def _part(there: Context, number: int, rows: pd.DataFrame, deadline: Deadline | None, rows_later: int, keep: Keep,

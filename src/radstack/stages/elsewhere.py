@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from radstack.core.artifact import Artifact, split_digests
 from radstack.core.errors import UnfitTable
@@ -16,6 +17,7 @@ from radstack.images.quarantine import QUARANTINE_COLUMNS, NothingUsable
 from radstack.images.radiograph import index_new
 from radstack.images.strangers import strangers
 from radstack.running.context import Context
+from radstack.stages.decode import rows_file
 from radstack.stages.folds import listing_digest, recipe_of
 
 NAMES = ["id", "path", "group", "series"]
@@ -70,3 +72,10 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
 
     facts = {"raw files": listing_digest(paths.input), "given": digest(given.to_csv())}
     there.make(Artifact("apply", 2, files, recipe_of(there.competition, reads), facts=facts), build)
+
+
+def any_readable(one: Context) -> bool:
+    """Whether some picture is left after each step that was made: after decoding, localization, the cache."""
+    cached = one.paths.cache
+    files = (one.paths.folds / "index.parquet", rows_file(one), cached / "boxes.parquet", cached / "rows.parquet")
+    return all(pq.read_metadata(file).num_rows for file in files if file.exists())

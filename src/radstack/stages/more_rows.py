@@ -40,8 +40,8 @@ def _prepare(context: Context, one: Experiment, done: set[Any]) -> None:
     for name in (*one.sources, *([one.pseudo.rows] if one.pseudo.model and one.pseudo.rows != "test" else [])):
         if name not in done:
             # --force asks for networks anew, not for pixels.
-            make_pixels(replace(context, options=replace(context.options, force=False)), name)
-            check_source(context, name)
+            if make_pixels(replace(context, options=replace(context.options, force=False)), name):
+                check_source(context, name)
             done.add(name)
     if one.pseudo.model:
         wanted = {(one.pseudo.model, one.pseudo.rows, fold) for fold in context.folds_of(one)} - done

@@ -17,18 +17,22 @@ from radstack.core.errors import LeakError, UserError
 from radstack.core.files import read_json, read_table, write_json, write_table
 from radstack.core.folds import EVERY
 from radstack.core.given_folds import places
+from radstack.core.recipe import as_dict
 from radstack.images.duplicates import DISTANCE, duplicates
 from radstack.images.shards import APART, Shards
 from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
-from radstack.running.tables import read_rows
+from radstack.running.tables import read_index, read_rows
 from radstack.stages.cache import cache
-from radstack.stages.elsewhere import placed
-from radstack.stages.localize import apply_localizer
+from radstack.stages.decode import Learned
+from radstack.stages.elsewhere import any_readable, placed
+from radstack.stages.localize import apply_localizer, folds_of, kind_of
 
 VERSION = 1
 GIVEN, LABELS, COLUMNS, ROWS, KEPT_OUT = "given.json", "labels.csv", "columns.csv", "rows.parquet", "kept_out.csv"
 """Of a source's folder: what was given, labels, what stands beside the pictures, rows, patients that are kept out."""
+MADE = {"prepared/rows.parquet": "02_localize", "boxes.parquet": "02_localize", ROWS: "03_cache"}
+"""Tables whose recipes say how pictures are found and cached, and the stage of each."""
 SHARDS = ("shard", "map_shard")
 """Columns that number shards."""
 SAME, OTHER = "same", "other"
@@ -83,28 +87,73 @@ def pixels_of(context: Context, name: str) -> Path:
     return context.paths.sources / name / "cache" / context.paths.name
 
 
-def make_pixels(context: Context, name: str) -> None:
+def make_pixels(context: Context, name: str) -> bool:
     """Find the anatomy in a source's pictures and cache them, as those here are; what is done and unchanged is kept.
 
-    UserError where the pictures here were cached otherwise than today's recipe says.
+    Where its pictures, or networks that find the anatomy, are not there, pixels that were made stay as they are.
+
+    Returns:
+        Whether there are pixels; a dry run makes none.
+
+    Raises:
+        UserError: pictures here were found or cached otherwise than today's recipe says, or none of the source can be read.
     """
-    there, pixels = on_source(context, name), pixels_of(context, name) / ROWS
+    there, pixels, folder = on_source(context, name), pixels_of(context, name) / ROWS, source_of(context, name).folder
     if context.options.dry_run and not pixels.exists():
         print(f"  would localize and cache the pictures of {name}", flush=True)
-        return
-    if there.paths.input.exists():
-        apply_localizer(there)
-        cache(there)
+        return False
+    _check_networks(context)
+    gone = "" if any((there.paths.input / path).exists() for path in read_index(there)["path"]) else folder
+    gone = gone or (next((str(path) for path in _networks(context) if not path.exists()), "") if pixels.exists() else "")
+    if gone:
+        print(f"  {gone} is not there: pixels of {name} are as they were made", flush=True)
     else:
-        print(f"  {source_of(context, name).folder} is not there: pixels of {name} are as they were made", flush=True)
-    here = _recipe_of(context.paths.cache / ROWS)
-    if here and not context.options.dry_run and here != _recipe_of(pixels):
-        raise UserError(f"the pictures here and those of {name} are cached by other recipes; type: "
-                        f"{context.command('03_cache')}, then {context.command('add_source')} {name}")
+        apply_localizer(there)
+        if not context.options.dry_run and not any_readable(there):
+            raise UserError(f"no picture of {name} in {folder} can be read any more; put them back, or add the source "
+                            f"again: {context.command('add_source')} {name} FOLDER LABELS.csv")
+        cache(there)
+    if not context.options.dry_run:
+        _check_alike(context, there, name, gone)
+    return pixels.exists()
 
 
-def _recipe_of(file: Path) -> Any:
-    return read_json(manifest_of(file))["recipe"] if manifest_of(file).exists() else {}
+def _check_networks(context: Context) -> None:
+    """A UserError where the networks that find the anatomy are of another recipe than today's."""
+    for one in _found(context):
+        if (made := _recipe_of(one.files[0])) and made != as_dict(one.recipe):
+            raise UserError(f"the networks that find the anatomy are of an older recipe; type: "
+                            f"{context.command('02_localize')}, then {context.command('03_cache')}")
+
+
+def _networks(context: Context) -> list[Path]:
+    return [path for one in _found(context) for path in one.networks]
+
+
+def _found(context: Context) -> list[Learned]:
+    """What the networks of each fold found here; none where rules find the anatomy."""
+    localizer = context.competition.localizer
+    return [kind_of(localizer).found_artifact(context, localizer, fold) for fold in folds_of(context)]
+
+
+def _check_alike(context: Context, there: Context, name: str, gone: str) -> None:
+    """A UserError where tables of stages 02 and 03 here are of other recipes than those of a source."""
+    for file, stage in MADE.items():
+        here, made = (_recipe_of(one.paths.cache / file) for one in (context, there))
+        if here and here != made and gone:
+            raise UserError(f"pixels of {name} are of another recipe than those here, and {gone} is not there; bring it "
+                            f"back, or add the source again: {context.command('add_source')} {name} FOLDER LABELS.csv")
+        if here and here != made:
+            later = "" if stage == "03_cache" else f", then {context.command('03_cache')}"
+            raise UserError(f"the pictures here and those of {name} are found or cached by other recipes; type: "
+                            f"{context.command(stage)}{later}")
+
+
+def _recipe_of(file: Path) -> dict[str, Any]:
+    """What a table was made by, as its manifest has it, but for the mark of an index's order; {} where there is none."""
+    recipe = read_json(manifest_of(file))["recipe"] if manifest_of(file).exists() else {}
+    own = recipe.get("recipe")
+    return {**recipe, "recipe": {name: own[name] for name in own if name != "order"}} if isinstance(own, dict) else recipe
 
 
 def check_source(context: Context, name: str) -> None:
