@@ -361,7 +361,8 @@ def from_nothing(folder: Path, *options: object) -> tuple[Callable[..., None], l
     call("new_competition", "--pictures", folder / "pictures", "--labels", folder / "labels.csv", "--target", "finding",
          "--data-dir", folder, *options)
     module = folder / "mine/dots/__init__.py"
-    module.write_text(module.read_text("utf-8").replace("NETWORKS)", "[change(one, train__epochs=2) for one in NETWORKS])"), "utf-8")
+    briefly = "[change(one, train__epochs=2) for one in NETWORKS])"
+    module.write_text(module.read_text("utf-8").replace("NETWORKS)", briefly), "utf-8")
     for script in STAGES:
         call(script, "--all-stages", "--workers", "1", *folders)
     return call, folders
