@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-# Set before torch is imported: two test processes of one thread each outrun one of two, and numbers do not depend on cores.
+# Set before torch and SimpleITK are imported: two test processes of one thread each outrun one of two, and numbers do not
+# depend on cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 # Before ray is imported: on a busy machine a node takes longer to start than the 30 s after which Ray gives up.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "600")
 os.fsync = lambda handle: None  # no test cuts the power, and some disks take 4 ms for each of ten thousand files
