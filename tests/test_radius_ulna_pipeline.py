@@ -1,6 +1,7 @@
 """The wrist stages on a few phantoms, from raw files to an annotated picture; the recipes are the article's."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -176,7 +177,9 @@ def test_the_command_takes_its_names_around_the_options_and_says_what_it_cannot_
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL_DATA or not REAL.is_dir(), reason="RADSTACK_REAL_DATA names no folder with boneage_sample")
-def test_real_hands_are_annotated_and_flagged_where_the_detector_is_unsure(trained, tmp_path):
+def test_real_hands_are_annotated_and_flagged_where_the_detector_is_unsure(trained, tmp_path, monkeypatch):
+    # Coarse, as writing a picture of its size takes half a second. A function of this name hides the module.
+    monkeypatch.setattr(import_module("competitions.radius_ulna.pictures"), "DPI", (30, 30))
     hands = sorted(REAL.rglob("*.png"))
     assert len(hands) == 10
     for hand in hands:
