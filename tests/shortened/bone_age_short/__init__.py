@@ -1,7 +1,6 @@
 """``bone_age`` for the tests: the demo's recipes, files and folder names, trained for few epochs on two folds.
 
-The network that finds the hand sees it small and has all its epochs: with fewer it finds none, and one
-flag says so of all pictures.
+Landmarks are learned so briefly that all hands are flagged: how well they are found is held by the demo.
 """
 
 from competitions.bone_age import COMPETITION
