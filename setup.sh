@@ -30,13 +30,17 @@ made() {  # once: a venv over one of another Python, as of another shell, is a m
 }
 
 installed() {  # the lock $1, unless the stamp called $2 says that it is
-  local lock=$1 stamp=.venv/$2.sha256
-  [ -x .venv/bin/python ] && [ "$(digest)" = "$(cat "$stamp" 2> /dev/null)" ] && return
+  local lock=$1 stamp=.venv/$2.sha256 name=.venv/$2.lock
+  [ -f "$lock" ] || { echo "there is no lock $lock; type: export RADSTACK_LOCK=requirements.txt"; return 1; }
+  if [ -x .venv/bin/python ] && [ "$(digest)" = "$(cat "$stamp" 2> /dev/null)" ]; then
+    [ "$lock" = "$(cat "$name" 2> /dev/null)" ] || echo "$lock" > "$name"
+    return
+  fi
   echo "installing $lock into .venv (a few minutes, once)"
   made &&
   export PIP_DISABLE_PIP_VERSION_CHECK=1 &&
   { lock_by_uv || { echo "uv cannot install it here, so pip does: slower"; .venv/bin/python -m pip install --quiet -r "$lock"; }; } &&
-  echo "$lock" > "${stamp%.sha256}.lock" && digest > "$stamp"
+  echo "$lock" > "$name" && digest > "$stamp"
 }
 
 # All locks of what runs share a stamp: one is installed over another. Without a choice the one that was chosen before stays.

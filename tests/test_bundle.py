@@ -42,6 +42,7 @@ from radstack.core.errors import Missing, UserError
 from radstack.core.files import sha256
 from radstack.core.lock import alone
 from radstack.core.recipe import change
+from radstack.images.own.source import Source
 from radstack.recipes.experiment import Train
 from radstack.running.cli import make_context
 from radstack.running.context import Options
@@ -326,6 +327,9 @@ def test_the_kaggle_part_is_told_where_the_test_pictures_lie(context, bundle, mo
     assert told.pop()[0][2] == replace(usual, columns="test.csv") and load("bone_age").data.columns_file
     with pytest.raises(UserError, match="--hours must be above 0"):
         for_kaggle(context, bundle, "me", True, hours=-1)
+    own = Source("number", {"age": ()}, columns={"weight": (60.0, 9.0)})
+    with pytest.raises(UserError, match="read weight beside the pictures; name the table there .*--columns test.csv"):
+        for_kaggle(change(context, competition__data__recipe=own), bundle, "me", True)
 
 
 # -- packages ---------------------------------------------------------------------------------------------------------
@@ -524,8 +528,12 @@ def test_the_notebook_is_rehearsed_as_it_would_run_at_kaggle(context, bundle, tr
         return tmp_path / name
 
     python = make_environment(bundle / "apply.txt", tmp_path / "environment")
-    found = rehearse_notebook(context, written("good"), python, tmp_path / "run")
+    table = context.paths.input / "sexes.csv"
+    table.write_text("id,sex\n", "utf-8")
+    needy = change(context, competition__data__columns_file=lambda folder: table)
+    found = rehearse_notebook(needy, written("good", columns="sexes.csv"), python, tmp_path / "run")
     assert found["equal"] and found["seconds"] > 0
+    table.unlink()
     with pytest.raises(UserError, match="the notebook failed in the rehearsal: .*sexes.csv is not below"):
         rehearse_notebook(context, written("bad", columns="sexes.csv"), python, tmp_path / "again")
 

@@ -52,7 +52,8 @@ def test_change_reaches_into_a_recipe_and_leaves_the_base_alone():
 
 @pytest.mark.parametrize(("edit", "words"), [({"inner__lrr": 1.0}, "did you mean 'lr'"), ({"nane": "x"}, "'name'"),
                                              ({"name__x": 1}, "has no parts"), ({"inner__lr": "hot"}, "takes a float"),
-                                             ({"painter": "Painter"}, "painter takes what a command line cannot write")])
+                                             *(({"painter": value}, "painter takes what a command line cannot write")
+                                               for value in ("Painter", {}, [0.3], 0.3, True))])
 def test_change_refuses_what_does_not_fit(edit, words):
     with pytest.raises(UserError, match=words):
         change(Outer(), **edit)

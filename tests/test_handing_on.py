@@ -102,6 +102,14 @@ def test_setup_installs_each_lock_once_and_again_when_it_has_changed(place):
     (place / "small.txt").write_text("small==1\n")
     assert installed(place, RADSTACK_LOCK="small.txt") == ["small.txt"] and installed(place) == [], "the choice stays"
     assert installed(place, RADSTACK_LOCK="requirements.txt") == ["requirements.txt"]
+    (place / ".venv" / "requirements.lock").unlink()
+    assert installed(place, RADSTACK_LOCK="small.txt") == ["small.txt"]
+    (place / ".venv" / "requirements.lock").write_text("requirements.txt\n")
+    assert installed(place, RADSTACK_LOCK="small.txt") == installed(place) == [], "of what is installed already, too"
+    (place / "small.txt").unlink()
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        installed(place)
+    assert b"there is no lock small.txt; type: export RADSTACK_LOCK=requirements.txt" in caught.value.stdout
 
 
 def test_a_venv_is_not_made_over_that_of_another_python(place):

@@ -14,7 +14,8 @@ from test_core import written
 
 from competitions import load
 from radstack.commands.add_member import Tables, add_member
-from radstack.core.artifact import Artifact, Lesson, Part
+from radstack.core.artifact import Artifact, Lesson, Part, manifest_of
+from radstack.core.errors import Refused, UserError
 from radstack.core.files import write_table
 from radstack.core.recipe import change, digest
 from radstack.recipes.competition import Phantoms
@@ -184,6 +185,20 @@ def test_phantoms_are_drawn_again_where_their_settings_change(tmp_path, capsys):
         phantoms = Phantoms(partial(draw, seed=seed), 3, lambda folder: None)
         get_demo(change(context, competition__phantoms=phantoms), 0)
     assert sizes == [0, 1, 0] and capsys.readouterr().out.count("kept") == 2
+
+
+@pytest.mark.parametrize("error, kept", [(Refused, True), (UserError, False)])
+def test_phantoms_that_are_there_count_as_drawn_after_a_refusal_and_not_after_a_failure(tmp_path, error, kept):
+    def draw(folder, *, series, workers):
+        folder.mkdir(parents=True, exist_ok=True)
+        if series == 5:
+            raise error("no")
+
+    context = change(context_of(tmp_path, "ich"), competition__phantoms=Phantoms(draw, 3, lambda folder: None))
+    get_demo(context, 3)
+    with pytest.raises(error, match="no"):
+        get_demo(context, 5)
+    assert manifest_of(context.paths.input).exists() == kept
 
 
 def test_index_and_folds_are_made_again_where_what_reads_or_balances_is_edited(tmp_path, own, monkeypatch):

@@ -116,6 +116,13 @@ def test_blank_lines_are_passed_over(sample: Path, tmp_path: Path) -> None:
     assert validate(path, sample) == 9
 
 
+def test_what_breaks_lines_elsewhere_moves_no_blank_line(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "feed.csv"
+    path.write_text(sample.read_text().replace("ID_00a_epidural", "\n\x0cID_00a_epidural"))
+    with pytest.raises(UserError, match="feed.csv line 6, id "):
+        validate(path, sample)
+
+
 def test_a_line_of_commas_alone_is_no_blank_one(sample: Path, tmp_path: Path) -> None:
     path = tmp_path / "commas.csv"
     path.write_text(sample.read_text().replace("ID_00a_epidural", "\n,\nID_00a_epidural"))

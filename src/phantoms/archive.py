@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import Missing, UserError
+from radstack.core.errors import Missing, Refused
 from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
 from radstack.core.parallel import in_processes
 
@@ -56,16 +56,17 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[Entry], draw_
         The facts of all entries, for the tables and :func:`write_truth`; None where the archive is whole.
 
     Raises:
-        UserError: the folder holds another archive or a bigger one, or the disk is full.
+        Refused: the folder holds another archive or a bigger one.
+        UserError: the disk is full.
     """
     _refuse(folder, request, len(entries), what, pictures)
     todo = [entry for entry in entries if not _is_drawn(folder, entry)]
     if not todo and (folder / TRUTH).exists():
         return None
+    need_disk(folder, len(todo) * entry_bytes, f"drawing {len(todo)} {what}")
     (folder / TRUTH).unlink(missing_ok=True)
     for place in {path.parent for path in folder.rglob(".*.part")}:
         sweep(place)
-    need_disk(folder, len(todo) * entry_bytes, f"drawing {len(todo)} {what}")
     work = in_processes(partial(_draw, folder, request, draw_entry), todo, workers)
     for done, _ in enumerate(work, len(entries) - len(todo) + 1):
         if progress:
@@ -109,13 +110,13 @@ def _refuse(folder: Path, request: Request, count: int, what: str, pictures: str
     note = folder / MARKS / "request.json"
     if not note.exists():
         if (folder / pictures).exists():
-            raise UserError(f"{folder} holds {what} that are no phantoms; choose another folder")
+            raise Refused(f"{folder} holds {what} that are no phantoms; choose another folder")
         write_json(note, request)
     if read_json(note) != request:
-        raise UserError(f"{folder} holds phantoms of another request ({note}); delete the folder to draw these")
+        raise Refused(f"{folder} holds phantoms of another request ({note}); delete the folder to draw these")
     held = len(list((folder / MARKS).glob("[0-9]*.npz")))
     if held > count:
-        raise UserError(f"{folder} is an archive of {held}, more than {count} {what}; ask for {held} or delete the folder")
+        raise Refused(f"{folder} is an archive of {held}, more than {count} {what}; ask for {held} or delete the folder")
 
 
 def _draw(folder: Path, request: Request, draw_entry: DrawEntry, entry: Entry) -> None:

@@ -20,6 +20,7 @@ from radstack.core.errors import Missing, UserError
 from radstack.core.files import need_disk, read_json, replacing, sha256, write_json, write_text
 from radstack.core.lock import alone
 from radstack.core.recipe import as_dict
+from radstack.images.own.source import TEST, Source
 from radstack.recipes.stacker import Stacker
 from radstack.report.known import known_of, write_known
 from radstack.running.context import Context
@@ -93,7 +94,8 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
         The folder that holds both.
 
     Raises:
-        UserError: this copy has no ``radstack/submission/kernel.py``, or Kaggle would refuse it.
+        UserError: this copy has no ``radstack/submission/kernel.py``, no table is named that networks read, or Kaggle would
+            refuse it.
     """
     try:
         kernel = import_module("radstack.submission.kernel")
@@ -102,6 +104,9 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     if hours < 0:
         raise UserError("--hours must be above 0, for example --hours 8.5")
     index, data = read_index(context), context.competition.data
+    if isinstance(data.recipe, Source) and data.recipe.columns and not columns:
+        raise UserError(f"networks of {context.competition.name} read {', '.join(data.recipe.columns)} beside the pictures; "
+                        f"name the table there that has them: --columns {TEST}")
     marker, told = (find(context.paths.input) if find else None for find in (data.sample_file, data.columns_file))
     assert marker is not None
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])

@@ -122,7 +122,7 @@ def rehearse_notebook(context: Context, kernel: Path, python: Path, place: Path)
     sample = context.competition.data.sample_file(source).relative_to(source)
     tests = {str(name) for rows in (index, read_table(context.paths.folds / "quarantine.csv", ""))
              for name in rows.loc[rows["split"] == "test", "path"].dropna()}
-    link_pictures(source, sorted({*tests, str(sample)}), home)
+    link_pictures(source, sorted({*tests, str(sample), *tables(context, source)}), home)
     write_text(place / "notebook.py", code_of(kernel / KERNEL / NOTEBOOK))
     seen, working, scratch = (place / name for name in ("input", "working", "scratch"))
     for folder in (seen, working, scratch):
@@ -138,6 +138,14 @@ def rehearse_notebook(context: Context, kernel: Path, python: Path, place: Path)
     print(f"  the notebook: {found['seconds']:.1f} s, {found['share']:.2%} of {HOURS:g} hours", flush=True)
     submitted = context.paths.submissions / f"{context.competition.models.final}.csv"
     return found | compared(working / "submission.csv", submitted, context.competition.submission.id_columns)
+
+
+def tables(context: Context, source: Path) -> list[str]:
+    """Tables of what stands beside the pictures, below ``source``: Kaggle has them beside the test pictures, too."""
+    data = context.competition.data
+    given = (data.columns_file(source) if data.columns_file else None,
+             source / TEST if isinstance(data.recipe, Source) else None)
+    return [path.relative_to(source).as_posix() for path in given if path and path.exists()]
 
 
 def make_environment(lock: Path, place: Path) -> Path:

@@ -54,6 +54,10 @@ class UnfitTable(UserError):
     """A table of what stands beside pictures has nothing of what is asked for."""
 
 
+class Refused(UserError):
+    """What was asked for is refused, and all that is there was left as it is."""
+
+
 class LeakError(UserError):
     """Rows met that must not: a patient in two folds, or models made on another fold table. Always an error, no warning."""
 

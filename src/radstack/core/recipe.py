@@ -180,7 +180,7 @@ def _like(name: str, old: Any, value: Any, kinds: tuple[type, ...] = ()) -> Any:
         return value  # a recipe of another kind, e.g. of another loss
     if dataclasses.is_dataclass(old) and isinstance(value, (str, dict)):
         return _built(name, value, type(old), kinds)
-    if old is None and isinstance(value, (str, dict)):
+    if old is None and isinstance(value, (str, dict, list, tuple, int, float)):
         raise UserError(f"{name} takes what a command line cannot write, not {value!r}; change() it in the recipe's file")
     if old is not None and value is not None and not isinstance(value, type(old)):
         raise UserError(f"{name} takes a {type(old).__name__} such as {old!r}, not {value!r}")

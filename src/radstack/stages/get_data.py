@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from radstack.core.artifact import manifest_of
-from radstack.core.errors import UserError
+from radstack.core.errors import Refused, UserError
 from radstack.core.files import read_json, write_json, writing
 from radstack.core.lock import working_on
 from radstack.core.recipe import digest
@@ -53,7 +53,7 @@ def _draw(phantoms: Phantoms, folder: Path, size: int, workers: int) -> None:
         try:
             with writing(folder):  # who writes a new competition's phantoms need not know how disks fail
                 phantoms.draw(folder, series=size, workers=workers)
-        except UserError:  # such as of phantoms by other settings, which are still there
+        except Refused:  # such as of phantoms by other settings, which are still there whole
             if known:
                 write_json(before, known)
             raise

@@ -117,8 +117,9 @@ def _read(path: Path) -> pd.DataFrame:
             table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
         blank = (table == "").all(axis=1)
         if blank.any():  # lines of commas alone are no blank ones
-            lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
-            blank &= np.array([number >= len(lines) or not lines[number].strip() for number in range(len(table))])
+            lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")[1:]  # others break lines elsewhere
+            if len(lines) == len(table):  # else a cell holds a line break
+                blank &= np.array([not line.strip() for line in lines])
         return table[~blank]
     except FileNotFoundError as error:
         raise Missing(path) from error

@@ -80,7 +80,7 @@ class Source:
 
         Reasons of the quarantine are those of :class:`radstack.images.dicom.Unreadable`, ``no-file`` and ``no-label``.
         """
-        tables = [self._read(folder / LABELS, *self.labels).assign(split="train")]
+        tables = [self._read(folder / LABELS, *self.labels, *filter(None, (self.weight,))).assign(split="train")]
         if (folder / TEST).exists():
             tables.append(self._read(folder / TEST).assign(split="test"))
         rows = self._labeled(pd.concat(tables, ignore_index=True).fillna(""))
