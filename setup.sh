@@ -31,7 +31,7 @@ made() {  # once: a venv over one of another Python, as of another shell, is a m
 
 installed() {  # the lock $1, unless the stamp called $2 says that it is
   local lock=$1 stamp=.venv/$2.sha256 name=.venv/$2.lock
-  [ -f "$lock" ] || { echo "there is no lock $lock; type: export RADSTACK_LOCK=requirements.txt"; return 1; }
+  [ -f "$lock" ] || { echo "there is no lock $lock; name one that is here: export RADSTACK_LOCK=FILE"; return 1; }
   if [ -x .venv/bin/python ] && [ "$(digest)" = "$(cat "$stamp" 2> /dev/null)" ]; then
     [ "$lock" = "$(cat "$name" 2> /dev/null)" ] || echo "$lock" > "$name"
     return

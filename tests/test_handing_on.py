@@ -109,7 +109,7 @@ def test_setup_installs_each_lock_once_and_again_when_it_has_changed(place):
     (place / "small.txt").unlink()
     with pytest.raises(subprocess.CalledProcessError) as caught:
         installed(place)
-    assert b"there is no lock small.txt; type: export RADSTACK_LOCK=requirements.txt" in caught.value.stdout
+    assert b"there is no lock small.txt; name one that is here: export RADSTACK_LOCK=FILE" in caught.value.stdout
 
 
 def test_a_venv_is_not_made_over_that_of_another_python(place):

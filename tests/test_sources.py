@@ -17,6 +17,7 @@ from radstack.core.errors import LeakError, UnfitTable, UserError
 from radstack.core.files import read_json, read_table, write_table
 from radstack.core.folds import ALL, EVERY
 from radstack.core.recipe import as_dict, change
+from radstack.images.own.source import Source
 from radstack.images.radiograph import index_new
 from radstack.images.shards import APART, Shards, shard_path, write_shard
 from radstack.report.added import added_blocks
@@ -119,6 +120,16 @@ def test_a_table_of_columns_must_fit_and_the_labels_in_its_place_need_not(contex
     assert len(read_table(context.paths.sources / "clinic" / ROWS)) == 8 and given == [8, 0]
     with pytest.raises(UnfitTable, match="no column side"):
         add_source(context, "typed", Wish(clinic.folder, tmp_path / "labels.csv", columns=tmp_path / "sexes.csv"))
+
+
+def test_networks_that_read_columns_get_no_source_without_them(context, clinic, tmp_path):
+    own = Source("number", {"diameter": ()}, columns={"age": (60.0, 9.0)})
+    reading = change(context, competition__data__recipe=own, competition__models__experiments__0__head__columns=("age",))
+    pd.DataFrame(clinic.lines).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(UserError, match="networks read age .*no table of clinic has age; add it again with --columns TABLE"):
+        add_source(reading, "clinic", Wish(clinic.folder, tmp_path / "labels.csv"))
+    pd.DataFrame([{**one, "age": 61} for one in clinic.lines]).to_csv(tmp_path / "labels.csv", index=False)
+    add_source(reading, "clinic", Wish(clinic.folder, tmp_path / "labels.csv"))
 
 
 def test_pixels_of_a_source_are_made_again_as_those_here_are(context, clinic, capsys):

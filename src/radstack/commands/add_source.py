@@ -10,6 +10,7 @@ from radstack.commands.own.looking import PATIENT
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
 from radstack.core.lock import alone
+from radstack.images.own.source import Source
 from radstack.recipes.submission import Layout
 from radstack.running.context import NAME, Context
 from radstack.running.tables import read_index
@@ -62,9 +63,19 @@ def make_source(context: Context, name: str) -> None:
     """Index, localize and cache the pictures of a source, then :func:`check_source`, each unless done and unchanged."""
     there, columns = on_source(context, name), context.paths.sources / name / COLUMNS
     table = pd.read_csv(columns, dtype="str", keep_default_na=False) if columns.exists() else pd.DataFrame()
+    _check_columns(context, name, table)
     index_folder(there, table, must_fit=source_of(context, name).columns)
     if make_pixels(context, name):
         check_source(context, name)
+
+
+def _check_columns(context: Context, name: str, table: pd.DataFrame) -> None:
+    """A UserError where networks of one's own competition would get the mean in place of what stands beside a picture."""
+    recipe, networks = context.competition.data.recipe, context.competition.models.experiments
+    lacking = [one for one in recipe.columns if one not in table] if isinstance(recipe, Source) else []
+    if lacking and any(one.head.columns for one in networks):
+        raise UserError(f"networks read {', '.join(recipe.columns)} beside the pictures, and no table of {name} has "
+                        f"{', '.join(lacking)}; add it again with --columns TABLE")
 
 
 def parse_names(pairs: list[str]) -> dict[str, str]:

@@ -52,9 +52,10 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
             if not may_be_empty or any(True for _ in walk(folder)):
                 try:
                     rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", given)
-                except UnfitTable:
+                except UnfitTable as error:
                     if must_fit:
                         raise
+                    print(f"  {error}; the pictures are read without it", flush=True)
                     rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", pd.DataFrame())
         except NothingUsable as error:
             if not may_be_empty:
