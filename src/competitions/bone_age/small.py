@@ -82,7 +82,8 @@ REGIONS = tuple(change(ON_A, name=region, view__box=region_box(region, ZOOM), vi
 STACKERS = (
     Stacker("together", "mean", tuple(one.name for one in REGIONS),
             note="on 733 real hands out of fold 7.94 months, without the fingers 8.19 (2026-11-30)"),
-    Stacker("corrected", "correct_bias", ("together",), {"column": "registered"}, note="on the same networks these 7.94 months become 7.78"),
+    Stacker("corrected", "correct_bias", ("together",), {"column": "registered"},
+            note="on the same networks these 7.94 months become 7.78"),
     Stacker("final", "route", ("corrected", PLAIN.name), {"column": "registered", "values": (1, 0)},
             note="a hand that is not registered is answered by the network of the whole film"),
 )
