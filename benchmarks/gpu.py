@@ -264,6 +264,7 @@ def peak_of(one: Subject, count: int, setting: Setting) -> float:
 def measure_sequence(recipe: Any, widths: list[int], setting: Setting) -> Row:
     """A sequence model over random embeddings of series of 35 slices."""
     from radstack.sequence.arrays import Arrays
+    from radstack.sequence.feed import make_feed
     from radstack.sequence.train import Trainer
     from radstack.training.loop import Position
 
@@ -277,7 +278,7 @@ def measure_sequence(recipe: Any, widths: list[int], setting: Setting) -> Row:
     arrays = Arrays(embeddings, probs, (rng.random((rows, targets)) < 0.1).astype(np.float32), number % 5, number,
                     (np.arange(rows) % length * 5).astype(np.float32), start, start + length)
     recipe = replace(recipe, precision="fp32", batch_size=2) if setting.quick else recipe
-    trainer, at = Trainer(recipe, arrays, 0, (1, 1, 1, 1, 1, 2), setting.device), Position()
+    trainer, at = Trainer(recipe, arrays, 0, (1, 1, 1, 1, 1, 2), make_feed(recipe, arrays, 0, setting.device)), Position()
     batches = endless(trainer, at)
     setting.fresh_peak()
     taken = seconds(lambda: trainer.step(next(batches), at), setting)

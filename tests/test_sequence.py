@@ -20,6 +20,13 @@ from radstack.sequence.train import Trainer, autocast, checkpoint_path, fit_fold
 from radstack.training.loop import Loop, Position
 
 CPU = torch.device("cpu")
+
+
+def trainer_of(recipe, arrays, fold, weights, *series):
+    """The trainer of one fold on its own feed."""
+    return Trainer(recipe, arrays, fold, weights, make_feed(recipe, arrays, fold, CPU), *series)
+
+
 FULL = TwoLevel()
 TINY = {"deltas": DeltasBilstm(hidden=16), "two_level": TwoLevel((16, 8), 8, 1, (16, 16, 16, 16), dropout=0.1)}
 BASE = Sequence("base", ("net",), TINY["deltas"], lr=3e-3, gamma=1.0, epochs=3, bag=2, batch_size=8, precision="fp32")
@@ -237,9 +244,9 @@ def test_loss_weighs_targets_ignores_padding_and_adds_levels():
 def test_the_rare_class_of_a_loss_is_a_target_by_its_name():
     arrays = replace(made(), targets=("any", "epidural"))
     recipe = change(BASE, loss__rare_class="epidural", loss__rare_weight=3.0)
-    assert Trainer(recipe, arrays, 0, (1, 1), CPU).objective.positive_factor.tolist() == [1.0, 3.0]
+    assert trainer_of(recipe, arrays, 0, (1, 1)).objective.positive_factor.tolist() == [1.0, 3.0]
     with pytest.raises(UserError, match="'epidurel'.*epidural"):
-        Trainer(change(recipe, loss__rare_class="epidurel"), arrays, 0, (1, 1), CPU)
+        trainer_of(change(recipe, loss__rare_class="epidurel"), arrays, 0, (1, 1))
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -268,7 +275,7 @@ def test_batches_of_like_length_predict_and_score_as_series_alone(kind, monkeypa
     recipe, arrays = change(BASE, model=TINY[kind]), made()
     held = np.arange(len(arrays.start)) % 2 == 0
     held &= arrays.fold[arrays.start] >= 0
-    trainer = Trainer(recipe, arrays, 0, (1.0, 1.0), CPU, ~held & (arrays.fold[arrays.start] >= 0), held)
+    trainer = trainer_of(recipe, arrays, 0, (1.0, 1.0), ~held & (arrays.fold[arrays.start] >= 0), held)
     together = trainer.predict(lambda **_: None), trainer.held_loss()
     monkeypatch.setattr(train, "PREDICT_SERIES", 1)
     np.testing.assert_allclose(trainer.predict(lambda **_: None), together[0], atol=1e-6)
@@ -279,7 +286,7 @@ def test_epochs_are_a_function_of_seed_fold_and_epoch():
     recipe = change(BASE, crop=5, reverse=0.5, every_second=0.5)
     arrays = made()
     def rows(seed, fold, epoch):
-        trainer = Trainer(change(recipe, seed=seed), arrays, fold, (1, 1), CPU)
+        trainer = trainer_of(change(recipe, seed=seed), arrays, fold, (1, 1))
         batches = trainer.batches(Position(epoch))
         return np.concatenate([batch.rows.ravel()[:5] for batch, _ in batches]).tolist()
     assert rows(0, 0, 1) == rows(0, 0, 1)
@@ -473,7 +480,7 @@ def test_sequence_models_beat_a_slice_on_its_own(kind, space, tmp_path):
 ], ids=lambda recipe: recipe.name)
 def test_one_step_of_the_full_recipes(recipe):
     arrays = made(series=16, width=48, targets=6)
-    trainer = Trainer(recipe, arrays, 0, (1, 1, 1, 1, 1, 2), CPU)
+    trainer = trainer_of(recipe, arrays, 0, (1, 1, 1, 1, 1, 2))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     done = trainer.step((trainer.feed.batch(trainer.train_picks), 1.0), Position())
     assert done.moved and 0.3 < done.loss < 2.0
@@ -485,7 +492,7 @@ def test_one_step_of_the_full_recipes(recipe):
 def test_the_gradient_is_clipped_to_its_global_norm():
     arrays, norms = made(), {}
     for limit in (0.0, 1e-3):
-        trainer = Trainer(change(BASE, clip_norm=limit), arrays, 0, (1, 1), CPU)
+        trainer = trainer_of(change(BASE, clip_norm=limit), arrays, 0, (1, 1))
 
         def note(optimizer, *_, limit=limit):
             weights = optimizer.param_groups[0]["params"]
@@ -653,7 +660,7 @@ def test_a_bad_series_is_skipped_and_said_and_too_many_stop_the_run(kind, tmp_pa
 def test_the_first_weights_follow_seed_and_fold_alone():
     def first(seed, fold, outside):
         torch.manual_seed(outside)
-        return Trainer(change(BASE, seed=seed), made(), fold, (1, 1), CPU).model.head.weight
+        return trainer_of(change(BASE, seed=seed), made(), fold, (1, 1)).model.head.weight
     assert torch.equal(first(0, 0, 1), first(0, 0, 2))
     assert not torch.equal(first(0, 0, 1), first(1, 0, 1)) and not torch.equal(first(0, 0, 1), first(0, 1, 1))
 
@@ -692,14 +699,16 @@ def test_the_scored_fold_has_no_say_in_when_training_ends():
     arrays, recipe = made(series=30), replace(BASE, lr=1e-2, epochs=3, inner=2)
     other = arrays.labels.copy()
     other[arrays.fold == 0] = 1 - other[arrays.fold == 0]
-    ends = [train.ending(recipe, one, 0, (1, 2), CPU, str) for one in (arrays, replace(arrays, labels=other))]
+    ends = [train.ending(recipe, one, 0, (1, 2), make_feed(recipe, one, 0, CPU), str)
+            for one in (arrays, replace(arrays, labels=other))]
     assert ends[0] == ends[1]
 
 
 def test_of_several_processes_the_first_says_when_training_ends(monkeypatch):
     monkeypatch.setattr(train, "same_everywhere", lambda value: value + 40.0, raising=False)
     recipe = replace(BASE, lr=1e-2, epochs=2, inner=2)
-    assert train.ending(recipe, made(series=30), 0, (1, 2), CPU, str) in (41, 42)
+    arrays = made(series=30)
+    assert train.ending(recipe, arrays, 0, (1, 2), make_feed(recipe, arrays, 0, CPU), str) in (41, 42)
 
 
 @pytest.mark.parametrize("series", [4, 60])

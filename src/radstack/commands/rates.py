@@ -250,6 +250,7 @@ def _peak(device: torch.device) -> float:
 def short_sequence(one: Sequence, widths: list[int], weights: tuple[float, ...], length: int, device: torch.device,
                    longest: float = LONGEST) -> Rate:
     """Steps of a sequence model over random embeddings (``widths``, a member each) of series of ``length`` rows."""
+    from radstack.sequence.feed import make_feed
     from radstack.sequence.train import Trainer
     from radstack.training.loop import Position
 
@@ -258,7 +259,8 @@ def short_sequence(one: Sequence, widths: list[int], weights: tuple[float, ...],
     trial = one if cuda else replace(one, batch_size=min(FEW, one.batch_size), precision="fp32")
     if isinstance(one.loss, BinaryCrossEntropy):
         trial = replace(trial, loss=replace(one.loss, rare_class=""))  # random labels have no names
-    trainer, at = Trainer(trial, random_arrays(trial, widths, len(weights), length), 0, weights, device), Position()
+    arrays, at = random_arrays(trial, widths, len(weights), length), Position()
+    trainer = Trainer(trial, arrays, 0, weights, make_feed(trial, arrays, 0, device))
     batch = next(iter(trainer.batches(at)))
     step = seconds(lambda: trainer.step(batch, at), device, until)
     parameters = sum(weight.numel() for weight in trainer.model.parameters())

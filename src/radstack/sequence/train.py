@@ -65,15 +65,16 @@ def fit_fold(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[f
     check_arrays(arrays, recipe.members, fold)
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        feed = make_feed(recipe, arrays, fold, device)  # once: rotations take longer than the epochs of few patients
         if recipe.inner:
-            recipe = replace(recipe, epochs=ending(recipe, arrays, fold, class_weights, device, report), inner=0)
+            recipe = replace(recipe, epochs=ending(recipe, arrays, fold, class_weights, feed, report), inner=0)
         key = key_of(recipe, arrays, fold, normalized(class_weights))
-        trainer = Trainer(recipe, arrays, fold, class_weights, device)
+        trainer = Trainer(recipe, arrays, fold, class_weights, feed)
         Loop(trainer, checkpoint_path(folder, fold), key, checkpoint_seconds, report).run()
     return trainer.result()
 
 
-def ending(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], device: torch.device,
+def ending(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], feed: Feed,
            report: Report) -> int:
     """After how many epochs the loss of patients held out inside the training rows is least, 1 to ``recipe.epochs``.
 
@@ -87,7 +88,7 @@ def ending(recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[flo
     losses = np.zeros(recipe.epochs)
     for part in np.array_split(patients, min(recipe.inner, len(patients))) if len(patients) > 1 else ():
         held = learned & np.isin(patient, part)
-        trainer = Trainer(recipe, arrays, fold, class_weights, device, learned & ~held, held)
+        trainer = Trainer(recipe, arrays, fold, class_weights, feed, learned & ~held, held)
         for epoch in range(recipe.epochs):
             for batch in trainer.batches(Position(epoch)):
                 trainer.step(batch, Position(epoch))
@@ -119,7 +120,7 @@ def apply_fold(recipe: Sequence, arrays: Arrays, fold: int, weights: dict[str, t
     Raises:
         UserError: a prediction is not finite.
     """
-    trainer = Trainer(recipe, arrays, fold, class_weights, torch.device(device))
+    trainer = Trainer(recipe, arrays, fold, class_weights, make_feed(recipe, arrays, fold, torch.device(device)))
     models = 1 + max(int(name.partition(".")[0]) for name in weights)  # the recipe knows only the most
     for number in range(models):
         own = f"{number}."
@@ -150,12 +151,15 @@ class Trainer(Trainable):
 
     advice = "use --set precision=fp32 or a lower lr"
 
-    def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...],
-                 device: torch.device, learned: np.ndarray | None = None, held: np.ndarray | None = None) -> None:
-        """``learned`` and ``held``, bool [series]: other series to train on and to predict than the fold says."""
-        self.recipe, self.arrays, self.fold = recipe, arrays, fold
+    def __init__(self, recipe: Sequence, arrays: Arrays, fold: int, class_weights: tuple[float, ...], feed: Feed,
+                 learned: np.ndarray | None = None, held: np.ndarray | None = None) -> None:
+        """``feed`` is of the same recipe, rows and fold.
+
+        ``learned`` and ``held``, bool [series], are other series to train on and to predict than the fold says.
+        """
+        self.recipe, self.arrays, self.fold, self.feed, device = recipe, arrays, fold, feed, feed.device
         name = served(recipe.precision, device, "fp32")  # on a CPU an LSTM has no half precision
-        self.feed, self.amp = make_feed(recipe, arrays, fold, device), autocast(name, device)
+        self.amp = autocast(name, device)
         targets = arrays.labels.shape[1]
         named = arrays.targets or tuple(f"target {place}" for place in range(targets))
         self.objective = make_objective(recipe.loss, class_weights, named).to(device)
