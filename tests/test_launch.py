@@ -3,9 +3,9 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +64,14 @@ def test_no_process_outlives_its_launcher(tmp_path, number):
     """The sleeper holds the writing end of a pipe, which closes when it ends, however it ends."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     os.mkfifo(tmp_path / "alive")
-    words = (tmp_path / "sleeper.py", [str(tmp_path)], 1, print)
-    launcher = get_context("fork").Process(target=launch.torchrun, args=words, daemon=True)
-    launcher.start()
+    code = ("from pathlib import Path; from radstack.training.distributed import torchrun; "
+            f"torchrun(Path({str(tmp_path / 'sleeper.py')!r}), [{str(tmp_path)!r}], 1, print)")
+    launcher = subprocess.Popen([sys.executable, "-c", code],
+                                env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")})
     with watchdog(), (tmp_path / "alive").open() as sleeper:
         assert sleeper.readline() == "started\n"
-        os.kill(launcher.pid, number)
-        launcher.join()
-        assert launcher.exitcode == -number
+        launcher.send_signal(number)
+        assert launcher.wait() == -number
         assert sleeper.read() == ""
 
 
