@@ -85,10 +85,10 @@ def losses(context: Context, known: dict[str, Member], rows: pd.DataFrame, folds
 
 
 def of_constant(train: Rows, task: Task) -> float:
-    """Loss of what is the best constant on the other folds."""
+    """Loss of the prior by the labels of the other folds."""
     said = np.empty(train.truth.shape)
     for fold in np.unique(train.fold):
-        said[train.fold == fold] = task.metric.constant(train.table[train.fold != fold][list(task.targets)]).to_numpy()
+        said[train.fold == fold] = task.metric.prior(train.table[train.fold != fold][list(task.targets)]).to_numpy()
     return task.metric.score(train.truth, said)
 
 

@@ -14,7 +14,7 @@ from radstack.report.result import result
 from radstack.report.terminal import score_lines
 from radstack.scoring.metrics import class_aucs
 from radstack.scoring.task import Metric, Task, score_rows
-from radstack.stack.baseline import baseline_table
+from radstack.stack.baseline import baseline_table, constant_table
 
 TASK, PLACE_ALONE = Task(TARGETS, LOSS), Baseline("place", (PLACE,))
 
@@ -52,6 +52,21 @@ def test_no_rows_own_fold_and_no_test_label_reaches_its_answer():
     assert np.isfinite(one).all()
 
 
+def test_the_constant_of_a_row_is_that_of_the_other_folds():
+    """A label that one fold alone has costs what the rule of succession says, not what the clip does."""
+    rows, fold = heads(patients=6, length=10)
+    rows[list(TARGETS)] = np.float32(0)
+    rows.loc[(fold == 1) & (rows["position"] == 5), list(TARGETS)] = 1
+    table, train = constant_table(rows, fold, TASK), rows[fold >= 0]
+    said = {number: table.loc[fold == number, TARGETS[0]].unique() for number in (-1, 0, 1, 2)}
+    assert all(len(one) == 1 for one in said.values())
+    assert {number: round(float(one[0]), 5) for number, one in said.items()} == {
+        number: round((positive + 1) / (count + 2), 5) for number, (positive, count) in {
+            -1: (2, 50), 0: (2, 30), 1: (0, 30), 2: (2, 40)}.items()}
+    scores = score_rows("out of fold", {}, train, table, None, TASK).set_index("model")
+    assert 0.2 < scores.loc["constant", "score"] < 0.3
+
+
 def test_a_series_prior_is_one_answer_for_all_slices_of_a_series():
     rows, fold = heads()
     rows = rows[~((rows["sex"] == 1) & (rows["position"] > 9))]  # half of the series are shorter
@@ -65,7 +80,7 @@ def test_columns_join_to_cells_and_an_empty_cell_gets_the_constant_of_all():
     rows["site"] = np.where(rows["split"] == "test", "new", "old")
     table = baseline_table(Baseline("facts", ("site", "sex")), rows, fold, TASK)
     train = rows["split"] == "train"
-    assert np.allclose(table.loc[~train, "bleed"], rows.loc[train, "bleed"].mean())
+    assert np.allclose(table.loc[~train, "bleed"], TASK.metric.prior(rows.loc[train, ["bleed"]])["bleed"])
     with pytest.raises(UserError, match="reads weight, which no row has"):
         baseline_table(Baseline("facts", ("weight",)), rows, fold, TASK)
     with pytest.raises(UserError, match="needs a column"):
@@ -92,7 +107,7 @@ def scored(tmp_path, monkeypatch):
     made = evidence(tmp_path, {name: one.astype(np.float32) for name, one in oof.items()}, truth, baselines=(PLACE_ALONE,))
     tables = {name: train[["id"]].assign(**dict(zip(TARGETS, one.T))) for name, one in oof.items()}
     tables = {"place": baseline_table(PLACE_ALONE, rows, fold, TASK), **tables}
-    scores = score_rows("out of fold", tables, train, LOSS.constant(train[list(TARGETS)]), None, TASK)
+    scores = score_rows("out of fold", tables, train, constant_table(rows, fold, TASK), None, TASK)
     return replace(made, scores=scores)
 
 

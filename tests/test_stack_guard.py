@@ -11,7 +11,7 @@ from radstack.core.recipe import change
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.metrics import logit, weighted_log_loss
 from radstack.scoring.task import Metric
-from radstack.stack.guard import constant_of, screen, stand_in
+from radstack.stack.guard import prior_of, priors, screen, stand_in
 from radstack.stack.method import CONSTANT, MEAN, Fitted
 from radstack.stack.nested import apply_fits, fit_stack
 from radstack.stack.registry import method_of
@@ -74,6 +74,20 @@ def test_where_all_members_are_noise_one_stays_near_the_constant(world, good):
     assert TASK.metric.score(rows.truth, chosen(rows).predicted[0]) == pytest.approx(constant_score(world), abs=2e-3)
 
 
+def test_of_few_patients_the_constant_that_a_member_must_beat_has_not_met_them():
+    """Two patients with the label and three without: what the others say of each is worse than a half."""
+    few = World(patients=7)
+    y = np.repeat([1, 0, 1, 0, 0, 0, 0], 20)[:, None].repeat(3, axis=1)  # the last two are test
+    few.index.loc[few.train, list(TARGETS)] = y[few.train]
+    weak = few.rows(weak=np.where(y > 0, -0.2, 0.2))
+    worse = few.rows(worse=np.where(y > 0, -1.2, 1.2))
+    half, score, other = (TASK.metric.score(weak.truth, said) for said in (
+        np.full(weak.truth.shape, 0.5), weak.predicted[0], priors(weak)))
+    assert half < score < other
+    assert screen(weak, ("weak",)) == (None, [])
+    assert any("worse shrinks towards the constant" in line for line in screen(worse, ("worse",))[1])
+
+
 @pytest.mark.parametrize("method", ["mean", "weights", "climb", "calibrate"])
 def test_no_stack_is_worse_than_the_constant_though_a_member_is(world, good, method):
     members = world.members(good=good, noise=world.rng.normal(0, 4, good.shape))
@@ -117,7 +131,7 @@ def test_the_guard_is_stored_with_the_fit(world, good, tmp_path, instead):
     rows = world.rows(good=good, loud=5 * good + 3, noise=world.rng.normal(0, 3, good.shape))
     chosen, _ = screen(rows, ("good", "loud", "noise"))
     method = method_of(Stacker("s", "weights", ("good", "loud", "noise")))
-    fitted = change(method.fit(chosen(rows)), screen=chosen, instead=instead, constant=constant_of(rows))
+    fitted = change(method.fit(chosen(rows)), screen=chosen, instead=instead, constant=prior_of(rows))
     write_fitted(tmp_path, 0, fitted)
     again = read_fitted(tmp_path, 0, method)
     assert np.array_equal(again.predict(rows), fitted.predict(rows))

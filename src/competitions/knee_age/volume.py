@@ -95,12 +95,13 @@ def n4(pixels: np.ndarray, spacing: tuple[float, float, float], shrink: int = 4)
     """
     import SimpleITK as sitk
 
+    # Volumes are shared out among processes, and sums over threads are rounded otherwise. Filters within N4 heed this alone.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     image = sitk.GetImageFromArray(np.ascontiguousarray(pixels, np.float32))
     image.SetSpacing([float(value) for value in spacing[::-1]])
     mask = sitk.OtsuThreshold(image, 0, 1, OTSU_BINS)
     steps = [shrink, shrink, 1]
     correct = sitk.N4BiasFieldCorrectionImageFilter()
-    correct.SetNumberOfThreads(1)  # volumes are shared out among processes
     correct.Execute(sitk.Shrink(image, steps), sitk.Shrink(mask, steps))
     field = sitk.GetArrayFromImage(correct.GetLogBiasFieldAsImage(image))
     return pixels / np.exp(field)

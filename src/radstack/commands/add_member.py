@@ -92,13 +92,13 @@ def _notes(tables: Tables, *read: Read) -> list[str]:
 
 
 def _filled(values: np.ndarray, train: pd.DataFrame, fold: np.ndarray | None, task: Task) -> np.ndarray:
-    """The values with the best constant in rows that are missing: of training rows (``fold``) that of the other folds."""
+    """The values with the prior in rows that are missing: of training rows (``fold``) by the labels of the other folds."""
     out, targets, bare = values.copy(), list(task.targets), ~np.isfinite(values).all(axis=1)
     if fold is None:
-        out[bare] = task.metric.constant(train[targets]).to_numpy(np.float64)
+        out[bare] = task.metric.prior(train[targets]).to_numpy(np.float64)
         return out
     for one in np.unique(fold):
-        out[bare & (fold == one)] = task.metric.constant(train.loc[fold != one, targets]).to_numpy(np.float64)
+        out[bare & (fold == one)] = task.metric.prior(train.loc[fold != one, targets]).to_numpy(np.float64)
     return out
 
 

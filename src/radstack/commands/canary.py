@@ -134,7 +134,7 @@ def judged(name: str, table: pd.DataFrame, rows: pd.DataFrame, fold: np.ndarray,
     truth, own = rows[targets].to_numpy(np.float64), fold[place]
     constant = np.empty((len(place), len(targets)))
     for number in np.unique(own):
-        constant[own == number] = task.metric.constant(rows.loc[(fold >= 0) & (fold != number), targets]).to_numpy()
+        constant[own == number] = task.metric.prior(rows.loc[(fold >= 0) & (fold != number), targets]).to_numpy()
     losses = [task.metric.kind.losses(truth[place], predicted, task.metric)
               for predicted in (constant, table[targets].to_numpy(np.float64))]
     labeled = task.metric.held(truth[place])

@@ -107,7 +107,8 @@ def scores_table(evidence: Evidence) -> Table:
         shown = shown.assign(**{"test": tested["score"], "test low": tested["low"], "test high": tested["high"],
                                 "test efficiency": tested["efficiency"]})
     notes = [f"{split}: {labels}" for split, labels in evidence.context.competition.pages.labels.items()]
-    note = "Efficiency is (constant - score) / (constant - floor). " if "efficiency" in shown else ""
+    note = "Constant: the share or median of the labels of other folds, for test of all training rows. "
+    note += "Efficiency is (constant - score) / (constant - floor). " if "efficiency" in shown else ""
     efficiencies = dict.fromkeys(("efficiency", "test efficiency"), ".2f")
     note += f"{also}: {direction(also)}. " if also in table else ""
     return Table(shown, "Scores", dict.fromkeys(shown, ".4f") | efficiencies, note + "; ".join(notes),

@@ -28,7 +28,7 @@ from radstack.submission.ledger import NAME as LEDGER
 if TYPE_CHECKING:  # what draws the page is slow to import, and most runs find that it is there
     from radstack.report.evidence import Evidence
 
-VERSION = 5
+VERSION = 6
 Single = Mapping[str, Mapping[str, pd.DataFrame]]
 """Experiment -> network -> what it says out of fold, where predictions are a mean of several networks a fold."""
 
@@ -164,18 +164,19 @@ def score_table(context: Context, members: dict[str, Member], single: Single = M
     """One row a model and split: score with its patient-bootstrap interval, details and scores of strata.
 
     Train rows are scored out of fold. Where the competition knows the truth of its phantoms, test rows are scored as well
-    and every score is set between the constant predictor and the floor (efficiency). Where it says what its labels are,
-    column ``labels`` repeats it, since scores on labels of another quality do not compare. Its baselines come first. Where a
-    model is a mean of ``single`` networks, each of them has a row of train behind the model's.
+    and every score is set between the constant predictor and the floor (efficiency). The constant is that of the training
+    rows of other folds, as a model is, and for test that of all. Where the competition says what its labels are, column
+    ``labels`` repeats it, since scores on labels of another quality do not compare. Its baselines come first. Where a model
+    is a mean of ``single`` networks, each of them has a row of train behind the model's.
     """
     from radstack.scoring.task import score_rows
-    from radstack.stack.baseline import baseline_table
+    from radstack.stack.baseline import baseline_table, constant_table
 
-    task, competition, pages = task_of(context), context.competition, context.competition.pages
+    task, pages = task_of(context), context.competition.pages
     targets, (rows, fold), truth = list(task.targets), read_rows(context), truth_of(context)
     simple = {one.name: baseline_table(one, rows, fold, task) for one in pages.baselines}
     train, best = rows[rows["split"] == "train"], None
-    known, constant = {"out of fold": ("train", train)}, competition.metric.constant(train[targets])
+    known, constant = {"out of fold": ("train", train)}, constant_table(rows, fold, task)
     if truth is not None:
         test = rows[rows["split"] == "test"].drop(columns=targets)
         known["test"] = ("test", test.merge(truth[["id", *targets]], on="id", validate="one_to_one"))

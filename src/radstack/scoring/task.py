@@ -138,6 +138,15 @@ class Metric:
         """Best constant of each column: the prevalence for log loss and classes, the median for the absolute error."""
         return self.kind.constant(labels)
 
+    def prior(self, labels: pd.DataFrame) -> pd.Series:
+        """What to say of a row of which nothing is known, by the ``labels`` of others: their constant.
+
+        For log loss it is the share by Laplace's rule of succession, ``(positives + 1) / (rows + 2)``: a label that none
+        of ``labels`` has would otherwise cost as much as ``clip`` says wherever it is met.
+        """
+        constant, count = self.constant(labels), len(labels)
+        return (constant * count + 1) / (count + 2) if self.kind.predicts == PROBABILITIES else constant
+
     def link(self, predicted: np.ndarray) -> np.ndarray:
         """The scale on which models are averaged, same shape: log odds of probabilities, log of shares, numbers as are."""
         return self.kind.link(predicted, self)
@@ -167,9 +176,9 @@ class Task:
         return self.targets.index(target)
 
 
-def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, constant: pd.Series,
+def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, constant: pd.Series | pd.DataFrame,
                best: pd.DataFrame | None, task: Task, strata: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Score ``models`` (name -> prediction table) and ``constant``, one value a target, on labeled ``rows``.
+    """Score ``models`` (name -> prediction table) and ``constant`` on labeled ``rows``: a value a target, or a table, too.
 
     ``rows`` has ``id``, ``group`` and the labels; ids outside it are left out, and a model that lacks some is scored on
     what it has (column ``rows``). ``best`` are the best possible predictions, for phantoms. ``strata`` are parts of ``rows``
@@ -181,7 +190,7 @@ def score_rows(split: str, models: dict[str, pd.DataFrame], rows: pd.DataFrame, 
         is known, then the metric's details of each target, and ``score <part>`` of each stratum.
     """
     rows = rows.reset_index(drop=True)
-    always = rows[["id"]].assign(**constant.to_dict())
+    always = constant if isinstance(constant, pd.DataFrame) else rows[["id"]].assign(**constant.to_dict())
     tables = {"constant": always, **models} | ({"floor": best} if best is not None else {})
     parts = parts_of(strata).set_index(rows.index) if strata is not None else pd.DataFrame(index=rows.index)
     found, sums = [], []

@@ -1,4 +1,6 @@
-"""What is known of a row without its picture, by a small model of a few columns, fitted out of fold as every model is."""
+"""What is known of a row without its picture: nothing, or a small model of a few columns. Out of fold, as every model is."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -8,12 +10,20 @@ from radstack.recipes.baseline import PLACE, SLICES, Baseline
 from radstack.scoring.task import Task
 
 
+def constant_table(rows: pd.DataFrame, fold: np.ndarray, task: Task) -> pd.DataFrame:
+    """``id`` and targets of all ``rows`` (train and test): the prior of training rows of other folds, for test of all.
+
+    Arguments as for :func:`baseline_table`; ``rows`` needs ``id``, ``split`` and the targets.
+    """
+    return _out_of_fold(rows, fold, task, lambda fitted, asked: task.metric.prior(rows.loc[fitted, list(task.targets)]))
+
+
 def baseline_table(baseline: Baseline, rows: pd.DataFrame, fold: np.ndarray, task: Task) -> pd.DataFrame:
     """``id`` and targets of all ``rows`` (train and test): each answered by training rows of other folds, test by all.
 
     Rows fall into cells by the columns of the recipe. A cell says the best constant of its training rows (share, or median),
-    drawn to that of all training rows: it weighs as its number of patients, the other as ``strength`` patients. A row whose
-    cell is empty gets the constant of all. With the place in the series as column this is what slice position alone is
+    drawn to the prior of all training rows: it weighs as its number of patients, the other as ``strength`` patients. A row
+    whose cell is empty gets that prior. With the place in the series as column this is what slice position alone is
     worth; with the number of slices, which is the same for a whole series, what a series' share of each label is before any
     of its pictures was seen.
 
@@ -27,12 +37,18 @@ def baseline_table(baseline: Baseline, rows: pd.DataFrame, fold: np.ndarray, tas
         UserError: a column is missing.
     """
     facts = facts_of(baseline, rows)
+    return _out_of_fold(rows, fold, task, lambda fitted, asked: _answers(baseline, facts, rows, fitted, asked, task))
+
+
+def _out_of_fold(rows: pd.DataFrame, fold: np.ndarray, task: Task,
+                 answer: Callable[[np.ndarray, np.ndarray], np.ndarray | pd.Series]) -> pd.DataFrame:
+    """The table of what ``answer`` says by the rows to fit, for the rows that are asked; both bool [rows]."""
     train = (rows["split"] == "train").to_numpy()
     out = np.empty((len(rows), len(task.targets)), np.float32)
-    for number in np.unique(fold[train]) if train.any() else ():
+    for number in np.unique(fold[train]):
         asked = train & (fold == number)
-        out[asked] = _answers(baseline, facts, rows, train & ~asked, asked, task)
-    out[~train] = _answers(baseline, facts, rows, train, ~train, task)
+        out[asked] = answer(train & ~asked, asked)
+    out[~train] = answer(train, ~train)
     return rows[["id"]].assign(**dict(zip(task.targets, out.T, strict=True)))
 
 
@@ -53,7 +69,7 @@ def _answers(baseline: Baseline, facts: pd.DataFrame, rows: pd.DataFrame, fitted
     cuts = pd.DataFrame({name: _cut(facts[name], fitted, baseline.parts) for name in facts}, rows.index)
     cells = cuts.groupby([*cuts], sort=False).ngroup()
     labels = rows.loc[fitted, list(task.targets)]
-    everyone = task.metric.constant(labels).to_numpy(np.float64)
+    everyone = task.metric.prior(labels).to_numpy(np.float64)
     said = np.tile(everyone, (cells.nunique(), 1))
     for cell, part in labels.groupby(cells[fitted]):
         weight = (patients := rows.loc[part.index, "group"].nunique()) / (patients + baseline.strength)

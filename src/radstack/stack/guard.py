@@ -13,7 +13,7 @@ import numpy as np
 
 from radstack.scoring.metrics import log_losses, logit, normalized
 from radstack.scoring.task import PROBABILITIES, Metric
-from radstack.stack.adjust import calibrated, crossfitted, platt
+from radstack.stack.adjust import calibrated, crossfitted, crossfitted_rows, platt
 from radstack.stack.rows import Rows
 from radstack.stack.screen import Screen
 
@@ -24,7 +24,7 @@ def screen(rows: Rows, names: tuple[str, ...]) -> tuple[Screen | None, list[str]
     One member always stays, the best.
     """
     metric, count = rows.task.metric, len(rows.predicted)
-    constant = losses_of_constant(rows, rows.truth)
+    constant = metric.target_losses(rows.truth, priors(rows))
     lines, scores, words = np.full((count, rows.truth.shape[1], 2), np.nan), np.empty(count), list[str]()
     for place, member in enumerate(rows.predicted):
         losses = metric.target_losses(rows.truth, member)
@@ -44,27 +44,33 @@ def screen(rows: Rows, names: tuple[str, ...]) -> tuple[Screen | None, list[str]
     return (Screen(kept, lines) if words else None), words
 
 
-def losses_of_constant(rows: Rows, truth: np.ndarray) -> np.ndarray:
-    """Mean loss of each target, or group of classes, of the best constant of ``rows`` on labels ``truth``."""
-    metric = rows.task.metric
-    return metric.target_losses(truth, np.broadcast_to(constant_of(rows), truth.shape))
+def priors(rows: Rows) -> np.ndarray:
+    """The prior of each patient's rows by other patients, float64 [rows, targets]; of one patient his own.
+
+    A member has not met the patient that it answers, so the constant that it must beat has not either.
+    """
+    if not rows.group.max(initial=0):
+        return np.broadcast_to(prior_of(rows), rows.truth.shape)
+    labels = rows.table[list(rows.task.targets)]
+    return crossfitted_rows(lambda others: np.broadcast_to(rows.task.metric.prior(labels.iloc[others]), labels.shape),
+                            rows.group)
 
 
-def constant_of(rows: Rows) -> np.ndarray:
-    """The best constant of each target, float64 [targets]."""
-    return rows.task.metric.constant(rows.table[list(rows.task.targets)]).to_numpy(np.float64)
+def prior_of(rows: Rows) -> np.ndarray:
+    """The prior of each target by all ``rows``, float64 [targets]."""
+    return rows.task.metric.prior(rows.table[list(rows.task.targets)]).to_numpy(np.float64)
 
 
 def _shrink(rows: Rows, member: int, losses: np.ndarray, constant: np.ndarray, lines: np.ndarray) -> np.ndarray:
     """Fill ``lines`` [targets, 2] of the classes that must shrink; return each class's loss afterwards, cross-fitted."""
-    after, prior = losses.copy(), constant_of(rows)
+    after, prior = losses.copy(), prior_of(rows)
     weights = normalized(rows.task.metric.weights)
     everywhere = losses @ weights >= constant @ weights
     for place in np.flatnonzero(everywhere | (losses > constant)):
         z, y = rows.linked[member, :, place], rows.truth[:, place]
         scale, bias = platt(z, y)
-        gain = float((log_losses(y, np.full(len(y), prior[place])) - log_losses(
-            y, crossfitted(calibrated, z, y, rows.group))).mean()) if scale > 0 and rows.group.max() else 0.0
+        gain = constant[place] - float(log_losses(y, crossfitted(calibrated, z, y, rows.group)).mean()) \
+            if scale > 0 and rows.group.max() else 0.0
         lines[place] = (scale, bias) if gain > 0 else (0.0, float(logit(np.array(prior[place]), rows.task.metric.clip)))
         after[place] = constant[place] - max(gain, 0.0)
     return after

@@ -65,7 +65,7 @@ class Fitted:
     instead: str = ""
     """What stands in for the method: ``MEAN`` of the members, ``CONSTANT``, or a member's number; empty for nothing."""
     constant: np.ndarray | None = None
-    """The best constant of the rows that were fitted, float64 [targets], where it stands in."""
+    """The prior of the rows that were fitted, float64 [targets], where it stands in."""
 
     def predict(self, rows: Rows) -> np.ndarray:
         """Predictions of ``rows`` (whole series), float [rows, targets]; a UserError where the shape is another."""

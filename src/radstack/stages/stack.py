@@ -17,7 +17,7 @@ from radstack.scoring.task import Task
 from radstack.stack.predictions import fitted_files, fold_file, read_member, read_tests
 from radstack.stack.rows import Member
 
-VERSION = 3
+VERSION = 4
 
 
 def stack_all(context: Context) -> None:

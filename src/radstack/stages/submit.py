@@ -16,7 +16,7 @@ from radstack.scoring.task import matched
 from radstack.stack.predictions import fold_files, read_member
 from radstack.stages.stack import stack_folds, task_of
 
-VERSION = 1
+VERSION = 2
 
 
 def submit(context: Context, name: str) -> Path:
@@ -60,7 +60,7 @@ PRIOR = "prior.json"
 
 
 def prior_of(context: Context) -> dict[str, float] | None:
-    """Target -> its best constant on the training labels, what is said of a case without a picture; None if not known.
+    """Target -> its prior by the training labels, what is said of a case without a picture; None if not known.
 
     A solution that is applied elsewhere has it from its bundle, or from the index where it was trained.
     """
@@ -73,11 +73,11 @@ def prior_of(context: Context) -> dict[str, float] | None:
     labels = pd.read_parquet(index, columns=["split", *competition.targets])
     known = labels.loc[labels["split"] == "train", list(competition.targets)]
     known = known[competition.metric.usable(known.to_numpy(float))]
-    return {name: float(value) for name, value in competition.metric.constant(known).items()} if len(known) else None
+    return {name: float(value) for name, value in competition.metric.prior(known).items()} if len(known) else None
 
 
 def submit_constant(context: Context) -> None:
-    """Write ``constant.csv``, the training prevalences or medians: its leaderboard score is known before it is uploaded."""
+    """Write ``constant.csv``, shares or medians of the training labels: its score is known before it is uploaded."""
     paths, competition = context.paths, context.competition
     sample, layout = competition.data.sample_file(paths.input), competition.submission
     file = paths.submissions / "constant.csv"
@@ -89,7 +89,7 @@ def submit_constant(context: Context) -> None:
 
         index = read_index(context)
         labels = index.loc[index["split"] == "train", list(competition.targets)]
-        write_constant(file, sample, competition.metric.constant(labels).to_dict(), layout)
+        write_constant(file, sample, competition.metric.prior(labels).to_dict(), layout)
         validate(file, sample, layout, competition.metric.groups)
 
     context.make(artifact, build)

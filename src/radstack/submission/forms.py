@@ -143,7 +143,7 @@ def write_predictions(path: Path, predictions: pd.DataFrame, sample_path: Path, 
     """Write the submission in the layout's form, in the sample file's order.
 
     ``predictions`` has ``id`` and a column for each of ``targets``, one row a picture; unless the form is ``long``, the
-    layout's ``values`` are the columns of the targets, in order. ``prior`` has the best constant of each target.
+    layout's ``values`` are the columns of the targets, in order. ``prior`` has what to say of each target.
 
     Gives the rows filled by ``FILLS``, with fewer than ``FEW`` predictions by the prior: ``id`` (as in the file) and
     ``value`` or the values; none when all were predicted. UserError where predictions are empty and there is no prior, hold
