@@ -88,7 +88,7 @@ def of_constant(train: Rows, task: Task) -> float:
     """Loss of the prior by the labels of the other folds."""
     said = np.empty(train.truth.shape)
     for fold in np.unique(train.fold):
-        said[train.fold == fold] = task.metric.prior(train.table[train.fold != fold][list(task.targets)]).to_numpy()
+        said[train.fold == fold] = train.prior(train.fold != fold)
     return task.metric.score(train.truth, said)
 
 

@@ -20,6 +20,7 @@ from radstack.core.folds import fold_hash
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.metrics import sigmoid, weighted_log_loss
 from radstack.scoring.task import Metric, Task
+from radstack.stack.baseline import constant_table
 from radstack.stack.method import CONSTANT
 from radstack.stack.nested import fit_stack
 from radstack.stack.rows import Member
@@ -65,7 +66,7 @@ def losses(kind: str, patients: int, seed: int) -> dict[str, float]:
     folds = pd.DataFrame({"group": pd.unique(np.array(group)), "fold": np.arange(patients) % FOLDS})
     table = rows[["id"]].assign(fold=number % FOLDS, **dict(zip(TARGETS, p.T)))
     member = {"one": Member(table, table.iloc[:0], fold_hash(folds))}
-    constant = np.stack([y[number % FOLDS != fold].mean(axis=0) for fold in range(FOLDS)])[number % FOLDS]
+    constant = constant_table(rows, number % FOLDS, TASK)[list(TARGETS)].to_numpy(np.float64)
     found = {"constant": weighted_log_loss(y, constant, TASK.metric.weights),
              "as it is": weighted_log_loss(y, p, TASK.metric.weights)}
     for name, stacker in WAYS.items():

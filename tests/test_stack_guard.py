@@ -11,7 +11,7 @@ from radstack.core.recipe import change
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.metrics import logit, weighted_log_loss
 from radstack.scoring.task import Metric
-from radstack.stack.guard import prior_of, priors, screen, stand_in
+from radstack.stack.guard import priors, screen, stand_in
 from radstack.stack.method import CONSTANT, MEAN, Fitted
 from radstack.stack.nested import apply_fits, fit_stack
 from radstack.stack.registry import method_of
@@ -131,7 +131,7 @@ def test_the_guard_is_stored_with_the_fit(world, good, tmp_path, instead):
     rows = world.rows(good=good, loud=5 * good + 3, noise=world.rng.normal(0, 3, good.shape))
     chosen, _ = screen(rows, ("good", "loud", "noise"))
     method = method_of(Stacker("s", "weights", ("good", "loud", "noise")))
-    fitted = change(method.fit(chosen(rows)), screen=chosen, instead=instead, constant=prior_of(rows))
+    fitted = change(method.fit(chosen(rows)), screen=chosen, instead=instead, constant=rows.prior())
     write_fitted(tmp_path, 0, fitted)
     again = read_fitted(tmp_path, 0, method)
     assert np.array_equal(again.predict(rows), fitted.predict(rows))

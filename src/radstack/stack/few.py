@@ -47,7 +47,7 @@ class Shrink(Method):
         forms: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "as it is": lambda part: np.tile([1.0, 0.0], (count, 1)),
             "lines": lambda part: held_lines(z[part], y[part], weights, self.hold / len(np.unique(group[part]))),
-            CONSTANT: lambda part: np.stack([np.zeros(count), _prior(y[part])], axis=1)}
+            CONSTANT: lambda part: np.stack([np.zeros(count), logit(rows.prior(part))], axis=1)}
 
         def better(than: str, other: str) -> tuple[float, float]:
             """By how much ``other`` has the lower loss, and the standard error over patients."""
@@ -81,11 +81,6 @@ def held_lines(z: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: float
     flat = np.broadcast_to(weights * len(weights), z.shape).ravel()
     common = _line(z.ravel(), y.ravel(), flat, np.array([1.0, 0.0]), 0.0)
     return np.stack([_line(z[:, place], y[:, place], np.ones(len(z)), common, penalty) for place in range(z.shape[1])])
-
-
-def _prior(y: np.ndarray) -> np.ndarray:
-    """Log odds of each class's share, as if half a positive more had been seen: a class without any has no infinite odds."""
-    return logit((y.sum(axis=0) + 0.5) / (len(y) + 1))
 
 
 def _moved(z: np.ndarray, lines: np.ndarray) -> np.ndarray:

@@ -50,20 +50,13 @@ def priors(rows: Rows) -> np.ndarray:
     A member has not met the patient that it answers, so the constant that it must beat has not either.
     """
     if not rows.group.max(initial=0):
-        return np.broadcast_to(prior_of(rows), rows.truth.shape)
-    labels = rows.table[list(rows.task.targets)]
-    return crossfitted_rows(lambda others: np.broadcast_to(rows.task.metric.prior(labels.iloc[others]), labels.shape),
-                            rows.group)
-
-
-def prior_of(rows: Rows) -> np.ndarray:
-    """The prior of each target by all ``rows``, float64 [targets]."""
-    return rows.task.metric.prior(rows.table[list(rows.task.targets)]).to_numpy(np.float64)
+        return np.broadcast_to(rows.prior(), rows.truth.shape)
+    return crossfitted_rows(lambda others: np.broadcast_to(rows.prior(others), rows.truth.shape), rows.group)
 
 
 def _shrink(rows: Rows, member: int, losses: np.ndarray, constant: np.ndarray, lines: np.ndarray) -> np.ndarray:
     """Fill ``lines`` [targets, 2] of the classes that must shrink; return each class's loss afterwards, cross-fitted."""
-    after, prior = losses.copy(), prior_of(rows)
+    after, prior = losses.copy(), rows.prior()
     weights = normalized(rows.task.metric.weights)
     everywhere = losses @ weights >= constant @ weights
     for place in np.flatnonzero(everywhere | (losses > constant)):

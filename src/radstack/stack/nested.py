@@ -20,7 +20,7 @@ from radstack.core.progress import track
 from radstack.recipes.stacker import Stacker
 from radstack.scoring.intervals import Interval, group_sums, intervals
 from radstack.scoring.task import Task
-from radstack.stack.guard import prior_of, screen, stand_in
+from radstack.stack.guard import screen, stand_in
 from radstack.stack.method import CONSTANT, MEAN, TAKEN, Fitted, Method
 from radstack.stack.predictions import prediction_table
 from radstack.stack.registry import check_handles, method_of
@@ -120,7 +120,7 @@ def _guarded(fits: dict[int, Fitted], train: Rows, rivals: tuple[str, ...],
              names: tuple[str, ...], always: bool) -> tuple[dict[int, Fitted], list[str]]:
     """The fits, or what stands in for all of them, and a line on it; unless ``always`` only where the constant is better."""
     simpler = {what: {number: replace(fitted, instead=str(names.index(what)) if what in names else what,
-                                      constant=prior_of(train.take(train.fold != number)))
+                                      constant=train.prior(train.fold != number))
                       for number, fitted in fits.items()} for what in rivals}
     nested = {what: _nested(each, train) for what, each in simpler.items()}
     metric, own = train.task.metric, _nested(fits, train)

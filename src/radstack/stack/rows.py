@@ -47,6 +47,10 @@ class Rows:
         """The rows where ``chosen`` (bool [rows]) holds, in the same order."""
         return Rows(self.task, self.table[chosen], self.fold[chosen], self.predicted[:, chosen])
 
+    def prior(self, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """What to say of other rows by the labels of the ``chosen`` (numbers, or bool [rows]), float64 [targets]."""
+        return self.task.metric.prior(self.table[list(self.task.targets)].iloc[chosen]).to_numpy(np.float64)
+
     @cached_property
     def truth(self) -> np.ndarray:
         """Labels, float32 [rows, targets]."""
