@@ -361,6 +361,15 @@ def test_lightgbm_starts_from_the_calibrated_blend() -> None:
     assert loss_of(wild, full.fit(wild).predict(wild)) < best + 0.01
 
 
+def test_few_rows_grow_their_trees_on_one_thread_and_their_number_changes_no_answer() -> None:
+    assert [LightGBM().threads_for(rows) for rows in (600, trees.FEW - 1, trees.FEW, 752_803)] == [1, 1, 0, 0]
+    assert LightGBM(threads=3).threads_for(600) == 3
+    world = World(60, seed=11)
+    rows = world.rows(a=world.noisy(1))
+    methods = [LightGBM(rounds=20, lr=0.1, threads=threads) for threads in (0, 2)]
+    assert np.array_equal(*(method.predict(rows, method.fit(rows).state) for method in methods))
+
+
 def test_a_class_without_enough_patients_keeps_the_blend() -> None:
     world = World(40, seed=10)
     world.index.loc[world.train, "epidural"] = 0.0

@@ -167,19 +167,21 @@ def _held_out(x: np.ndarray, is_new: np.ndarray, fit: np.ndarray, held: np.ndarr
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.tree import DecisionTreeClassifier
+    from threadpoolctl import threadpool_limits
 
     random, facts, own = np.random.default_rng(0), x.shape[1], x[held]
     model = HistGradientBoostingClassifier(max_iter=40, max_leaf_nodes=8, min_samples_leaf=10, l2_regularization=1.0,
                                            categorical_features=words, early_stopping=False, random_state=0)
-    model.fit(x[fit], is_new[fit])
     mixed = np.tile(own, (facts, SHUFFLES, 1, 1))
     for fact in range(facts):
         mixed[fact, :, :, fact] = [random.permutation(own[:, fact]) for _ in range(SHUFFLES)]
     tree, alone = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=10, random_state=0), np.empty((facts, len(own)))
     for fact in range(facts):
         alone[fact] = tree.fit(x[fit][:, [fact]], is_new[fit]).predict_proba(own[:, [fact]])[:, 1]
-    shuffled = model.predict_proba(mixed.reshape(-1, facts))[:, 1].reshape(facts, SHUFFLES, -1)
-    return model.predict_proba(own)[:, 1], shuffled, alone
+    with threadpool_limits(1):  # of so few rows, threads that wait for each other take far longer where other programs run
+        model.fit(x[fit], is_new[fit])
+        shuffled = model.predict_proba(mixed.reshape(-1, facts))[:, 1].reshape(facts, SHUFFLES, -1)
+        return model.predict_proba(own)[:, 1], shuffled, alone
 
 
 def _rank(scores: np.ndarray) -> np.ndarray:

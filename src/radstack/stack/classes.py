@@ -111,7 +111,7 @@ class ClassLightGBM(Boosting):
     def _raw(self, booster: "lgb.Booster | None", factor: float, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         if booster is None or not len(x):
             return blend
-        return np.asarray(booster.predict(x, raw_score=True, num_threads=self.threads)) + factor * blend
+        return np.asarray(booster.predict(x, raw_score=True, num_threads=self.threads_for(len(x)))) + factor * blend
 
     def _features(self, rows: Rows) -> np.ndarray:
         """float32 [rows, members * targets + columns]."""

@@ -17,6 +17,9 @@ from radstack.stack.rows import Rows
 if TYPE_CHECKING:
     import lightgbm as lgb
 
+FEW = 20_000
+"""Rows below which one thread grows trees. Threads wait for each other after each leaf, and where other programs hold the
+cores such a wait takes longer than the work: 18 s for the 0.1 s of 600 rows (DECISIONS.md)."""
 ENOUGH = 5
 """Patients of either label that a class needs before a tree is grown for it; with fewer, the blend stands."""
 
@@ -42,7 +45,7 @@ class Boosting(Method):
     held_out: float = 0.2
     """Share of the training patients that early stopping watches; they grow no tree."""
     threads: int = 0
-    """0 for all cores, or OMP_NUM_THREADS where set; the result does not depend on it."""
+    """0 for all cores (OMP_NUM_THREADS where set), and one for fewer rows than ``FEW``; the result does not depend on it."""
     seed: int = 0
 
     def boost(self, x: np.ndarray, y: np.ndarray, start: np.ndarray, watch: np.ndarray, names: list[str] | None = None,
@@ -56,7 +59,7 @@ class Boosting(Method):
 
         grow = lgb.Dataset(x[~watch], y[~watch], init_score=start[~watch], feature_name=names or "auto")
         stop = grow.create_valid(x[watch], y[watch], init_score=start[watch])
-        return self.grow(grow, stop, self.settings(**objective))
+        return self.grow(grow, stop, self.settings(**objective) | {"num_threads": self.threads_for(len(x))})
 
     def grow(self, grow: "lgb.Dataset", stop: "lgb.Dataset", settings: dict[str, Any]) -> "lgb.Booster":
         """Trees on the table ``grow`` by LightGBM's ``settings``, until the rows of ``stop`` gain no more."""
@@ -64,6 +67,10 @@ class Boosting(Method):
 
         return lgb.train(settings, grow, self.rounds, valid_sets=[stop],
                          callbacks=[lgb.early_stopping(self.patience, verbose=False)])
+
+    def threads_for(self, rows: int) -> int:
+        """Threads for a table of so many rows; 0 for all cores."""
+        return self.threads or int(rows < FEW)
 
     def settings(self, **objective: Any) -> dict[str, Any]:
         """These settings as LightGBM's parameters, and further ones."""
@@ -151,7 +158,7 @@ class LightGBM(ByClass, Boosting):
     def ask(self, model: "tuple[lgb.Booster, float, float]", x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         """The boosted blend."""
         booster, scale, bias = model
-        raw = booster.predict(x, raw_score=True, num_threads=self.threads)
+        raw = booster.predict(x, raw_score=True, num_threads=self.threads_for(len(x)))
         return sigmoid(np.asarray(raw) + scale * blend + bias)
 
 
