@@ -20,9 +20,10 @@ from radstack.running.cli import command_parser, open_context, run
 def main() -> None:
     """Run the command."""
     arguments = command_parser(__doc__)
-    arguments.add_argument("--record", action="store_true", help="take what is there as what is expected")
-    arguments.add_argument("--widen", action="store_true",
-                           help="take what is there as expected beside what was recorded, on another processor")
+    new = arguments.add_mutually_exclusive_group()
+    new.add_argument("--record", action="store_true", help="take what is there as what is expected")
+    new.add_argument("--widen", action="store_true",
+                     help="take what is there as expected beside what was recorded, on another processor")
     arguments.add_argument("--contents", action="store_true", help="read every file and hold it against its manifest")
     args = arguments.parse_args()
     context = open_context(args, load)
@@ -31,7 +32,7 @@ def main() -> None:
         return
     file = Path(__file__).parent / "competitions" / args.competition.partition("-")[0] / "expected.json"
     if args.record or args.widen:
-        record(context, file, widen=not args.record)
+        record(context, file, widen=args.widen)
     else:
         verify(context, file)
 

@@ -245,6 +245,10 @@ def test_what_another_processor_reached_is_expected_beside_what_was_recorded(who
     write_json(file, {str(PATIENTS): {**here[str(PATIENTS)], "stages": {**here[str(PATIENTS)]["stages"], "03": {}}}})
     with pytest.raises(UserError, match="stage 03, rows is not in both records"):
         record(whole, file, widen=True)
+    more = {**here[str(PATIENTS)]["stages"], "01": {**here[str(PATIENTS)]["stages"]["01"], "quarantine gone": [3, 0]}}
+    write_json(file, {str(PATIENTS): {**here[str(PATIENTS)], "stages": more}})
+    with pytest.raises(UserError, match="stage 01, quarantine gone is not in both records"):
+        record(whole, file, widen=True)
     here[str(PATIENTS)]["stages"]["03"]["rows"][0] += 1
     write_json(file, here)
     with pytest.raises(UserError, match="stage 03, rows: .* which no processor changes"):

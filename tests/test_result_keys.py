@@ -16,7 +16,7 @@ from competitions import load
 from radstack.commands.add_member import Tables, add_member
 from radstack.core.artifact import Artifact, Lesson, Part, manifest_of
 from radstack.core.errors import Refused, UserError
-from radstack.core.files import write_table
+from radstack.core.files import read_json, write_json, write_table
 from radstack.core.recipe import change, digest
 from radstack.recipes.competition import Phantoms
 from radstack.recipes.experiment import Pseudo
@@ -199,6 +199,16 @@ def test_phantoms_that_are_there_count_as_drawn_after_a_refusal_and_not_after_a_
     with pytest.raises(error, match="no"):
         get_demo(context, 5)
     assert manifest_of(context.paths.input).exists() == kept
+
+
+@pytest.mark.parametrize("name", ["ich", "bone_age", "knee_age", "radius_ulna"])
+def test_a_number_that_cannot_be_drawn_forgets_no_phantoms(tmp_path, name):
+    context = context_of(tmp_path, name)
+    context.paths.input.mkdir(parents=True)
+    write_json(manifest_of(context.paths.input), {"series": 28})
+    with pytest.raises(Refused, match="cannot draw 1 "):
+        get_demo(context, 1)
+    assert read_json(manifest_of(context.paths.input)) == {"series": 28}
 
 
 def test_index_and_folds_are_made_again_where_what_reads_or_balances_is_edited(tmp_path, own, monkeypatch):

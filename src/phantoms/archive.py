@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from radstack.core.errors import Missing, Refused
+from radstack.core.errors import Missing, Refused, UserError
 from radstack.core.files import need_disk, read_json, replacing, sweep, write_json
 from radstack.core.parallel import in_processes
 
@@ -56,14 +56,16 @@ def draw_missing(folder: Path, request: Request, entries: Sequence[Entry], draw_
         The facts of all entries, for the tables and :func:`write_truth`; None where the archive is whole.
 
     Raises:
-        Refused: the folder holds another archive or a bigger one.
-        UserError: the disk is full.
+        Refused: the folder holds another archive or a bigger one, or the disk is too full for this one.
     """
     _refuse(folder, request, len(entries), what, pictures)
     todo = [entry for entry in entries if not _is_drawn(folder, entry)]
     if not todo and (folder / TRUTH).exists():
         return None
-    need_disk(folder, len(todo) * entry_bytes, f"drawing {len(todo)} {what}")
+    try:
+        need_disk(folder, len(todo) * entry_bytes, f"drawing {len(todo)} {what}")
+    except UserError as error:
+        raise Refused(str(error)) from error
     (folder / TRUTH).unlink(missing_ok=True)
     for place in {path.parent for path in folder.rglob(".*.part")}:
         sweep(place)

@@ -16,7 +16,7 @@ from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_
 from phantoms.bone_age.anatomy import Pose, Skeleton, draw_pose, field_mask, lay
 from phantoms.bone_age.law import Person, best_prediction, draw_label, draw_person, read_age
 from phantoms.bone_age.render import Exposure, draw_exposure, draw_hand, expose, stored
-from radstack.core.errors import UserError
+from radstack.core.errors import Refused
 from radstack.core.files import write_table
 
 FIRST_TRAIN, FIRST_TEST, TEST_IDS = 1377, 4360, 200
@@ -103,10 +103,10 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1300, seed:
     see :func:`phantoms.draw_demo`.
 
     Raises:
-        UserError: an argument is out of range, the folder holds other pictures, or the disk is full.
+        Refused: an argument is out of range, the folder holds other pictures, or the disk is too full.
     """
     if series < 4 or size < 64 or not 0 <= annotated <= 1:
-        raise UserError(f"cannot draw {series} hands of {size} pixels with {annotated:.0%} annotated; needs 4 hands, "
+        raise Refused(f"cannot draw {series} hands of {size} pixels with {annotated:.0%} annotated; needs 4 hands, "
                         "64 pixels and a share in [0, 1]")
     entries = plan(series, annotated)
     hands = draw_missing(folder, {"seed": seed, "size": size, "version": 1}, entries, draw_entry, what="hands",

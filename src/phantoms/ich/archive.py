@@ -19,7 +19,7 @@ from phantoms.archive import Facts, Progress, Request, draw_missing, write_truth
 from phantoms.ich.head import Slices
 from phantoms.ich.law import NOISE, draw_labels, majority, marked, with_any
 from phantoms.ich.render import Series, draw_series, draw_study
-from radstack.core.errors import UserError
+from radstack.core.errors import Refused
 from radstack.core.files import write_table, writing
 
 TRUNCATED = "ID_6431af929"
@@ -156,12 +156,12 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 512, seed: 
     test split. For seed and workers see :func:`phantoms.draw_demo`.
 
     Raises:
-        UserError: an argument is out of range, the folder holds another archive, or the disk is full.
+        Refused: an argument is out of range, the folder holds another archive, or the disk is too full.
     """
     if noise not in NOISE:
-        raise UserError(f"there is no label noise '{noise}'; choose one of {', '.join(NOISE)}")
+        raise Refused(f"there is no label noise '{noise}'; choose one of {', '.join(NOISE)}")
     if series < 2 or not 0 < test_share <= 0.5 or size < 32:
-        raise UserError(f"cannot draw {series} series of {size} pixels with test share {test_share}; "
+        raise Refused(f"cannot draw {series} series of {size} pixels with test share {test_share}; "
                         "needs 2 series, 32 pixels and a share in (0, 0.5]")
     request = {"seed": seed, "size": size, "noise": noise, "test_share": test_share, "version": 1}
     parts = draw_missing(folder, request, plan(seed, series, test_share), draw_entry, what="series",

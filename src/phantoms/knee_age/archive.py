@@ -18,7 +18,7 @@ from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_
 from phantoms.archive import read_truth as read_truth_arrays
 from phantoms.knee_age.law import Person, best_age, draw_person
 from phantoms.knee_age.render import Drawn, draw_volume
-from radstack.core.errors import UserError
+from radstack.core.errors import Refused, UserError
 from radstack.core.files import need_disk, write_table, writing
 
 TEST_EVERY = 6
@@ -161,10 +161,10 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 224, seed: 
     :func:`phantoms.draw_demo`.
 
     Raises:
-        UserError: an argument is out of range, the folder holds another archive, or the disk is full.
+        Refused: an argument is out of range, the folder holds another archive, or the disk is too full.
     """
     if series < 4 or size < 32 or not tau > 0 or not 0 <= annotated <= 1:
-        raise UserError(f"cannot draw {series} volumes of {size} pixels, tau {tau}, {annotated} of them annotated; needs "
+        raise Refused(f"cannot draw {series} volumes of {size} pixels, tau {tau}, {annotated} of them annotated; needs "
                         "4 volumes, 32 pixels, a positive tau and a share in [0, 1]")
     pairs = plan(seed, series, tau, annotated)
     request = {"seed": seed, "size": size, "tau": tau, "annotated": annotated, "version": 1}

@@ -14,7 +14,7 @@ from competitions.radius_ulna.phases import BONES, LEARNED, TARGETS
 from phantoms.archive import Facts, Progress, Request, draw_missing, read_truth_table, write_png, write_truth
 from phantoms.radius_ulna.law import LATER, NOISE, Child, draw_child, rate, stage_probabilities, years
 from phantoms.radius_ulna.render import draw_picture
-from radstack.core.errors import UserError
+from radstack.core.errors import Refused
 from radstack.core.files import write_table
 from radstack.images.boxes import CORNERS
 
@@ -115,10 +115,10 @@ def draw(folder: Path, *, series: int, workers: int = 2, size: int = 1302, seed:
     for both bones) or ``human`` (about 88 and 92 %). For seed and workers see :func:`phantoms.draw_demo`.
 
     Raises:
-        UserError: an argument is out of range, the folder holds another archive, or the disk is full.
+        Refused: an argument is out of range, the folder holds another archive, or the disk is too full.
     """
     if series < LEAST or size < 128 or noise not in NOISE:
-        raise UserError(f"cannot draw {series} pictures of {size} pixels with the noise {noise!r}; needs "
+        raise Refused(f"cannot draw {series} pictures of {size} pixels with the noise {noise!r}; needs "
                         f"{LEAST} pictures, 128 pixels and one of: {', '.join(NOISE)}")
     entries = plan(seed, series, noise)
     pictures = draw_missing(folder, {"seed": seed, "size": size, "noise": noise, "version": 1}, entries, draw_entry,

@@ -42,6 +42,8 @@ PICTURES, SHARE, LENGTH = 0.02, 0.05, 0.25
 """Relative tolerance of sizes and gray levels; absolute one of what lies within 0 and 1 (Dice, overlap, rates); relative one
 of other measures of localization (pixels, degrees)."""
 
+NOT_IN_BOTH = "is not in both records; where recipes changed, record anew with --record"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -138,13 +140,16 @@ def widened(expected: dict[str, dict[str, list[Any]]], found: dict[str, Facts]) 
     Raises:
         UserError: what must be equal is not, or one of the two lacks a value.
     """
+    for stage, values in expected.items():
+        for name in values.keys() - found.get(stage, {}).keys():
+            raise UserError(f"stage {stage}, {name} {NOT_IN_BOTH}")
     return {stage: {name: _widened(f"stage {stage}, {name}", expected.get(stage, {}).get(name), fact)
                     for name, fact in facts.items()} for stage, facts in found.items()}
 
 
 def _widened(what: str, pair: list[Any] | None, fact: Fact | UserError) -> Fact:
     if pair is None or isinstance(fact, UserError):
-        raise UserError(f"{what} is not in both records; where recipes changed, record anew with --record")
+        raise UserError(f"{what} {NOT_IN_BOTH}")
     (value, tolerance), (own, margin) = pair, fact
     if margin is None or tolerance is None:
         return value, None
