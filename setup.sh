@@ -33,8 +33,8 @@ installed() {  # the lock $1, unless the stamp called $2 says that it is
   local lock=$1 stamp=.venv/$2.sha256 name=.venv/$2.lock
   [ -f "$lock" ] || { echo "there is no lock $lock; name one that is here: export RADSTACK_LOCK=FILE"; return 1; }
   if [ -x .venv/bin/python ] && [ "$(digest)" = "$(cat "$stamp" 2> /dev/null)" ]; then
-    [ "$lock" = "$(cat "$name" 2> /dev/null)" ] || echo "$lock" > "$name"
-    return
+    [ "$lock" = "$(cat "$name" 2> /dev/null)" ] || echo "$lock" > "$name" || true  # of another person's .venv, which may not be written
+    return 0
   fi
   echo "installing $lock into .venv (a few minutes, once)"
   made &&

@@ -1,6 +1,7 @@
 """More data: pictures of other sources train in every fold, are never scored, and hold no copy of a picture here."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from radstack.report.added import added_blocks
 from radstack.running.cli import make_context, sibling
 from radstack.running.context import Options, add_variant
 from radstack.running.tables import read_rows
+from radstack.stages import sources
 from radstack.stages.cache import cache
 from radstack.stages.folds import deal_folds, make_index
 from radstack.stages.localize import localize
@@ -126,7 +128,7 @@ def test_networks_that_read_columns_get_no_source_without_them(context, clinic, 
     own = Source("number", {"diameter": ()}, columns={"age": (60.0, 9.0)})
     reading = change(context, competition__data__recipe=own, competition__models__experiments__0__head__columns=("age",))
     pd.DataFrame(clinic.lines).to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.raises(UserError, match="networks read age .*no table of clinic has age; add it again with --columns TABLE"):
+    with pytest.raises(UserError, match="resnet reads age .*no table of clinic has it; add it again with --columns TABLE"):
         add_source(reading, "clinic", Wish(clinic.folder, tmp_path / "labels.csv"))
     pd.DataFrame([{**one, "age": 61} for one in clinic.lines]).to_csv(tmp_path / "labels.csv", index=False)
     add_source(reading, "clinic", Wish(clinic.folder, tmp_path / "labels.csv"))
@@ -155,7 +157,7 @@ def test_pixels_of_a_source_are_made_again_as_those_here_are(context, clinic, ca
     assert {path: path.stat().st_mtime_ns for path in there.glob("*.npy")} == before
     newest = change(newer, competition__cache__per_shard=4)
     cache(newest)
-    with pytest.raises(UserError, match="of another recipe than those here, and .*clinic is not there; bring it back"):
+    with pytest.raises(UserError, match="of another recipe than those here, and .*clinic is not there; bring them back"):
         prepare(newest, [more])
 
 
@@ -195,6 +197,45 @@ def test_a_source_of_which_no_picture_can_be_read_is_an_error(context, clinic):
     add_again = "no picture of clinic in .* can be read any more; .*add_source.py"
     with pytest.raises(UserError, match=add_again):
         prepare(newer, [with_source(context)])
+
+
+def test_a_source_of_which_no_picture_is_kept_is_an_error_until_the_recipe_keeps_some(context, clinic):
+    clinic()
+    none, more = change(context, competition__cache__keep="path.str.startswith('pictures')"), with_source(context)
+    cache(none)
+    with pytest.raises(UserError, match="the recipe of the cache keeps no picture of clinic"):
+        prepare(none, [more])
+    cache(context)
+    prepare(context, [more])
+
+
+def test_what_an_absent_network_found_stays_for_the_pictures_in_which_it_found_it(context, clinic, monkeypatch, capsys):
+    clinic()
+    monkeypatch.setattr(sources, "_networks", lambda context: [Path("gone.safetensors")])
+    monkeypatch.setattr(sources, "rows_file", lambda one: one.paths.cache / "boxes.parquet")  # as rules have no other table
+    prepare(context, [with_source(context)])
+    assert "gone.safetensors is not there: what was found in the pictures of clinic stays" in capsys.readouterr().out
+    png(clinic.folder, "new9", picture(np.random.default_rng(9), 12))
+    with pytest.raises(UserError, match="gone.safetensors is not there, and nothing else .*02_localize.*03_cache"):
+        clinic()
+
+
+def test_pictures_that_are_away_and_never_had_pixels_are_an_error(context, clinic):
+    clinic()
+    for file in (context.paths.sources / "clinic" / "cache" / context.paths.name).glob("rows.parquet*"):
+        file.unlink()
+    clinic.folder.rename(clinic.folder.with_name("away"))
+    with pytest.raises(UserError, match="is not there, and pixels of clinic were never made; bring them back"):
+        prepare(context, [with_source(context)])
+
+
+def test_a_dry_run_says_that_older_networks_would_end_it(context, clinic, monkeypatch, capsys):
+    clinic()
+    monkeypatch.setattr(sources, "_older_networks", lambda context: "the networks are older")
+    prepare(replace(context, options=replace(context.options, dry_run=True)), [with_source(context)])
+    assert "would end: the networks are older" in capsys.readouterr().out
+    with pytest.raises(UserError, match="the networks are older"):
+        prepare(context, [with_source(context)])
 
 
 def test_rows_of_a_source_train_in_every_fold_and_are_scored_in_none(context, clinic):

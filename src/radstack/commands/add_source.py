@@ -10,12 +10,21 @@ from radstack.commands.own.looking import PATIENT
 from radstack.core.errors import UserError
 from radstack.core.files import read_text_table
 from radstack.core.lock import alone
-from radstack.images.own.source import Source
+from radstack.images.own.source import LABELS, Source
 from radstack.recipes.submission import Layout
 from radstack.running.context import NAME, Context
 from radstack.running.tables import read_index
 from radstack.stages.elsewhere import index_folder
-from radstack.stages.sources import COLUMNS, Given, check_source, make_pixels, on_source, source_of, write_given
+from radstack.stages.sources import (
+    Given,
+    check_beside,
+    check_source,
+    given_columns,
+    make_pixels,
+    on_source,
+    source_of,
+    write_given,
+)
 from radstack.submission.forms import row_names
 
 
@@ -50,6 +59,7 @@ def add_source(context: Context, name: str, wish: Wish) -> None:
     with alone(folder):
         if wish.folder or wish.other:
             given, labels, columns = _of_competition(context, wish) if wish.other else _of_folder(context, wish)
+            check_beside(context, name, context.competition.models.experiments, columns)
             if not context.options.dry_run:
                 write_given(folder, given, labels, columns)
             elif not folder.exists():
@@ -61,21 +71,9 @@ def add_source(context: Context, name: str, wish: Wish) -> None:
 
 def make_source(context: Context, name: str) -> None:
     """Index, localize and cache the pictures of a source, then :func:`check_source`, each unless done and unchanged."""
-    there, columns = on_source(context, name), context.paths.sources / name / COLUMNS
-    table = pd.read_csv(columns, dtype="str", keep_default_na=False) if columns.exists() else pd.DataFrame()
-    _check_columns(context, name, table)
-    index_folder(there, table, must_fit=source_of(context, name).columns)
+    index_folder(on_source(context, name), given_columns(context, name), must_fit=source_of(context, name).columns)
     if make_pixels(context, name):
         check_source(context, name)
-
-
-def _check_columns(context: Context, name: str, table: pd.DataFrame) -> None:
-    """A UserError where networks of one's own competition would get the mean in place of what stands beside a picture."""
-    recipe, networks = context.competition.data.recipe, context.competition.models.experiments
-    lacking = [one for one in recipe.columns if one not in table] if isinstance(recipe, Source) else []
-    if lacking and any(one.head.columns for one in networks):
-        raise UserError(f"networks read {', '.join(recipe.columns)} beside the pictures, and no table of {name} has "
-                        f"{', '.join(lacking)}; add it again with --columns TABLE")
 
 
 def parse_names(pairs: list[str]) -> dict[str, str]:
@@ -119,9 +117,12 @@ def _of_competition(context: Context, wish: Wish) -> tuple[Given, pd.DataFrame, 
     if missing := [name for name in targets if name not in index]:
         raise UserError(f"{other.competition.name} has no column {', '.join(missing)}; say which of its columns it is: --as "
                         f"{other.competition.targets[0]}={missing[0]}")
-    train = index[index["split"] == "train"].dropna(subset=targets)
+    train, recipe = index[index["split"] == "train"].dropna(subset=targets), other.competition.data.recipe
     labels = train[["path", "group", *targets]].drop_duplicates()
     if len(torn := labels[labels["path"].duplicated()]):
         raise UserError(f"{torn['path'].iloc[0]} of {other.competition.name} has several labels; it cannot be a source")
     beside = train.drop(columns=["split", "path", "group", "series", *targets], errors="ignore").astype("str")
+    if isinstance(recipe, Source):  # its index has what networks get, not the words of its table
+        table = read_text_table(other.paths.input / LABELS, (recipe.id,)).rename(columns={recipe.id: "id"} | wish.names)
+        beside = table.drop(columns=targets, errors="ignore")
     return Given(str(other.paths.input.resolve()), "path", wish.patients), labels, beside.drop_duplicates("id")

@@ -104,9 +104,10 @@ def for_kaggle(context: Context, bundle: Path, user: str, push: bool, test_data:
     if hours < 0:
         raise UserError("--hours must be above 0, for example --hours 8.5")
     index, data = read_index(context), context.competition.data
-    if isinstance(data.recipe, Source) and data.recipe.columns and not columns:
-        raise UserError(f"networks of {context.competition.name} read {', '.join(data.recipe.columns)} beside the pictures; "
-                        f"name the table there that has them: --columns {TEST}")
+    read = {name for one in context.competition.models.experiments for name in one.head.columns}
+    if isinstance(data.recipe, Source) and (beside := data.recipe.columns_of(read)) and not columns:
+        raise UserError(f"networks of {context.competition.name} read {', '.join(beside)} beside the pictures; name the "
+                        f"table there that has them: --columns {TEST}")
     marker, told = (find(context.paths.input) if find else None for find in (data.sample_file, data.columns_file))
     assert marker is not None
     test = (Path(path).parts for path in index.loc[index["split"] == "test", "path"])

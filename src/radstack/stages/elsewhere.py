@@ -52,10 +52,11 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
             if not may_be_empty or any(True for _ in walk(folder)):
                 try:
                     rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", given)
-                except UnfitTable as error:
+                except UnfitTable:
                     if must_fit:
                         raise
-                    print(f"  {error}; the pictures are read without it", flush=True)
+                    print("  the table of labels has nothing of what stands beside the pictures, which are read without it; "
+                          "--columns TABLE gives it", flush=True)
                     rows, quarantine = reads(folder, there.options.workers, paths.folds / "parts", pd.DataFrame())
         except NothingUsable as error:
             if not may_be_empty:
@@ -75,8 +76,9 @@ def index_folder(there: Context, given: pd.DataFrame, may_be_empty: bool = False
     there.make(Artifact("apply", 2, files, recipe_of(there.competition, reads), facts=facts), build)
 
 
-def any_readable(one: Context) -> bool:
-    """Whether some picture is left after each step that was made: after decoding, localization, the cache."""
-    cached = one.paths.cache
-    files = (one.paths.folds / "index.parquet", rows_file(one), cached / "boxes.parquet", cached / "rows.parquet")
+def any_readable(one: Context, cached: bool = True) -> bool:
+    """Whether some picture is left after each step that was made: decoding, localization and, if ``cached``, the cache."""
+    folder = one.paths.cache
+    files = [one.paths.folds / "index.parquet", rows_file(one), folder / "boxes.parquet", folder / "rows.parquet"]
+    files = files if cached else files[:-1]
     return all(pq.read_metadata(file).num_rows for file in files if file.exists())

@@ -20,7 +20,7 @@ from radstack.running.context import Context
 from radstack.running.tables import read_rows
 from radstack.running.tasks import spared, tolerated
 from radstack.stages.pseudo import check_pseudo, labels_artifact, make_labels, pseudo_rows
-from radstack.stages.sources import ROWS, check_columns, check_source, make_pixels, read_source, side_by_side
+from radstack.stages.sources import ROWS, check_beside, check_columns, check_source, make_pixels, read_source, side_by_side
 
 
 def prepare(context: Context, recipes: list[Experiment]) -> None:
@@ -39,6 +39,7 @@ def _prepare(context: Context, one: Experiment, done: set[Any]) -> None:
     check_pseudo(context, one)
     for name in (*one.sources, *([one.pseudo.rows] if one.pseudo.model and one.pseudo.rows != "test" else [])):
         if name not in done:
+            check_beside(context, name, [one])
             # --force asks for networks anew, not for pixels.
             if make_pixels(replace(context, options=replace(context.options, force=False)), name):
                 check_source(context, name)

@@ -5,6 +5,7 @@ every fold (``Experiment.sources``) and are never scored. Patients of whom a pic
 or in test, are kept out as a whole: a near duplicate's label would be that of a row that is scored.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from radstack.recipes.experiment import Experiment
 from radstack.running.context import Context
 from radstack.running.tables import read_index, read_rows
 from radstack.stages.cache import cache
-from radstack.stages.decode import Learned
+from radstack.stages.decode import Learned, raw_files, rows_file
 from radstack.stages.elsewhere import any_readable, placed
 from radstack.stages.localize import apply_localizer, folds_of, kind_of
 
@@ -90,40 +91,75 @@ def pixels_of(context: Context, name: str) -> Path:
 def make_pixels(context: Context, name: str) -> bool:
     """Find the anatomy in a source's pictures and cache them, as those here are; what is done and unchanged is kept.
 
-    Where its pictures, or networks that find the anatomy, are not there, pixels that were made stay as they are.
+    Where its pictures are not there, pixels that were made stay as they are; where networks that find the anatomy are not,
+    what they found in the same pictures.
 
     Returns:
         Whether there are pixels; a dry run makes none.
 
     Raises:
-        UserError: pictures here were found or cached otherwise than today's recipe says, or none of the source can be read.
+        UserError: pictures here were found or cached otherwise than today's recipe says, none of the source can be read or
+            is kept, or what is needed to find and cache them is not there.
     """
     there, pixels, folder = on_source(context, name), pixels_of(context, name) / ROWS, source_of(context, name).folder
-    if context.options.dry_run and not pixels.exists():
+    dry = context.options.dry_run
+    if dry and not pixels.exists():
         print(f"  would localize and cache the pictures of {name}", flush=True)
         return False
-    _check_networks(context)
-    gone = "" if any((there.paths.input / path).exists() for path in read_index(there)["path"]) else folder
-    gone = gone or (next((str(path) for path in _networks(context) if not path.exists()), "") if pixels.exists() else "")
-    if gone:
-        print(f"  {gone} is not there: pixels of {name} are as they were made", flush=True)
+    if dry and (older := _older_networks(context)):
+        print(f"  would end: {older}", flush=True)
+        return True
+    if older := _older_networks(context):
+        raise UserError(older)
+    lost = not any((there.paths.input / path).exists() for path in read_index(there)["path"])
+    absent = next((path for path in _networks(context) if not path.exists()), None)
+    if lost and not pixels.exists():
+        raise UserError(f"{folder} is not there, and pixels of {name} were never made; {_again(context, name)}")
+    if lost:
+        print(f"  {folder} is not there: pixels of {name} are as they were made", flush=True)
     else:
-        apply_localizer(there)
-        if not context.options.dry_run and not any_readable(there):
-            raise UserError(f"no picture of {name} in {folder} can be read any more; put them back, or add the source "
-                            f"again: {context.command('add_source')} {name} FOLDER LABELS.csv")
+        _localize(context, there, name, absent)
         cache(there)
-    if not context.options.dry_run:
-        _check_alike(context, there, name, gone)
-    return pixels.exists()
+    if not dry:
+        if not any_readable(there):
+            raise UserError(f"the recipe of the cache keeps no picture of {name}; change it, or leave {name} out of sources")
+        _check_alike(context, there, name, folder if lost else "")
+    return True
 
 
-def _check_networks(context: Context) -> None:
-    """A UserError where the networks that find the anatomy are of another recipe than today's."""
+def _localize(context: Context, there: Context, name: str, absent: Path | None) -> None:
+    """Find the anatomy, unless a network is ``absent`` and it was found in the pictures as they are."""
+    if absent and _is_localized(there):
+        print(f"  {absent} is not there: what was found in the pictures of {name} stays as it is", flush=True)
+        return
+    if absent:
+        raise UserError(f"{absent} is not there, and nothing else finds the anatomy in the pictures of {name}; type: "
+                        f"{context.command('02_localize')}, then {context.command('03_cache')}")
+    apply_localizer(there)
+    if not context.options.dry_run and not any_readable(there, cached=False):
+        raise UserError(f"no picture of {name} in {source_of(context, name).folder} can be read any more; "
+                        f"{_again(context, name)}")
+
+
+def _is_localized(there: Context) -> bool:
+    """Whether the pictures are those in which the anatomy was found last."""
+    manifest, index = manifest_of(rows_file(there)), there.paths.folds / "index.parquet"
+    known = read_json(manifest)["inputs"] if manifest.exists() else {}
+    now = {"/".join(index.parts[-2:]): content_hash(index), **raw_files(there)}
+    return (there.paths.cache / "boxes.parquet").exists() and now.items() <= known.items()
+
+
+def _again(context: Context, name: str) -> str:
+    return f"bring them back, or add the source again: {context.command('add_source')} {name} FOLDER LABELS.csv"
+
+
+def _older_networks(context: Context) -> str:
+    """What to do where the networks that find the anatomy here are of another recipe than today's; else empty."""
     for one in _found(context):
         if (made := _recipe_of(one.files[0])) and made != as_dict(one.recipe):
-            raise UserError(f"the networks that find the anatomy are of an older recipe; type: "
-                            f"{context.command('02_localize')}, then {context.command('03_cache')}")
+            return ("the networks that find the anatomy are of an older recipe; type: "
+                    f"{context.command('02_localize')}, then {context.command('03_cache')}")
+    return ""
 
 
 def _networks(context: Context) -> list[Path]:
@@ -136,13 +172,19 @@ def _found(context: Context) -> list[Learned]:
     return [kind_of(localizer).found_artifact(context, localizer, fold) for fold in folds_of(context)]
 
 
-def _check_alike(context: Context, there: Context, name: str, gone: str) -> None:
-    """A UserError where tables of stages 02 and 03 here are of other recipes than those of a source."""
+def _check_alike(context: Context, there: Context, name: str, lost: str) -> None:
+    """A UserError where tables of stages 02 and 03 here are of other recipes than those of a source.
+
+    ``lost`` is the folder of its pictures where these are not there, so that nothing can be made anew.
+    """
+    localizer = context.competition.localizer
+    applied = (kind_of(localizer).applied_artifact(there, localizer, fold) for fold in folds_of(context))
+    older = any(_recipe_of(one.files[0]) not in ({}, as_dict(one.recipe)) for one in applied)
     for file, stage in MADE.items():
         here, made = (_recipe_of(one.paths.cache / file) for one in (context, there))
-        if here and here != made and gone:
-            raise UserError(f"pixels of {name} are of another recipe than those here, and {gone} is not there; bring it "
-                            f"back, or add the source again: {context.command('add_source')} {name} FOLDER LABELS.csv")
+        if lost and (older or (here and here != made)):
+            raise UserError(f"pixels of {name} are of another recipe than those here, and {lost} is not there; "
+                            f"{_again(context, name)}")
         if here and here != made:
             later = "" if stage == "03_cache" else f", then {context.command('03_cache')}"
             raise UserError(f"the pictures here and those of {name} are found or cached by other recipes; type: "
@@ -285,6 +327,24 @@ def side_by_side(context: Context, own: pd.DataFrame, others: dict[str, pd.DataF
         tables.append(rows.fillna(blank).astype({column: own[column].dtype for column in blank}))
     folders = tuple(pixels_of(context, name) for name in others)
     return pd.concat(tables, ignore_index=True), Shards(context.paths.cache, folders)
+
+
+def given_columns(context: Context, name: str) -> pd.DataFrame:
+    """What stands beside the pictures of a source, as text; empty where the user gave nothing."""
+    file = context.paths.sources / name / COLUMNS
+    return pd.read_csv(file, dtype="str", keep_default_na=False) if file.exists() else pd.DataFrame()
+
+
+def check_beside(context: Context, name: str, networks: Iterable[Experiment], given: Iterable[str] | None = None) -> None:
+    """A UserError where networks of one's own competition would get the mean in place of what stands beside a picture.
+
+    ``given`` are the columns of the table of the source called ``name``; if None, of what was written down of it.
+    """
+    recipe, known = context.competition.data.recipe, set(given_columns(context, name) if given is None else given)
+    for one in networks if hasattr(recipe, "columns_of") else ():  # a Source, whose readers apply does without
+        if lacking := [column for column in recipe.columns_of(one.head.columns) if column not in known]:
+            raise UserError(f"{one.name} reads {', '.join(lacking)} beside the pictures, and no table of {name} has it; add "
+                            "it again with --columns TABLE")
 
 
 def check_columns(experiment: Experiment, rows: pd.DataFrame, name: str) -> None:

@@ -1,6 +1,6 @@
 """What the table of one's own competition says: which columns are ids, labels, groups; and the index made from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class Source:
     def inputs(self) -> tuple[str, ...]:
         """Names of the numbers that stand beside a picture: one for a number or two words, else one a further word."""
         return tuple(name for column, words in self.columns.items() for name in _input_names(column, words))
+
+    def columns_of(self, inputs: Iterable[str]) -> tuple[str, ...]:
+        """Columns of the table from which these :attr:`inputs` are made."""
+        asked = set(inputs)
+        return tuple(column for column, words in self.columns.items() if asked & set(_input_names(column, words)))
 
     def label_files(self, folder: Path) -> tuple[Path, ...]:
         """The tables whose content decides what is learned."""
