@@ -83,6 +83,7 @@ def test_a_trained_competition_says_of_a_new_picture_what_stage_05_says_of_the_s
     there = apply(context, tmp_path / "inbox", tmp_path / "work", given)
     found, copies = pd.read_parquet(there.paths.cache / "boxes.parquet").set_index("id"), answers(there).set_index("id")
     boxes = pd.read_parquet(context.paths.cache / "boxes.parquet").set_index("id")
+    assert boxes["registered"].any() and boxes["flag"].any()  # both ways into the cache
     assert found.loc["copy-" + rows["id"], "flag"].tolist() == boxes.loc[rows["id"], "flag"].tolist()
     known = pd.read_parquet(context.paths.oof / "B_regression" / "fold0_test.parquet").set_index("id")["boneage"]
     np.testing.assert_allclose(copies.loc["copy-" + rows["id"], "boneage"], known[rows["id"]], atol=0.01)
