@@ -22,8 +22,7 @@ def main() -> None:
     arguments = command_parser(__doc__)
     new = arguments.add_mutually_exclusive_group()
     new.add_argument("--record", action="store_true", help="take what is there as what is expected")
-    new.add_argument("--widen", action="store_true",
-                     help="take what is there as expected beside what was recorded, on another processor")
+    new.add_argument("--widen", action="store_true", help="expect what is there, too, as another processor reached it")
     arguments.add_argument("--contents", action="store_true", help="read every file and hold it against its manifest")
     args = arguments.parse_args()
     context = open_context(args, load)

@@ -216,13 +216,13 @@ def test_with_a_sample_every_id_has_a_row_and_a_file_that_it_does_not_name_is_to
 
 @pytest.fixture
 def trained(solution):
-    """The solution where it also knows its training labels."""
+    """The solution where it also knows its training labels, and their priors by Laplace's rule."""
     index = solution.paths.folds / "index.parquet"
     index.parent.mkdir(parents=True, exist_ok=True)
     targets, shares = solution.competition.targets, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     labels = {name: [1.0] * round(10 * p) + [0.0] * round(10 - 10 * p) for name, p in zip(targets, shares)}
     pd.DataFrame({"id": [f"t{place}" for place in range(10)], "split": "train", **labels}).to_parquet(index)
-    yield solution, dict(zip(targets, shares))
+    yield solution, {name: (10 * p + 1) / 12 for name, p in zip(targets, shares)}
     index.unlink()
 
 
